@@ -1,0 +1,6 @@
+//! Dual encoders trained with `burn-contrastive`: what the example binaries share.
+
+pub mod data;
+pub mod models;
+pub mod report;
+pub mod training;

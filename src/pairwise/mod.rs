@@ -1,0 +1,1 @@
+//! The engine: reductions over all pairs of two sets of embeddings.

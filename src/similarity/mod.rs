@@ -1,0 +1,1 @@
+//! Normalisation, cosine similarity and the logit scale.
