@@ -1,1 +1,1 @@
-//! What a run leaves for people () and programs ().
+//! What a run leaves for people (`report.html`) and for programs (`metrics.json`).
