@@ -233,7 +233,7 @@ impl InfoNce {
              build it on their device, move it there with `to_device` or `fork`, \
              or use `.valid()` on the module to evaluate without gradients"
         );
-        self.logit_scale.value().cast(embeddings.dtype())
+        self.logit_scale.value_as(embeddings.dtype())
     }
 }
 

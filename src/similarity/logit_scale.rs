@@ -2,7 +2,7 @@
 
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
 use crate::check;
 
@@ -93,7 +93,12 @@ pub struct LogitScale {
 impl LogitScale {
     /// The scale, shape `[1]`, within the clamp range, differentiable where it is learned.
     pub fn value(&self) -> Tensor<1> {
-        let raw = self.log_scale.val();
+        self.value_as(self.log_scale.dtype())
+    }
+
+    /// The scale in a wider dtype than the parameter's, exact to the parameter's value.
+    pub(crate) fn value_as(&self, dtype: DType) -> Tensor<1> {
+        let raw = self.log_scale.val().cast(dtype);
         let correction =
             raw.clone().detach().clamp(self.log_min, self.log_max) - raw.clone().detach();
         (raw + correction).exp()

@@ -1,0 +1,79 @@
+//! One suite, stamped on every backend whose feature is on: `flex::info_nce::…`, `wgpu::…`.
+
+#![allow(deprecated)] // `Device::ndarray`: Burn retires it, this crate keeps it tested.
+
+mod oracle;
+mod suite;
+
+use burn::tensor::{DType, Device};
+use suite::Backend;
+
+/// Stamps the listed tests on one backend. A test that is not listed is dead code, which lints deny.
+macro_rules! stamp {
+    ($backend:ident, $feature:literal, $device:expr, $dtypes:expr;
+     $($module:ident: $($test:ident),+;)+) => {
+        #[cfg(feature = $feature)]
+        mod $backend {
+            use super::*;
+            $(mod $module {
+                use super::*;
+                $(#[test]
+                fn $test() {
+                    suite::$module::$test(&Backend::new($device, &$dtypes));
+                })+
+            })+
+        }
+    };
+}
+
+/// Every backend, with the float dtypes that it must support besides f32.
+macro_rules! stamp_on_every_backend {
+    ($($tests:tt)+) => {
+        stamp!(flex, "flex", Device::flex(), [DType::F64, DType::F16, DType::BF16]; $($tests)+);
+        stamp!(ndarray, "ndarray", Device::ndarray(), [DType::F64]; $($tests)+);
+        stamp!(wgpu, "wgpu", Device::wgpu(Default::default()), []; $($tests)+);
+        stamp!(vulkan, "vulkan", Device::vulkan(Default::default()), []; $($tests)+);
+        stamp!(metal, "metal", Device::metal(Default::default()), []; $($tests)+);
+        stamp!(cuda, "cuda", Device::cuda(0), [DType::F16, DType::BF16]; $($tests)+);
+        stamp!(rocm, "rocm", Device::rocm(0), [DType::F16, DType::BF16]; $($tests)+);
+    };
+}
+
+stamp_on_every_backend! {
+    similarity:
+        rows_have_norm_one_whatever_their_size,
+        normalisation_matches_the_oracle_in_value_and_gradient,
+        half_precision_normalises_zero_and_small_rows,
+        cosines_match_the_oracle,
+        cosine_refuses_rows_of_different_width;
+    info_nce:
+        value_and_gradients_match_the_oracle,
+        f64_matches_the_oracle_to_1e_10,
+        half_precision_is_as_good_as_its_inputs,
+        extra_negatives_match_the_oracle,
+        matches_open_clip,
+        equal_embeddings_give_ln_n,
+        a_single_pair_costs_nothing,
+        a_single_pair_against_extra_negatives,
+        no_rows_of_extra_negatives_are_none,
+        huge_and_tiny_norms_change_nothing,
+        zero_rows_are_at_similarity_zero_with_finite_gradients,
+        a_temperature_of_a_thousandth,
+        logits_of_ten_thousand,
+        duplicates_have_a_finite_loss,
+        nan_in_gives_nan_out,
+        strided_tensors_match_contiguous_ones,
+        an_untracked_side_changes_nothing_for_the_other,
+        works_under_gradient_checkpointing,
+        permuting_the_batch_permutes_the_losses,
+        swapping_the_modalities_swaps_the_directions,
+        a_constant_on_every_logit_changes_nothing,
+        scaling_an_embedding_changes_nothing,
+        refuses_an_empty_batch,
+        refuses_different_numbers_of_rows,
+        refuses_broadcasting,
+        refuses_different_dtypes,
+        refuses_autodiff_with_plain,
+        refuses_an_objective_without_autodiff,
+        refuses_negatives_of_another_width;
+}
