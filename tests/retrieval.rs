@@ -74,7 +74,7 @@ fn pairs() -> impl Strategy<Value = (Rows, Rows, Vec<usize>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn ranks_are_the_naive_ones_whatever_the_blocks(

@@ -33,8 +33,8 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 const WIDTH: usize = 8;
-const IMAGES: usize = 1_000;
-const TEXTS: usize = 5_000;
+const IMAGES: usize = 500;
+const TEXTS: usize = 2_500;
 
 fn embeddings(count: usize) -> Tensor<2> {
     let values = (0..count * WIDTH)
@@ -61,8 +61,8 @@ fn memory_is_bounded_by_the_block_and_the_embeddings() {
     let matrix = 4 * IMAGES * TEXTS;
 
     // Normalising holds a few copies of one side, and each row has a few numbers of its own: a rank, an index, a flag.
-    let rows = 4 * (4 * WIDTH + 32) * (IMAGES + TEXTS);
-    for (block_rows, block_columns) in [(64, 256), (250, 1_000)] {
+    let rows = 4 * (2 * WIDTH + 16) * (IMAGES + TEXTS);
+    for (block_rows, block_columns) in [(64, 256), (100, 500)] {
         let blocks = Blocks::new(block_rows, block_columns);
         let bound = Blocks::BYTES_PER_SIMILARITY * block_rows * block_columns + rows;
         assert!(

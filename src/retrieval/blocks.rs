@@ -85,8 +85,8 @@ impl Cosines {
             width > 0,
             "{rows_name}: embeddings need at least one dimension, got shape [{row_count}, 0]"
         );
-        assert_eq!(
-            width, columns_width,
+        assert!(
+            width == columns_width,
             "{columns_name}: need embeddings of {rows_name}' width, {width}, got shape [{column_count}, {columns_width}]"
         );
         assert!(

@@ -118,9 +118,8 @@ impl Blocks {
 /// Every text names an image, and every image has a text.
 #[track_caller]
 pub(super) fn check_pairs([images, texts]: [usize; 2], image_of_text: &[usize]) {
-    assert_eq!(
-        image_of_text.len(),
-        texts,
+    assert!(
+        image_of_text.len() == texts,
         "image_of_text: need the image of each of the {texts} texts, got {} indices",
         image_of_text.len()
     );

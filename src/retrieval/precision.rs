@@ -62,9 +62,8 @@ impl Blocks {
             ("query_labels", query_labels, query_count),
             ("candidate_labels", candidate_labels, candidate_count),
         ] {
-            assert_eq!(
-                labels.len(),
-                count,
+            assert!(
+                labels.len() == count,
                 "{name}: need {count} labels, got {}",
                 labels.len()
             );
