@@ -25,14 +25,18 @@
 //! | `similarities.{before, after}` | `low`, `high`, `positive[]`, `negative[]`: pairs in each of the equal bins from `low` to `high`; `positive_mean`, `negative_mean`; or `null` |
 //! | `config` | the run's complete configuration |
 
+mod chart;
 mod curve;
 mod examples;
 mod file;
 mod histogram;
+mod html;
 mod metrics;
 mod number;
+mod palette;
 mod retrieval;
 mod run;
+mod thumbnail;
 
 use std::fs;
 use std::path::Path;
@@ -55,6 +59,12 @@ impl RunReport {
             .with_context(|| format!("{}: could not be created", directory.display()))?;
         let mut metrics = serde_json::to_vec_pretty(&Metrics::from(self))?;
         metrics.push(b'\n');
-        file::write(&directory.join("metrics.json"), &metrics)
+        file::write(&directory.join("metrics.json"), &metrics)?;
+        file::write(&directory.join("report.html"), self.to_html().as_bytes())
+    }
+
+    /// The page of `report.html`. Reads the images of the examples; in place of one that cannot be read, the page says so.
+    pub fn to_html(&self) -> String {
+        html::page(self)
     }
 }
