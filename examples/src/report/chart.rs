@@ -32,11 +32,15 @@ pub(super) enum Extent {
     Fit,
 }
 
-/// Draws lines over the optimisation steps; `None` if there is nothing to draw.
+/// Draws lines over the optimisation steps, from none; `None` if there is nothing to draw.
 pub(super) fn lines(lines: &[Line], extent: Extent) -> Option<String> {
     let drawable = |&&(x, y): &&(f64, f64)| x.is_finite() && y.abs() <= LARGEST;
-    let points = || lines.iter().flat_map(|line| line.points.iter().filter(drawable));
-    let x = widened(range(points().map(|point| point.0))?);
+    let points = || {
+        lines
+            .iter()
+            .flat_map(|line| line.points.iter().filter(drawable))
+    };
+    let x = widened(0.0..range(points().map(|point| point.0))?.end.max(0.0));
     let mut y = range(points().map(|point| point.1))?;
     if let Extent::FromZero = extent {
         y = y.start.min(0.0)..y.end.max(0.0);
@@ -51,7 +55,7 @@ pub(super) fn lines(lines: &[Line], extent: Extent) -> Option<String> {
     let mut svg = String::new();
     draw(&mut svg, x, y, "step", |chart| {
         for line in lines {
-            let (opacity, width) = if line.faint { (0.4, 1) } else { (1.0, 2) };
+            let (opacity, width) = if line.faint { (0.45, 1) } else { (1.0, 2) };
             let style = ShapeStyle {
                 color: line.role.colour().mix(opacity),
                 filled: true,
@@ -93,20 +97,26 @@ pub(super) fn densities(
 ) -> String {
     let mut svg = String::new();
     let top = widened(0.0..highest * 1.05);
-    draw(&mut svg, window.clone(), top.clone(), "cosine similarity", |chart| {
-        for density in densities {
-            let colour = density.role.colour();
-            let outline = outline(&density.heights, &bounds, &window);
-            chart.draw_series([Polygon::new(outline.clone(), colour.mix(0.22).filled())])?;
-            let stroke = colour.stroke_width(UNIT * 3 / 2);
-            chart.draw_series([PathElement::new(outline, stroke)])?;
-            if window.contains(&density.mean) {
-                let mark = [(density.mean, top.start), (density.mean, top.end)];
-                chart.draw_series([PathElement::new(mark, colour.stroke_width(UNIT))])?;
+    draw(
+        &mut svg,
+        window.clone(),
+        top.clone(),
+        "cosine similarity",
+        |chart| {
+            for density in densities {
+                let colour = density.role.colour();
+                let outline = outline(&density.heights, &bounds, &window);
+                chart.draw_series([Polygon::new(outline.clone(), colour.mix(0.22).filled())])?;
+                let stroke = colour.stroke_width(UNIT * 3 / 2);
+                chart.draw_series([PathElement::new(outline, stroke)])?;
+                if window.contains(&density.mean) {
+                    let mark = [(density.mean, top.start), (density.mean, top.end)];
+                    chart.draw_series([PathElement::new(mark, colour.stroke_width(UNIT))])?;
+                }
             }
-        }
-        Ok(())
-    });
+            Ok(())
+        },
+    );
     svg
 }
 
@@ -187,7 +197,11 @@ fn widened(range: Range<f64>) -> Range<f64> {
     if range.end - range.start >= least {
         return range;
     }
-    let half = if middle == 0.0 { 0.5 } else { 0.05 * middle.abs().max(1e-9) };
+    let half = if middle == 0.0 {
+        0.5
+    } else {
+        0.05 * middle.abs().max(1e-9)
+    };
     (middle - half)..(middle + half)
 }
 
@@ -227,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_value_that_is_not_finite_interrupts_the_line() {
-        let whole = [(0.0, 1.0), (1.0, 2.0), (2.0, 3.0), (3.0, 2.0), (4.0, 1.0)];
+        let whole = [(0.0, 1.0), (1.0, 2.0), (2.0, 2.0), (3.0, 2.0), (4.0, 3.0)];
         let mut broken = whole;
         broken[2].1 = f64::NAN;
         let pieces = |points| {

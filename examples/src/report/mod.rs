@@ -36,6 +36,8 @@ mod number;
 mod palette;
 mod retrieval;
 mod run;
+#[cfg(test)]
+mod tests;
 mod thumbnail;
 
 use std::fs;

@@ -65,9 +65,7 @@ fn thumbnail(file: &Path) -> Result<Thumbnail> {
     })
 }
 
-fn encoded(
-    encode: impl FnOnce(&mut Cursor<Vec<u8>>) -> image::ImageResult<()>,
-) -> Result<Vec<u8>> {
+fn encoded(encode: impl FnOnce(&mut Cursor<Vec<u8>>) -> image::ImageResult<()>) -> Result<Vec<u8>> {
     let mut buffer = Cursor::new(Vec::new());
     encode(&mut buffer).context("could not be encoded")?;
     Ok(buffer.into_inner())
@@ -138,6 +136,10 @@ mod tests {
         std::fs::write(&corrupt, b"not an image").unwrap();
         let mut thumbnails = Thumbnails::default();
         assert!(thumbnails.of(&corrupt).is_none());
-        assert!(thumbnails.of(&directory.path().join("missing.png")).is_none());
+        assert!(
+            thumbnails
+                .of(&directory.path().join("missing.png"))
+                .is_none()
+        );
     }
 }

@@ -68,41 +68,81 @@ fn line(role: Role, faint: bool, curve: &Curve) -> Line {
 }
 
 fn loss(training: &Curve, validation: &Curve) -> Option<Markup> {
-    let window = (training.points.len() as f64 / 50.0).max(1.0);
-    let smooth = training.smoothed(window);
+    let (training, validation) = (&clipped(training), &clipped(validation));
+    let window = (training.curve.points.len() as f64 / 50.0).max(1.0);
+    let smooth = training.curve.smoothed(window);
     let mut lines = vec![
-        line(Role::First, true, training),
+        line(Role::First, true, &training.curve),
         line(Role::First, false, &smooth),
     ];
     let mut legend = vec![(Role::First, "training")];
-    if !validation.is_blank() {
-        lines.push(line(Role::Second, false, validation));
+    if !validation.curve.is_blank() {
+        lines.push(line(Role::Second, false, &validation.curve));
         legend.push((Role::Second, "validation"));
     }
     let svg = chart::lines(&lines, Extent::FromZero)?;
-    let described = if smooth.is_blank() { validation } else { &smooth };
-    let missing = training.points.len() - training.finite().count();
-    let caption = html! {
-        @if window > 1.0 {
-            "Pale: every value. Strong: moving average over about " (fixed(window, 0)) " values. "
-        }
-        @if missing > 0 {
-            strong { (grouped(missing as u64)) @if missing == 1 { " value" } @else { " values" } " not finite." }
-        }
+    let described = if smooth.is_blank() {
+        &validation.curve
+    } else {
+        &smooth
     };
-    Some(figure(
-        "Loss",
-        &legend,
-        &svg,
-        &course(described),
-        caption,
-    ))
+    let spikes = training.spikes + validation.spikes;
+    let missing = [training, validation]
+        .map(|curve| curve.curve.points.len() - curve.curve.finite().count())
+        .iter()
+        .sum();
+    let caption = html! {
+        (course(described))
+        @if window > 1.0 {
+            " Pale: every value; strong: moving average over about " (fixed(window, 0)) " values."
+        }
+        @if spikes > 0 { " " strong { (values(spikes)) " far above the others, drawn at the upper edge." } }
+        @if missing > 0 { " " strong { (values(missing)) " not finite." } }
+    };
+    Some(figure("Loss", &legend, &svg, &course(described), caption))
+}
+
+fn values(count: usize) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} value{plural}", grouped(count as u64))
+}
+
+/// A curve whose few extreme values do not flatten all others.
+struct Clipped {
+    curve: Curve,
+    /// Number of values that were cut down.
+    spikes: usize,
+}
+
+/// Cuts a curve down to five times what 98 % of its values do not exceed.
+fn clipped(curve: &Curve) -> Clipped {
+    let mut sorted: Vec<f64> = curve.finite().map(|point| point.value).collect();
+    sorted.sort_by(f64::total_cmp);
+    let usual = sorted.len().saturating_sub(1) * 98 / 100;
+    let ceiling = sorted
+        .get(usual)
+        .map_or(f64::INFINITY, |value| 5.0 * value.abs());
+    let mut curve = curve.clone();
+    let mut spikes = 0;
+    for point in &mut curve.points {
+        if point.value.is_finite() && point.value > ceiling {
+            point.value = ceiling;
+            spikes += 1;
+        }
+    }
+    Clipped { curve, spikes }
 }
 
 fn single(title: &str, curve: &Curve, extent: Extent) -> Option<Markup> {
     let svg = chart::lines(&[line(Role::First, false, curve)], extent)?;
     let description = course(curve);
-    Some(figure(title, &[], &svg, &description, html! { (description) }))
+    Some(figure(
+        title,
+        &[],
+        &svg,
+        &description,
+        html! { (description) },
+    ))
 }
 
 /// In words: where a curve starts and ends.
@@ -135,20 +175,37 @@ fn validation(history: &[Validation]) -> Option<Markup> {
     let image_to_text = curve(|scores| scores.image_to_text.recall_at_1);
     let text_to_image = curve(|scores| scores.text_to_image.recall_at_1);
     let lines = [
-        line(Role::First, true, &curve(|scores| scores.image_to_text.recall_at_5)),
-        line(Role::Second, true, &curve(|scores| scores.text_to_image.recall_at_5)),
+        line(
+            Role::First,
+            true,
+            &curve(|scores| scores.image_to_text.recall_at_5),
+        ),
+        line(
+            Role::Second,
+            true,
+            &curve(|scores| scores.text_to_image.recall_at_5),
+        ),
         line(Role::First, false, &image_to_text),
         line(Role::Second, false, &text_to_image),
     ];
     let svg = chart::lines(&lines, Extent::FromZero)?;
-    let legend = [(Role::First, "image → text"), (Role::Second, "text → image")];
+    let legend = [
+        (Role::First, "image → text"),
+        (Role::Second, "text → image"),
+    ];
     let description = format!(
         "Recall at 1 in percent. Image to text: {} Text to image: {}",
         course(&image_to_text),
         course(&text_to_image)
     );
     let caption = html! { "Percent of the queries. Strong: R@1, pale: R@5." };
-    Some(figure("Validation recall", &legend, &svg, &description, caption))
+    Some(figure(
+        "Validation recall",
+        &legend,
+        &svg,
+        &description,
+        caption,
+    ))
 }
 
 /// The distributions before and after training, over the same similarities.
@@ -199,7 +256,11 @@ fn occupied(histogram: &Histogram) -> Range<f64> {
 fn distribution(title: &str, histogram: &Histogram, window: &Range<f64>) -> Markup {
     let negative = histogram.density(&histogram.negative);
     let positive = histogram.density(&histogram.positive);
-    let highest = negative.iter().chain(&positive).copied().fold(0.0, f64::max);
+    let highest = negative
+        .iter()
+        .chain(&positive)
+        .copied()
+        .fold(0.0, f64::max);
     let distributions = [
         Density {
             role: Role::Negative,
@@ -222,10 +283,51 @@ fn distribution(title: &str, histogram: &Histogram, window: &Range<f64>) -> Mark
     let separation = histogram.separation().map(|chance| {
         format!(
             " A positive is more similar than a random negative in {} % of all cases.",
-            fixed(100.0 * chance, 1)
+            fixed(100.0 * chance, 2)
         )
     });
     let description = means + &separation.unwrap_or_default();
-    let legend = [(Role::Positive, "positive pairs"), (Role::Negative, "negative pairs")];
+    let legend = [
+        (Role::Positive, "positive pairs"),
+        (Role::Negative, "negative pairs"),
+    ];
     figure(title, &legend, &svg, &description, html! { (description) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_spike_does_not_flatten_a_curve() {
+        let mut curve: Curve = (0..200)
+            .map(|step| (step, 4.0 - 0.01 * step as f64))
+            .collect();
+        assert_eq!(clipped(&curve).spikes, 0);
+        curve.points[120].value = 1e12;
+        let clipped = clipped(&curve);
+        assert_eq!(clipped.spikes, 1);
+        assert!(clipped.curve.finite().all(|point| point.value <= 20.0));
+    }
+
+    #[test]
+    fn the_window_of_a_distribution_holds_every_pair() {
+        let mut histogram = Histogram {
+            low: -1.0,
+            high: 1.0,
+            positive: vec![0; 10],
+            negative: vec![0; 10],
+            positive_mean: 0.0,
+            negative_mean: 0.0,
+        };
+        histogram.positive[9] = 1;
+        histogram.negative[5] = 1;
+        let window = occupied(&histogram);
+        assert!(
+            (window.start + 0.2).abs() < 1e-9 && window.end == 1.0,
+            "{window:?}"
+        );
+        histogram.negative[0] = 1;
+        assert_eq!(occupied(&histogram), -1.0..1.0);
+    }
 }

@@ -66,14 +66,12 @@ fn heading(title: &str, run: &RunReport) -> Markup {
     }
 }
 
-/// `4m 12s`; `None` where there is nothing to tell.
+/// `3.2s`, `4m 12s`; `None` where there is nothing to tell.
 fn duration(seconds: f64) -> Option<String> {
-    let duration = Duration::try_from_secs_f64(seconds).ok()?;
-    let rounded = if seconds < 10.0 {
-        Duration::from_millis((seconds * 10.0).round() as u64 * 100)
-    } else {
-        Duration::from_secs(duration.as_secs() + u64::from(duration.subsec_millis() >= 500))
-    };
+    if seconds > 0.0 && seconds < 9.95 {
+        return Some(format!("{seconds:.1}s"));
+    }
+    let rounded = Duration::try_from_secs_f64(seconds.round()).ok()?;
     (!rounded.is_zero()).then(|| humantime::format_duration(rounded).to_string())
 }
 
@@ -154,11 +152,11 @@ fn retrieval_table(retrieval: &Retrieval) -> Markup {
                 "Held-out pairs"
                 @if !retrieval.split.is_empty() { " (" (retrieval.split) ")" }
                 ": each of " (grouped(retrieval.images)) " images ranks "
-                (grouped(retrieval.captions)) " captions, and each caption ranks all images."
+                (grouped(retrieval.captions)) " captions, and each caption ranks all images. Recall (R@k) is the percentage \
+                 of queries with a match among the first k; ranks are those of the first match, 1 is best."
             }
             div.scroll tabindex="0" role="region" aria-labelledby="retrieval" {
                 table {
-                    caption { "Recall (R@k) in percent, higher is better; rank of the first match, 1 is best." }
                     thead {
                         tr {
                             td rowspan="2" {}

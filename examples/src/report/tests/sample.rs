@@ -47,12 +47,16 @@ pub fn run(directory: &Path) -> RunReport {
                 })
                 .to_vec(),
         },
-        parameters: [("image encoder", 824_960), ("text encoder", 1_002_112), ("logit scale", 1)]
-            .map(|(part, count)| ParameterCount {
-                part: part.into(),
-                count,
-            })
-            .to_vec(),
+        parameters: [
+            ("image encoder", 824_960),
+            ("text encoder", 1_002_112),
+            ("logit scale", 1),
+        ]
+        .map(|(part, count)| ParameterCount {
+            part: part.into(),
+            count,
+        })
+        .to_vec(),
         started: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_790_000_000)),
         stages: [("data", 11.2), ("training", 221.7), ("evaluation", 6.3)]
             .map(|(name, seconds)| Stage {
@@ -72,12 +76,17 @@ pub fn run(directory: &Path) -> RunReport {
             loss: (1..=steps)
                 .map(|step| (step, decay(step) * (1.0 + wobble(step))))
                 .collect(),
-            validation_loss: (0..=12)
-                .map(|i| (100 * i, decay(100 * i) + 0.12))
+            validation_loss: (0..=12).map(|i| (100 * i, decay(100 * i) + 0.12)).collect(),
+            learning_rate: (1..=steps)
+                .map(|step| (step, schedule(step, steps)))
                 .collect(),
-            learning_rate: (1..=steps).map(|step| (step, schedule(step, steps))).collect(),
             logit_scale: (1..=steps)
-                .map(|step| (step, 1.0 / 0.07 + 9.0 * (1.0 - (-(step as f64) / 500.0).exp())))
+                .map(|step| {
+                    (
+                        step,
+                        1.0 / 0.07 + 9.0 * (1.0 - (-(step as f64) / 500.0).exp()),
+                    )
+                })
                 .collect::<Curve>(),
             validation: (0..=12)
                 .map(|i| Validation {
