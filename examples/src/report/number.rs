@@ -72,7 +72,7 @@ pub(super) fn tick(value: f64, low: f64, high: f64) -> String {
     let largest = low.abs().max(high.abs());
     if value.abs() < span * 1e-9 {
         "0".to_string()
-    } else if largest >= 1e5 || largest < 1e-3 {
+    } else if !(1e-3..1e5).contains(&largest) {
         // Plain `e` notation has no trailing zeros: 2e-5, 1.5e-4.
         let digits = (largest / span).log10().max(0.0).ceil() as usize + 2;
         let rounded: f64 = format!("{value:.digits$e}").parse().unwrap_or(value);

@@ -114,14 +114,14 @@ struct Clipped {
     spikes: usize,
 }
 
-/// Cuts a curve down to five times what 98 % of its values do not exceed.
+/// Cuts a curve down to twice what 98 % of its values do not exceed.
 fn clipped(curve: &Curve) -> Clipped {
     let mut sorted: Vec<f64> = curve.finite().map(|point| point.value).collect();
     sorted.sort_by(f64::total_cmp);
     let usual = sorted.len().saturating_sub(1) * 98 / 100;
     let ceiling = sorted
         .get(usual)
-        .map_or(f64::INFINITY, |value| 5.0 * value.abs());
+        .map_or(f64::INFINITY, |value| 2.0 * value.abs());
     let mut curve = curve.clone();
     let mut spikes = 0;
     for point in &mut curve.points {
@@ -307,7 +307,7 @@ mod tests {
         curve.points[120].value = 1e12;
         let clipped = clipped(&curve);
         assert_eq!(clipped.spikes, 1);
-        assert!(clipped.curve.finite().all(|point| point.value <= 20.0));
+        assert!(clipped.curve.finite().all(|point| point.value <= 8.0));
     }
 
     #[test]
