@@ -280,3 +280,76 @@ fn check_headers(file: &Path, examples: Vec<Example>, faults: &mut Faults) -> Re
     }
     Ok(good)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::testing::picture;
+
+    #[test]
+    fn what_is_no_collection_says_what_would_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        picture(&at("a.png"), [0; 3]);
+        for (path, expected) in [
+            (at("nowhere"), "cannot read"),
+            (dir.path().to_owned(), "holds no list of captions"),
+            (at("a.png"), "is neither .json, .csv nor .tsv"),
+        ] {
+            let error = format!("{:#}", Collection::read(&path, false).unwrap_err());
+            assert!(
+                error.contains(expected) && error.contains("Karpathy"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn several_lists_in_a_folder_must_be_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        picture(&dir.path().join("a.png"), [0; 3]);
+        for name in ["one.csv", "two.tsv"] {
+            std::fs::write(dir.path().join(name), "a.png\ta\na.png,a\n").unwrap();
+        }
+        let error = Collection::read(dir.path(), false).unwrap_err().to_string();
+        assert!(
+            error.contains("one.csv") && error.contains("two.tsv"),
+            "{error}"
+        );
+        assert_eq!(
+            Collection::read(dir.path().join("two.tsv"), true)
+                .unwrap()
+                .examples
+                .len(),
+            1
+        );
+        // A Karpathy file goes before tables.
+        let json =
+            r#"{"images": [{"filename": "a.png", "split": "test", "sentences": [{"raw": "a"}]}]}"#;
+        std::fs::write(dir.path().join("dataset.json"), json).unwrap();
+        assert_eq!(
+            Collection::read(dir.path(), false).unwrap().examples[0].split,
+            Split::Test
+        );
+    }
+
+    #[test]
+    fn equal_meanings_get_equal_numbers_and_unknown_ones_their_own() {
+        let small = crate::data::testing::Small::new();
+        let indices = small.collection.indices(Split::Train);
+        let numbers = small.collection.meanings(&indices);
+        for (a, &i) in indices.iter().enumerate() {
+            for (b, &j) in indices.iter().enumerate() {
+                let [first, second] =
+                    [i, j].map(|index| small.collection.examples[index].meaning().unwrap());
+                assert_eq!(numbers[a] == numbers[b], first == second);
+            }
+        }
+        let mut unknown = (*small.collection).clone();
+        unknown
+            .examples
+            .iter_mut()
+            .for_each(|example| example.scene = None);
+        assert_eq!(unknown.meanings(&indices), (0..40).collect::<Vec<_>>());
+    }
+}

@@ -8,8 +8,8 @@ use burn::data::dataset::DatasetError;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use rayon::prelude::*;
 
-use super::loader::failed;
 use super::prefetch::{Prefetch, Stop};
+use super::source::failed;
 use super::{CaptionTokenizer, Collection, Split, TransformConfig, decode};
 
 /// Some of an evaluation set's captions as tokens; row `i` of both fields belongs to caption `i` of the batch.
@@ -235,4 +235,115 @@ fn until_error<T, E>(
         over = matches!(item, None | Some(Err(_)));
         item
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::testing::{Small, truncate};
+
+    fn set(small: &Small) -> EvaluationSet {
+        let (collection, tokenizer) = (small.collection.clone(), small.tokenizer.clone());
+        EvaluationSet::new(
+            collection,
+            Split::Test,
+            tokenizer,
+            small.transform.clone(),
+            2,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn every_image_and_every_caption_comes_once_and_in_order() {
+        let small = Small::new();
+        let set = set(&small);
+        let device = Device::default();
+        assert_eq!((set.num_images(), set.num_captions()), (10, 50));
+        assert_eq!(set.image_of_caption()[..6], [0, 0, 0, 0, 0, 1]);
+
+        let images: Vec<_> = set.image_batches(4, &device).map(Result::unwrap).collect();
+        assert_eq!(
+            images
+                .iter()
+                .map(|batch| batch.dims()[0])
+                .collect::<Vec<_>>(),
+            [4, 4, 2]
+        );
+        let images: Vec<f32> = Tensor::cat(images, 0).into_data().into_vec().unwrap();
+        let expected: Vec<f32> = (0..10)
+            .flat_map(|image| {
+                small
+                    .transform
+                    .evaluate(&decode(set.image_path(image)).unwrap())
+            })
+            .collect();
+        assert_eq!(images, expected);
+
+        let mut lengths = Vec::new();
+        let mut captions = set.captions();
+        for batch in set.caption_batches(12, &device) {
+            let batch = batch.unwrap();
+            let [rows, length] = batch.tokens.dims();
+            lengths.push(rows);
+            let ids: Vec<i64> = batch
+                .tokens
+                .into_data()
+                .convert::<i64>()
+                .into_vec()
+                .unwrap();
+            let padding: Vec<bool> = batch
+                .padding
+                .into_data()
+                .convert::<bool>()
+                .into_vec()
+                .unwrap();
+            for row in 0..rows {
+                let span = row * length..(row + 1) * length;
+                let real: Vec<u32> = ids[span.clone()]
+                    .iter()
+                    .zip(&padding[span])
+                    .filter(|(_, pad)| !**pad)
+                    .map(|(&id, _)| id as u32)
+                    .collect();
+                assert_eq!(
+                    real,
+                    small.tokenizer.encode(captions.next().unwrap()).unwrap()
+                );
+            }
+        }
+        assert_eq!(lengths, [12, 12, 12, 12, 2]);
+        assert!(captions.next().is_none());
+    }
+
+    #[test]
+    fn a_broken_image_is_an_error_or_left_out_beforehand() {
+        let damage = |dir: &Path| truncate(&dir.join("images/000050.png"));
+        let small = Small::damaged(false, damage);
+        let strict = set(&small);
+        let results: Vec<_> = strict.image_batches(2, &Device::default()).collect();
+        let error = results.last().unwrap().as_ref().unwrap_err().to_string();
+        assert!(
+            error.contains("000050.png") && error.contains("images[50]"),
+            "{error}"
+        );
+        assert_eq!(results.len(), 2);
+
+        let small = Small::damaged(true, damage);
+        let lenient = set(&small);
+        assert_eq!(
+            (
+                lenient.num_images(),
+                lenient.num_captions(),
+                lenient.unreadable().len()
+            ),
+            (9, 45, 1)
+        );
+        assert!(
+            lenient
+                .image_batches(4, &Device::default())
+                .all(|batch| batch.is_ok())
+        );
+        assert!(!lenient.indices().contains(&50));
+    }
 }

@@ -193,3 +193,135 @@ fn entries<'de, D: Deserializer<'de>>(
     }
     deserializer.deserialize_seq(Entries)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Collection;
+    use crate::data::testing::picture;
+
+    /// Reads a folder that holds `dataset_x.json` with `text`, and the given images.
+    fn collection(text: &str, images: &[&str], skip_bad: bool) -> Result<Collection> {
+        let dir = tempfile::tempdir().unwrap();
+        for image in images {
+            picture(&dir.path().join(image), [9; 3]);
+        }
+        std::fs::write(dir.path().join("dataset_x.json"), text).unwrap();
+        Collection::read(dir.path(), skip_bad)
+    }
+
+    fn entry(filename: &str, split: &str, captions: &[&str]) -> Value {
+        let sentences: Vec<Value> = captions
+            .iter()
+            .map(|raw| serde_json::json!({"raw": raw, "tokens": ["x"], "sentid": 1}))
+            .collect();
+        serde_json::json!({"filename": filename, "split": split, "imgid": 0, "cocoid": 5, "sentences": sentences})
+    }
+
+    fn file(entries: &[Value]) -> String {
+        serde_json::json!({"dataset": "x", "images": entries}).to_string()
+    }
+
+    #[test]
+    fn images_are_found_where_the_public_sets_keep_them() {
+        let mut coco = entry("c.png", "restval", &["c"]);
+        coco["filepath"] = "val2014".into();
+        let text = file(&[
+            entry("a.png", "train", &["ä 青", " b "]),
+            entry("b.png", "val", &["b"]),
+            coco,
+            entry("d.png", "test", &["d"]),
+        ]);
+        let images = [
+            "a.png",
+            "images/b.png",
+            "val2014/c.png",
+            "flickr30k-images/d.png",
+        ];
+        let collection = collection(&text, &images, false).unwrap();
+        let splits: Vec<_> = collection
+            .examples
+            .iter()
+            .map(|example| example.split)
+            .collect();
+        assert_eq!(
+            splits,
+            [Split::Train, Split::Validation, Split::Train, Split::Test]
+        );
+        assert_eq!(collection.examples[0].captions, ["ä 青", "b"]);
+        for (example, image) in collection.examples.iter().zip(images) {
+            assert!(example.image.ends_with(image));
+            assert_eq!(example.meaning(), None);
+        }
+    }
+
+    #[test]
+    fn bad_entries_are_named_and_counted_when_skipped() {
+        let good = entry("a.png", "train", &["a"]);
+        for (bad, expected) in [
+            (
+                serde_json::json!({"split": "train", "sentences": []}),
+                "missing field `filename`",
+            ),
+            (serde_json::json!(7), "invalid type"),
+            (entry("b.png", "maybe", &["b"]), "unknown split \"maybe\""),
+            (
+                entry("none.png", "train", &["b"]),
+                "image none.png not found",
+            ),
+            (entry("b.png", "train", &[]), "b.png has no caption"),
+            (
+                entry("a.png", "train", &["again"]),
+                "a.png is listed before, in images[0]",
+            ),
+            (entry("broken.png", "train", &["b"]), "broken.png"),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            for image in ["a.png", "b.png"] {
+                picture(&dir.path().join(image), [9; 3]);
+            }
+            std::fs::write(dir.path().join("broken.png"), "nothing").unwrap();
+            std::fs::write(dir.path().join("dataset.json"), file(&[good.clone(), bad])).unwrap();
+            let error = Collection::read(dir.path(), false).unwrap_err().to_string();
+            assert!(
+                error.contains("dataset.json, images[1]: ") && error.contains(expected),
+                "{error}"
+            );
+            let skipped = Collection::read(dir.path(), true).unwrap();
+            assert_eq!((skipped.examples.len(), skipped.skipped.len()), (1, 1));
+            assert!(skipped.skipped[0].contains(expected));
+        }
+    }
+
+    #[test]
+    fn blank_captions_are_refused_or_left_out_alone() {
+        let text = file(&[entry("a.png", "train", &["one", " ", "three"])]);
+        let error = collection(&text, &["a.png"], false)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("images[0]: sentences[1] of a.png is blank"),
+            "{error}"
+        );
+        let skipped = collection(&text, &["a.png"], true).unwrap();
+        assert_eq!(skipped.examples[0].captions, ["one", "three"]);
+        assert_eq!(skipped.skipped.len(), 1);
+    }
+
+    #[test]
+    fn broken_json_is_named_by_line_whether_skipping_or_not() {
+        for skip_bad in [false, true] {
+            for (text, expected) in [
+                ("{\n\"images\": [\n{,", "dataset_x.json:3:2"),
+                ("{\"pictures\": []}", "images"),
+                ("", "dataset_x.json:1:0"),
+            ] {
+                let error = format!("{:#}", collection(text, &["a.png"], skip_bad).unwrap_err());
+                assert!(
+                    error.contains(expected) && error.contains("dataset_x.json"),
+                    "{error}"
+                );
+            }
+        }
+    }
+}

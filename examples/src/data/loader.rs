@@ -3,7 +3,7 @@
 //! Burn's own multi-threaded loader hands batches over as they are finished, gives each thread a fixed part of the data and
 //! cannot start in the middle. Here
 //!
-//! - the order of an epoch is drawn at its start from seed and epoch ([`plan_batches`]), and what an image's caption and crop
+//! - the order of an epoch is drawn at its start from seed and epoch ([`plan_batches`](super::plan_batches)), and what an image's caption and crop
 //!   are, from seed, epoch and image: the number of threads changes nothing;
 //! - threads prepare whole batches a few ahead and hand them over in order; they never touch the device, tensors are made where
 //!   the batch is asked for;
@@ -13,20 +13,17 @@
 //! `skip_bad`, its pair is left out of the batch instead, which is then smaller by one, and
 //! [counted](PairLoader::unreadable): no other pair moves, so every run over the same files sees the same batches.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
-use rand::RngExt;
+use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::prefetch::{Prefetch, Stop};
-use super::random::{Purpose, stream};
-use super::tokenizer::PaddedTokens;
-use super::{Batch, CaptionTokenizer, Collection, Split, TransformConfig, decode, plan_batches};
+use super::source::{HostBatch, Source, failed};
+use super::{Batch, CaptionTokenizer, Collection, Split, TransformConfig};
 
 /// How pairs are put into batches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,7 +38,7 @@ pub struct LoaderConfig {
     /// Decides order, captions, crops and flips.
     pub seed: u64,
     /// Share of a batch's pairs that share their meaning with another pair of it, where meanings are known
-    /// (see [`plan_batches`]).
+    /// (see [`plan_batches`](super::plan_batches)).
     pub equal_meaning: f64,
 }
 
@@ -89,28 +86,6 @@ pub struct PairLoader {
 struct Position {
     epoch: usize,
     batch: usize,
-}
-
-/// What the worker threads share.
-#[derive(Clone)]
-struct Source {
-    collection: Arc<Collection>,
-    tokenizer: Arc<CaptionTokenizer>,
-    transform: TransformConfig,
-    config: LoaderConfig,
-    training: bool,
-    /// Indices into the collection.
-    indices: Vec<usize>,
-    /// For each of `indices`, equal where the captions say the same.
-    meanings: Vec<usize>,
-    unreadable: Arc<Mutex<BTreeMap<usize, String>>>,
-}
-
-/// A batch before it goes to the device.
-struct HostBatch {
-    pixels: Vec<f32>,
-    tokens: PaddedTokens,
-    image_ids: Vec<usize>,
 }
 
 impl PairLoader {
@@ -236,101 +211,6 @@ impl PairLoader {
     }
 }
 
-impl Source {
-    fn batches(&self) -> usize {
-        let size = self.config.batch_size;
-        if self.training {
-            self.indices.len() / size
-        } else {
-            self.indices.len().div_ceil(size)
-        }
-    }
-
-    fn items(&self) -> usize {
-        if self.training {
-            self.batches() * self.config.batch_size
-        } else {
-            self.indices.len()
-        }
-    }
-
-    /// The batches of `epoch`, as indices into the collection.
-    fn plan(&self, epoch: usize) -> Vec<Vec<usize>> {
-        let size = self.config.batch_size;
-        if !self.training {
-            return self.indices.chunks(size).map(<[usize]>::to_vec).collect();
-        }
-        let mut rng = stream(self.config.seed, epoch as u64, 0, Purpose::Order);
-        let plan = plan_batches(&self.meanings, size, self.config.equal_meaning, &mut rng);
-        plan.into_iter()
-            .map(|batch| batch.into_iter().map(|row| self.indices[row]).collect())
-            .collect()
-    }
-
-    /// Decodes and tokenizes the pairs `rows`; gives up when nobody waits any more.
-    fn load(&self, epoch: usize, rows: &[usize], stop: &Stop) -> Result<HostBatch> {
-        let mut pixels = Vec::with_capacity(rows.len() * self.transform.values());
-        let mut captions = Vec::with_capacity(rows.len());
-        let mut image_ids = Vec::with_capacity(rows.len());
-        for &index in rows {
-            if stop.is_set() {
-                break;
-            }
-            let example = &self.collection.examples[index];
-            let image = match decode(&example.image) {
-                Ok(image) => image,
-                Err(error) if self.collection.skip_bad => {
-                    let mut unreadable = self
-                        .unreadable
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner);
-                    unreadable
-                        .entry(index)
-                        .or_insert_with(|| format!("{}: {error:#}", self.collection.place(index)));
-                    continue;
-                }
-                Err(error) => return Err(error.context(self.collection.place(index))),
-            };
-            let caption = if self.training {
-                let mut choice = stream(
-                    self.config.seed,
-                    epoch as u64,
-                    index as u64,
-                    Purpose::Caption,
-                );
-                let mut augmentation = stream(
-                    self.config.seed,
-                    epoch as u64,
-                    index as u64,
-                    Purpose::Augmentation,
-                );
-                pixels.extend(self.transform.augment(&image, &mut augmentation));
-                &example.captions[choice.random_range(0..example.captions.len())]
-            } else {
-                pixels.extend(self.transform.evaluate(&image));
-                &example.captions[0]
-            };
-            captions.push(
-                self.tokenizer
-                    .encode(caption)
-                    .with_context(|| self.collection.place(index))?,
-            );
-            image_ids.push(index);
-        }
-        ensure!(
-            stop.is_set() || !image_ids.is_empty(),
-            "{}: none of the {} images of a batch can be read",
-            self.collection.file.display(),
-            rows.len()
-        );
-        Ok(HostBatch {
-            pixels,
-            tokens: self.tokenizer.pad(&captions),
-            image_ids,
-        })
-    }
-}
-
 impl DataLoader<Batch> for PairLoader {
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Batch> + 'a> {
         let start = {
@@ -439,40 +319,5 @@ impl DataLoaderIterator<Batch> for PairIterator {
     }
 }
 
-/// The error of a job, or of one that panicked.
-pub(super) fn failed(error: Option<anyhow::Error>) -> DatasetError {
-    let message = error.map_or_else(
-        || "a loader thread panicked".to_owned(),
-        |error| format!("{error:#}"),
-    );
-    DatasetError::new(std::io::Error::other(message))
-}
-
-impl HostBatch {
-    fn into_tensors(self, size: usize, device: &Device) -> Batch {
-        let rows = self.image_ids.len();
-        let (tokens, padding) = self.tokens.into_tensors(rows, device);
-        let images = Tensor::from_data(TensorData::new(self.pixels, [rows, 3, size, size]), device);
-        Batch {
-            images,
-            tokens,
-            padding,
-            image_ids: self.image_ids,
-        }
-    }
-}
-
-impl PaddedTokens {
-    /// Token ids and padding, `[rows, length]` each.
-    pub(super) fn into_tensors(
-        self,
-        rows: usize,
-        device: &Device,
-    ) -> (Tensor<2, Int>, Tensor<2, Bool>) {
-        let shape = [rows, self.length];
-        (
-            Tensor::from_data(TensorData::new(self.ids, shape), device),
-            Tensor::from_data(TensorData::new(self.padding, shape), device),
-        )
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,10 @@ mod prefetch;
 pub mod random;
 mod sampler;
 pub mod scenes;
+mod source;
 mod table;
+#[cfg(test)]
+mod testing;
 mod tokenizer;
 mod transform;
 
@@ -27,7 +30,7 @@ pub use evaluation::{CaptionBatch, EvaluationSet};
 pub use loader::{LoaderConfig, PairLoader};
 pub use sampler::plan_batches;
 pub use scenes::{Scene, ScenesConfig};
-pub use tokenizer::{CaptionTokenizer, TokenizerConfig};
+pub use tokenizer::{CaptionTokenizer, PaddedTokens, TokenizerConfig};
 pub use transform::{TransformConfig, decode};
 
 use burn::tensor::{Bool, Int, Tensor};

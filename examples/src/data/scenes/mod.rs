@@ -361,3 +361,6 @@ fn place(scene: &Scene, rng: &mut impl Rng) -> Scene {
 fn round(value: f32) -> f32 {
     (value * 1000.0).round() / 1000.0
 }
+
+#[cfg(test)]
+mod tests;
