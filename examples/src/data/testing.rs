@@ -1,0 +1,71 @@
+//! Small sets on disk for the tests.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use image::{Rgb, RgbImage};
+use tempfile::TempDir;
+
+use super::scenes::generate;
+use super::{CaptionTokenizer, Collection, ScenesConfig, Split, TokenizerConfig, TransformConfig};
+
+/// A few tiny scenes, read back, with a tokenizer trained on them; the folder lives as long as `dir`.
+pub(super) struct Small {
+    pub dir: TempDir,
+    pub collection: Arc<Collection>,
+    pub tokenizer: Arc<CaptionTokenizer>,
+    pub transform: TransformConfig,
+}
+
+pub(super) fn small_config() -> ScenesConfig {
+    ScenesConfig {
+        train: 40,
+        validation: 7,
+        test: 10,
+        image_size: 16,
+        repeated: 0.5,
+        ..Default::default()
+    }
+}
+
+impl Small {
+    pub fn new() -> Self {
+        Self::damaged(false, |_| ())
+    }
+
+    /// The set after `damage` was done to its folder.
+    pub fn damaged(skip_bad: bool, damage: impl Fn(&Path)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        generate(dir.path(), &small_config()).unwrap();
+        damage(dir.path());
+        let collection = Arc::new(Collection::read(dir.path(), skip_bad).unwrap());
+        let config = TokenizerConfig {
+            vocab_size: 300,
+            ..Default::default()
+        };
+        let tokenizer =
+            Arc::new(CaptionTokenizer::train(collection.captions(Split::Train), &config).unwrap());
+        Self {
+            dir,
+            collection,
+            tokenizer,
+            transform: TransformConfig {
+                size: 8,
+                ..Default::default()
+            },
+        }
+    }
+}
+
+/// Writes a little picture of one colour.
+pub(super) fn picture(file: &Path, colour: [u8; 3]) -> PathBuf {
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    RgbImage::from_pixel(6, 4, Rgb(colour)).save(file).unwrap();
+    file.to_owned()
+}
+
+/// Cuts a file's last half off: the header stays.
+pub(super) fn truncate(file: &Path) {
+    let bytes = std::fs::read(file).unwrap();
+    std::fs::write(file, &bytes[..bytes.len() / 2]).unwrap();
+}
