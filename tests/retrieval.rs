@@ -505,58 +505,60 @@ mod misuse {
     use super::*;
 
     #[test]
-    #[should_panic(expected = "texts: need at least one embedding, got none")]
+    #[should_panic(expected = "cross_modal: `texts` is empty")]
     fn no_texts() {
         let empty = Tensor::<2>::empty([0, 4], &Device::default());
         cross_modal(noise(2, 4, 1), empty, &[]);
     }
 
     #[test]
-    #[should_panic(expected = "texts: need embeddings of images' width, 4, got shape [2, 1]")]
+    #[should_panic(expected = "cross_modal: `images` has width 4, `texts` has width 1")]
     fn widths_differ() {
         cross_modal(noise(2, 4, 1), noise(2, 1, 1), &[0, 1]);
     }
 
     #[test]
     #[should_panic(
-        expected = "image_of_text: need the image of each of the 2 texts, got 3 indices"
+        expected = "`image_of_text` has 3 indices: it needs the image of each of the 2 texts"
     )]
     fn too_many_indices() {
         cross_modal(noise(2, 4, 1), noise(2, 4, 1), &[0, 1, 1]);
     }
 
     #[test]
-    #[should_panic(expected = "below the number of images, 2, got 2 for text 1")]
+    #[should_panic(
+        expected = "names image 2 for text 1: it needs indices below the number of images, 2"
+    )]
     fn index_out_of_range() {
         cross_modal(noise(2, 4, 1), noise(2, 4, 1), &[0, 2]);
     }
 
     #[test]
-    #[should_panic(expected = "every image needs a text, image 1 has none")]
+    #[should_panic(expected = "names no text for image 1")]
     fn image_without_text() {
         cross_modal(noise(2, 4, 1), noise(2, 4, 1), &[0, 0]);
     }
 
     #[test]
-    #[should_panic(expected = "five folds need a multiple of 5 images, got 6")]
+    #[should_panic(expected = "`images` has 6 rows: it needs a multiple of 5")]
     fn six_images_in_five_folds() {
         five_fold(noise(6, 4, 1), noise(6, 4, 1), &[0, 1, 2, 3, 4, 5]);
     }
 
     #[test]
-    #[should_panic(expected = "candidate_labels: need 3 labels, got 2")]
+    #[should_panic(expected = "`candidate_labels` has 2 labels: it needs 3")]
     fn labels_missing() {
         precision_at_k(noise(2, 4, 1), &[0, 1], noise(3, 4, 1), &[0, 1], &[1]);
     }
 
     #[test]
-    #[should_panic(expected = "ks: need each k from 1 to the number of candidates, 3, got 4")]
+    #[should_panic(expected = "`ks` holds 4: each must lie in [1, 3]")]
     fn k_beyond_candidates() {
         precision_at_k(noise(2, 4, 1), &[0, 1], noise(3, 4, 1), &[0, 1, 0], &[1, 4]);
     }
 
     #[test]
-    #[should_panic(expected = "columns: a block needs 1 to 2^24 columns, got 0")]
+    #[should_panic(expected = "`columns` is 0, it must lie in [1, 2^24]")]
     fn empty_blocks() {
         Blocks::new(8, 0);
     }

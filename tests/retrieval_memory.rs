@@ -58,46 +58,60 @@ fn memory_is_bounded_by_the_block_and_the_embeddings() {
     let labels: Vec<usize> = (0..IMAGES).map(|image| image % 8).collect();
     let text_labels: Vec<usize> = owners.iter().map(|&image| image % 8).collect();
     let (images, texts) = (embeddings(IMAGES), embeddings(TEXTS));
-    let matrix = 4 * IMAGES * TEXTS;
-
-    // Normalising holds a few copies of one side, and each row has a few numbers of its own: a rank, an index, a flag.
-    let rows = 4 * (2 * WIDTH + 16) * (IMAGES + TEXTS);
     for (block_rows, block_columns) in [(64, 256), (100, 500)] {
         let blocks = Blocks::new(block_rows, block_columns);
+        // What the backend allocates once and keeps, such as its threads, is no part of an evaluation: use one block first.
+        blocks.precision_at_k(
+            images.clone().narrow(0, 0, block_rows),
+            &labels[..block_rows],
+            texts.clone().narrow(0, 0, block_columns),
+            &text_labels[..block_columns],
+            &[50],
+        );
+        // One normalised copy of the embeddings, and a few numbers for each row: a rank, an index, a flag.
+        let rows = 4 * (WIDTH + 12) * (IMAGES + TEXTS);
         let bound = Blocks::BYTES_PER_SIMILARITY * block_rows * block_columns + rows;
+        let matrix = 4 * IMAGES * TEXTS;
         assert!(
-            bound < matrix / 2,
+            4 * bound < matrix,
             "the bound must tell: {bound} against {matrix}"
         );
-        let cross_modal = peak_of(|| {
-            blocks.cross_modal(images.clone(), texts.clone(), &owners);
-        });
-        let precision = peak_of(|| {
-            blocks.precision_at_k(
-                images.clone(),
-                &labels,
-                texts.clone(),
-                &text_labels,
-                &[5, 10, 50],
-            );
-        });
-        let histogram = peak_of(|| {
-            blocks.similarity_histogram(images.clone(), texts.clone(), &owners, 100);
-        });
-        let five_fold = peak_of(|| {
-            blocks.five_fold(images.clone(), texts.clone(), &owners);
-        });
-        for (name, peak) in [
-            ("cross_modal", cross_modal),
-            ("precision_at_k", precision),
-            ("similarity_histogram", histogram),
-            ("five_fold", five_fold),
-        ] {
-            println!("{name} in {blocks:?}: {peak} of {bound} bytes");
+        let check = |name: &str, peak: usize| {
+            println!("{name} in {block_rows} × {block_columns}: {peak} of {bound} bytes");
             assert!(
                 peak <= bound,
                 "{name} in {blocks:?}: peak {peak} bytes, need at most {bound}"
             );
-        }
+        };
+        check(
+            "cross_modal",
+            peak_of(|| {
+                blocks.cross_modal(images.clone(), texts.clone(), &owners);
+            }),
+        );
+        check(
+            "precision_at_k",
+            peak_of(|| {
+                blocks.precision_at_k(
+                    images.clone(),
+                    &labels,
+                    texts.clone(),
+                    &text_labels,
+                    &[5, 10, 50],
+                );
+            }),
+        );
+        check(
+            "similarity_histogram",
+            peak_of(|| {
+                blocks.similarity_histogram(images.clone(), texts.clone(), &owners, 100);
+            }),
+        );
+        check(
+            "five_fold",
+            peak_of(|| {
+                blocks.five_fold(images.clone(), texts.clone(), &owners);
+            }),
+        );
     }
 }

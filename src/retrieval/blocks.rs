@@ -2,12 +2,15 @@
 
 use std::ops::Range;
 
-use burn::tensor::{DType, FloatDType, Int, Tensor, TensorData};
+use burn::tensor::{DType, Int, Tensor, TensorData};
+
+use crate::check;
+use crate::similarity::l2_normalize;
 
 /// How many similarities are held at a time: `rows` × `columns` of the matrix.
 ///
 /// Rows are images (or queries), columns texts (or candidates). The default, 512 × 2,048, keeps a matrix product busy on two CPU
-/// cores and costs at most 24 MiB; a GPU likes larger ones.
+/// cores and costs at most 16 MiB; a GPU likes larger ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Blocks {
     rows: usize,
@@ -22,7 +25,7 @@ impl Default for Blocks {
 
 impl Blocks {
     /// Bound on the bytes an evaluation holds for each similarity of a block (in f32; an f64 evaluation holds twice that).
-    pub const BYTES_PER_SIMILARITY: usize = 24;
+    pub const BYTES_PER_SIMILARITY: usize = 16;
 
     /// Blocks of `rows` × `columns`.
     ///
@@ -33,7 +36,7 @@ impl Blocks {
         for (name, length) in [("rows", rows), ("columns", columns)] {
             assert!(
                 (1..=1 << 24).contains(&length),
-                "{name}: a block needs 1 to 2^24 {name}, got {length}"
+                "Blocks: `{name}` is {length}, it must lie in [1, 2^24]"
             );
         }
         Self { rows, columns }
@@ -70,44 +73,28 @@ pub(super) struct Cosines {
 }
 
 impl Cosines {
-    /// Check, detach, widen and normalise the embeddings; the names are those of the caller's arguments.
+    /// Check, detach, widen and normalise the embeddings; the names are those of the caller and its arguments.
     #[track_caller]
     pub(super) fn new(
-        (rows_name, rows): (&str, Tensor<2>),
-        (columns_name, columns): (&str, Tensor<2>),
+        caller: &str,
+        (rows_name, rows): (&'static str, Tensor<2>),
+        (columns_name, columns): (&'static str, Tensor<2>),
     ) -> Self {
-        let [row_count, width] = rows.dims();
-        let [column_count, columns_width] = columns.dims();
-        for (name, count) in [(rows_name, row_count), (columns_name, column_count)] {
-            assert!(count > 0, "{name}: need at least one embedding, got none");
-        }
-        assert!(
-            width > 0,
-            "{rows_name}: embeddings need at least one dimension, got shape [{row_count}, 0]"
-        );
-        assert!(
-            width == columns_width,
-            "{columns_name}: need embeddings of {rows_name}' width, {width}, got shape [{column_count}, {columns_width}]"
-        );
-        assert!(
-            rows.device() == columns.device(),
-            "{columns_name}: need {rows_name}' device, {:?}, got {:?}",
-            rows.device(),
-            columns.device()
-        );
-        let (dtype, epsilon) = if [rows.dtype(), columns.dtype()].contains(&DType::F64) {
-            (FloatDType::F64, f64::EPSILON)
-        } else {
-            (FloatDType::F32, f64::from(f32::EPSILON))
+        let (rows, columns) = (rows.inner(), columns.inner());
+        check::comparable(caller, (rows_name, &rows), (columns_name, &columns));
+        let dtype = check::compute_dtype(rows.dtype());
+        let epsilon = match dtype {
+            DType::F64 => f64::EPSILON,
+            _ => f64::from(f32::EPSILON),
         };
-        let rows = rows.inner().cast(dtype);
-        let columns = columns.inner().cast(dtype);
+        let width = rows.dims()[1] as f64;
+        let (rows, columns) = (rows.cast(dtype), columns.cast(dtype));
         Self {
             finite_rows: finite(&rows),
             finite_columns: finite(&columns),
             rows: l2_normalize(rows),
             columns: l2_normalize(columns),
-            tie: 2.0 * epsilon * (width as f64).sqrt(),
+            tie: 2.0 * epsilon * width.sqrt(),
         }
     }
 
@@ -153,14 +140,4 @@ fn finite(embeddings: &Tensor<2>) -> Vec<bool> {
         .iter::<bool>()
         .map(|broken| !broken)
         .collect()
-}
-
-/// Rows of unit norm; a zero row stays zero.
-fn l2_normalize(rows: Tensor<2>) -> Tensor<2> {
-    let largest = rows.clone().abs().max_dim(1);
-    let largest = largest.clone().mask_fill(largest.equal_elem(0.0), 1.0);
-    let rows = rows / largest;
-    let norm = rows.clone().square().sum_dim(1).sqrt();
-    let norm = norm.clone().mask_fill(norm.equal_elem(0.0), 1.0);
-    rows / norm
 }

@@ -33,7 +33,7 @@ impl CrossModal {
 /// Ties, NaN and memory: see [the module](super).
 ///
 /// # Panics
-/// On empty inputs, shapes or devices that differ, an index out of range, or an image without a text.
+/// On empty inputs, widths, dtypes or devices that differ, an index out of range, or an image without a text.
 #[track_caller]
 pub fn cross_modal(images: Tensor<2>, texts: Tensor<2>, image_of_text: &[usize]) -> CrossModal {
     Blocks::default().cross_modal(images, texts, image_of_text)
@@ -67,8 +67,8 @@ impl Blocks {
         texts: Tensor<2>,
         image_of_text: &[usize],
     ) -> CrossModal {
-        let cosines = Cosines::new(("images", images), ("texts", texts));
-        check_pairs(cosines.dims(), image_of_text);
+        let cosines = Cosines::new("cross_modal", ("images", images), ("texts", texts));
+        check_pairs("cross_modal", cosines.dims(), image_of_text);
         Sweep::new(&cosines, *self, image_of_text).ranks()
     }
 
@@ -86,9 +86,9 @@ impl Blocks {
         let [image_count, _] = images.dims();
         assert!(
             image_count > 0 && image_count.is_multiple_of(5),
-            "images: five folds need a multiple of 5 images, got {image_count}"
+            "five_fold: `images` has {image_count} rows: it needs a multiple of 5, and at least 5"
         );
-        check_pairs([image_count, texts.dims()[0]], image_of_text);
+        check_pairs("five_fold", [image_count, texts.dims()[0]], image_of_text);
         let fold_size = image_count / 5;
         let (images, texts) = (images.inner(), texts.inner());
         let folds: Vec<_> = (0..5)
@@ -117,22 +117,22 @@ impl Blocks {
 
 /// Every text names an image, and every image has a text.
 #[track_caller]
-pub(super) fn check_pairs([images, texts]: [usize; 2], image_of_text: &[usize]) {
+pub(super) fn check_pairs(caller: &str, [images, texts]: [usize; 2], image_of_text: &[usize]) {
     assert!(
         image_of_text.len() == texts,
-        "image_of_text: need the image of each of the {texts} texts, got {} indices",
+        "{caller}: `image_of_text` has {} indices: it needs the image of each of the {texts} texts",
         image_of_text.len()
     );
     let mut described = vec![false; images];
     for (text, &image) in image_of_text.iter().enumerate() {
         assert!(
             image < images,
-            "image_of_text: need indices below the number of images, {images}, got {image} for text {text}"
+            "{caller}: `image_of_text` names image {image} for text {text}: it needs indices below the number of images, {images}"
         );
         described[image] = true;
     }
     if let Some(image) = described.iter().position(|described| !described) {
-        panic!("image_of_text: every image needs a text, image {image} has none");
+        panic!("{caller}: `image_of_text` names no text for image {image}: every image needs one");
     }
 }
 

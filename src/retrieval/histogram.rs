@@ -100,10 +100,17 @@ impl Blocks {
         image_of_text: &[usize],
         bins: usize,
     ) -> SimilarityHistogram {
-        assert!(bins > 0, "bins: need at least one bin, got 0");
-        let cosines = Cosines::new(("images", images), ("texts", texts));
+        assert!(
+            bins > 0,
+            "similarity_histogram: `bins` is 0: it needs at least one"
+        );
+        let cosines = Cosines::new("similarity_histogram", ("images", images), ("texts", texts));
         let [image_count, text_count] = cosines.dims();
-        check_pairs([image_count, text_count], image_of_text);
+        check_pairs(
+            "similarity_histogram",
+            [image_count, text_count],
+            image_of_text,
+        );
 
         let mut positive = Population::new(bins);
         let mut negative = Population::new(bins);

@@ -131,11 +131,11 @@ impl CrossModalMetrics {
     pub fn chance(image_of_text: &[usize]) -> Self {
         assert!(
             !image_of_text.is_empty(),
-            "image_of_text: need at least one text, got none"
+            "chance: `image_of_text` is empty: it needs at least one text"
         );
         let images = 1 + image_of_text.iter().max().expect("not empty");
         let texts = image_of_text.len();
-        check_pairs([images, texts], image_of_text);
+        check_pairs("chance", [images, texts], image_of_text);
         let mut captions = vec![0; images];
         for &image in image_of_text {
             captions[image] += 1;
@@ -154,7 +154,7 @@ impl CrossModalMetrics {
     pub fn average(all: &[Self]) -> Self {
         assert!(
             !all.is_empty(),
-            "all: need at least one evaluation, got none"
+            "average: `all` is empty: it needs at least one evaluation"
         );
         Self::of_directions(
             RankMetrics::average(all.iter().map(|one| one.image_to_text)),

@@ -25,8 +25,8 @@
 //! # Memory
 //! Similarities are computed in blocks of [`Blocks`], 512 × 2,048 unless said, and never all at once. Beyond the embeddings
 //! and one normalised copy of them, an evaluation holds at most
-//! [`Blocks::BYTES_PER_SIMILARITY`] bytes for each similarity of one block (24 MiB by default; twice that in f64) and a few
-//! numbers for each row: 25,000 captions against 5,000 images need no 500 MB matrix. A block's shape changes speed and
+//! [`Blocks::BYTES_PER_SIMILARITY`] bytes for each similarity of one block (16 MiB by default; twice that in f64), the scratch
+//! of the backend's matrix product, and a few numbers for each row: 25,000 captions against 5,000 images need no 500 MB matrix. A block's shape changes speed and
 //! memory, not results.
 //!
 //! # Example

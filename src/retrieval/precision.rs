@@ -18,7 +18,7 @@ use super::blocks::{Blocks, Cosines};
 /// - `ks`: each from 1 to M
 ///
 /// # Panics
-/// On empty inputs, shapes or devices that differ, or a `k` out of range.
+/// On empty inputs, widths, dtypes or devices that differ, or a `k` out of range.
 ///
 /// # Example
 /// ```
@@ -56,7 +56,11 @@ impl Blocks {
         candidate_labels: &[usize],
         ks: &[usize],
     ) -> Vec<f64> {
-        let cosines = Cosines::new(("queries", queries), ("candidates", candidates));
+        let cosines = Cosines::new(
+            "precision_at_k",
+            ("queries", queries),
+            ("candidates", candidates),
+        );
         let [query_count, candidate_count] = cosines.dims();
         for (name, labels, count) in [
             ("query_labels", query_labels, query_count),
@@ -64,14 +68,14 @@ impl Blocks {
         ] {
             assert!(
                 labels.len() == count,
-                "{name}: need {count} labels, got {}",
+                "precision_at_k: `{name}` has {} labels: it needs {count}, one for each embedding",
                 labels.len()
             );
         }
         for &k in ks {
             assert!(
                 (1..=candidate_count).contains(&k),
-                "ks: need each k from 1 to the number of candidates, {candidate_count}, got {k}"
+                "precision_at_k: `ks` holds {k}: each must lie in [1, {candidate_count}], the number of candidates"
             );
         }
         let Some(&deepest) = ks.iter().max() else {

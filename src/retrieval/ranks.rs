@@ -18,11 +18,11 @@ impl Ranks {
     pub fn new(ranks: Vec<Option<usize>>) -> Self {
         assert!(
             !ranks.is_empty(),
-            "ranks: need at least one query, got none"
+            "Ranks: `ranks` is empty: it needs at least one query"
         );
         assert!(
             !ranks.contains(&Some(0)),
-            "ranks: ranks count from 1, got a 0"
+            "Ranks: `ranks` holds a 0: they count from 1"
         );
         Self { ranks }
     }
@@ -40,7 +40,7 @@ impl Ranks {
     pub fn recall_at(&self, k: usize) -> f64 {
         assert!(
             k > 0,
-            "k: recall needs at least the nearest candidate, got k = 0"
+            "recall: `k` is 0: it needs at least the nearest candidate"
         );
         match self.defined() {
             Some(ranks) => {
@@ -104,13 +104,13 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "k = 0")]
+    #[should_panic(expected = "`k` is 0")]
     fn recall_at_zero_is_refused() {
         Ranks::new(vec![Some(1)]).recall_at(0);
     }
 
     #[test]
-    #[should_panic(expected = "at least one query")]
+    #[should_panic(expected = "`ranks` is empty")]
     fn no_query_is_refused() {
         Ranks::new(vec![]);
     }

@@ -56,7 +56,7 @@ impl RetrievalRecallMetric {
     pub fn new(direction: RetrievalDirection, k: usize) -> Self {
         assert!(
             k > 0,
-            "k: recall needs at least the nearest candidate, got k = 0"
+            "recall: `k` is 0: it needs at least the nearest candidate"
         );
         let arrow = match direction {
             RetrievalDirection::ImageToText => "Image → Text",
