@@ -31,6 +31,7 @@ mod examples;
 mod file;
 mod histogram;
 mod html;
+mod library;
 mod metrics;
 mod number;
 mod palette;
