@@ -60,15 +60,6 @@ pub struct InfoNce {
 }
 
 impl InfoNce {
-    fn logit(&self, a: &[f64], b: &[f64]) -> f64 {
-        let similarity = if self.normalize {
-            cosine(a, b)
-        } else {
-            dot(a, b)
-        };
-        self.log_scale.exp() * similarity
-    }
-
     /// `−log( e^{z_ii} / Σ_j e^{z_ij} )` of anchor `i` against the others and the extra negatives.
     fn direction(
         &self,
@@ -77,17 +68,18 @@ impl InfoNce {
         others: &Matrix,
         extra: Option<&Matrix>,
     ) -> f64 {
-        let anchor = anchors.row(i);
-        let mut logits: Vec<f64> = (0..others.rows)
-            .map(|j| self.logit(anchor, others.row(j)))
-            .collect();
+        let rows = |m: &'_ Matrix| -> Vec<f64> {
+            (0..m.rows)
+                .map(|j| self.log_scale.exp() * dot(anchors.row(i), m.row(j)))
+                .collect()
+        };
+        let mut logits = rows(others);
         let positive = logits[i];
-        if let Some(extra) = extra {
-            logits.extend((0..extra.rows).map(|j| self.logit(anchor, extra.row(j))));
-        }
+        logits.extend(extra.into_iter().flat_map(rows));
         log_sum_exp(&logits) - positive
     }
 
+    /// The loss of each pair.
     pub fn each(
         &self,
         image: &Matrix,
@@ -95,15 +87,26 @@ impl InfoNce {
         extra_image: Option<&Matrix>,
         extra_text: Option<&Matrix>,
     ) -> Vec<f64> {
+        let prepare = |m: &Matrix| match self.normalize {
+            true => Matrix::new(
+                m.rows,
+                m.width,
+                (0..m.rows).flat_map(|i| normalize(m.row(i))).collect(),
+            ),
+            false => m.clone(),
+        };
+        let (image, text) = (prepare(image), prepare(text));
+        let (extra_image, extra_text) = (extra_image.map(prepare), extra_text.map(prepare));
         let weight = self.image_to_text_weight;
         (0..image.rows)
             .map(|i| {
-                weight * self.direction(i, image, text, extra_text)
-                    + (1.0 - weight) * self.direction(i, text, image, extra_image)
+                weight * self.direction(i, &image, &text, extra_text.as_ref())
+                    + (1.0 - weight) * self.direction(i, &text, &image, extra_image.as_ref())
             })
             .collect()
     }
 
+    /// Their mean.
     pub fn loss(&self, image: &Matrix, text: &Matrix) -> f64 {
         self.each(image, text, None, None).iter().sum::<f64>() / image.rows as f64
     }
