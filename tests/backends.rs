@@ -46,6 +46,11 @@ stamp_on_every_backend! {
         half_precision_normalises_zero_and_small_rows,
         cosines_match_the_oracle,
         cosine_refuses_rows_of_different_width;
+    retrieval:
+        ranks_match_naive_loops_in_blocks_of_any_shape,
+        equal_embeddings_find_nothing,
+        a_nan_row_never_scores,
+        precision_and_histogram_by_hand;
     info_nce:
         value_and_gradients_match_the_oracle,
         f64_matches_the_oracle_to_1e_10,

@@ -45,6 +45,15 @@ fn assert_equals_flex(device: Device) {
 }
 
 #[test]
+#[allow(deprecated)]
+#[should_panic(expected = "move one of them with `to_device`")]
+fn embeddings_on_different_devices_are_refused() {
+    let on = |device: &Device| Tensor::<2>::ones([2, 3], device);
+    let objective = InfoNceConfig::new().init(&Device::flex());
+    objective.forward(on(&Device::flex()), on(&Device::ndarray()));
+}
+
+#[test]
 #[allow(deprecated)] // Burn retires this backend; until it goes, it is the one that needs no GPU.
 fn info_nce_on_ndarray_equals_flex() {
     assert_equals_flex(Device::ndarray());
