@@ -270,7 +270,7 @@ mod tests {
                 .collect::<Vec<_>>(),
             [4, 4, 2]
         );
-        let images: Vec<f32> = Tensor::cat(images, 0).into_data().into_vec().unwrap();
+        let images: Vec<f32> = Tensor::cat(images, 0).into_data().try_into_vec().unwrap();
         let expected: Vec<f32> = (0..10)
             .flat_map(|image| {
                 small
@@ -290,13 +290,13 @@ mod tests {
                 .tokens
                 .into_data()
                 .convert::<i64>()
-                .into_vec()
+                .try_into_vec()
                 .unwrap();
             let padding: Vec<bool> = batch
                 .padding
                 .into_data()
                 .convert::<bool>()
-                .into_vec()
+                .try_into_vec()
                 .unwrap();
             for row in 0..rows {
                 let span = row * length..(row + 1) * length;

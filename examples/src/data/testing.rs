@@ -9,9 +9,10 @@ use tempfile::TempDir;
 use super::scenes::generate;
 use super::{CaptionTokenizer, Collection, ScenesConfig, Split, TokenizerConfig, TransformConfig};
 
-/// A few tiny scenes, read back, with a tokenizer trained on them; the folder lives as long as `dir`.
+/// A few tiny scenes, read back, with a tokenizer trained on them.
 pub(super) struct Small {
-    pub dir: TempDir,
+    /// Removes the folder when dropped.
+    _dir: TempDir,
     pub collection: Arc<Collection>,
     pub tokenizer: Arc<CaptionTokenizer>,
     pub transform: TransformConfig,
@@ -46,7 +47,7 @@ impl Small {
         let tokenizer =
             Arc::new(CaptionTokenizer::train(collection.captions(Split::Train), &config).unwrap());
         Self {
-            dir,
+            _dir: dir,
             collection,
             tokenizer,
             transform: TransformConfig {

@@ -41,19 +41,19 @@ fn content(batch: Batch) -> Content {
             .images
             .into_data()
             .convert::<f32>()
-            .into_vec()
+            .try_into_vec()
             .unwrap(),
         tokens: batch
             .tokens
             .into_data()
             .convert::<i64>()
-            .into_vec()
+            .try_into_vec()
             .unwrap(),
         padding: batch
             .padding
             .into_data()
             .convert::<bool>()
-            .into_vec()
+            .try_into_vec()
             .unwrap(),
         ids: batch.image_ids,
     }
