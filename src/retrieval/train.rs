@@ -39,7 +39,7 @@ impl RetrievalInput {
 /// It tells whether training moves, not how good a model is: the candidates are the batch alone, so the figure falls with
 /// the batch size. For a test set use [`cross_modal()`]. Another pair's equal embedding is a negative, and ties never
 /// help.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RetrievalRecallMetric {
     name: MetricName,
     direction: RetrievalDirection,
@@ -143,7 +143,7 @@ impl LogitScaleInput {
 }
 
 /// The logit scale, 1/τ. One that sits at its clamp, or falls, is the first sign of a run gone wrong.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct LogitScaleMetric {
     name: MetricName,
     state: NumericMetricState,

@@ -97,6 +97,11 @@ impl DualEncoderConfig {
         config
     }
 
+    /// Whether training draws dropout masks.
+    pub fn has_dropout(&self) -> bool {
+        self.image.dropout > 0.0 || self.text.dropout > 0.0
+    }
+
     /// A new dual encoder with the objective it is trained by.
     ///
     /// # Panics

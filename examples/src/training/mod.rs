@@ -1,4 +1,13 @@
 //! The training loop: configuration, optimisation, checkpoints.
+
+pub mod checkpoint;
+pub mod config;
 pub mod device;
+pub mod evaluation;
+pub mod history;
 pub mod optimizer;
+mod random;
 pub mod schedule;
+mod settings;
+pub mod step;
+pub mod strategy;
