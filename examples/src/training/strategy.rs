@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, anyhow, bail};
-use burn::data::dataloader::Progress;
+use burn::data::dataloader::{DataLoader, Progress};
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, ModuleOptimizer};
 use burn::tensor::{Device, Tensor};
@@ -26,7 +26,7 @@ use burn::train::{
 
 use super::checkpoint::{Checkpoints, State};
 use super::config::TrainingConfig;
-use super::evaluation::Gathered;
+use super::evaluation::retrieval_of_pairs;
 use super::history::{StepRecord, ValidationRecord};
 use super::optimizer::{clip_factor, global_norm, scale};
 use super::random::batch_seed;
@@ -99,6 +99,7 @@ impl SupervisedLearningStrategy<DualEncoder> for StepStrategy {
             valid: valid.to_device(&device.clone().inner()),
             saved: self.checkpoints.last().ok().flatten(),
             pending: Pending::default(),
+            train_items: train.num_items(),
             model: Some(model),
             device,
             optimizer,
@@ -125,6 +126,7 @@ struct Session<'a> {
     valid: ValidLoader<DualEncoder>,
     saved: Option<PathBuf>,
     pending: Pending,
+    train_items: usize,
     model: Option<DualEncoder>,
     device: Device,
     optimizer: ModuleOptimizer,
@@ -132,10 +134,10 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    fn run(&mut self, train: &dyn burn::data::dataloader::DataLoader<Batch>) -> Result<Ending> {
+    fn run(&mut self, train: &dyn DataLoader<Batch>) -> Result<Ending> {
         while self.state.step < self.strategy.total_steps {
             let epoch = self.state.cursor.epoch + 1;
-            let total_items = train.num_items();
+            let total_items = self.train_items;
             self.train_event(LearnerEvent::StartSplit { epoch_number: epoch, total_items });
             let mut seen = 0;
             let mut batches = train.iter();
@@ -251,6 +253,11 @@ impl Session<'_> {
         let done = step >= self.strategy.total_steps;
         if done || due(step, config.validation.every) {
             self.validate()?;
+            // The display goes back to the training split.
+            self.train_event(LearnerEvent::StartSplit {
+                epoch_number: self.state.cursor.epoch + 1,
+                total_items: self.train_items,
+            });
         }
         let stop = self.interrupter.should_stop();
         if done || stop || due(step, config.checkpoints.every) {
@@ -264,27 +271,29 @@ impl Session<'_> {
         })
     }
 
-    /// Loss and retrieval over the validation pairs.
+    /// Loss and retrieval over the validation pairs, shown as one item so that the candidates are all of them.
     fn validate(&mut self) -> Result<()> {
         let epoch = self.state.cursor.epoch + 1;
         let valid = self.valid.clone();
         let model = self.model.as_ref().expect("the model is put back after every update").valid();
         self.valid_event(LearnerEvent::StartSplit { epoch_number: epoch, total_items: valid.num_items() });
-        let mut gathered = Gathered::default();
-        let mut batches = valid.iter();
-        while let Some(batch) = batches.next() {
-            let batch = batch.map_err(|error| anyhow!("{error}")).context("reading the validation data failed")?;
-            let ids = batch.image_ids.clone();
-            let output = InferenceStep::step(&model, batch);
-            gathered.add(&output, &ids);
-            let item = TrainingItem::new(output, batches.progress(), Some(self.state.step), None);
+        let outputs = valid
+            .iter()
+            .map(|batch| Ok(InferenceStep::step(&model, batch.map_err(|error| anyhow!("{error}"))?)))
+            .collect::<Result<Vec<_>>>()
+            .context("reading the validation data failed")?;
+        if let Some(whole) = PairOutput::join(outputs) {
+            let step = self.state.step;
+            self.state.history.validations.push(ValidationRecord {
+                step,
+                loss: whole.loss.clone().into_scalar::<f64>(),
+                retrieval: retrieval_of_pairs(&whole),
+            });
+            let progress = Progress::new(valid.num_items(), valid.num_items(), None);
+            let item = TrainingItem::new(whole, progress, Some(step), None);
             self.valid_event(LearnerEvent::ProcessedItem(item));
         }
         self.valid_event(LearnerEvent::EndSplit(epoch));
-        if let Some((loss, retrieval)) = gathered.scores() {
-            let step = self.state.step;
-            self.state.history.validations.push(ValidationRecord { step, loss, retrieval });
-        }
         Ok(())
     }
 
