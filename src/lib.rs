@@ -1,5 +1,48 @@
-//! Contrastive objectives for paired embeddings on Burn.
+//! Contrastive objectives for paired embeddings (image and text first) on [Burn](https://burn.dev).
+//!
+//! An objective is built from its config and called on two batches of embeddings whose rows
+//! correspond. It returns a differentiable scalar:
+//!
+//! ```
+//! use burn::tensor::{Device, Distribution, Tensor};
+//! use burn_contrastive::objective::InfoNceConfig;
+//!
+//! let device = Device::default().autodiff();
+//! let image = Tensor::<2>::random([8, 16], Distribution::Default, &device).require_grad();
+//! let text = Tensor::<2>::random([8, 16], Distribution::Default, &device).require_grad();
+//!
+//! let objective = InfoNceConfig::new().init(&device);
+//! let loss = objective.forward(image.clone(), text); // shape [1]
+//! let gradients = loss.backward();
+//! assert_eq!(image.grad(&gradients).unwrap().dims(), [8, 16]);
+//! ```
+//!
+//! # What is here
+//!
+//! | objective | inputs | cost, forward and backward | source |
+//! |---|---|---|---|
+//! | [`InfoNce`](objective::InfoNce) | image `[N, D]`, text `[N, D]`, optional extra negatives | `N²·D` time, `N²` memory (dense) | CLIP, ConVIRT |
+//!
+//! - [`objective`]: what a training loop calls.
+//! - [`similarity`]: l2 normalisation, cosine similarity, the (learnable, clamped) logit scale.
+//! - [`pairwise`]: reductions over all pairs of two sets of embeddings, on which objectives stand.
+//! - [`retrieval`]: recall@k, ranks, R@sum, precision@k, similarity histograms.
+//!
+//! # Devices
+//!
+//! Burn's tensors carry no backend in their type: one build of an objective runs on every
+//! [`Device`](burn::tensor::Device) whose backend is compiled in. The features `flex` (default),
+//! `ndarray`, `wgpu`, `vulkan`, `metal`, `cuda` and `rocm` forward to Burn's.
+//!
+//! # Errors
+//!
+//! Misuse (shapes, devices, dtypes, configuration) panics with a message that names the argument,
+//! what it got and what it needs. Embeddings are never broadcast. A NaN in the input gives a NaN in
+//! the output, never a finite number.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod check;
 pub mod objective;
 pub mod pairwise;
 pub mod retrieval;

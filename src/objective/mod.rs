@@ -1,1 +1,5 @@
-//! What a user calls: one file an objective.
+//! What a training loop calls: one file an objective.
+
+mod info_nce;
+
+pub use info_nce::{InfoNce, InfoNceConfig, Negatives};

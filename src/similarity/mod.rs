@@ -1,1 +1,9 @@
-//! Normalisation, cosine similarity and the logit scale.
+//! How alike two embeddings are: l2 normalisation, cosine similarity and the logit scale.
+
+mod cosine;
+mod logit_scale;
+mod normalize;
+
+pub use cosine::{cosine_similarity, paired_similarity};
+pub use logit_scale::{LogitScale, LogitScaleConfig};
+pub use normalize::l2_normalize;

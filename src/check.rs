@@ -1,0 +1,71 @@
+//! The checks that objectives make of their arguments, and the messages they fail with.
+
+use burn::tensor::{DType, Tensor};
+
+/// Embeddings under the name that a message gives them.
+pub(crate) type Named<'a> = (&'static str, &'a Tensor<2>);
+
+/// The two sides can be compared: non-empty, same width, dtype, device and autodiff context.
+#[track_caller]
+pub(crate) fn comparable(caller: &str, left: Named, right: Named) {
+    for (name, tensor) in [left, right] {
+        let [rows, width] = tensor.dims();
+        assert!(
+            rows > 0 && width > 0,
+            "{caller}: `{name}` is empty, shape [{rows}, {width}]: it needs at least one row and one column"
+        );
+    }
+    let ((a, x), (b, y)) = (left, right);
+    assert!(
+        x.dims()[1] == y.dims()[1],
+        "{caller}: `{a}` has width {}, `{b}` has width {}: both need the same embedding width",
+        x.dims()[1],
+        y.dims()[1]
+    );
+    assert!(
+        x.dtype() == y.dtype(),
+        "{caller}: `{a}` is {:?}, `{b}` is {:?}: cast one of them, both need the same dtype",
+        x.dtype(),
+        y.dtype()
+    );
+    let (dx, dy) = (x.device(), y.device());
+    assert!(
+        dx == dy,
+        "{caller}: `{a}` is on {dx:?}, `{b}` is on {dy:?}: move one of them with `to_device`"
+    );
+    assert!(
+        dx.is_autodiff() == dy.is_autodiff(),
+        "{caller}: one of `{a}` and `{b}` is on an autodiff device, the other is not: \
+         use `.autodiff()` on the plain one, or `.inner()` on both to evaluate without gradients"
+    );
+}
+
+/// The two sides are pairs: comparable, and row `i` of one belongs to row `i` of the other.
+#[track_caller]
+pub(crate) fn paired(caller: &str, left: Named, right: Named) {
+    comparable(caller, left, right);
+    let (rows, others) = (left.1.dims()[0], right.1.dims()[0]);
+    assert!(
+        rows == others,
+        "{caller}: `{}` has {rows} rows, `{}` has {others}: row i of one belongs to row i of the other, both need the same number",
+        left.0,
+        right.0
+    );
+}
+
+/// The dtype that similarities are computed in: f64 for f64, f32 for everything else.
+pub(crate) fn compute_dtype(input: DType) -> DType {
+    match input {
+        DType::F64 => DType::F64,
+        _ => DType::F32,
+    }
+}
+
+/// `value` is finite and within `low..=high`.
+#[track_caller]
+pub(crate) fn within(config: &str, field: &str, value: f64, low: f64, high: f64) {
+    assert!(
+        value.is_finite() && low <= value && value <= high,
+        "{config}: `{field}` is {value}, it must lie in [{low}, {high}]"
+    );
+}

@@ -1,0 +1,333 @@
+//! Symmetric InfoNCE, the objective of CLIP and ConVIRT.
+//!
+//! Each image must pick its own text among all texts of the batch, and each text its own image.
+//! With `c_ij` the cosine of image `i` and text `j`, and `s` the logit scale (`1/τ`):
+//!
+//! ```text
+//! L_i = −λ · log( e^{s·c_ii} / Σ_j e^{s·c_ij} ) − (1 − λ) · log( e^{s·c_ii} / Σ_j e^{s·c_ji} )
+//! L   = mean over i of L_i
+//! ```
+//!
+//! | symbol | here |
+//! |---|---|
+//! | λ | [`InfoNceConfig::image_to_text_weight`], ½ by default; ConVIRT uses 0.75 |
+//! | s | [`InfoNce::logit_scale`]; starts at 1/0.07, learned, kept in [1, 100] (CLIP) |
+//!
+//! **Gradient.** With `p_ij`, `q_ij` the softmax of row `i` and of column `j`:
+//! `∂L/∂c_ij = s/N · ( λ·(p_ij − δ_ij) + (1 − λ)·(q_ij − δ_ij) )`.
+//!
+//! **How it is computed.** As `log(1 + e^{n − p})`, with `p` the logit of the positive and `n` the
+//! log-sum-exp of the negatives. This is the same number as cross-entropy, without the difference
+//! of two nearly equal terms, so that a loss of 1e-12 is still exact to rounding.
+//!
+//! **Degenerate cases.** One pair without extra negatives has nothing to tell apart: loss 0,
+//! gradient 0. N equal embeddings give ln N. A zero row has similarity 0 to everything and gets a
+//! zero gradient. Duplicated pairs are counted as negatives of each other, as CLIP does.
+//!
+//! **Sources.** Radford et al. 2021, figure 3 (CLIP); Zhang et al. 2020, equations 2–4 (ConVIRT).
+//! "Vision-Language Contrast" has no temperature: set 1.
+
+use burn::config::Config;
+use burn::module::{Content, DisplaySettings, Module, ModuleDisplay};
+use burn::tensor::{Device, Tensor};
+
+use crate::check;
+use crate::pairwise::{self, Positives};
+use crate::similarity::{LogitScale, LogitScaleConfig, l2_normalize, paired_similarity};
+
+/// Configuration of [`InfoNce`].
+#[derive(Config, Debug, PartialEq)]
+pub struct InfoNceConfig {
+    /// The logit scale. Default: learned, from temperature 0.07, within [1, 100] (CLIP).
+    #[config(default = "LogitScaleConfig::new()")]
+    pub logit_scale: LogitScaleConfig,
+    /// Weight λ of the image→text direction; text→image weighs 1 − λ. In [0, 1], default ½ (CLIP).
+    #[config(default = 0.5)]
+    pub image_to_text_weight: f64,
+    /// Whether embeddings are l2-normalised first. Default true. Without, logits are scaled dot
+    /// products, and their size is the caller's affair.
+    #[config(default = true)]
+    pub normalize: bool,
+}
+
+impl InfoNceConfig {
+    /// Builds the objective on `device` (an autodiff device where the logit scale is to be learned).
+    ///
+    /// # Panics
+    ///
+    /// Where `image_to_text_weight` is not in [0, 1], or the logit scale's values are refused by
+    /// [`LogitScaleConfig::init`].
+    #[track_caller]
+    pub fn init(&self, device: &Device) -> InfoNce {
+        check::within(
+            "InfoNceConfig",
+            "image_to_text_weight",
+            self.image_to_text_weight,
+            0.0,
+            1.0,
+        );
+        InfoNce {
+            logit_scale: self.logit_scale.init(device),
+            image_to_text_weight: self.image_to_text_weight,
+            normalize: self.normalize,
+        }
+    }
+}
+
+/// Negatives from outside the batch, shared by every anchor: a queue or a memory bank, say.
+///
+/// They meet the anchors of the other modality: extra texts the images, extra images the texts.
+#[derive(Clone, Debug, Default)]
+pub struct Negatives {
+    /// Extra images, `[K, D]`.
+    pub image: Option<Tensor<2>>,
+    /// Extra texts, `[M, D]`.
+    pub text: Option<Tensor<2>>,
+}
+
+/// Symmetric InfoNCE over the cosines of paired embeddings; built by [`InfoNceConfig::init`].
+///
+/// `L = ½ · mean_i [ CE(s·c_i·, i) + CE(s·c_·i, i) ]`, `c_ij = cos(image_i, text_j)`: CLIP's loss,
+/// computed as `log(1 + e^{n − p})` from the positive's logit and the negatives' log-sum-exp.
+#[derive(Module, Debug)]
+#[module(custom_display)]
+pub struct InfoNce {
+    /// The factor between cosines and logits; a parameter where it is learned.
+    pub logit_scale: LogitScale,
+    image_to_text_weight: f64,
+    normalize: bool,
+}
+
+impl InfoNce {
+    /// The loss, mean over the batch, in nats.
+    ///
+    /// # Shapes
+    ///
+    /// - `image`, `text`: `[N, D]`, row `i` of one belongs to row `i` of the other
+    /// - returns `[1]`, f64 for f64 embeddings, f32 for all others
+    ///
+    /// # Panics
+    ///
+    /// Where shapes, dtypes or devices of `image` and `text` differ, the batch is empty, or the
+    /// objective was built on another device.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use burn_contrastive::objective::InfoNceConfig;
+    ///
+    /// let device = Device::default();
+    /// let equal = Tensor::<2>::ones([4, 3], &device);
+    /// let loss = InfoNceConfig::new().init(&device).forward(equal.clone(), equal);
+    /// assert!((loss.into_scalar::<f32>() - 4f32.ln()).abs() < 1e-6);
+    /// ```
+    #[track_caller]
+    pub fn forward(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
+        self.forward_no_reduction(image, text).mean()
+    }
+
+    /// The loss of each pair, both directions weighted: see [`forward`](Self::forward).
+    ///
+    /// # Shapes
+    ///
+    /// - `image`, `text`: `[N, D]`
+    /// - returns `[N]`
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](Self::forward).
+    #[track_caller]
+    pub fn forward_no_reduction(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
+        self.forward_with_negatives_no_reduction(image, text, Negatives::default())
+    }
+
+    /// The loss with negatives beside those of the batch, mean over the batch.
+    ///
+    /// # Shapes
+    ///
+    /// - `image`, `text`: `[N, D]`
+    /// - `negatives`: image `[K, D]`, text `[M, D]`, either or both; no rows count as none
+    /// - returns `[1]`
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](Self::forward), likewise for the negatives.
+    #[track_caller]
+    pub fn forward_with_negatives(
+        &self,
+        image: Tensor<2>,
+        text: Tensor<2>,
+        negatives: Negatives,
+    ) -> Tensor<1> {
+        self.forward_with_negatives_no_reduction(image, text, negatives)
+            .mean()
+    }
+
+    /// The loss of each pair with negatives beside those of the batch.
+    ///
+    /// # Shapes
+    ///
+    /// - as [`forward_with_negatives`](Self::forward_with_negatives)
+    /// - returns `[N]`
+    ///
+    /// # Panics
+    ///
+    /// As [`forward_with_negatives`](Self::forward_with_negatives).
+    #[track_caller]
+    pub fn forward_with_negatives_no_reduction(
+        &self,
+        image: Tensor<2>,
+        text: Tensor<2>,
+        negatives: Negatives,
+    ) -> Tensor<1> {
+        check::paired("InfoNce", ("image", &image), ("text", &text));
+        let extra = |name, tensor: Option<Tensor<2>>, anchor: check::Named| {
+            let tensor = tensor.filter(|t| t.dims()[0] > 0)?;
+            check::comparable("InfoNce", anchor, (name, &tensor));
+            Some(self.prepare(tensor))
+        };
+        let extra_text = extra("negatives.text", negatives.text, ("image", &image));
+        let extra_image = extra("negatives.image", negatives.image, ("text", &text));
+
+        let (image, text) = (self.prepare(image), self.prepare(text));
+        let scale = self.scale_for(&image);
+        let positive = paired_similarity(image.clone(), text.clone()) * scale.clone();
+        let (rows, columns) = if positive.dims()[0] > 1 {
+            let batch = pairwise::log_sum_exp(
+                image.clone(),
+                text.clone(),
+                scale.clone(),
+                Positives::Diagonal,
+            );
+            (Some(batch.rows), Some(batch.columns))
+        } else {
+            (None, None)
+        };
+        let outside = |anchor: Tensor<2>, extra: Option<Tensor<2>>| {
+            extra.map(|e| pairwise::log_sum_exp(anchor, e, scale.clone(), Positives::None).rows)
+        };
+        let image_to_text = cross_entropy(positive.clone(), [rows, outside(image, extra_text)]);
+        let text_to_image = cross_entropy(positive, [columns, outside(text, extra_image)]);
+        let weight = self.image_to_text_weight;
+        image_to_text * weight + text_to_image * (1.0 - weight)
+    }
+
+    /// In the dtype to compute with, normalised where configured.
+    fn prepare(&self, embeddings: Tensor<2>) -> Tensor<2> {
+        let dtype = check::compute_dtype(embeddings.dtype());
+        let embeddings = embeddings.cast(dtype);
+        if self.normalize {
+            l2_normalize(embeddings)
+        } else {
+            embeddings
+        }
+    }
+
+    #[track_caller]
+    fn scale_for(&self, embeddings: &Tensor<2>) -> Tensor<1> {
+        let (own, theirs) = (self.logit_scale.log_scale.device(), embeddings.device());
+        assert!(
+            own == theirs && own.is_autodiff() == theirs.is_autodiff(),
+            "InfoNce: the objective is on {own:?}, the embeddings are on {theirs:?}: \
+             build it on their device, move it there with `to_device` or `fork`, \
+             or use `.valid()` on the module to evaluate without gradients"
+        );
+        self.logit_scale.value().cast(embeddings.dtype())
+    }
+}
+
+/// `log(1 + Σ e^{n − p})` over groups of negatives, each given by its log-sum-exp `n`.
+///
+/// Without any group the loss is 0 with gradient 0 (and NaN where the positive is).
+fn cross_entropy(positive: Tensor<1>, groups: [Option<Tensor<1>>; 2]) -> Tensor<1> {
+    let gaps: Vec<_> = groups
+        .into_iter()
+        .flatten()
+        .map(|negatives| negatives - positive.clone())
+        .collect();
+    if gaps.is_empty() {
+        return positive * 0.0;
+    }
+    // With m = max(0, gaps): m + log1p(Σ e^{gap − m} + (e^{−m} − 1)), exact for tiny losses, where
+    // m = 0, and free of overflow for large ones.
+    let max = gaps.iter().fold(positive.zeros_like(), |max, gap| {
+        max.max_pair(gap.clone().detach())
+    });
+    let rest = max.clone().neg().exp() - 1.0;
+    let sum = gaps
+        .into_iter()
+        .fold(rest, |sum, gap| sum + (gap - max.clone()).exp());
+    sum.log1p() + max
+}
+
+impl ModuleDisplay for InfoNce {
+    fn custom_settings(&self) -> Option<DisplaySettings> {
+        DisplaySettings::new()
+            .with_new_line_after_attribute(false)
+            .optional()
+    }
+
+    fn custom_content(&self, content: Content) -> Option<Content> {
+        content
+            .add("logit_scale", &self.logit_scale)
+            .add("image_to_text_weight", &self.image_to_text_weight)
+            .add("normalize", &self.normalize)
+            .optional()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_orthogonal_pairs_by_hand() {
+        // cosines: 1 on the diagonal, 0 off it; at temperature 0.5 each row is log(1 + e^{0 − 2}).
+        let device = Device::default();
+        let x = Tensor::<2>::from_data([[2.0, 0.0], [0.0, 0.5]], &device);
+        let objective = InfoNceConfig::new()
+            .with_logit_scale(LogitScaleConfig::new().with_temperature(0.5))
+            .init(&device);
+        let each = objective
+            .forward_no_reduction(x.clone(), x)
+            .into_data()
+            .try_to_vec::<f32>()
+            .unwrap();
+        let expected = (-2f32).exp().ln_1p();
+        assert!(
+            each.iter().all(|l| (l - expected).abs() < 1e-6),
+            "{each:?} against {expected}"
+        );
+    }
+
+    #[test]
+    fn a_tiny_loss_is_not_rounded_to_zero() {
+        // Cosines 1 and −1 at scale 100: log(1 + e^{−200}) underflows to e^{−200} in f64.
+        let device = Device::default();
+        let x = Tensor::<2>::from_data([[1.0, 0.0], [-1.0, 0.0]], &device)
+            .cast(burn::tensor::DType::F64);
+        let objective = InfoNceConfig::new()
+            .with_logit_scale(LogitScaleConfig::fixed(0.01))
+            .init(&device);
+        let loss = objective.forward(x.clone(), x).into_scalar::<f64>();
+        assert!((loss / (-200f64).exp() - 1.0).abs() < 1e-4, "{loss:e}");
+    }
+
+    #[test]
+    #[should_panic(expected = "`image_to_text_weight` is 1.5, it must lie in [0, 1]")]
+    fn a_weight_past_one_is_refused() {
+        InfoNceConfig::new()
+            .with_image_to_text_weight(1.5)
+            .init(&Device::default());
+    }
+
+    #[test]
+    fn displays_what_it_is_made_of() {
+        let shown = InfoNceConfig::new().init(&Device::default()).to_string();
+        assert!(
+            shown.contains("InfoNce") && shown.contains("image_to_text_weight: 0.5"),
+            "{shown}"
+        );
+    }
+}

@@ -1,0 +1,83 @@
+//! l2 normalisation that survives zero rows, huge and tiny norms, and half precision.
+
+use burn::tensor::{DType, Tensor};
+
+use crate::check::compute_dtype;
+
+/// Divides each row by its l2 norm: `x / ‖x‖`.
+///
+/// Each row is first divided by its largest magnitude, a constant to the gradient (the result does
+/// not depend on it), so that squares neither overflow nor vanish: norms of 1e±20 come out exact to
+/// rounding in f32. Half-precision input is normalised in f32 and returned in its own dtype.
+///
+/// A row has no direction when its largest magnitude is below ε: 2⁻¹⁴ in f16 (its smallest normal
+/// number, so that `1/ε` is finite too), 1e-30 in every other dtype. Such a row, zero rows among
+/// them, comes out as zeros and receives a zero gradient: its similarity with anything is 0, and
+/// no gradient is ever NaN or infinite on its account. A NaN or an infinity in a row makes the row
+/// NaN.
+///
+/// # Shapes
+///
+/// - `x`: `[rows, width]`
+/// - returns `[rows, width]`, in the dtype of `x`
+///
+/// # Example
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_contrastive::similarity::l2_normalize;
+///
+/// let x = Tensor::<2>::from_data([[3e20, 4e20], [0.0, 0.0]], &Device::default());
+/// let rows = l2_normalize(x).into_data().try_to_vec::<f32>().unwrap();
+/// assert!((rows[0] - 0.6).abs() < 1e-6 && (rows[1] - 0.8).abs() < 1e-6);
+/// assert_eq!(rows[2..], [0.0, 0.0]);
+/// ```
+pub fn l2_normalize(x: Tensor<2>) -> Tensor<2> {
+    let dtype = x.dtype();
+    let epsilon = match dtype {
+        DType::F16 => 2f64.powi(-14),
+        _ => 1e-30,
+    };
+    let x = x.cast(compute_dtype(dtype));
+    let largest = x.clone().detach().abs().max_dim(1);
+    let vanishes = largest.clone().lower_elem(epsilon);
+    // 1 where the row has a direction, 0 where not; a product, unlike a mask, keeps NaN.
+    let keep = vanishes.clone().bool_not().float().cast(x.dtype());
+    let scaled = x / largest.mask_fill(vanishes, 1.0) * keep.clone();
+    // At least 1 in every row that is kept; 1 instead of 0 in the others.
+    let squared_norm = scaled.clone().square().sum_dim(1) + (keep.neg() + 1.0);
+    (scaled / squared_norm.sqrt()).cast(dtype)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    #[test]
+    fn a_vanishing_row_gets_zeros_and_a_zero_gradient() {
+        let device = Device::default().autodiff();
+        let x =
+            Tensor::<2>::from_data([[0.0, 0.0], [1e-31, 0.0], [0.0, 2.0]], &device).require_grad();
+        let y = l2_normalize(x.clone());
+        let gradient = x.grad(&y.clone().sum().backward()).unwrap();
+        assert_eq!(
+            y.into_data().try_to_vec::<f32>().unwrap(),
+            [0.0, 0.0, 0.0, 0.0, 0.0, 1.0]
+        );
+        assert_eq!(
+            gradient.into_data().try_to_vec::<f32>().unwrap(),
+            [0.0, 0.0, 0.0, 0.0, 0.5, 0.0]
+        );
+    }
+
+    #[test]
+    fn nan_and_infinity_make_the_row_nan() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let x = Tensor::<2>::from_data([[bad, 0.0], [0.0, 1.0]], &Device::default());
+            let rows = l2_normalize(x).into_data().try_to_vec::<f32>().unwrap();
+            assert!(rows[0].is_nan(), "{bad} gave {rows:?}");
+            assert_eq!(rows[2..], [0.0, 1.0]);
+        }
+    }
+}
