@@ -1,4 +1,34 @@
 //! Image–caption pairs: from files on disk to batches of tensors.
+//!
+//! ```text
+//! scenes ──► folder ──► karpathy | table ──► Collection ──► PairLoader ────► Batch
+//! (generator)           (readers)                │  ▲           (training, validation)
+//!                                CaptionTokenizer┘  └Transform
+//!                                                └─► EvaluationSet ──► every image and every caption once
+//! ```
+//!
+//! Everything drawn at random comes from [`random::stream`], a function of seed, epoch and example alone, so that neither the
+//! number of threads nor an interruption changes what the model sees.
+
+mod collection;
+mod evaluation;
+mod karpathy;
+mod loader;
+mod prefetch;
+pub mod random;
+mod sampler;
+pub mod scenes;
+mod table;
+mod tokenizer;
+mod transform;
+
+pub use collection::{Collection, Example, Place, Split};
+pub use evaluation::{CaptionBatch, EvaluationSet};
+pub use loader::{LoaderConfig, PairLoader};
+pub use sampler::plan_batches;
+pub use scenes::{Scene, ScenesConfig};
+pub use tokenizer::{CaptionTokenizer, TokenizerConfig};
+pub use transform::{TransformConfig, decode};
 
 use burn::tensor::{Bool, Int, Tensor};
 

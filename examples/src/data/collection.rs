@@ -1,0 +1,282 @@
+//! A collection of captioned images in memory: paths and captions, the pixels stay on disk.
+//!
+//! **When images are checked.** [`Collection::read`] opens every image once, in parallel, and reads its header (type and
+//! dimensions): this finds missing, empty and mistyped files at a cost of some tens of microseconds each, seconds for MS-COCO.
+//! A file that breaks off after its header is only found when it is decoded; the loaders then name the file and its row.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::scenes::Scene;
+use super::{karpathy, table, transform};
+
+/// What part of a collection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// Pairs to learn from.
+    Train,
+    /// Pairs to choose settings by.
+    Validation,
+    /// Pairs to report on.
+    Test,
+}
+
+impl Split {
+    /// The split called `name` in a file, in any of the usual spellings.
+    ///
+    /// `restval` is MS-COCO's name for validation images that the literature trains on.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name.trim().to_lowercase().as_str() {
+            "train" | "training" | "restval" => Some(Self::Train),
+            "val" | "valid" | "validation" | "dev" => Some(Self::Validation),
+            "test" | "testing" => Some(Self::Test),
+            _ => None,
+        }
+    }
+
+    /// The name this split has in Karpathy's files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Validation => "val",
+            Self::Test => "test",
+        }
+    }
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Where in its file an example stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A line of a table, counted from 1.
+    Line(u64),
+    /// An element of the array `images` of a JSON file, counted from 0.
+    Entry(usize),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line) => write!(f, "line {line}"),
+            Self::Entry(entry) => write!(f, "images[{entry}]"),
+        }
+    }
+}
+
+/// An image with its captions.
+#[derive(Clone, Debug)]
+pub struct Example {
+    /// The image file.
+    pub image: PathBuf,
+    /// At least one caption, none blank.
+    pub captions: Vec<String>,
+    /// What the example is for.
+    pub split: Split,
+    /// Where the example was read.
+    pub place: Place,
+    /// What the image shows, where that is known.
+    pub scene: Option<Scene>,
+}
+
+impl Example {
+    /// A key that two examples share exactly if their captions say the same; `None` where that is not known.
+    pub fn meaning(&self) -> Option<String> {
+        self.scene.as_ref().map(Scene::meaning)
+    }
+}
+
+/// Captioned images read from one file.
+#[derive(Clone, Debug)]
+pub struct Collection {
+    /// The file that lists the images.
+    pub file: PathBuf,
+    /// The images, in the order of the file.
+    pub examples: Vec<Example>,
+    /// Why rows and images were left out; empty unless reading skipped bad ones.
+    pub skipped: Vec<String>,
+    /// Whether bad rows and images are left out rather than refused.
+    pub skip_bad: bool,
+}
+
+impl Collection {
+    /// Reads the captioned images at `path`, which is either of
+    ///
+    /// - a Karpathy file (`dataset*.json`, as Flickr30K and MS-COCO are distributed), or a folder that holds one;
+    /// - a table (`.csv`, `.tsv`) of image path and caption, or a folder that holds one.
+    ///
+    /// With `skip_bad`, bad rows and images are left out and the reasons kept in [`skipped`](Self::skipped).
+    ///
+    /// # Errors
+    ///
+    /// If `path` holds neither, or more than one; if the file cannot be parsed; if it gives no example; and, without
+    /// `skip_bad`, at the first bad row, missing image or image whose header cannot be read.
+    pub fn read(path: impl AsRef<Path>, skip_bad: bool) -> Result<Self> {
+        let file = locate(path.as_ref())?;
+        let mut faults = Faults::new(skip_bad);
+        let examples = match extension(&file).as_str() {
+            "json" => karpathy::read(&file, &mut faults)?,
+            _ => table::read(&file, &mut faults)?,
+        };
+        let examples = check_headers(&file, examples, &mut faults)?;
+        if examples.is_empty() {
+            let first = faults.reasons.first().map(|reason| {
+                format!("; the first of {} bad rows: {reason}", faults.reasons.len())
+            });
+            bail!(
+                "{} gives no usable image with a caption{}",
+                file.display(),
+                first.unwrap_or_default()
+            );
+        }
+        Ok(Self {
+            file,
+            examples,
+            skipped: faults.reasons,
+            skip_bad,
+        })
+    }
+
+    /// Indices of the examples of `split`, ascending.
+    pub fn indices(&self, split: Split) -> Vec<usize> {
+        (0..self.examples.len())
+            .filter(|&index| self.examples[index].split == split)
+            .collect()
+    }
+
+    /// All captions of `split`, image by image.
+    pub fn captions(&self, split: Split) -> impl Iterator<Item = &str> {
+        self.examples
+            .iter()
+            .filter(move |example| example.split == split)
+            .flat_map(|example| example.captions.iter().map(String::as_str))
+    }
+
+    /// For each of `indices` a number that two share exactly if their examples have the same meaning; examples of unknown
+    /// meaning share it with none.
+    pub(crate) fn meanings(&self, indices: &[usize]) -> Vec<usize> {
+        let mut known = HashMap::new();
+        indices
+            .iter()
+            .enumerate()
+            .map(|(row, &index)| match self.examples[index].meaning() {
+                Some(meaning) => *known.entry(meaning).or_insert(row),
+                None => row,
+            })
+            .collect()
+    }
+
+    /// "`FILE`, `PLACE`" of an example, for messages.
+    pub(crate) fn place(&self, index: usize) -> String {
+        format!("{}, {}", self.file.display(), self.examples[index].place)
+    }
+}
+
+/// What to do with bad rows, and what was found.
+pub(super) struct Faults {
+    skip_bad: bool,
+    reasons: Vec<String>,
+}
+
+impl Faults {
+    pub(super) fn new(skip_bad: bool) -> Self {
+        Self {
+            skip_bad,
+            reasons: Vec::new(),
+        }
+    }
+
+    /// Notes a bad row, or fails with it.
+    pub(super) fn report(
+        &mut self,
+        file: &Path,
+        place: Place,
+        reason: impl fmt::Display,
+    ) -> Result<()> {
+        let message = format!("{}, {place}: {reason}", file.display());
+        if !self.skip_bad {
+            bail!("{message} (mend it, or leave such rows out with --skip-bad)");
+        }
+        self.reasons.push(message);
+        Ok(())
+    }
+}
+
+fn extension(file: &Path) -> String {
+    file.extension()
+        .map(|e| e.to_string_lossy().to_lowercase())
+        .unwrap_or_default()
+}
+
+/// The one file in `path` that lists captioned images.
+fn locate(path: &Path) -> Result<PathBuf> {
+    let expected = "expected a Karpathy folder (with a dataset*.json), or a .csv or .tsv table of image path and caption";
+    let metadata = std::fs::metadata(path)
+        .with_context(|| format!("cannot read {}; {expected}", path.display()))?;
+    if metadata.is_file() {
+        return match extension(path).as_str() {
+            "json" | "csv" | "tsv" => Ok(path.to_owned()),
+            _ => bail!(
+                "{} is neither .json, .csv nor .tsv; {expected}",
+                path.display()
+            ),
+        };
+    }
+    let mut files: Vec<PathBuf> = std::fs::read_dir(path)
+        .with_context(|| format!("cannot list {}", path.display()))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|file| file.is_file())
+        .collect();
+    files.sort();
+    let is_karpathy = |file: &PathBuf| {
+        let name = file
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .to_lowercase();
+        name.starts_with("dataset") && name.ends_with(".json")
+    };
+    let is_table = |file: &PathBuf| matches!(extension(file).as_str(), "csv" | "tsv");
+    let mut found: Vec<&PathBuf> = files.iter().filter(|file| is_karpathy(file)).collect();
+    if found.is_empty() {
+        found = files.iter().filter(|file| is_table(file)).collect();
+    }
+    match found.as_slice() {
+        [file] => Ok((*file).clone()),
+        [] => bail!("{} holds no list of captions; {expected}", path.display()),
+        many => {
+            let names: Vec<_> = many.iter().map(|file| file.display().to_string()).collect();
+            bail!(
+                "{} holds several lists of captions; pass one of them: {}",
+                path.display(),
+                names.join(", ")
+            )
+        }
+    }
+}
+
+/// Drops (or refuses) the examples whose image has no readable header.
+fn check_headers(file: &Path, examples: Vec<Example>, faults: &mut Faults) -> Result<Vec<Example>> {
+    let found: Vec<_> = examples
+        .par_iter()
+        .map(|example| transform::check_header(&example.image))
+        .collect();
+    let mut good = Vec::with_capacity(examples.len());
+    for (example, result) in examples.into_iter().zip(found) {
+        match result {
+            Ok(()) => good.push(example),
+            Err(error) => faults.report(file, example.place, format!("{error:#}"))?,
+        }
+    }
+    Ok(good)
+}

@@ -1,0 +1,238 @@
+//! Every image and every caption of a split, once each: what a retrieval table embeds.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use burn::data::dataset::DatasetError;
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use rayon::prelude::*;
+
+use super::loader::failed;
+use super::prefetch::{Prefetch, Stop};
+use super::{CaptionTokenizer, Collection, Split, TransformConfig, decode};
+
+/// Some of an evaluation set's captions as tokens; row `i` of both fields belongs to caption `i` of the batch.
+#[derive(Clone, Debug)]
+pub struct CaptionBatch {
+    /// Token ids, `[batch, length]`, padded at the end.
+    pub tokens: Tensor<2, Int>,
+    /// True where `tokens` is padding, `[batch, length]`.
+    pub padding: Tensor<2, Bool>,
+}
+
+/// The images of a split in the order of the file, and all their captions, image by image.
+#[derive(Clone)]
+pub struct EvaluationSet {
+    collection: Arc<Collection>,
+    tokenizer: Arc<CaptionTokenizer>,
+    transform: TransformConfig,
+    workers: usize,
+    /// Indices into the collection, one per image.
+    indices: Vec<usize>,
+    image_of_caption: Vec<usize>,
+    unreadable: Vec<String>,
+}
+
+impl EvaluationSet {
+    /// The images of `split`, decoded by `workers` threads.
+    ///
+    /// Where `collection` was read with `skip_bad`, every image is decoded here once, so that those which cannot be are left out
+    /// beforehand and rows keep their numbers.
+    ///
+    /// # Errors
+    ///
+    /// If `transform` is out of range, or `split` has no image that can be read.
+    pub fn new(
+        collection: Arc<Collection>,
+        split: Split,
+        tokenizer: Arc<CaptionTokenizer>,
+        transform: TransformConfig,
+        workers: usize,
+    ) -> Result<Self> {
+        transform.validate()?;
+        let mut indices = collection.indices(split);
+        let mut unreadable = Vec::new();
+        if collection.skip_bad {
+            let found: Vec<_> = indices
+                .par_iter()
+                .map(|&index| decode(&collection.examples[index].image).map(drop))
+                .collect();
+            let mut kept = Vec::with_capacity(indices.len());
+            for (index, result) in indices.into_iter().zip(found) {
+                match result {
+                    Ok(()) => kept.push(index),
+                    Err(error) => {
+                        unreadable.push(format!("{}: {error:#}", collection.place(index)))
+                    }
+                }
+            }
+            indices = kept;
+        }
+        ensure!(
+            !indices.is_empty(),
+            "{} has no readable image in split {split}",
+            collection.file.display()
+        );
+        let captions = indices
+            .iter()
+            .map(|&index| collection.examples[index].captions.len());
+        let image_of_caption = captions
+            .enumerate()
+            .flat_map(|(image, count)| std::iter::repeat_n(image, count))
+            .collect();
+        Ok(Self {
+            collection,
+            tokenizer,
+            transform,
+            workers,
+            indices,
+            image_of_caption,
+            unreadable,
+        })
+    }
+
+    /// Number of images.
+    pub fn num_images(&self) -> usize {
+        self.indices.len()
+    }
+
+    /// Number of captions.
+    pub fn num_captions(&self) -> usize {
+        self.image_of_caption.len()
+    }
+
+    /// For each caption, the number of its image, ascending.
+    pub fn image_of_caption(&self) -> &[usize] {
+        &self.image_of_caption
+    }
+
+    /// The file of image `image`.
+    pub fn image_path(&self, image: usize) -> &Path {
+        &self.collection.examples[self.indices[image]].image
+    }
+
+    /// For each image, its index in the collection.
+    pub fn indices(&self) -> &[usize] {
+        &self.indices
+    }
+
+    /// All captions, image by image.
+    pub fn captions(&self) -> impl Iterator<Item = &str> {
+        self.indices.iter().flat_map(|&index| {
+            self.collection.examples[index]
+                .captions
+                .iter()
+                .map(String::as_str)
+        })
+    }
+
+    /// The collection this is a part of.
+    pub fn collection(&self) -> &Arc<Collection> {
+        &self.collection
+    }
+
+    /// Images left out because they could not be decoded, each with the reason.
+    pub fn unreadable(&self) -> &[String] {
+        &self.unreadable
+    }
+
+    /// All images in order, `[batch, 3, height, width]`; the last batch may be smaller. Ends after an error.
+    ///
+    /// # Panics
+    ///
+    /// If `batch_size` is 0.
+    pub fn image_batches(
+        &self,
+        batch_size: usize,
+        device: &Device,
+    ) -> impl Iterator<Item = Result<Tensor<4>, DatasetError>> + use<> {
+        let batches: Vec<Vec<usize>> = self
+            .indices
+            .chunks(batch_size)
+            .map(<[usize]>::to_vec)
+            .collect();
+        let (collection, transform, device) = (
+            self.collection.clone(),
+            self.transform.clone(),
+            device.clone(),
+        );
+        let size = transform.size as usize;
+        let load = move |batch: usize, stop: &Stop| -> Result<Vec<f32>> {
+            let mut pixels = Vec::with_capacity(batches[batch].len() * transform.values());
+            for &index in batches[batch].iter().take_while(|_| !stop.is_set()) {
+                let image = decode(&collection.examples[index].image)
+                    .with_context(|| collection.place(index))?;
+                pixels.extend(transform.evaluate(&image));
+            }
+            Ok(pixels)
+        };
+        let batches = Prefetch::new(
+            self.indices.len().div_ceil(batch_size),
+            self.workers,
+            self.workers + 1,
+            load,
+        );
+        until_error(batches.map(move |pixels| match pixels {
+            Some(Ok(pixels)) => {
+                let rows = pixels.len() / (3 * size * size);
+                Ok(Tensor::from_data(
+                    TensorData::new(pixels, [rows, 3, size, size]),
+                    &device,
+                ))
+            }
+            failure => Err(failed(failure.and_then(Result::err))),
+        }))
+    }
+
+    /// All captions in order as tokens; the last batch may be smaller. Ends after an error.
+    ///
+    /// # Panics
+    ///
+    /// If `batch_size` is 0.
+    pub fn caption_batches(
+        &self,
+        batch_size: usize,
+        device: &Device,
+    ) -> impl Iterator<Item = Result<CaptionBatch, DatasetError>> + '_ {
+        assert!(batch_size > 0, "caption_batches: batch_size is 0");
+        let device = device.clone();
+        let mut captions = self.captions().enumerate().peekable();
+        until_error(std::iter::from_fn(move || {
+            captions.peek()?;
+            let encode = |(row, caption): (usize, &str)| {
+                let place = || {
+                    self.collection
+                        .place(self.indices[self.image_of_caption[row]])
+                };
+                self.tokenizer.encode(caption).with_context(place)
+            };
+            let rows = captions
+                .by_ref()
+                .take(batch_size)
+                .map(encode)
+                .collect::<Result<Vec<_>>>();
+            Some(match rows {
+                Ok(rows) => {
+                    let (tokens, padding) =
+                        self.tokenizer.pad(&rows).into_tensors(rows.len(), &device);
+                    Ok(CaptionBatch { tokens, padding })
+                }
+                Err(error) => Err(failed(Some(error))),
+            })
+        }))
+    }
+}
+
+/// Everything up to the first error, that included.
+fn until_error<T, E>(
+    items: impl Iterator<Item = Result<T, E>>,
+) -> impl Iterator<Item = Result<T, E>> {
+    let mut over = false;
+    let mut items = items;
+    std::iter::from_fn(move || {
+        let item = if over { None } else { items.next() };
+        over = matches!(item, None | Some(Err(_)));
+        item
+    })
+}

@@ -1,0 +1,293 @@
+//! Captions as token ids, by the `tokenizers` crate.
+//!
+//! A tokenizer is either loaded from a `tokenizer.json` or trained as WordPiece (Schuster and Nakajima 2012; BERT's set-up) on
+//! the training captions. Training depends on the captions' words and their counts alone: see [`CaptionTokenizer::train`].
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::{Result, anyhow, bail, ensure};
+use serde::{Deserialize, Serialize};
+use tokenizers::models::wordpiece::{WordPiece, WordPieceTrainer};
+use tokenizers::normalizers::{BertNormalizer, NFC, Sequence};
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
+use tokenizers::processors::bert::BertProcessing;
+use tokenizers::{
+    AddedToken, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString,
+    PreTokenizer, Tokenizer, Trainer, TruncationParams,
+    decoders::wordpiece::WordPiece as WordPieceDecoder,
+};
+
+const SPECIAL_TOKENS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+const CONTINUATION: &str = "##";
+
+/// How captions become tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TokenizerConfig {
+    /// Most entries that a trained vocabulary may have, special tokens included.
+    pub vocab_size: usize,
+    /// Fewest times that two pieces must stand together to become one.
+    pub min_frequency: u64,
+    /// Most tokens of a caption, special tokens included; longer captions are cut.
+    pub context_length: usize,
+}
+
+impl Default for TokenizerConfig {
+    fn default() -> Self {
+        Self {
+            vocab_size: 4096,
+            min_frequency: 2,
+            context_length: 48,
+        }
+    }
+}
+
+/// Turns captions into token ids of at most a context length.
+#[derive(Clone, Debug)]
+pub struct CaptionTokenizer {
+    inner: Tokenizer,
+    pad: u32,
+    context_length: usize,
+}
+
+/// Token ids of several captions, padded to one length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PaddedTokens {
+    /// Ids, row by row.
+    pub ids: Vec<i32>,
+    /// True where `ids` is padding.
+    pub padding: Vec<bool>,
+    /// Tokens in a row.
+    pub length: usize,
+}
+
+impl CaptionTokenizer {
+    /// Trains a WordPiece tokenizer on `captions`: lower case, accents kept, `[CLS]` and `[SEP]` around each caption.
+    ///
+    /// The same captions, in any order, give the same tokenizer. The crate's trainer alone would not: it numbers the pieces inside
+    /// words in the order of a randomly seeded hash map, and ties between merges are broken by number. Those pieces are therefore
+    /// put into the vocabulary beforehand, sorted.
+    ///
+    /// # Errors
+    ///
+    /// If there is no word in `captions`, or the vocabulary cannot hold their characters.
+    pub fn train<S: AsRef<str> + Send>(
+        captions: impl Iterator<Item = S> + Send,
+        config: &TokenizerConfig,
+    ) -> Result<Self> {
+        let normalizer = Sequence::new(vec![
+            NFC.into(),
+            BertNormalizer::new(true, true, Some(false), true).into(),
+        ]);
+        let words = |caption: &str| -> tokenizers::Result<Vec<String>> {
+            let mut text = NormalizedString::from(caption);
+            normalizer.normalize(&mut text)?;
+            let mut text = PreTokenizedString::from(text);
+            BertPreTokenizer.pre_tokenize(&mut text)?;
+            let splits = text.get_splits(OffsetReferential::Original, OffsetType::Byte);
+            Ok(splits
+                .into_iter()
+                .map(|(word, _, _)| word.to_owned())
+                .collect())
+        };
+        let mut counted = Vec::new();
+        let mut inner_pieces = BTreeSet::new();
+        for caption in captions {
+            let caption = words(caption.as_ref())
+                .map_err(|error| anyhow!("cannot split a caption into words: {error}"))?;
+            inner_pieces.extend(caption.iter().flat_map(|word| word.chars().skip(1)));
+            counted.extend(caption);
+        }
+        ensure!(
+            !counted.is_empty(),
+            "cannot train a tokenizer: the captions hold no word"
+        );
+
+        let specials = SPECIAL_TOKENS.map(|token| AddedToken::from(token, true));
+        let pieces = inner_pieces
+            .iter()
+            .map(|piece| AddedToken::from(format!("{CONTINUATION}{piece}"), false));
+        let first: Vec<_> = specials.iter().cloned().chain(pieces).collect();
+        let mut trainer = WordPieceTrainer::builder()
+            .vocab_size(config.vocab_size)
+            .min_frequency(config.min_frequency)
+            .continuing_subword_prefix(CONTINUATION.into())
+            .special_tokens(first)
+            .show_progress(false)
+            .build();
+        let failed = |error: tokenizers::Error| anyhow!("cannot train a tokenizer: {error}");
+        trainer
+            .feed(counted.iter(), |word| Ok(vec![word.to_owned()]))
+            .map_err(failed)?;
+        let mut model = WordPiece::builder()
+            .unk_token("[UNK]".into())
+            .build()
+            .map_err(failed)?;
+        trainer.train(&mut model).map_err(failed)?;
+
+        let mut inner = Tokenizer::new(model);
+        let vocabulary = inner.get_vocab_size(false);
+        ensure!(
+            vocabulary <= config.vocab_size,
+            "vocab_size is {}, but the captions' characters alone need {vocabulary}; raise it",
+            config.vocab_size
+        );
+        inner.add_special_tokens(&specials);
+        inner
+            .with_normalizer(Some(normalizer))
+            .with_pre_tokenizer(Some(BertPreTokenizer));
+        let id = |inner: &Tokenizer, token: &str| {
+            (
+                token.to_owned(),
+                inner.token_to_id(token).expect("a special token"),
+            )
+        };
+        let around = BertProcessing::new(id(&inner, "[SEP]"), id(&inner, "[CLS]"));
+        inner
+            .with_post_processor(Some(around))
+            .with_decoder(Some(WordPieceDecoder::default()));
+        Self::from_tokenizer(inner, config.context_length)
+    }
+
+    /// Reads a `tokenizer.json`.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read or parsed, or names no padding token.
+    pub fn load(file: impl AsRef<Path>, context_length: usize) -> Result<Self> {
+        let file = file.as_ref();
+        let inner = Tokenizer::from_file(file)
+            .map_err(|error| anyhow!("cannot load tokenizer {}: {error}", file.display()))?;
+        Self::from_tokenizer(inner, context_length)
+            .map_err(|error| error.context(format!("cannot use tokenizer {}", file.display())))
+    }
+
+    /// Writes a `tokenizer.json` that [`load`](Self::load) and other users of the `tokenizers` crate read.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn save(&self, file: impl AsRef<Path>) -> Result<()> {
+        let file = file.as_ref();
+        let partial = file.with_extension("json.partial");
+        self.inner
+            .save(&partial, true)
+            .and_then(|()| Ok(std::fs::rename(&partial, file)?))
+            .map_err(|error| anyhow!("cannot write tokenizer {}: {error}", file.display()))
+    }
+
+    fn from_tokenizer(mut inner: Tokenizer, context_length: usize) -> Result<Self> {
+        let specials = inner.get_post_processor().map_or(0, |processor| {
+            tokenizers::PostProcessor::added_tokens(processor, false)
+        });
+        ensure!(
+            context_length > specials,
+            "context_length is {context_length}; {specials} special tokens and one of the caption's need at least {}",
+            specials + 1
+        );
+        let named = inner.get_padding().map(|padding| padding.pad_token.clone());
+        let candidates =
+            named
+                .iter()
+                .map(String::as_str)
+                .chain(["[PAD]", "<pad>", "<|endoftext|>"]);
+        let Some(pad) = candidates
+            .filter_map(|token| inner.token_to_id(token))
+            .next()
+        else {
+            bail!("it has no padding token; give it a `padding` section or a token [PAD]");
+        };
+        inner.with_padding(None);
+        let truncation = TruncationParams {
+            max_length: context_length,
+            ..Default::default()
+        };
+        inner
+            .with_truncation(Some(truncation))
+            .map_err(|error| anyhow!("context_length is {context_length}: {error}"))?;
+        Ok(Self {
+            inner,
+            pad,
+            context_length,
+        })
+    }
+
+    /// Number of token ids: every id is below it.
+    pub fn vocab_size(&self) -> usize {
+        self.inner
+            .get_vocab(true)
+            .into_values()
+            .max()
+            .map_or(0, |id| id as usize + 1)
+    }
+
+    /// Most tokens of a caption.
+    pub fn context_length(&self) -> usize {
+        self.context_length
+    }
+
+    /// The id that fills rows up.
+    pub fn pad_id(&self) -> u32 {
+        self.pad
+    }
+
+    /// The id of `token`, such as `"[MASK]"`.
+    pub fn token_to_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The tokens of `caption`, special ones included: at least one, at most the context length.
+    ///
+    /// # Errors
+    ///
+    /// If the caption gives no token at all.
+    pub fn encode(&self, caption: &str) -> Result<Vec<u32>> {
+        let encoding = self
+            .inner
+            .encode_fast(caption, true)
+            .map_err(|error| anyhow!("cannot tokenize {caption:?}: {error}"))?;
+        ensure!(
+            !encoding.get_ids().is_empty(),
+            "the caption {caption:?} gives no token"
+        );
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The text of `ids`, without special tokens.
+    ///
+    /// # Errors
+    ///
+    /// If the tokenizer's decoder fails.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        self.inner
+            .decode(ids, true)
+            .map_err(|error| anyhow!("cannot decode tokens: {error}"))
+    }
+
+    /// Fills `rows` up to one length: that of the longest, rounded up to a multiple of eight and cut at the context length.
+    ///
+    /// Rounding keeps the shapes few, so that backends which tune kernels by shape settle soon; short batches still cost less.
+    pub fn pad(&self, rows: &[Vec<u32>]) -> PaddedTokens {
+        let longest = rows.iter().map(Vec::len).max().unwrap_or(0);
+        let length = longest.next_multiple_of(8).min(self.context_length);
+        let mut ids = Vec::with_capacity(rows.len() * length);
+        let mut padding = Vec::with_capacity(rows.len() * length);
+        for row in rows {
+            let missing = length - row.len();
+            ids.extend(
+                row.iter()
+                    .map(|&id| id as i32)
+                    .chain(std::iter::repeat_n(self.pad as i32, missing)),
+            );
+            padding.extend(
+                std::iter::repeat_n(false, row.len()).chain(std::iter::repeat_n(true, missing)),
+            );
+        }
+        PaddedTokens {
+            ids,
+            padding,
+            length,
+        }
+    }
+}
