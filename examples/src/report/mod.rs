@@ -1,1 +1,72 @@
 //! What a run leaves for people (`report.html`) and for programs (`metrics.json`).
+//!
+//! A run fills in one plain struct, [`RunReport`], and calls [`RunReport::write`].
+//!
+//! `report.html` is one file without references: styles, charts (SVG) and thumbnails are inside, so that it opens
+//! anywhere, offline, and can be mailed or archived.
+//!
+//! # metrics.json
+//! Every number is finite or `null`. Recall is in percent, ranks count from one, time is in seconds.
+//!
+//! | key | value |
+//! |---|---|
+//! | `schema` | version of this layout: [`Metrics::SCHEMA`] |
+//! | `title`, `command`, `device` | text |
+//! | `started` | start of the run in UTC, RFC 3339, or `null` |
+//! | `seconds`, `stages[].{name, seconds}` | duration of the run and of each stage |
+//! | `parameters`, `parameters_by_part[].{part, count}` | number of parameters |
+//! | `dataset.{name, splits[].{name, images, captions}}` | what it was trained and tested on |
+//! | `retrieval.{split, images, captions}` | the held-out pairs that were searched |
+//! | `retrieval.{chance, before, after}` | scores, or `null` where not measured |
+//! | … `.{image_to_text, text_to_image}` | `recall_at_1`, `recall_at_5`, `recall_at_10`, `median_rank`, `mean_rank` |
+//! | … `.r_sum` | sum of the six recalls, 600 at best |
+//! | `curves.{loss, validation_loss, learning_rate, logit_scale}[]` | `step`, `value` |
+//! | `curves.validation[]` | `step`, `scores.{image_to_text, text_to_image}` as above |
+//! | `similarities.{before, after}` | `low`, `high`, `positive[]`, `negative[]`: pairs in each of the equal bins from `low` to `high`; `positive_mean`, `negative_mean`; or `null` |
+//! | `config` | the run's complete configuration |
+
+mod chart;
+mod curve;
+mod examples;
+mod file;
+mod histogram;
+mod html;
+mod metrics;
+mod number;
+mod palette;
+mod retrieval;
+mod run;
+#[cfg(test)]
+mod tests;
+mod thumbnail;
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+pub use curve::{Curve, Point};
+pub use examples::{CaptionQuery, Examples, ImageQuery, RankedCaption, RankedImage};
+pub use histogram::Histogram;
+pub use metrics::{Metrics, RetrievalMetrics, ScoresWithSum};
+pub use retrieval::{DirectionScores, Retrieval, RetrievalScores};
+pub use run::{Curves, Dataset, ParameterCount, RunReport, Similarities, Split, Stage, Validation};
+
+impl RunReport {
+    /// Writes `report.html` and `metrics.json` into `directory`, which is created if need be. Each file appears complete
+    /// or not at all.
+    pub fn write(&self, directory: impl AsRef<Path>) -> Result<()> {
+        let directory = directory.as_ref();
+        fs::create_dir_all(directory)
+            .with_context(|| format!("{}: could not be created", directory.display()))?;
+        let mut metrics = serde_json::to_vec_pretty(&Metrics::from(self))?;
+        metrics.push(b'\n');
+        file::write(&directory.join("metrics.json"), &metrics)?;
+        file::write(&directory.join("report.html"), self.to_html().as_bytes())
+    }
+
+    /// The page of `report.html`. Reads the images of the examples; in place of one that cannot be read, the page says so.
+    pub fn to_html(&self) -> String {
+        html::page(self)
+    }
+}

@@ -1,0 +1,285 @@
+//! Charts as SVG, for inlining into the page. Text is left to the browser: no font is needed to draw.
+
+use std::ops::Range;
+
+use plotters::prelude::*;
+
+use super::number;
+use super::palette::Role;
+
+/// The backend counts in whole units: drawing larger, and letting the page shrink it, gives smooth lines.
+const UNIT: u32 = 4;
+const WIDTH: u32 = 480 * UNIT;
+const HEIGHT: u32 = 270 * UNIT;
+/// Values beyond are left out: differences of such would not be finite.
+const LARGEST: f64 = 1e100;
+
+/// One line of a chart.
+pub(super) struct Line {
+    pub role: Role,
+    /// A thin and pale line: the background of a stronger one.
+    pub faint: bool,
+    /// By increasing x; a y that is not finite is a gap.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// What the y axis shows.
+#[derive(Clone, Copy)]
+pub(super) enum Extent {
+    /// From zero, or lower if a value is.
+    FromZero,
+    /// From the smallest to the largest value.
+    Fit,
+}
+
+/// Draws lines over the optimisation steps, from none; `None` if there is nothing to draw.
+pub(super) fn lines(lines: &[Line], extent: Extent) -> Option<String> {
+    let drawable = |&&(x, y): &&(f64, f64)| x.is_finite() && y.abs() <= LARGEST;
+    let points = || {
+        lines
+            .iter()
+            .flat_map(|line| line.points.iter().filter(drawable))
+    };
+    let x = widened(0.0..range(points().map(|point| point.0))?.end.max(0.0));
+    let mut y = range(points().map(|point| point.1))?;
+    if let Extent::FromZero = extent {
+        y = y.start.min(0.0)..y.end.max(0.0);
+    }
+    let mut y = widened(y);
+    let air = 0.05 * (y.end - y.start);
+    y.end += air;
+    if y.start != 0.0 {
+        y.start -= air;
+    }
+
+    let mut svg = String::new();
+    draw(&mut svg, x, y, "step", |chart| {
+        for line in lines {
+            let (opacity, width) = if line.faint { (0.45, 1) } else { (1.0, 2) };
+            let style = ShapeStyle {
+                color: line.role.colour().mix(opacity),
+                filled: true,
+                stroke_width: width * UNIT,
+            };
+            for piece in line.points.split(|point| !drawable(&point)) {
+                match piece {
+                    [] => {}
+                    [point] => {
+                        let radius = (width + 1) * UNIT;
+                        chart.draw_series([Circle::new(*point, radius, style)])?;
+                    }
+                    _ => {
+                        chart.draw_series([PathElement::new(piece, style)])?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    });
+    Some(svg)
+}
+
+/// One distribution of a chart of [`densities`].
+pub(super) struct Density {
+    pub role: Role,
+    /// Height of each bin.
+    pub heights: Vec<f64>,
+    /// Marked by an upright line where finite.
+    pub mean: f64,
+}
+
+/// Draws distributions over `bounds` in equal bins, of which the page shows `window`.
+pub(super) fn densities(
+    densities: &[Density],
+    bounds: Range<f64>,
+    window: Range<f64>,
+    highest: f64,
+) -> String {
+    let mut svg = String::new();
+    let top = widened(0.0..highest * 1.05);
+    draw(
+        &mut svg,
+        window.clone(),
+        top.clone(),
+        "cosine similarity",
+        |chart| {
+            for density in densities {
+                let colour = density.role.colour();
+                let outline = outline(&density.heights, &bounds, &window);
+                chart.draw_series([Polygon::new(outline.clone(), colour.mix(0.22).filled())])?;
+                let stroke = colour.stroke_width(UNIT * 3 / 2);
+                chart.draw_series([PathElement::new(outline, stroke)])?;
+                if window.contains(&density.mean) {
+                    let mark = [(density.mean, top.start), (density.mean, top.end)];
+                    chart.draw_series([PathElement::new(mark, colour.stroke_width(UNIT))])?;
+                }
+            }
+            Ok(())
+        },
+    );
+    svg
+}
+
+/// The upper edge of the bins, from the base line and back to it, without the bins outside the window.
+fn outline(heights: &[f64], bounds: &Range<f64>, window: &Range<f64>) -> Vec<(f64, f64)> {
+    let width = (bounds.end - bounds.start) / heights.len().max(1) as f64;
+    let mut points = vec![(window.start, 0.0)];
+    for (bin, &height) in heights.iter().enumerate() {
+        let left = bounds.start + bin as f64 * width;
+        let (left, right) = (left.max(window.start), (left + width).min(window.end));
+        if left < right {
+            points.extend([(left, height), (right, height)]);
+        }
+    }
+    points.push((window.end, 0.0));
+    points
+}
+
+type Drawing<'a> = ChartContext<
+    'a,
+    SVGBackend<'a>,
+    Cartesian2d<plotters::coord::types::RangedCoordf64, plotters::coord::types::RangedCoordf64>,
+>;
+type Drawn<'a> = Result<(), DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>>;
+
+/// Draws axes and grid, then `content`.
+fn draw<'a>(
+    svg: &'a mut String,
+    x: Range<f64>,
+    y: Range<f64>,
+    x_name: &str,
+    content: impl FnOnce(&mut Drawing<'a>) -> Drawn<'a>,
+) {
+    let drawn = (|| {
+        let area = SVGBackend::with_string(svg, (WIDTH, HEIGHT)).into_drawing_area();
+        let mut chart = ChartBuilder::on(&area)
+            .margin_top(10 * UNIT)
+            .margin_right(16 * UNIT)
+            .x_label_area_size(42 * UNIT)
+            .y_label_area_size(50 * UNIT)
+            .build_cartesian_2d(x.clone(), y.clone())?;
+        // The backend writes the size divided by 1.24.
+        let text = ("sans-serif", f64::from(13 * UNIT) * 1.24)
+            .into_font()
+            .color(&Role::Text.colour());
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(Role::Grid.colour().stroke_width(UNIT))
+            .axis_style(Role::Axis.colour().stroke_width(UNIT))
+            .set_all_tick_mark_size(4 * UNIT)
+            .x_labels(6)
+            .y_labels(6)
+            .x_label_formatter(&|&value| number::tick(value, x.start, x.end))
+            .y_label_formatter(&|&value| number::tick(value, y.start, y.end))
+            .label_style(text.clone())
+            .axis_desc_style(text)
+            .x_desc(x_name)
+            .draw()?;
+        content(&mut chart)?;
+        area.present()
+    })();
+    drawn.expect("drawing into a string does not fail");
+}
+
+/// The smallest and the largest value; `None` without any.
+fn range(values: impl Iterator<Item = f64>) -> Option<Range<f64>> {
+    values
+        .map(|value| value..value)
+        .reduce(|all, one| all.start.min(one.start)..all.end.max(one.end))
+}
+
+/// A range that an axis can divide: wide enough for its magnitude.
+fn widened(range: Range<f64>) -> Range<f64> {
+    let middle = 0.5 * range.start + 0.5 * range.end;
+    let least = (1e-6 * middle.abs()).max(1e-12);
+    if range.end - range.start >= least {
+        return range;
+    }
+    let half = if middle == 0.0 {
+        0.5
+    } else {
+        0.05 * middle.abs().max(1e-9)
+    };
+    (middle - half)..(middle + half)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(points: &[(f64, f64)]) -> Line {
+        Line {
+            role: Role::First,
+            faint: false,
+            points: points.to_vec(),
+        }
+    }
+
+    fn shapes(svg: &str, tag: &str) -> usize {
+        svg.matches(&format!("<{tag} ")).count()
+    }
+
+    #[test]
+    fn nothing_to_draw_is_no_chart() {
+        let gap = [(0.0, f64::NAN), (1.0, f64::INFINITY), (2.0, 1e300)];
+        assert!(lines(&[], Extent::FromZero).is_none());
+        assert!(lines(&[line(&[])], Extent::Fit).is_none());
+        assert!(lines(&[line(&gap)], Extent::Fit).is_none());
+    }
+
+    #[test]
+    fn a_single_point_is_a_dot() {
+        for value in [0.0, 14.3, -3.0, 1e-30, 3e38, 1e100] {
+            for extent in [Extent::Fit, Extent::FromZero] {
+                let svg = lines(&[line(&[(7.0, value)])], extent).unwrap();
+                assert_eq!(shapes(&svg, "circle"), 1, "{value}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_not_finite_interrupts_the_line() {
+        let whole = [(0.0, 1.0), (1.0, 2.0), (2.0, 2.0), (3.0, 2.0), (4.0, 3.0)];
+        let mut broken = whole;
+        broken[2].1 = f64::NAN;
+        let pieces = |points| {
+            let svg = lines(&[line(points)], Extent::FromZero).unwrap();
+            assert!(!svg.contains("NaN"));
+            shapes(&svg, "polyline")
+        };
+        assert_eq!(pieces(&broken), pieces(&whole) + 1);
+    }
+
+    #[test]
+    fn any_magnitude_and_any_span_can_be_drawn() {
+        let spans = [
+            (0.0, 1e-40),
+            (1.0, 1.0 + 1e-15),
+            (1e17, 1e17 + 32.0),
+            (-1e100, 1e100),
+            (-1e-7, 1e-7),
+            (1e-6, 5e-4),
+        ];
+        for (low, high) in spans {
+            for extent in [Extent::Fit, Extent::FromZero] {
+                let steps = line(&[(0.0, low), (u64::MAX as f64, high)]);
+                assert!(lines(&[steps], extent).unwrap().ends_with("</svg>\n"));
+            }
+        }
+    }
+
+    #[test]
+    fn distributions_of_few_or_no_bins_can_be_drawn() {
+        for heights in [vec![], vec![2.0], vec![0.0; 4], vec![1e30, 1.0]] {
+            let density = Density {
+                role: Role::Positive,
+                heights,
+                mean: f64::NAN,
+            };
+            let svg = densities(&[density], -1.0..1.0, -0.5..1.0, 0.0);
+            assert!(svg.ends_with("</svg>\n"));
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! `report.html`: one page for people, which needs nothing but itself.
+
+mod figures;
+mod gallery;
+
+use std::time::Duration;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::number::{fixed, grouped, rank};
+use super::palette;
+use super::{DirectionScores, Retrieval, RetrievalScores, RunReport};
+
+const STYLE: &str = include_str!("style.css");
+/// The page may show its own styles and images; anything else a browser refuses to load.
+const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'";
+
+/// The whole page.
+pub(super) fn page(run: &RunReport) -> String {
+    let title = match run.title.trim() {
+        "" => "Training run",
+        title => title,
+    };
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                title { (title) }
+                link rel="icon" href="data:,";
+                style { (PreEscaped(STYLE)) (PreEscaped(palette::style_rules())) }
+            }
+            body {
+                header { (heading(title, run)) }
+                main {
+                    (headline(&run.retrieval))
+                    (retrieval_table(&run.retrieval))
+                    (figures::training(run))
+                    (figures::similarities(&run.similarities))
+                    (gallery::examples(&run.examples))
+                    (details(run))
+                }
+                footer { "Written by burn-contrastive " (env!("CARGO_PKG_VERSION")) }
+            }
+        }
+    }
+    .into_string()
+}
+
+fn heading(title: &str, run: &RunReport) -> Markup {
+    let parameters = run.parameter_total();
+    let facts = [
+        run.started_at()
+            .map(|start| start.replace('T', " ").replace('Z', " UTC")),
+        duration(run.seconds_total()),
+        (!run.device.is_empty()).then(|| run.device.clone()),
+        (parameters > 0).then(|| format!("{} parameters", grouped(parameters))),
+        (!run.dataset.name.is_empty()).then(|| run.dataset.name.clone()),
+    ];
+    html! {
+        h1 { (title) }
+        ul.facts { @for fact in facts.into_iter().flatten() { li { (fact) } } }
+    }
+}
+
+/// `3.2s`, `4m 12s`; `None` where there is nothing to tell.
+fn duration(seconds: f64) -> Option<String> {
+    if seconds > 0.0 && seconds < 9.95 {
+        return Some(format!("{seconds:.1}s"));
+    }
+    let rounded = Duration::try_from_secs_f64(seconds.round()).ok()?;
+    (!rounded.is_zero()).then(|| humantime::format_duration(rounded).to_string())
+}
+
+/// The few numbers to remember.
+fn headline(retrieval: &Retrieval) -> Markup {
+    html! {
+        @if retrieval.after.is_some() {
+            dl.tiles aria-label="Headline results" {
+                (tile("Image → text R@1", retrieval, |scores| scores.image_to_text.recall_at_1, 100.0))
+                (tile("Text → image R@1", retrieval, |scores| scores.text_to_image.recall_at_1, 100.0))
+                (tile("R@sum, of 600", retrieval, RetrievalScores::r_sum, 600.0))
+            }
+        }
+    }
+}
+
+/// One number after training, `best` at best, with what it is to be compared with.
+fn tile(
+    name: &str,
+    retrieval: &Retrieval,
+    select: fn(&RetrievalScores) -> f64,
+    best: f64,
+) -> Markup {
+    let [chance, before, after] = [retrieval.chance, retrieval.before, retrieval.after]
+        .map(|scores| scores.as_ref().map(select));
+    let after = after.unwrap_or(f64::NAN);
+    html! {
+        div.tile {
+            dt { (name) }
+            dd.number { (fixed(after, 1)) @if best == 100.0 { span.unit { "%" } } }
+            dd.meter aria-hidden="true" {
+                span style=(format!("width:{:.2}%", share(after, best))) {}
+                @if let Some(chance) = chance {
+                    i style=(format!("left:{:.2}%", share(chance, best))) {}
+                }
+            }
+            @if let Some(before) = before { dd.small { "before training " (fixed(before, 1)) } }
+            @if let Some(chance) = chance { dd.small { "chance " (fixed(chance, 1)) (times(after, chance)) } }
+        }
+    }
+}
+
+/// `value` in percent of `best`, within the meter.
+fn share(value: f64, best: f64) -> f64 {
+    if value.is_finite() {
+        (100.0 * value / best).clamp(0.0, 100.0)
+    } else {
+        0.0
+    }
+}
+
+fn times(value: f64, chance: f64) -> Markup {
+    let ratio = value / chance;
+    html! {
+        @if ratio.is_finite() && ratio >= 1.05 {
+            " · " strong { (fixed(ratio, if ratio < 10.0 { 1 } else { 0 })) " × chance" }
+        }
+    }
+}
+
+fn retrieval_table(retrieval: &Retrieval) -> Markup {
+    if retrieval.rows().next().is_none() {
+        return html! {};
+    }
+    let cells = |scores: &DirectionScores| {
+        html! {
+            td.start { (fixed(scores.recall_at_1, 1)) }
+            td { (fixed(scores.recall_at_5, 1)) }
+            td { (fixed(scores.recall_at_10, 1)) }
+            td { (rank(scores.median_rank)) }
+            td { (rank(scores.mean_rank)) }
+        }
+    };
+    html! {
+        section aria-labelledby="retrieval" {
+            h2 #retrieval { "Retrieval" }
+            p.lead {
+                "Held-out pairs"
+                @if !retrieval.split.is_empty() { " (" (retrieval.split) ")" }
+                ": each of " (grouped(retrieval.images)) " images ranks "
+                (grouped(retrieval.captions)) " captions, and each caption ranks all images. Recall (R@k) is the percentage \
+                 of queries with a match among the first k; ranks are those of the first match, 1 is best."
+            }
+            div.scroll tabindex="0" role="region" aria-labelledby="retrieval" {
+                table {
+                    thead {
+                        tr {
+                            td rowspan="2" {}
+                            th.start colspan="5" scope="colgroup" { "Image → text" }
+                            th.start colspan="5" scope="colgroup" { "Text → image" }
+                            th.start rowspan="2" scope="col" { "R@sum" }
+                        }
+                        tr {
+                            @for _ in 0..2 {
+                                th.start scope="col" { "R@1" }
+                                th scope="col" { "R@5" }
+                                th scope="col" { "R@10" }
+                                th scope="col" { "median rank" }
+                                th scope="col" { "mean rank" }
+                            }
+                        }
+                    }
+                    tbody {
+                        @for (name, scores) in retrieval.rows() {
+                            tr {
+                                th scope="row" { (name) }
+                                (cells(&scores.image_to_text))
+                                (cells(&scores.text_to_image))
+                                td.start { (fixed(scores.r_sum(), 1)) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What it takes to understand and repeat the run.
+fn details(run: &RunReport) -> Markup {
+    let config = match &run.config {
+        serde_json::Value::Null => None,
+        // A JSON value always serialises.
+        config => serde_json::to_string_pretty(config).ok(),
+    };
+    let stages = run
+        .stages
+        .iter()
+        .filter_map(|stage| Some((&stage.name, duration(stage.seconds)?)));
+    html! {
+        section aria-labelledby="run" {
+            h2 #run { "Run" }
+            div.columns {
+                @if !run.dataset.splits.is_empty() {
+                    table {
+                        caption { "Data" }
+                        thead { tr {
+                            th scope="col" { "split" } th scope="col" { "images" } th scope="col" { "captions" }
+                        } }
+                        tbody { @for split in &run.dataset.splits { tr {
+                            th scope="row" { (split.name) }
+                            td { (grouped(split.images)) } td { (grouped(split.captions)) }
+                        } } }
+                    }
+                }
+                @if !run.parameters.is_empty() {
+                    table {
+                        caption { "Model" }
+                        thead { tr { th scope="col" { "part" } th scope="col" { "parameters" } } }
+                        tbody {
+                            @for part in &run.parameters { tr {
+                                th scope="row" { (part.part) } td { (grouped(part.count)) }
+                            } }
+                            tr.total { th scope="row" { "all" } td { (grouped(run.parameter_total())) } }
+                        }
+                    }
+                }
+                @if !run.stages.is_empty() {
+                    table {
+                        caption { "Time" }
+                        thead { tr { th scope="col" { "stage" } th scope="col" { "duration" } } }
+                        tbody {
+                            @for (name, time) in stages { tr { th scope="row" { (name) } td { (time) } } }
+                            @if let Some(time) = duration(run.seconds_total()) {
+                                tr.total { th scope="row" { "all" } td { (time) } }
+                            }
+                        }
+                    }
+                }
+            }
+            @if !run.command.is_empty() {
+                h3 { "Command" }
+                pre { code { (run.command) } }
+            }
+            @if let Some(config) = config {
+                details { summary { "Configuration" } pre { code { (config) } } }
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! `metrics.json`: the numbers of a run for programs.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Curves, Dataset, ParameterCount, RetrievalScores, RunReport, Similarities, Stage};
+
+/// The numbers of a run, as `metrics.json` holds them. [The module](super) documents every key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Version of this layout, [`Metrics::SCHEMA`].
+    pub schema: u32,
+    /// Heading of the report.
+    pub title: String,
+    /// Command line that starts this run again.
+    pub command: String,
+    /// Device that computed.
+    pub device: String,
+    /// Start of the run in UTC, RFC 3339.
+    pub started: Option<String>,
+    /// Seconds of all stages.
+    #[serde(with = "super::number::or_null")]
+    pub seconds: f64,
+    /// Seconds of each stage.
+    pub stages: Vec<Stage>,
+    /// Number of all parameters.
+    pub parameters: u64,
+    /// Number of parameters of each part of the model.
+    pub parameters_by_part: Vec<ParameterCount>,
+    /// What it was trained and tested on.
+    pub dataset: Dataset,
+    /// Retrieval on the held-out pairs.
+    pub retrieval: RetrievalMetrics,
+    /// Quantities over the optimisation steps.
+    pub curves: Curves,
+    /// Similarities of held-out pairs.
+    pub similarities: Similarities,
+    /// The run's complete configuration.
+    pub config: serde_json::Value,
+}
+
+/// Retrieval on the held-out pairs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RetrievalMetrics {
+    /// Which pairs were searched.
+    pub split: String,
+    /// Number of images searched.
+    pub images: u64,
+    /// Number of captions searched.
+    pub captions: u64,
+    /// What a random order scores.
+    pub chance: Option<ScoresWithSum>,
+    /// The model before its first step.
+    pub before: Option<ScoresWithSum>,
+    /// The trained model.
+    pub after: Option<ScoresWithSum>,
+}
+
+/// Scores of both directions and the sum of the six recalls.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScoresWithSum {
+    /// The scores.
+    #[serde(flatten)]
+    pub scores: RetrievalScores,
+    /// Sum of the six recalls.
+    #[serde(with = "super::number::or_null")]
+    pub r_sum: f64,
+}
+
+impl Metrics {
+    /// Version of the layout; a key that changes its meaning or goes away raises it, a new key does not.
+    pub const SCHEMA: u32 = 1;
+}
+
+impl From<RetrievalScores> for ScoresWithSum {
+    fn from(scores: RetrievalScores) -> Self {
+        Self {
+            scores,
+            r_sum: scores.r_sum(),
+        }
+    }
+}
+
+impl From<&RunReport> for Metrics {
+    fn from(run: &RunReport) -> Self {
+        let retrieval = &run.retrieval;
+        Self {
+            schema: Self::SCHEMA,
+            title: run.title.clone(),
+            command: run.command.clone(),
+            device: run.device.clone(),
+            started: run.started_at(),
+            seconds: run.seconds_total(),
+            stages: run.stages.clone(),
+            parameters: run.parameter_total(),
+            parameters_by_part: run.parameters.clone(),
+            dataset: run.dataset.clone(),
+            retrieval: RetrievalMetrics {
+                split: retrieval.split.clone(),
+                images: retrieval.images,
+                captions: retrieval.captions,
+                chance: retrieval.chance.map(Into::into),
+                before: retrieval.before.map(Into::into),
+                after: retrieval.after.map(Into::into),
+            },
+            curves: run.curves.clone(),
+            similarities: run.similarities.clone(),
+            config: run.config.clone(),
+        }
+    }
+}

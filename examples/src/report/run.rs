@@ -1,0 +1,160 @@
+//! What a run has to tell.
+
+use std::fmt::Write;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Curve, Examples, Histogram, Retrieval, RetrievalScores, number};
+
+/// Everything that a report shows of one training run. Whatever is empty or `None` is left out of the page.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RunReport {
+    /// Heading of the page.
+    pub title: String,
+    /// Command line that starts this run again.
+    pub command: String,
+    /// The run's complete configuration.
+    pub config: serde_json::Value,
+    /// Device that computed, as its backend names it.
+    pub device: String,
+    /// What it was trained and tested on.
+    pub dataset: Dataset,
+    /// Number of parameters of each part of the model.
+    pub parameters: Vec<ParameterCount>,
+    /// When the run started.
+    pub started: Option<SystemTime>,
+    /// How long each of its stages took, in their order.
+    pub stages: Vec<Stage>,
+    /// Retrieval by chance, before and after training.
+    pub retrieval: Retrieval,
+    /// Quantities over the optimisation steps.
+    pub curves: Curves,
+    /// Similarities of held-out pairs before and after training.
+    pub similarities: Similarities,
+    /// What the trained model retrieves for some queries.
+    pub examples: Examples,
+}
+
+impl RunReport {
+    /// Number of parameters of all parts.
+    pub fn parameter_total(&self) -> u64 {
+        self.parameters.iter().map(|part| part.count).sum()
+    }
+
+    /// Start of the run in UTC, RFC 3339: `2026-01-31T12:00:00Z`. `None` where unknown, before 1970 or after 9999.
+    pub fn started_at(&self) -> Option<String> {
+        let started = self
+            .started
+            .filter(|&time| time >= SystemTime::UNIX_EPOCH)?;
+        let mut text = String::new();
+        write!(text, "{}", humantime::format_rfc3339_seconds(started)).ok()?;
+        Some(text)
+    }
+
+    /// Seconds of all stages.
+    pub fn seconds_total(&self) -> f64 {
+        self.stages.iter().map(|stage| stage.seconds).sum()
+    }
+}
+
+/// The pairs of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Dataset {
+    /// Its name.
+    pub name: String,
+    /// Its splits.
+    pub splits: Vec<Split>,
+}
+
+/// One split of a dataset.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Split {
+    /// `train`, `validation`, `test`.
+    pub name: String,
+    /// Number of images.
+    pub images: u64,
+    /// Number of captions.
+    pub captions: u64,
+}
+
+/// Size of a part of the model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ParameterCount {
+    /// The part: `image encoder`, `text encoder`.
+    pub part: String,
+    /// Its number of parameters.
+    pub count: u64,
+}
+
+/// A stage of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stage {
+    /// What was done: `training`, `evaluation`.
+    pub name: String,
+    /// How long it took.
+    #[serde(with = "number::or_null")]
+    pub seconds: f64,
+}
+
+/// Quantities over the optimisation steps.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Curves {
+    /// Training loss of each step (or of every n-th).
+    pub loss: Curve,
+    /// Loss of the validation pairs.
+    pub validation_loss: Curve,
+    /// Learning rate.
+    pub learning_rate: Curve,
+    /// Logit scale: what similarities are multiplied with.
+    pub logit_scale: Curve,
+    /// Retrieval among the validation pairs, by increasing step.
+    pub validation: Vec<Validation>,
+}
+
+/// Retrieval among the validation pairs after some steps.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Validation {
+    /// Number of optimisation steps done.
+    pub step: u64,
+    /// The scores.
+    pub scores: RetrievalScores,
+}
+
+/// Similarities of held-out pairs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Similarities {
+    /// Of the model before its first step.
+    pub before: Option<Histogram>,
+    /// Of the trained model.
+    pub after: Option<Histogram>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn only_a_start_that_rfc_3339_can_write_has_a_text() {
+        let started_at = |started| {
+            RunReport {
+                started,
+                ..RunReport::default()
+            }
+            .started_at()
+        };
+        let epoch = SystemTime::UNIX_EPOCH;
+        assert_eq!(started_at(None), None);
+        assert_eq!(started_at(Some(epoch - Duration::from_secs(1))), None);
+        assert_eq!(
+            started_at(epoch.checked_add(Duration::from_secs(1 << 40))),
+            None
+        );
+        assert_eq!(
+            started_at(Some(epoch + Duration::from_secs(86_400))).as_deref(),
+            Some("1970-01-02T00:00:00Z")
+        );
+    }
+}
