@@ -216,3 +216,71 @@ impl Numeric for LogitScaleMetric {
         self.state.final_value()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::data::dataloader::Progress;
+    use burn::tensor::Device;
+
+    use super::*;
+
+    fn metadata() -> MetricMetadata {
+        MetricMetadata {
+            progress: Progress {
+                items_processed: 1,
+                items_total: 1,
+                unit: None,
+            },
+            iteration: None,
+            lr: None,
+        }
+    }
+
+    fn batch(images: [[f32; 2]; 2], texts: [[f32; 2]; 2]) -> RetrievalInput {
+        let device = Device::default();
+        RetrievalInput::new(
+            Tensor::from_data(images, &device),
+            Tensor::from_data(texts, &device),
+        )
+    }
+
+    #[test]
+    fn recall_averages_over_the_batches_in_each_direction() {
+        let axes = [[1.0, 0.0], [0.0, 1.0]];
+        // Both texts are nearest to the first image: every image but one finds its text, one text its image.
+        let leaning = [[1.0, 0.0], [0.8, 0.6]];
+        let mut to_text = RetrievalRecallMetric::new(RetrievalDirection::ImageToText, 1);
+        let mut to_image = RetrievalRecallMetric::new(RetrievalDirection::TextToImage, 1);
+        for (metric, expected) in [(&mut to_text, 100.0), (&mut to_image, 50.0)] {
+            metric.update(&batch(axes, leaning), &metadata()).unwrap();
+            assert_eq!(metric.value().unwrap().current(), expected);
+            metric.update(&batch(axes, axes), &metadata()).unwrap();
+            assert_eq!(metric.value().unwrap().current(), 100.0);
+            assert_eq!(metric.final_value().current(), (expected + 100.0) / 2.0);
+            metric.clear();
+            assert!(metric.value().unwrap().current().is_nan());
+        }
+        assert_ne!(to_text.name(), to_image.name());
+    }
+
+    #[test]
+    fn a_collapsed_batch_finds_nothing_and_a_broken_one_is_nan() {
+        let mut metric = RetrievalRecallMetric::new(RetrievalDirection::ImageToText, 1);
+        let same = [[0.6, 0.8]; 2];
+        metric.update(&batch(same, same), &metadata()).unwrap();
+        assert_eq!(metric.value().unwrap().current(), 0.0);
+        let broken = [[f32::NAN, 0.0], [0.0, 1.0]];
+        metric.update(&batch(broken, same), &metadata()).unwrap();
+        assert!(metric.final_value().current().is_nan());
+    }
+
+    #[test]
+    fn the_logit_scale_is_shown_as_it_is_also_when_tracked() {
+        let mut metric = LogitScaleMetric::new();
+        let scale = Tensor::from_data([14.25f32], &Device::default().autodiff()).require_grad();
+        metric
+            .update(&LogitScaleInput::new(scale), &metadata())
+            .unwrap();
+        assert_eq!(metric.value().unwrap().current(), 14.25);
+    }
+}
