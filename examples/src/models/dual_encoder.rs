@@ -6,9 +6,7 @@ use burn::tensor::{Bool, Device, Int, Tensor};
 use burn_contrastive::objective::{InfoNce, InfoNceConfig};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    ImageEncoder, ImageEncoderConfig, Pooling, TextEncoder, TextEncoderConfig,
-};
+use super::{ImageEncoder, ImageEncoderConfig, Pooling, TextEncoder, TextEncoderConfig};
 
 /// Names that [`DualEncoderConfig::preset`] knows.
 pub const PRESETS: [&str; 3] = ["tiny", "vit-b-32", "vit-b-16"];
@@ -49,7 +47,7 @@ impl DualEncoderConfig {
                 dropout: 0.0,
             },
             text: TextEncoderConfig {
-                vocabulary: 1000,
+                vocabulary: 512,
                 context: 32,
                 width: 96,
                 layers: 2,
@@ -150,7 +148,19 @@ impl DualEncoder {
     /// - `padding`: `[batch, length]`, true where `tokens` is padding
     /// - output: `[batch, embedding]`
     pub fn embed_text(&self, tokens: Tensor<2, Int>, padding: Tensor<2, Bool>) -> Tensor<2> {
-        self.text_projection.forward(self.text.forward(tokens, padding))
+        self.text_projection
+            .forward(self.text.forward(tokens, padding))
+    }
+
+    /// The parts with their numbers of parameters.
+    pub fn parts(&self) -> [(&'static str, usize); 4] {
+        let projections = self.image_projection.num_params() + self.text_projection.num_params();
+        [
+            ("image encoder", self.image.num_params()),
+            ("text encoder", self.text.num_params()),
+            ("projections", projections),
+            ("objective", self.objective.num_params()),
+        ]
     }
 
     /// The factor that multiplies the similarities, 1/τ.
@@ -192,8 +202,14 @@ mod tests {
     #[test]
     fn presets_have_the_published_parameter_counts() {
         // Burn allocates a parameter on first use, so counting the large ones costs no memory.
-        assert_eq!(init(&DualEncoderConfig::vit_b_32()).num_params(), 151_277_313);
-        assert_eq!(init(&DualEncoderConfig::vit_b_16()).num_params(), 149_620_737);
+        assert_eq!(
+            init(&DualEncoderConfig::vit_b_32()).num_params(),
+            151_277_313
+        );
+        assert_eq!(
+            init(&DualEncoderConfig::vit_b_16()).num_params(),
+            149_620_737
+        );
     }
 
     #[test]
@@ -232,10 +248,8 @@ mod tests {
                     Tensor::from_data([[7, 8, 9, filler, filler]], &device),
                     Tensor::from_data([[false, false, false, true, true]], &device),
                 );
-                long.into_data().assert_approx_eq::<f32>(
-                    &short.to_data(),
-                    Tolerance::absolute(1e-5),
-                );
+                long.into_data()
+                    .assert_approx_eq::<f32>(&short.to_data(), Tolerance::absolute(1e-5));
             }
         }
     }

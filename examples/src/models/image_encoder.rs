@@ -42,7 +42,12 @@ impl ImageEncoderConfig {
     ///
     /// If `patch_size` does not divide `image_size`, or `heads` does not divide `width`.
     pub fn init(&self, device: &Device) -> ImageEncoder {
-        let Self { image_size, patch_size, width, .. } = *self;
+        let Self {
+            image_size,
+            patch_size,
+            width,
+            ..
+        } = *self;
         assert!(
             patch_size > 0 && image_size >= patch_size && image_size.is_multiple_of(patch_size),
             "image encoder: image_size {image_size} must be a multiple of patch_size {patch_size}",
@@ -88,7 +93,11 @@ impl ImageEncoder {
     /// If the images are not of the configured size.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         let shape = images.dims();
-        let mut x = self.patches.forward(images).flatten::<3>(2, 3).swap_dims(1, 2);
+        let mut x = self
+            .patches
+            .forward(images)
+            .flatten::<3>(2, 3)
+            .swap_dims(1, 2);
         let [batch, _, width] = x.dims();
         if let Some(token) = &self.class_token {
             x = Tensor::cat(vec![token.val().expand([batch, 1, width]), x], 1);

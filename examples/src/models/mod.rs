@@ -20,7 +20,12 @@ const EMBEDDING_INIT: Initializer = Initializer::Normal {
 };
 
 /// The pre-norm transformer of both encoders: feed-forward four times the width, GELU.
-fn transformer(width: usize, layers: usize, heads: usize, dropout: f64) -> TransformerEncoderConfig {
+fn transformer(
+    width: usize,
+    layers: usize,
+    heads: usize,
+    dropout: f64,
+) -> TransformerEncoderConfig {
     TransformerEncoderConfig::new(width, 4 * width, heads, layers)
         .with_norm_first(true)
         .with_dropout(dropout)

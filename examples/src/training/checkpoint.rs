@@ -64,7 +64,10 @@ pub struct Checkpoints {
 impl Checkpoints {
     /// The checkpoints in a run's folder, of which the last `keep` (at least one) are kept.
     pub fn new(run: &Path, keep: usize) -> Self {
-        Self { folder: run.join("checkpoints"), keep: keep.max(1) }
+        Self {
+            folder: run.join("checkpoints"),
+            keep: keep.max(1),
+        }
     }
 
     /// Writes a checkpoint under a temporary name, renames it, then deletes those beyond the last
@@ -73,7 +76,12 @@ impl Checkpoints {
     /// # Errors
     ///
     /// If a file cannot be written; no checkpoint is deleted then.
-    pub fn save<M: Module>(&self, model: &M, optimizer: &ModuleOptimizer, state: &State) -> Result<PathBuf> {
+    pub fn save<M: Module>(
+        &self,
+        model: &M,
+        optimizer: &ModuleOptimizer,
+        state: &State,
+    ) -> Result<PathBuf> {
         let name = format!("{PREFIX}{:06}", state.step);
         let path = self.folder.join(&name);
         let unfinished = self.folder.join(format!("{UNFINISHED}{name}"));
@@ -87,20 +95,30 @@ impl Checkpoints {
             })
             .with_context(|| format!("the checkpoint {} could not be written", path.display()))?;
         for (_, old) in self.list()?.iter().rev().skip(self.keep) {
-            fs::remove_dir_all(old)
-                .with_context(|| format!("the old checkpoint {} could not be deleted", old.display()))?;
+            fs::remove_dir_all(old).with_context(|| {
+                format!("the old checkpoint {} could not be deleted", old.display())
+            })?;
         }
         Ok(path)
     }
 
-    fn write<M: Module>(&self, folder: &Path, model: &M, optimizer: &ModuleOptimizer, state: &State) -> Result<()> {
+    fn write<M: Module>(
+        &self,
+        folder: &Path,
+        model: &M,
+        optimizer: &ModuleOptimizer,
+        state: &State,
+    ) -> Result<()> {
         if folder.exists() {
             fs::remove_dir_all(folder)?;
         }
         fs::create_dir_all(folder)?;
         model.clone().into_record().save(folder.join(MODEL))?;
         optimizer.to_record().save(folder.join(OPTIMIZER))?;
-        let file = StateFile { format: FORMAT, state: state.clone() };
+        let file = StateFile {
+            format: FORMAT,
+            state: state.clone(),
+        };
         fs::write(folder.join(STATE), serde_json::to_vec(&file)?)?;
         for name in [MODEL, OPTIMIZER, STATE] {
             File::open(folder.join(name))?.sync_all()?;
@@ -143,7 +161,11 @@ impl Checkpoints {
 /// # Errors
 ///
 /// If a file is missing, damaged, or does not fit the model.
-pub fn load<M: Module>(folder: &Path, model: M, optimizer: ModuleOptimizer) -> Result<(M, ModuleOptimizer, State)> {
+pub fn load<M: Module>(
+    folder: &Path,
+    model: M,
+    optimizer: ModuleOptimizer,
+) -> Result<(M, ModuleOptimizer, State)> {
     (|| {
         let text = fs::read_to_string(folder.join(STATE)).with_context(|| format!("cannot read {STATE}"))?;
         let file: StateFile = serde_json::from_str(&text).with_context(|| format!("{STATE} is damaged"))?;

@@ -1,7 +1,7 @@
 //! One serialisable configuration of everything that decides a run's numbers.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use burn_contrastive::objective::InfoNceConfig;
@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::optimizer::OptimizerConfig;
 use super::schedule::ScheduleConfig;
 use super::settings;
+use crate::data::{LoaderConfig, ScenesConfig, TokenizerConfig, TransformConfig};
 use crate::models::{DualEncoderConfig, PRESETS};
 
 /// Everything that decides a run's numbers, but the device and the number of threads.
@@ -38,11 +39,31 @@ pub struct TrainingConfig {
 }
 
 /// The data and how it reaches the model.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
+    /// A Karpathy folder, or a table of image path and caption; null generates scenes.
+    pub path: Option<PathBuf>,
+    /// Whether bad rows and images are left out rather than refused.
+    pub skip_bad: bool,
+    /// What scenes to generate.
+    pub scenes: ScenesConfig,
+    /// A `tokenizer.json` to use; null trains one on the training captions.
+    pub tokenizer: Option<PathBuf>,
     /// Pairs a batch.
     pub batch_size: usize,
+    /// Share of a batch's pairs that share their meaning with another pair of it.
+    pub equal_meaning: f64,
+    /// Smallest and largest share of an image's area that a random crop keeps.
+    pub crop_scale: [f64; 2],
+    /// Smallest and largest width of a random crop divided by its height.
+    pub crop_ratio: [f64; 2],
+    /// Probability of mirroring a training image; captions that speak of left and right forbid it.
+    pub flip: f64,
+    /// Mean of each channel, subtracted.
+    pub mean: [f32; 3],
+    /// Standard deviation of each channel, divided by.
+    pub std: [f32; 3],
 }
 
 /// When to validate.
@@ -68,7 +89,7 @@ impl Default for TrainingConfig {
     fn default() -> Self {
         Self {
             seed: 0,
-            data: DataConfig { batch_size: 128 },
+            data: DataConfig::default(),
             model: DualEncoderConfig::tiny(),
             objective: InfoNceConfig::new(),
             optimizer: OptimizerConfig {
@@ -79,15 +100,89 @@ impl Default for TrainingConfig {
                 epsilon: 1e-6,
                 max_grad_norm: Some(1.0),
             },
-            schedule: ScheduleConfig { steps: 400, epochs: None, warmup_steps: 40, final_fraction: 0.0 },
+            schedule: ScheduleConfig {
+                steps: 400,
+                epochs: None,
+                warmup_steps: 40,
+                final_fraction: 0.0,
+            },
             accumulation: 1,
             validation: ValidationConfig { every: 50 },
-            checkpoints: CheckpointConfig { every: 100, keep: 2 },
+            checkpoints: CheckpointConfig {
+                every: 100,
+                keep: 2,
+            },
+        }
+    }
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        let TransformConfig {
+            crop_scale,
+            crop_ratio,
+            flip,
+            mean,
+            std,
+            ..
+        } = TransformConfig::default();
+        Self {
+            path: None,
+            skip_bad: false,
+            scenes: ScenesConfig::default(),
+            tokenizer: None,
+            batch_size: 128,
+            equal_meaning: 0.0,
+            crop_scale,
+            crop_ratio,
+            flip,
+            mean,
+            std,
         }
     }
 }
 
 impl TrainingConfig {
+    /// How images become tensors of the model's size.
+    pub fn transform(&self) -> TransformConfig {
+        let DataConfig {
+            crop_scale,
+            crop_ratio,
+            flip,
+            mean,
+            std,
+            ..
+        } = self.data;
+        TransformConfig {
+            size: self.model.image.image_size as u32,
+            crop_scale,
+            crop_ratio,
+            flip,
+            mean,
+            std,
+        }
+    }
+
+    /// How captions become tokens that the model has room for.
+    pub fn tokenizer(&self) -> TokenizerConfig {
+        TokenizerConfig {
+            vocab_size: self.model.text.vocabulary,
+            context_length: self.model.text.context,
+            ..TokenizerConfig::default()
+        }
+    }
+
+    /// How pairs become batches, with that many threads that decode images.
+    pub fn loader(&self, workers: usize) -> LoaderConfig {
+        LoaderConfig {
+            batch_size: self.data.batch_size,
+            workers,
+            prefetch: 2 * workers,
+            seed: self.seed,
+            equal_meaning: self.data.equal_meaning,
+        }
+    }
+
     /// The defaults, with the settings of `file` and then each `key=value` of `pairs` laid over them.
     ///
     /// # Errors
@@ -113,7 +208,8 @@ impl TrainingConfig {
         for pair in pairs {
             settings::apply_pair(&mut value, pair, &preset).context("--set")?;
         }
-        let config: Self = serde_json::from_value(value).context("the configuration is not valid")?;
+        let config: Self =
+            serde_json::from_value(value).context("the configuration is not valid")?;
         config.check().context("the configuration is not valid")?;
         Ok(config)
     }
@@ -139,23 +235,38 @@ impl TrainingConfig {
     }
 
     fn check(&self) -> Result<()> {
-        let Self { model, optimizer, schedule, .. } = self;
+        let Self {
+            model,
+            optimizer,
+            schedule,
+            ..
+        } = self;
         let image = &model.image;
         ensure!(
-            image.patch_size > 0 && image.image_size >= image.patch_size && image.image_size % image.patch_size == 0,
+            image.patch_size > 0
+                && image.image_size >= image.patch_size
+                && image.image_size % image.patch_size == 0,
             "model.image.image_size = {} must be a multiple of model.image.patch_size = {}",
             image.image_size,
             image.patch_size,
         );
         for (encoder, width, heads, dropout) in [
             ("image", image.width, image.heads, image.dropout),
-            ("text", model.text.width, model.text.heads, model.text.dropout),
+            (
+                "text",
+                model.text.width,
+                model.text.heads,
+                model.text.dropout,
+            ),
         ] {
             ensure!(
                 heads > 0 && width > 0 && width % heads == 0,
                 "model.{encoder}.width = {width} must be a multiple of model.{encoder}.heads = {heads}",
             );
-            ensure!((0.0..1.0).contains(&dropout), "model.{encoder}.dropout = {dropout} must be in [0, 1)");
+            ensure!(
+                (0.0..1.0).contains(&dropout),
+                "model.{encoder}.dropout = {dropout} must be in [0, 1)"
+            );
         }
         for (key, value) in [
             ("model.embedding", model.embedding),
@@ -167,7 +278,10 @@ impl TrainingConfig {
         ] {
             ensure!(value > 0, "{key} must be at least 1");
         }
-        ensure!(schedule.epochs != Some(0), "schedule.epochs must be at least 1, or null");
+        ensure!(
+            schedule.epochs != Some(0),
+            "schedule.epochs must be at least 1, or null"
+        );
         ensure!(
             self.data.batch_size > 1,
             "data.batch_size must be at least 2: the other pairs of a batch are the negatives",
@@ -186,15 +300,19 @@ impl TrainingConfig {
             "schedule.final_fraction = {} must be in [0, 1]",
             schedule.final_fraction,
         );
-        Ok(())
+        self.transform().validate().context("data")
     }
 }
 
 /// `model=NAME` stands for that preset's settings.
 fn preset(key: &str, name: &str) -> Option<Result<Value>> {
     (key == "model").then(|| {
-        let config = DualEncoderConfig::preset(name)
-            .ok_or_else(|| anyhow!("there is no preset `{name}`; there are {}", PRESETS.join(", ")))?;
+        let config = DualEncoderConfig::preset(name).ok_or_else(|| {
+            anyhow!(
+                "there is no preset `{name}`; there are {}",
+                PRESETS.join(", ")
+            )
+        })?;
         Ok(serde_json::to_value(config)?)
     })
 }
@@ -212,12 +330,20 @@ mod tests {
     fn the_effective_configuration_reads_back_as_it_was() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.json");
-        let config = load(&["optimizer.learning_rate=3e-4", "schedule.epochs=7", "model=vit-b-16"]).unwrap();
+        let config = load(&[
+            "optimizer.learning_rate=3e-4",
+            "schedule.epochs=7",
+            "model=vit-b-16",
+        ])
+        .unwrap();
         assert_eq!(config.schedule.epochs, Some(7));
         assert_eq!(config.model, DualEncoderConfig::vit_b_16());
         config.write(&path).unwrap();
         let read = TrainingConfig::read(&path).unwrap();
-        assert_eq!(serde_json::to_value(read).unwrap(), serde_json::to_value(config).unwrap());
+        assert_eq!(
+            serde_json::to_value(read).unwrap(),
+            serde_json::to_value(config).unwrap()
+        );
     }
 
     #[test]
@@ -235,16 +361,34 @@ mod tests {
         let path = folder.path().join("mine.json");
         fs::write(&path, "{\n\"optimiser\": {}}").unwrap();
         let error = format!("{:#}", TrainingConfig::load(Some(&path), &[]).unwrap_err());
-        assert!(error.contains("mine.json: line 2") && error.contains("did you mean optimizer?"), "{error}");
+        assert!(
+            error.contains("mine.json: line 2") && error.contains("did you mean optimizer?"),
+            "{error}"
+        );
 
         for (pair, expected) in [
-            ("model=vit-l-14", "there is no preset `vit-l-14`; there are tiny, vit-b-32, vit-b-16"),
-            ("model.image.pooling=max", "unknown variant `max`, expected `token` or `mean`"),
-            ("model.image.heads=5", "model.image.width = 96 must be a multiple of model.image.heads = 5"),
-            ("model.image.patch_size=7", "model.image.image_size = 64 must be a multiple"),
+            (
+                "model=vit-l-14",
+                "there is no preset `vit-l-14`; there are tiny, vit-b-32, vit-b-16",
+            ),
+            (
+                "model.image.pooling=max",
+                "unknown variant `max`, expected `token` or `mean`",
+            ),
+            (
+                "model.image.heads=5",
+                "model.image.width = 96 must be a multiple of model.image.heads = 5",
+            ),
+            (
+                "model.image.patch_size=7",
+                "model.image.image_size = 64 must be a multiple",
+            ),
             ("data.batch_size=1", "data.batch_size must be at least 2"),
             ("schedule.steps=0", "schedule.steps must be at least 1"),
-            ("optimizer.learning_rate=0", "optimizer.learning_rate = 0 must be positive"),
+            (
+                "optimizer.learning_rate=0",
+                "optimizer.learning_rate = 0 must be positive",
+            ),
         ] {
             let error = format!("{:#}", load(&[pair]).unwrap_err());
             assert!(error.contains(expected), "{pair}: {error}");

@@ -8,7 +8,10 @@ pub const BACKENDS: [&str; 7] = ["flex", "ndarray", "wgpu", "vulkan", "metal", "
 
 /// The backends that this build has.
 pub fn available() -> Vec<&'static str> {
-    BACKENDS.into_iter().filter(|name| is_enabled(name)).collect()
+    BACKENDS
+        .into_iter()
+        .filter(|name| is_enabled(name))
+        .collect()
 }
 
 fn is_enabled(name: &str) -> bool {
@@ -37,12 +40,17 @@ pub fn parse_device(text: &str) -> Result<Device> {
     let (name, index) = match text.split_once(':') {
         Some((name, index)) => match index.parse::<usize>() {
             Ok(index) => (name, Some(index)),
-            Err(_) => bail!("--device {text}: `{index}` is not the number of a device (as in `cuda:0`)"),
+            Err(_) => {
+                bail!("--device {text}: `{index}` is not the number of a device (as in `cuda:0`)")
+            }
         },
         None => (text, None),
     };
     if !BACKENDS.contains(&name) {
-        bail!("--device {text}: no backend is called `{name}`; there are {}", BACKENDS.join(", "));
+        bail!(
+            "--device {text}: no backend is called `{name}`; there are {}",
+            BACKENDS.join(", ")
+        );
     }
     if !is_enabled(name) {
         bail!(

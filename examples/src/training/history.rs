@@ -46,4 +46,16 @@ impl History {
             .rev()
             .max_by(|a, b| a.retrieval.recall_sum.total_cmp(&b.retrieval.recall_sum))
     }
+
+    /// Mean losses of the first and of the last tenth of the steps; NaN without any.
+    pub fn first_and_last_losses(&self) -> (f64, f64) {
+        let tenth = self.steps.len().div_ceil(10);
+        let mean = |part: &[StepRecord]| {
+            part.iter().map(|record| record.loss).sum::<f64>() / part.len() as f64
+        };
+        (
+            mean(&self.steps[..tenth]),
+            mean(&self.steps[self.steps.len() - tenth..]),
+        )
+    }
 }

@@ -43,7 +43,10 @@ impl OptimizerConfig {
 
 /// The l2 norm of all gradients of a module taken together, `[1]`; `None` where it has none.
 pub fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> Option<Tensor<1>> {
-    let mut visitor = SquareSum { gradients, sum: None };
+    let mut visitor = SquareSum {
+        gradients,
+        sum: None,
+    };
     module.visit(&mut visitor);
     visitor.sum.map(Tensor::sqrt)
 }
@@ -64,7 +67,11 @@ pub fn scale<M: Module>(module: &M, gradients: GradientsParams, factor: f64) -> 
     if factor == 1.0 {
         return gradients;
     }
-    let mut visitor = Scale { from: gradients, to: GradientsParams::new(), factor };
+    let mut visitor = Scale {
+        from: gradients,
+        to: GradientsParams::new(),
+        factor,
+    };
     module.visit(&mut visitor);
     visitor.to
 }
@@ -141,7 +148,8 @@ mod tests {
         }
 
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.values.push((self.path.join("."), param.val().into_data()));
+            self.values
+                .push((self.path.join("."), param.val().into_data()));
         }
     }
 
@@ -156,7 +164,8 @@ mod tests {
 
     impl ModuleVisitor for Constant {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.1.register(param.id, param.val().inner().ones_like() * self.0);
+            self.1
+                .register(param.id, param.val().inner().ones_like() * self.0);
         }
     }
 
@@ -192,14 +201,17 @@ mod tests {
         let (decayed, kept) = (paths(decayed), paths(kept));
         for path in &decayed {
             assert!(
-                path.ends_with(".weight") || path.ends_with(".positions") || path.ends_with(".class_token"),
+                path.ends_with(".weight")
+                    || path.ends_with(".positions")
+                    || path.ends_with(".class_token"),
                 "{path} decays",
             );
         }
         for path in &kept {
             let last = path.rsplit('.').next().unwrap();
             assert!(
-                ["gamma", "beta", "bias"].contains(&last) || path.starts_with("objective.logit_scale"),
+                ["gamma", "beta", "bias"].contains(&last)
+                    || path.starts_with("objective.logit_scale"),
                 "{path} does not decay",
             );
         }
@@ -210,9 +222,15 @@ mod tests {
             "text.positions",
             "image_projection.weight",
         ] {
-            assert!(decayed.iter().any(|decays| decays == path), "{path} is missing from {decayed:?}");
+            assert!(
+                decayed.iter().any(|decays| decays == path),
+                "{path} is missing from {decayed:?}"
+            );
         }
-        assert!(kept.iter().any(|path| path.starts_with("objective.logit_scale")));
+        assert!(
+            kept.iter()
+                .any(|path| path.starts_with("objective.logit_scale"))
+        );
         assert!(kept.contains(&"text.transformer.layers.0.norm_1.gamma".to_string()));
     }
 
@@ -220,9 +238,14 @@ mod tests {
     fn the_norm_is_that_of_all_parameters_together() {
         let model = model();
         let gradients = constant_gradients(&model, 0.1);
-        let norm = global_norm(&model, &gradients).unwrap().into_scalar::<f64>();
+        let norm = global_norm(&model, &gradients)
+            .unwrap()
+            .into_scalar::<f64>();
         let expected = 0.1 * (model.num_params() as f64).sqrt();
-        assert!((norm / expected - 1.0).abs() < 1e-4, "{norm} is not {expected}");
+        assert!(
+            (norm / expected - 1.0).abs() < 1e-4,
+            "{norm} is not {expected}"
+        );
 
         let clipped = scale(&model, gradients, clip_factor(norm, Some(2.0)));
         let norm = global_norm(&model, &clipped).unwrap().into_scalar::<f64>();

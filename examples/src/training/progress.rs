@@ -1,7 +1,7 @@
 //! What a training run shows: Burn's dashboard on a terminal, a line every so many steps elsewhere.
 
 use std::collections::HashMap;
-use std::io::{self, IsTerminal, Write};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use burn::train::Interrupter;
@@ -9,7 +9,8 @@ use burn::train::logger::{EvaluationProgressLogger, TrainingProgressLogger};
 use burn::train::metric::{MetricDefinition, MetricId, NumericEntry};
 use burn::train::renderer::tui::TuiMetricsRendererWrapper;
 use burn::train::renderer::{
-    EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation, MetricsRendererTraining,
+    EvaluationName, MetricState, MetricsRenderer, MetricsRendererEvaluation,
+    MetricsRendererTraining,
 };
 
 use super::interrupt;
@@ -25,15 +26,11 @@ pub struct Extent {
     pub pairs_a_step: usize,
 }
 
-/// The dashboard if standard output is a terminal, else a line every `every` steps.
-pub fn default_display(interrupter: Interrupter, extent: Extent, every: usize) -> Box<dyn MetricsRenderer> {
-    if io::stdout().is_terminal() {
-        let dashboard = TuiMetricsRendererWrapper::new(interrupter, None);
-        interrupt::keep_key_on_dashboard();
-        Box::new(dashboard)
-    } else {
-        Box::new(Lines::new(io::stdout(), extent, every))
-    }
+/// Burn's dashboard, which needs a terminal.
+pub fn dashboard(interrupter: Interrupter) -> Box<dyn MetricsRenderer> {
+    let dashboard = TuiMetricsRendererWrapper::new(interrupter, None);
+    interrupt::keep_key_on_dashboard();
+    Box::new(dashboard)
 }
 
 /// Plain lines: one every few steps with every training metric, the rate and the time left, and one a
@@ -69,12 +66,18 @@ impl<W: Write + Send + Sync> Lines<W> {
     }
 
     fn note(&mut self, state: MetricState) {
-        let MetricState::Numeric(entry, Some(value)) = state else { return };
+        let MetricState::Numeric(entry, Some(value)) = state else {
+            return;
+        };
         // An epoch's average arrives after its last step; the lines show the steps themselves.
         if matches!(value, NumericEntry::Final(_)) {
             return;
         }
-        let name = self.names.get(&entry.metric_id).cloned().unwrap_or_default();
+        let name = self
+            .names
+            .get(&entry.metric_id)
+            .cloned()
+            .unwrap_or_default();
         match self.values.iter_mut().find(|(known, _)| *known == name) {
             Some((_, slot)) => *slot = value.current(),
             None => self.values.push((name, value.current())),
@@ -90,11 +93,19 @@ impl<W: Write + Send + Sync> Lines<W> {
 
     fn step_line(&mut self) {
         self.step += 1;
-        let Extent { first_step, total_steps, pairs_a_step } = self.extent;
+        let Extent {
+            first_step,
+            total_steps,
+            pairs_a_step,
+        } = self.extent;
         if !self.step.is_multiple_of(self.every) && self.step != total_steps {
             return;
         }
-        let seconds = self.started.elapsed().saturating_sub(self.elsewhere).as_secs_f64();
+        let seconds = self
+            .started
+            .elapsed()
+            .saturating_sub(self.elsewhere)
+            .as_secs_f64();
         let a_step = seconds / (self.step - first_step) as f64;
         let left = Duration::from_secs_f64(a_step * total_steps.saturating_sub(self.step) as f64);
         let width = total_steps.to_string().len();
@@ -125,7 +136,13 @@ impl<W: Write + Send + Sync> MetricsRendererTraining for Lines<W> {
 }
 
 impl<W: Write + Send + Sync> TrainingProgressLogger for Lines<W> {
-    fn start(&mut self, _epochs: usize, _first: usize, _items: Option<usize>, _label: Option<&str>) {
+    fn start(
+        &mut self,
+        _epochs: usize,
+        _first: usize,
+        _items: Option<usize>,
+        _label: Option<&str>,
+    ) {
         self.started = Instant::now();
     }
 
@@ -172,7 +189,8 @@ impl<W: Write + Send + Sync> MetricsRenderer for Lines<W> {
     fn manual_close(&mut self) {}
 
     fn register_metric(&mut self, definition: MetricDefinition) {
-        self.names.insert(definition.metric_id, definition.name.to_string());
+        self.names
+            .insert(definition.metric_id, definition.name.to_string());
     }
 }
 
@@ -190,7 +208,11 @@ fn number(value: f64) -> String {
 fn clock(time: Duration) -> String {
     let seconds = time.as_secs_f64().round() as u64;
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+    if hours > 0 {
+        format!("{hours}:{minutes:02}:{seconds:02}")
+    } else {
+        format!("{minutes}:{seconds:02}")
+    }
 }
 
 #[cfg(test)]

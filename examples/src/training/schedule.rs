@@ -71,7 +71,9 @@ mod tests {
 
     #[test]
     fn never_rises_after_the_warm_up() {
-        let rates: Vec<_> = (5..50).map(|s| schedule(5).learning_rate(1.0, s, 50)).collect();
+        let rates: Vec<_> = (5..50)
+            .map(|s| schedule(5).learning_rate(1.0, s, 50))
+            .collect();
         assert!(rates.windows(2).all(|pair| pair[1] <= pair[0]));
     }
 

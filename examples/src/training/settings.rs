@@ -17,7 +17,10 @@ pub type Presets<'a> = &'a dyn Fn(&str, &str) -> Option<Result<Value>>;
 pub fn apply_file(base: &mut Value, text: &str, presets: Presets) -> Result<()> {
     let settings: Value = serde_json::from_str(text).context("this is not valid JSON")?;
     let Value::Object(settings) = settings else {
-        bail!("expected an object of settings, such as {{\"seed\": 1}}, found {}", kind(&settings));
+        bail!(
+            "expected an object of settings, such as {{\"seed\": 1}}, found {}",
+            kind(&settings)
+        );
     };
     merge(base, settings, "", presets).map_err(|fault| match line_of(text, &fault.key) {
         Some(line) => anyhow!("line {line}: {}", fault.message),
@@ -34,7 +37,8 @@ pub fn apply_pair(base: &mut Value, pair: &str, presets: Presets) -> Result<()> 
     let (key, value) = pair
         .split_once('=')
         .with_context(|| format!("`{pair}`: expected key=value, such as schedule.steps=500"))?;
-    let value = serde_json::from_str(value.trim()).unwrap_or_else(|_| Value::String(value.trim().to_string()));
+    let value = serde_json::from_str(value.trim())
+        .unwrap_or_else(|_| Value::String(value.trim().to_string()));
     let nested = key.trim().rsplit('.').fold(value, |inner, name| {
         Value::Object(Map::from_iter([(name.to_string(), inner)]))
     });
@@ -50,23 +54,43 @@ struct Fault {
     message: String,
 }
 
-fn merge(base: &mut Value, over: Map<String, Value>, path: &str, presets: Presets) -> Result<(), Fault> {
+fn merge(
+    base: &mut Value,
+    over: Map<String, Value>,
+    path: &str,
+    presets: Presets,
+) -> Result<(), Fault> {
     for (key, value) in over {
-        let dotted = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-        let fault = |message: String| Fault { key: key.clone(), message };
-        let known = base.as_object_mut().expect("settings are merged into objects");
+        let dotted = if path.is_empty() {
+            key.clone()
+        } else {
+            format!("{path}.{key}")
+        };
+        let fault = |message: String| Fault {
+            key: key.clone(),
+            message,
+        };
+        let known = base
+            .as_object_mut()
+            .expect("settings are merged into objects");
         let Some(slot) = known.get_mut(&key) else {
             return Err(fault(unknown(&dotted, &key, path, known)));
         };
         match (slot, value) {
-            (slot @ Value::Object(_), Value::Object(inner)) => merge(slot, inner, &dotted, presets)?,
+            (slot @ Value::Object(_), Value::Object(inner)) => {
+                merge(slot, inner, &dotted, presets)?
+            }
             (slot @ Value::Object(_), value) => {
                 let preset = value.as_str().and_then(|name| presets(&dotted, name));
                 *slot = match preset {
-                    Some(settings) => settings.map_err(|error| fault(format!("{dotted}: {error}")))?,
+                    Some(settings) => {
+                        settings.map_err(|error| fault(format!("{dotted}: {error}")))?
+                    }
                     None => {
                         let example = slot.as_object().and_then(|group| group.keys().next());
-                        let example = example.map(|name| format!(", such as {dotted}.{name}")).unwrap_or_default();
+                        let example = example
+                            .map(|name| format!(", such as {dotted}.{name}"))
+                            .unwrap_or_default();
                         return Err(fault(format!(
                             "{dotted} is a group of settings{example}; it cannot be {}",
                             kind(&value)
@@ -76,7 +100,10 @@ fn merge(base: &mut Value, over: Map<String, Value>, path: &str, presets: Preset
             }
             (slot, value) => {
                 if let Some(expected) = mismatch(slot, &value) {
-                    return Err(fault(format!("{dotted}: expected {expected}, found {}", kind(&value))));
+                    return Err(fault(format!(
+                        "{dotted}: expected {expected}, found {}",
+                        kind(&value)
+                    )));
                 }
                 *slot = value;
             }
@@ -91,7 +118,11 @@ fn unknown(dotted: &str, key: &str, path: &str, known: &Map<String, Value>) -> S
         .map(|name| (strsim::damerau_levenshtein(name, key), name))
         .min()
         .filter(|(distance, name)| *distance <= name.len().max(key.len()) / 2);
-    let prefix = if path.is_empty() { String::new() } else { format!("{path}.") };
+    let prefix = if path.is_empty() {
+        String::new()
+    } else {
+        format!("{path}.")
+    };
     let hint = match nearest {
         Some((_, name)) => format!("did you mean {prefix}{name}?"),
         None => {
@@ -187,7 +218,10 @@ mod tests {
     #[test]
     fn an_unknown_key_errs_with_the_nearest() {
         let error = message(set("schedule.step=20"));
-        assert!(error.contains("there is no setting schedule.step; did you mean schedule.steps?"), "{error}");
+        assert!(
+            error.contains("there is no setting schedule.step; did you mean schedule.steps?"),
+            "{error}"
+        );
         let error = message(set("sede=1"));
         assert!(error.contains("did you mean seed?"), "{error}");
         let error = message(set("zzzzzzzz=1"));
@@ -196,8 +230,13 @@ mod tests {
 
     #[test]
     fn an_unknown_key_of_a_file_errs_with_its_line() {
-        let error = message(file("{\n  \"seed\": 1,\n  \"schedule\": {\n    \"stepz\": 3\n  }\n}"));
-        assert!(error.starts_with("line 4: there is no setting schedule.stepz"), "{error}");
+        let error = message(file(
+            "{\n  \"seed\": 1,\n  \"schedule\": {\n    \"stepz\": 3\n  }\n}",
+        ));
+        assert!(
+            error.starts_with("line 4: there is no setting schedule.stepz"),
+            "{error}"
+        );
         let error = message(file("{\n  \"seed\": ,\n}"));
         assert!(error.contains("line 2"), "{error}");
         assert!(message(file("[1]")).contains("expected an object"));
@@ -206,18 +245,33 @@ mod tests {
     #[test]
     fn a_value_of_another_kind_errs() {
         for (pair, expected) in [
-            ("schedule.steps=many", "schedule.steps: expected a whole number, not negative, found \"many\""),
-            ("schedule.steps=1.5", "expected a whole number, not negative, found 1.5"),
-            ("schedule.steps=-1", "expected a whole number, not negative, found -1"),
+            (
+                "schedule.steps=many",
+                "schedule.steps: expected a whole number, not negative, found \"many\"",
+            ),
+            (
+                "schedule.steps=1.5",
+                "expected a whole number, not negative, found 1.5",
+            ),
+            (
+                "schedule.steps=-1",
+                "expected a whole number, not negative, found -1",
+            ),
             ("schedule.rate=fast", "expected a number, found \"fast\""),
             ("schedule.flag=1", "expected true or false, found 1"),
-            ("schedule=3", "schedule is a group of settings, such as schedule.epochs; it cannot be 3"),
+            (
+                "schedule=3",
+                "schedule is a group of settings, such as schedule.epochs; it cannot be 3",
+            ),
             ("seed", "expected key=value"),
         ] {
             let error = message(set(pair));
             assert!(error.contains(expected), "{pair}: {error}");
         }
         // A whole number is a number.
-        assert_eq!(set("schedule.rate=2").unwrap()["schedule"]["rate"], json!(2));
+        assert_eq!(
+            set("schedule.rate=2").unwrap()["schedule"]["rate"],
+            json!(2)
+        );
     }
 }

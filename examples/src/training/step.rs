@@ -39,8 +39,10 @@ impl PairOutput {
     /// All pairs of several batches; the loss is the mean over the batches, which have their negatives each.
     pub fn join(outputs: Vec<Self>) -> Option<Self> {
         let logit_scale = outputs.first()?.logit_scale.clone();
-        let (losses, (images, texts)): (Vec<_>, (Vec<_>, Vec<_>)) =
-            outputs.into_iter().map(|output| (output.loss, (output.images, output.texts))).unzip();
+        let (losses, (images, texts)): (Vec<_>, (Vec<_>, Vec<_>)) = outputs
+            .into_iter()
+            .map(|output| (output.loss, (output.images, output.texts)))
+            .unzip();
         Some(Self {
             loss: Tensor::cat(losses, 0).mean(),
             logit_scale,

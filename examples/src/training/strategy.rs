@@ -88,7 +88,11 @@ impl SupervisedLearningStrategy<DualEncoder> for StepStrategy {
         valid: ValidLoader<DualEncoder>,
         _starting_epoch: usize,
     ) -> (DualEncoder, SupervisedTrainingEventProcessor<DualEncoder>) {
-        let start = self.start.lock().expect("the start is never poisoned").take();
+        let start = self
+            .start
+            .lock()
+            .expect("the start is never poisoned")
+            .take();
         let (optimizer, state) = start.expect("a strategy trains once");
         let model = learner.model();
         let device = model.devices().swap_remove(0);
@@ -106,8 +110,11 @@ impl SupervisedLearningStrategy<DualEncoder> for StepStrategy {
             state,
         };
         let ending = session.run(&*train.to_device(&session.device));
-        let model = session.model.expect("the model is put back after every update");
-        *self.outcome.lock().expect("the outcome is never poisoned") = Some((ending, session.state));
+        let model = session
+            .model
+            .expect("the model is put back after every update");
+        *self.outcome.lock().expect("the outcome is never poisoned") =
+            Some((ending, session.state));
         (model, session.events)
     }
 }
@@ -138,18 +145,25 @@ impl Session<'_> {
         while self.state.step < self.strategy.total_steps {
             let epoch = self.state.cursor.epoch + 1;
             let total_items = self.train_items;
-            self.train_event(LearnerEvent::StartSplit { epoch_number: epoch, total_items });
+            self.train_event(LearnerEvent::StartSplit {
+                epoch_number: epoch,
+                total_items,
+            });
             let mut seen = 0;
             let mut batches = train.iter();
             while let Some(batch) = batches.next() {
-                let batch = batch.map_err(|error| anyhow!("{error}")).context("reading the training data failed")?;
+                let batch = batch
+                    .map_err(|error| anyhow!("{error}"))
+                    .context("reading the training data failed")?;
                 seen += 1;
                 if let Some(ending) = self.batch(batch, batches.progress())? {
                     return Ok(ending);
                 }
             }
             if seen == 0 && self.state.cursor.batch == 0 {
-                bail!("an epoch of the training data holds no batch; are there fewer pairs than data.batch_size?");
+                bail!(
+                    "an epoch of the training data holds no batch; are there fewer pairs than data.batch_size?"
+                );
             }
             drop(batches);
             self.train_event(LearnerEvent::EndSplit(epoch));
@@ -166,7 +180,10 @@ impl Session<'_> {
         if config.model.has_dropout() {
             self.device.seed(batch_seed(config.seed, self.state.cursor));
         }
-        let model = self.model.take().expect("the model is put back after every update");
+        let model = self
+            .model
+            .take()
+            .expect("the model is put back after every update");
         let output = TrainStep::step(&model, batch);
         self.state.cursor.batch += 1;
         self.pending.losses.push(output.item.loss.clone());
@@ -186,7 +203,11 @@ impl Session<'_> {
     fn update(&mut self, model: DualEncoder, last: PairOutput, progress: Progress) -> Result<()> {
         let config = &self.strategy.config;
         let mut pending = std::mem::take(&mut self.pending);
-        let gradients = pending.gradients.as_mut().expect("a step has gradients").grads();
+        let gradients = pending
+            .gradients
+            .as_mut()
+            .expect("a step has gradients")
+            .grads();
         let loss = Tensor::cat(pending.losses, 0).mean();
         let norm = global_norm(&model, &gradients).unwrap_or_else(|| loss.zeros_like());
 
@@ -196,8 +217,11 @@ impl Session<'_> {
             .iter::<f64>()
             .collect();
         let batches = config.accumulation as f64;
-        let learning_rate =
-            config.schedule.learning_rate(config.optimizer.learning_rate, self.state.step, self.strategy.total_steps);
+        let learning_rate = config.schedule.learning_rate(
+            config.optimizer.learning_rate,
+            self.state.step,
+            self.strategy.total_steps,
+        );
         let record = StepRecord {
             step: self.state.step + 1,
             loss: measured[0],
@@ -239,7 +263,11 @@ impl Session<'_> {
         format!(
             "step {}: the loss is {} and the norm of its gradient {} (learning rate {:.3e}, logit scale {:.3}). \
              The step was not taken and nothing of it was saved; {advice}",
-            record.step, record.loss, record.gradient_norm, record.learning_rate, record.logit_scale,
+            record.step,
+            record.loss,
+            record.gradient_norm,
+            record.learning_rate,
+            record.logit_scale,
         )
     }
 
@@ -261,8 +289,15 @@ impl Session<'_> {
         }
         let stop = self.interrupter.should_stop();
         if done || stop || due(step, config.checkpoints.every) {
-            let model = self.model.as_ref().expect("the model is put back after every update");
-            self.saved = Some(self.strategy.checkpoints.save(model, &self.optimizer, &self.state)?);
+            let model = self
+                .model
+                .as_ref()
+                .expect("the model is put back after every update");
+            self.saved = Some(self.strategy.checkpoints.save(
+                model,
+                &self.optimizer,
+                &self.state,
+            )?);
         }
         Ok(match (&self.saved, done, stop) {
             (_, true, _) => Some(Ending::Finished),
@@ -275,11 +310,23 @@ impl Session<'_> {
     fn validate(&mut self) -> Result<()> {
         let epoch = self.state.cursor.epoch + 1;
         let valid = self.valid.clone();
-        let model = self.model.as_ref().expect("the model is put back after every update").valid();
-        self.valid_event(LearnerEvent::StartSplit { epoch_number: epoch, total_items: valid.num_items() });
+        let model = self
+            .model
+            .as_ref()
+            .expect("the model is put back after every update")
+            .valid();
+        self.valid_event(LearnerEvent::StartSplit {
+            epoch_number: epoch,
+            total_items: valid.num_items(),
+        });
         let outputs = valid
             .iter()
-            .map(|batch| Ok(InferenceStep::step(&model, batch.map_err(|error| anyhow!("{error}"))?)))
+            .map(|batch| {
+                Ok(InferenceStep::step(
+                    &model,
+                    batch.map_err(|error| anyhow!("{error}"))?,
+                ))
+            })
             .collect::<Result<Vec<_>>>()
             .context("reading the validation data failed")?;
         if let Some(whole) = PairOutput::join(outputs) {

@@ -17,6 +17,7 @@ use burn_contrastive::retrieval::{LogitScaleMetric, RetrievalDirection, Retrieva
 use super::checkpoint::{self, Checkpoints, State};
 use super::config::TrainingConfig;
 use super::history::History;
+use super::interrupt::Training;
 use super::strategy::{Ending, StepStrategy};
 use crate::data::Batch;
 use crate::models::DualEncoder;
@@ -38,8 +39,15 @@ impl Start {
     /// equal parameters matter.
     pub fn fresh(config: &TrainingConfig, device: &Device) -> Self {
         device.seed(config.seed);
-        let model = config.model.init(&config.objective, &device.clone().autodiff()).materialize();
-        Self { model, optimizer: config.optimizer.init(), state: State::default() }
+        let model = config
+            .model
+            .init(&config.objective, &device.clone().autodiff())
+            .materialize();
+        Self {
+            model,
+            optimizer: config.optimizer.init(),
+            state: State::default(),
+        }
     }
 
     /// The last checkpoint in a run's folder.
@@ -53,7 +61,11 @@ impl Start {
             .with_context(|| format!("{} holds no checkpoint to resume from", run.display()))?;
         let fresh = Self::fresh(config, device);
         let (model, optimizer, state) = checkpoint::load(&folder, fresh.model, fresh.optimizer)?;
-        Ok(Self { model, optimizer, state })
+        Ok(Self {
+            model,
+            optimizer,
+            state,
+        })
     }
 }
 
@@ -93,15 +105,30 @@ pub fn train(
     display: Box<dyn MetricsRenderer>,
     interrupter: Interrupter,
 ) -> Result<Trained> {
-    ensure!(loaders.batches_per_epoch > 0, "there are fewer training pairs than data.batch_size");
-    let total_steps = config.schedule.total_steps(loaders.batches_per_epoch, config.accumulation);
+    let training = Training::begin();
+    ensure!(
+        loaders.batches_per_epoch > 0,
+        "there are fewer training pairs than data.batch_size"
+    );
+    let total_steps = config
+        .schedule
+        .total_steps(loaders.batches_per_epoch, config.accumulation);
     let epochs = (total_steps * config.accumulation).div_ceil(loaders.batches_per_epoch);
     let checkpoints = Checkpoints::new(run, config.checkpoints.keep);
-    let (strategy, outcome) =
-        StepStrategy::new(config.clone(), total_steps, checkpoints, start.optimizer, start.state);
+    let (strategy, outcome) = StepStrategy::new(
+        config.clone(),
+        total_steps,
+        checkpoints,
+        start.optimizer,
+        start.state,
+    );
 
     // The strategy has the optimiser that is trained with; this one only fills the learner's place for it.
-    let learner = Learner::new(start.model, config.optimizer.init(), config.optimizer.learning_rate);
+    let learner = Learner::new(
+        start.model,
+        config.optimizer.init(),
+        config.optimizer.learning_rate,
+    );
     let result = SupervisedTraining::new(run, loaders.train, loaders.valid)
         .with_training_strategy(TrainingStrategy::Custom(Arc::new(strategy)))
         .with_application_logger(None)
@@ -112,17 +139,28 @@ pub fn train(
         .metric_train_numeric(LearningRateMetric::new())
         .metric_train_numeric(LogitScaleMetric::new())
         .metric_valid_numeric(LossMetric::new())
-        .metric_valid_numeric(RetrievalRecallMetric::new(RetrievalDirection::ImageToText, 1))
-        .metric_valid_numeric(RetrievalRecallMetric::new(RetrievalDirection::TextToImage, 1))
+        .metric_valid_numeric(RetrievalRecallMetric::new(
+            RetrievalDirection::ImageToText,
+            1,
+        ))
+        .metric_valid_numeric(RetrievalRecallMetric::new(
+            RetrievalDirection::TextToImage,
+            1,
+        ))
         .num_epochs(epochs)
         .launch(learner);
     // Closes the dashboard before anything else is printed.
     drop(result.renderer);
+    drop(training);
 
     let (ending, state) = outcome
         .lock()
         .map_err(|_| anyhow!("training panicked"))?
         .take()
         .context("training ended without an outcome")?;
-    Ok(Trained { model: result.model, history: state.history, ending: ending? })
+    Ok(Trained {
+        model: result.model,
+        history: state.history,
+        ending: ending?,
+    })
 }

@@ -1,24 +1,20 @@
 //! The training loop on made-up batches: resumption, interruption, bad losses, accumulation, progress lines.
 
-use std::io::{self, Write};
+mod pairs;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
-use burn::data::dataset::DatasetError;
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use burn::train::Interrupter;
-use burn_contrastive_examples::data::Batch;
 use burn_contrastive_examples::models::DualEncoder;
-use burn_contrastive_examples::training::checkpoint::Cursor;
 use burn_contrastive_examples::training::config::TrainingConfig;
 use burn_contrastive_examples::training::progress::{Extent, Lines};
 use burn_contrastive_examples::training::strategy::Ending;
 use burn_contrastive_examples::training::trainer::{Loaders, Start, Trained, train};
 
-const BATCHES: usize = 5;
-const SIZE: usize = 16;
+use pairs::{BATCHES, Event, Page, Pairs, Validation};
 
 /// Burn's random numbers come from one generator per process, which initialisation and dropout use.
 fn exclusively() -> MutexGuard<'static, ()> {
@@ -47,154 +43,6 @@ fn config(pairs: &[&str]) -> TrainingConfig {
     TrainingConfig::load(None, &pairs).unwrap()
 }
 
-/// What befalls a loader when it serves its n-th batch, counted over all epochs from 0.
-#[derive(Clone)]
-enum Event {
-    None,
-    Interrupt(usize, Interrupter),
-    NotANumber(usize),
-    Unreadable(usize),
-}
-
-/// Batches that are a function of epoch and place; pair i of each is a caption of two words and an image in the
-/// colours of these words.
-#[derive(Clone)]
-struct Pairs {
-    next: Arc<Mutex<Cursor>>,
-    varied: bool,
-    event: Event,
-    device: Device,
-}
-
-impl Pairs {
-    fn new(device: &Device) -> Self {
-        Self { next: Arc::default(), varied: true, event: Event::None, device: device.clone() }
-    }
-
-    fn batch(&self, at: Cursor) -> Result<Batch, DatasetError> {
-        let served = at.epoch * BATCHES + at.batch;
-        let mut brightness = 1.0;
-        match &self.event {
-            Event::Interrupt(n, interrupter) if served == *n => interrupter.stop(Some("test")),
-            Event::NotANumber(n) if served == *n => brightness = f32::NAN,
-            Event::Unreadable(n) if served == *n => {
-                return Err(DatasetError::new(io::Error::other("scene-17.png is damaged")));
-            }
-            _ => {}
-        }
-        let pairs = 8;
-        let shift = if self.varied { served } else { 0 };
-        let words = |pair: usize| [(pair + shift) % 8, (3 * pair + 5 * shift) % 8];
-        let mut pixels = Vec::new();
-        let mut tokens = Vec::new();
-        for pair in 0..pairs {
-            let [a, b] = words(pair);
-            for channel in 0..3 {
-                for y in 0..SIZE {
-                    for _ in 0..SIZE {
-                        let word = if y < SIZE / 2 { a } else { b };
-                        pixels.push(brightness * ((word >> channel) & 1) as f32);
-                    }
-                }
-            }
-            tokens.extend([1, 10 + a as i32, 20 + b as i32, 0]);
-        }
-        Ok(Batch {
-            images: Tensor::from_data(TensorData::new(pixels, [pairs, 3, SIZE, SIZE]), &self.device),
-            tokens: Tensor::from_data(TensorData::new(tokens, [pairs, 4]), &self.device),
-            padding: Tensor::from_data(
-                TensorData::new([false, false, false, true].repeat(pairs), [pairs, 4]),
-                &self.device,
-            ),
-            image_ids: (0..pairs).collect(),
-        })
-    }
-}
-
-struct Epoch<'a> {
-    pairs: &'a Pairs,
-    at: Cursor,
-}
-
-impl Iterator for Epoch<'_> {
-    type Item = Result<Batch, DatasetError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        (self.at.batch < BATCHES).then(|| {
-            self.at.batch += 1;
-            self.pairs.batch(Cursor { batch: self.at.batch - 1, ..self.at })
-        })
-    }
-}
-
-impl DataLoaderIterator<Batch> for Epoch<'_> {
-    fn progress(&self) -> Progress {
-        Progress::new(self.at.batch * 8, BATCHES * 8, None)
-    }
-}
-
-impl DataLoader<Batch> for Pairs {
-    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Batch> + 'a> {
-        let mut next = self.next.lock().unwrap();
-        let at = *next;
-        *next = Cursor { epoch: at.epoch + 1, batch: 0 };
-        Box::new(Epoch { pairs: self, at })
-    }
-
-    fn num_items(&self) -> usize {
-        BATCHES * 8
-    }
-
-    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<Batch>> {
-        Arc::new(Self { device: device.clone(), ..self.clone() })
-    }
-
-    fn slice(&self, _start: usize, _end: usize) -> Arc<dyn DataLoader<Batch>> {
-        unimplemented!("training does not slice")
-    }
-}
-
-/// One batch, the same each time.
-struct Validation(Pairs);
-
-impl DataLoader<Batch> for Validation {
-    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Batch> + 'a> {
-        Box::new(Epoch { pairs: &self.0, at: Cursor { epoch: 0, batch: BATCHES - 1 } })
-    }
-
-    fn num_items(&self) -> usize {
-        8
-    }
-
-    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<Batch>> {
-        Arc::new(Self(Pairs { device: device.clone(), ..self.0.clone() }))
-    }
-
-    fn slice(&self, _start: usize, _end: usize) -> Arc<dyn DataLoader<Batch>> {
-        unimplemented!("training does not slice")
-    }
-}
-
-/// What the progress lines were written to.
-#[derive(Clone, Default)]
-struct Page(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Page {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Page {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
 fn go_on(
     config: &TrainingConfig,
     run: &Path,
@@ -204,7 +52,10 @@ fn go_on(
     page: Page,
 ) -> anyhow::Result<Trained> {
     let device = Device::flex();
-    let data = Pairs { event, ..Pairs::new(&device) };
+    let data = Pairs {
+        event,
+        ..Pairs::new(&device)
+    };
     *data.next.lock().unwrap() = start.state.cursor;
     let extent = Extent {
         first_step: start.state.step,
@@ -216,17 +67,37 @@ fn go_on(
         batches_per_epoch: BATCHES,
         valid: Arc::new(Validation(Pairs::new(&device))),
     };
-    train(config, run, start, loaders, Box::new(Lines::new(page, extent, 2)), interrupter)
+    train(
+        config,
+        run,
+        start,
+        loaders,
+        Box::new(Lines::new(page, extent, 2)),
+        interrupter,
+    )
 }
 
-fn from_scratch(config: &TrainingConfig, run: &Path, event: Event, interrupter: Interrupter) -> anyhow::Result<Trained> {
+fn from_scratch(
+    config: &TrainingConfig,
+    run: &Path,
+    event: Event,
+    interrupter: Interrupter,
+) -> anyhow::Result<Trained> {
     let start = Start::fresh(config, &Device::flex());
     go_on(config, run, start, event, interrupter, Page::default())
 }
 
 fn resume(config: &TrainingConfig, run: &Path) -> Trained {
     let start = Start::resumed(config, run, &Device::flex()).unwrap();
-    go_on(config, run, start, Event::None, Interrupter::new(), Page::default()).unwrap()
+    go_on(
+        config,
+        run,
+        start,
+        Event::None,
+        Interrupter::new(),
+        Page::default(),
+    )
+    .unwrap()
 }
 
 #[derive(Default)]
@@ -234,7 +105,8 @@ struct Bits(Vec<u32>);
 
 impl ModuleVisitor for Bits {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.0.extend(param.val().into_data().iter::<f32>().map(f32::to_bits));
+        self.0
+            .extend(param.val().into_data().iter::<f32>().map(f32::to_bits));
     }
 }
 
@@ -254,19 +126,36 @@ fn resumed_equals_uninterrupted(settings: &[&str], at: usize) {
     assert_eq!(expected.history.steps.len(), 12);
 
     let interrupter = Interrupter::new();
-    let first = from_scratch(&config, &parts, Event::Interrupt(at, interrupter.clone()), interrupter).unwrap();
+    let first = from_scratch(
+        &config,
+        &parts,
+        Event::Interrupt(at, interrupter.clone()),
+        interrupter,
+    )
+    .unwrap();
     let Ending::Interrupted(checkpoint) = &first.ending else {
         panic!("the interruption was not noticed: {:?}", first.ending);
     };
-    assert!(checkpoint.join("model.bpk").is_file(), "{}", checkpoint.display());
+    assert!(
+        checkpoint.join("model.bpk").is_file(),
+        "{}",
+        checkpoint.display()
+    );
     let done = first.history.steps.len();
-    assert_eq!(done, at / config.accumulation + 1, "it stops after the step that it is in");
+    assert_eq!(
+        done,
+        at / config.accumulation + 1,
+        "it stops after the step that it is in"
+    );
     assert_eq!(first.history.steps, expected.history.steps[..done]);
 
     let rest = resume(&config, &parts);
     assert_eq!(rest.ending, Ending::Finished);
     assert_eq!(rest.history, expected.history);
-    assert!(bits(&rest.model) == bits(&expected.model), "the parameters differ");
+    assert!(
+        bits(&rest.model) == bits(&expected.model),
+        "the parameters differ"
+    );
 }
 
 #[test]
@@ -282,7 +171,11 @@ fn a_resumed_run_continues_to_the_same_bits() {
 fn a_resumed_run_continues_to_the_same_bits_with_accumulation_and_dropout() {
     let _lock = exclusively();
     // Two batches a step and five an epoch: steps straddle epochs.
-    let settings = ["accumulation=2", "model.image.dropout=0.2", "model.text.dropout=0.2"];
+    let settings = [
+        "accumulation=2",
+        "model.image.dropout=0.2",
+        "model.text.dropout=0.2",
+    ];
     for at in [4, 9] {
         resumed_equals_uninterrupted(&settings, at);
     }
@@ -304,12 +197,20 @@ fn a_loss_that_is_not_a_number_stops_at_the_last_good_checkpoint() {
     let _lock = exclusively();
     let folder = tempfile::tempdir().unwrap();
     let config = config(&["checkpoints.every=3"]);
-    let error = from_scratch(&config, folder.path(), Event::NotANumber(7), Interrupter::new())
-        .err()
-        .expect("a NaN stops the run")
-        .to_string();
+    let error = from_scratch(
+        &config,
+        folder.path(),
+        Event::NotANumber(7),
+        Interrupter::new(),
+    )
+    .err()
+    .expect("a NaN stops the run")
+    .to_string();
     assert!(error.contains("step 8: the loss is NaN"), "{error}");
-    assert!(error.contains("step-000006"), "the last good checkpoint is named: {error}");
+    assert!(
+        error.contains("step-000006"),
+        "the last good checkpoint is named: {error}"
+    );
     // The checkpoint is whole, and good: the run goes on from it to its end.
     let rest = resume(&config, folder.path());
     assert_eq!(rest.history.steps.len(), 12);
@@ -320,9 +221,14 @@ fn a_loss_that_is_not_a_number_stops_at_the_last_good_checkpoint() {
 fn data_that_cannot_be_read_stops_with_its_own_message() {
     let _lock = exclusively();
     let folder = tempfile::tempdir().unwrap();
-    let error = from_scratch(&config(&[]), folder.path(), Event::Unreadable(3), Interrupter::new())
-        .err()
-        .expect("damage stops the run");
+    let error = from_scratch(
+        &config(&[]),
+        folder.path(),
+        Event::Unreadable(3),
+        Interrupter::new(),
+    )
+    .err()
+    .expect("damage stops the run");
     let error = format!("{error:#}");
     assert!(error.contains("scene-17.png is damaged"), "{error}");
 }
@@ -348,18 +254,40 @@ fn the_last_checkpoints_are_kept_and_an_unfinished_one_does_not_count() {
 
     // A damaged file is refused, with its name.
     std::fs::write(checkpoints.join("step-000012/optimizer.bpk"), b"no").unwrap();
-    let error = format!("{:#}", Start::resumed(&config, folder.path(), &Device::flex()).err().unwrap());
-    assert!(error.contains("step-000012") && error.contains("optimizer.bpk is damaged"), "{error}");
+    let error = format!(
+        "{:#}",
+        Start::resumed(&config, folder.path(), &Device::flex())
+            .err()
+            .unwrap()
+    );
+    assert!(
+        error.contains("step-000012") && error.contains("optimizer.bpk is damaged"),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_checkpoint_of_another_model_is_refused() {
     let _lock = exclusively();
     let folder = tempfile::tempdir().unwrap();
-    from_scratch(&config(&["schedule.steps=1"]), folder.path(), Event::None, Interrupter::new()).unwrap();
+    from_scratch(
+        &config(&["schedule.steps=1"]),
+        folder.path(),
+        Event::None,
+        Interrupter::new(),
+    )
+    .unwrap();
     let other = config(&["model.image.width=32"]);
-    let error = format!("{:#}", Start::resumed(&other, folder.path(), &Device::flex()).err().unwrap());
-    assert!(error.contains("model.bpk is damaged or of another model"), "{error}");
+    let error = format!(
+        "{:#}",
+        Start::resumed(&other, folder.path(), &Device::flex())
+            .err()
+            .unwrap()
+    );
+    assert!(
+        error.contains("model.bpk is damaged or of another model"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -369,15 +297,30 @@ fn accumulating_one_batch_twice_is_a_step_on_that_batch() {
         let folder = tempfile::tempdir().unwrap();
         let config = config(&[&format!("accumulation={accumulation}"), "schedule.steps=2"]);
         let start = Start::fresh(&config, &Device::flex());
-        let data = Pairs { varied: false, ..Pairs::new(&Device::flex()) };
-        let extent = Extent { first_step: 0, total_steps: 2, pairs_a_step: 8 };
+        let data = Pairs {
+            varied: false,
+            ..Pairs::new(&Device::flex())
+        };
+        let extent = Extent {
+            first_step: 0,
+            total_steps: 2,
+            pairs_a_step: 8,
+        };
         let loaders = Loaders {
             train: Arc::new(data.clone()),
             batches_per_epoch: BATCHES,
             valid: Arc::new(Validation(data)),
         };
         let display = Box::new(Lines::new(Page::default(), extent, 1));
-        train(&config, folder.path(), start, loaders, display, Interrupter::new()).unwrap()
+        train(
+            &config,
+            folder.path(),
+            start,
+            loaders,
+            display,
+            Interrupter::new(),
+        )
+        .unwrap()
     };
     let (one, two) = (run(1), run(2));
     assert_eq!(one.history.steps, two.history.steps);
@@ -388,13 +331,22 @@ fn accumulating_one_batch_twice_is_a_step_on_that_batch() {
 fn the_loss_falls_and_validation_finds_the_pairs() {
     let _lock = exclusively();
     let folder = tempfile::tempdir().unwrap();
-    let config = config(&["schedule.steps=80", "optimizer.learning_rate=3e-3", "validation.every=40"]);
+    let config = config(&[
+        "schedule.steps=80",
+        "optimizer.learning_rate=3e-3",
+        "validation.every=40",
+    ]);
     let trained = from_scratch(&config, folder.path(), Event::None, Interrupter::new()).unwrap();
     let losses: Vec<f64> = trained.history.steps.iter().map(|step| step.loss).collect();
     let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
     let (first, last) = (mean(&losses[..10]), mean(&losses[70..]));
     assert!(last < 0.5 * first, "the loss went from {first} to {last}");
-    let steps: Vec<_> = trained.history.validations.iter().map(|validation| validation.step).collect();
+    let steps: Vec<_> = trained
+        .history
+        .validations
+        .iter()
+        .map(|validation| validation.step)
+        .collect();
     assert_eq!(steps, [40, 80]);
     let best = trained.history.best().unwrap().retrieval;
     assert!(best.text_to_image.recall_at_1 >= 50.0, "{best}");
@@ -404,10 +356,19 @@ fn the_loss_falls_and_validation_finds_the_pairs() {
 fn the_logit_scale_stays_in_its_range() {
     let _lock = exclusively();
     let folder = tempfile::tempdir().unwrap();
-    let config = config(&["schedule.steps=30", "optimizer.learning_rate=1", "schedule.warmup_steps=0"]);
+    let config = config(&[
+        "schedule.steps=30",
+        "optimizer.learning_rate=1",
+        "schedule.warmup_steps=0",
+    ]);
     let trained = from_scratch(&config, folder.path(), Event::None, Interrupter::new()).unwrap();
     for step in &trained.history.steps {
-        assert!((0.999..=100.01).contains(&step.logit_scale), "step {}: {}", step.step, step.logit_scale);
+        assert!(
+            (0.999..=100.01).contains(&step.logit_scale),
+            "step {}: {}",
+            step.step,
+            step.logit_scale
+        );
     }
     let scale = trained.model.logit_scale().into_scalar::<f64>();
     assert!((0.999..=100.01).contains(&scale), "{scale}");
@@ -420,18 +381,38 @@ fn plain_lines_show_step_loss_rate_scale_speed_and_time_left() {
     let config = config(&["schedule.steps=5"]);
     let start = Start::fresh(&config, &Device::flex());
     let page = Page::default();
-    go_on(&config, folder.path(), start, Event::None, Interrupter::new(), page.clone()).unwrap();
+    go_on(
+        &config,
+        folder.path(),
+        start,
+        Event::None,
+        Interrupter::new(),
+        page.clone(),
+    )
+    .unwrap();
     let text = page.text();
     let lines: Vec<_> = text.lines().collect();
-    let steps: Vec<_> = lines.iter().filter(|line| line.starts_with("step ")).collect();
+    let steps: Vec<_> = lines
+        .iter()
+        .filter(|line| line.starts_with("step "))
+        .collect();
     assert_eq!(steps.len(), 3, "steps 2, 4 and the last:\n{text}");
     for (line, start) in steps.iter().zip(["step 2/5", "step 4/5", "step 5/5"]) {
         assert!(line.starts_with(start), "{line}");
-        for part in ["loss ", "learning rate ", "logit scale 14.", "pairs/s", "ETA "] {
+        for part in [
+            "loss ",
+            "learning rate ",
+            "logit scale 14.",
+            "pairs/s",
+            "ETA ",
+        ] {
             assert!(line.contains(part), "{part} is missing from: {line}");
         }
     }
-    let validations = lines.iter().filter(|line| line.starts_with("validation after step")).count();
+    let validations = lines
+        .iter()
+        .filter(|line| line.starts_with("validation after step"))
+        .count();
     assert_eq!(validations, 2, "after steps 4 and 5:\n{text}");
     assert!(text.contains("r@1"), "{text}");
 }
