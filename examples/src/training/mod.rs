@@ -1,1 +1,18 @@
 //! The training loop: configuration, optimisation, checkpoints.
+
+pub mod checkpoint;
+pub mod config;
+pub mod device;
+pub mod evaluation;
+pub mod history;
+pub mod interrupt;
+pub mod optimizer;
+pub mod progress;
+mod random;
+pub mod run;
+pub mod schedule;
+mod settings;
+pub mod step;
+pub mod strategy;
+pub mod summary;
+pub mod trainer;

@@ -1,0 +1,110 @@
+//! Trains a CLIP dual encoder on image–caption files and reports how well the two find each other.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use anyhow::Result;
+use burn::train::Interrupter;
+use burn_contrastive_examples::training::config::TrainingConfig;
+use burn_contrastive_examples::training::device::parse_device;
+use burn_contrastive_examples::training::interrupt::stop_on_ctrl_c;
+use burn_contrastive_examples::training::run::{CONFIG_FILE, Options, run};
+use clap::Parser;
+
+/// Train a CLIP dual encoder on image–caption files.
+///
+/// Without options it generates a set of captioned scenes, trains a small model on it in a few minutes on the CPU,
+/// and writes report.html and metrics.json. Ctrl-C saves a checkpoint and stops.
+#[derive(Parser)]
+#[command(name = "clip", version)]
+struct Arguments {
+    /// A Karpathy folder (dataset*.json, as Flickr30K and MS-COCO have), or a .csv or .tsv of image path and caption
+    #[arg(long, value_name = "PATH")]
+    data: Option<PathBuf>,
+
+    /// Leave out bad rows and images, and count them, instead of stopping at the first
+    #[arg(long)]
+    skip_bad: bool,
+
+    /// A JSON file of settings over the defaults
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    config: Option<PathBuf>,
+
+    /// One setting over those of the file, such as schedule.steps=500 or model=vit-b-32; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+
+    /// Go on with the run in this folder from its last checkpoint
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["output", "data"])]
+    resume: Option<PathBuf>,
+
+    /// Backend to compute on, with an index where the machine has several, such as cuda:1
+    #[arg(long, default_value = "flex")]
+    device: String,
+
+    /// Folder of the new run [default: runs/clip-DATE-TIME]
+    #[arg(long, value_name = "RUN")]
+    output: Option<PathBuf>,
+
+    /// Threads that decode images
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
+    workers: u16,
+
+    /// Show progress as lines on a terminal too, instead of the dashboard
+    #[arg(long)]
+    plain: bool,
+
+    /// Steps between two progress lines
+    #[arg(long, default_value_t = 20, value_name = "STEPS")]
+    lines_every: usize,
+
+    /// Print the configuration that these options give, and stop
+    #[arg(long)]
+    print_config: bool,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let mut config = match &arguments.resume {
+        Some(run) => TrainingConfig::read(&run.join(CONFIG_FILE))?.with(None, &arguments.set)?,
+        None => TrainingConfig::load(arguments.config.as_deref(), &arguments.set)?,
+    };
+    if let Some(path) = arguments.data {
+        config.data.path = Some(path);
+    }
+    config.data.skip_bad |= arguments.skip_bad;
+    if arguments.print_config {
+        println!("{}", serde_json::to_string_pretty(&config)?);
+        return Ok(());
+    }
+
+    let options = Options {
+        device: parse_device(&arguments.device)?,
+        device_name: arguments.device,
+        resume: arguments.resume.is_some(),
+        run: arguments
+            .resume
+            .or(arguments.output)
+            .unwrap_or_else(new_run),
+        scenes: PathBuf::from("runs"),
+        workers: arguments.workers.into(),
+        dashboard: !arguments.plain && std::io::stdout().is_terminal(),
+        lines_every: arguments.lines_every,
+        command: std::env::args().collect::<Vec<_>>().join(" "),
+    };
+    let interrupter = Interrupter::new();
+    stop_on_ctrl_c(interrupter.clone())?;
+    run(&config, &options, interrupter)?;
+    Ok(())
+}
+
+/// `runs/clip-20260131-235959`, in UTC.
+fn new_run() -> PathBuf {
+    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let stamp = now
+        .trim_end_matches('Z')
+        .replace(['-', ':'], "")
+        .replace('T', "-");
+    PathBuf::from("runs").join(format!("clip-{stamp}"))
+}

@@ -1,0 +1,101 @@
+//! A text transformer: tokens, positions, a pre-norm transformer, one vector a caption.
+
+use burn::module::{Module, Param};
+use burn::nn::transformer::{TransformerEncoder, TransformerEncoderInput};
+use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig};
+use burn::tensor::{Bool, Device, Int, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::{EMBEDDING_INIT, Pooling, check_heads, transformer};
+
+/// Shape of a [`TextEncoder`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextEncoderConfig {
+    /// Number of token embeddings: at least the size of the tokenizer's vocabulary.
+    pub vocabulary: usize,
+    /// Longest caption in tokens, the tokenizer's special ones included.
+    pub context: usize,
+    /// Width of the features.
+    pub width: usize,
+    /// Number of transformer layers.
+    pub layers: usize,
+    /// Attention heads a layer; divides `width`.
+    pub heads: usize,
+    /// How tokens become one vector.
+    pub pooling: Pooling,
+    /// Dropout rate inside the transformer.
+    pub dropout: f64,
+}
+
+impl TextEncoderConfig {
+    /// A new encoder.
+    ///
+    /// # Panics
+    ///
+    /// If `heads` does not divide `width`.
+    pub fn init(&self, device: &Device) -> TextEncoder {
+        check_heads("text encoder", self.width, self.heads);
+        TextEncoder {
+            tokens: EmbeddingConfig::new(self.vocabulary, self.width)
+                .with_initializer(EMBEDDING_INIT)
+                .init(device),
+            positions: EMBEDDING_INIT.init([1, self.context, self.width], device),
+            transformer: transformer(self.width, self.layers, self.heads, self.dropout)
+                .init(device),
+            post_norm: LayerNormConfig::new(self.width).init(device),
+            mean_pooling: self.pooling == Pooling::Mean,
+        }
+    }
+}
+
+/// A text transformer in which every token sees every other that is not padding.
+///
+/// CLIP's own text encoder is causal and reads the last token; this one has its shapes and
+/// parameter count, but attends both ways and pools by [`Pooling`], as BERT does.
+#[derive(Module, Debug)]
+pub struct TextEncoder {
+    tokens: Embedding,
+    positions: Param<Tensor<3>>,
+    transformer: TransformerEncoder,
+    post_norm: LayerNorm,
+    mean_pooling: bool,
+}
+
+impl TextEncoder {
+    /// One feature vector a caption, which the padding does not change.
+    ///
+    /// # Shapes
+    ///
+    /// - `tokens`: `[batch, length]`, `length` at most the configured context
+    /// - `padding`: `[batch, length]`, true where `tokens` is padding
+    /// - output: `[batch, width]`
+    ///
+    /// # Panics
+    ///
+    /// If the captions are longer than the context.
+    pub fn forward(&self, tokens: Tensor<2, Int>, padding: Tensor<2, Bool>) -> Tensor<2> {
+        let [_, length] = tokens.dims();
+        let [_, context, _] = self.positions.dims();
+        assert!(
+            length <= context,
+            "text encoder: captions of {length} tokens exceed the context of {context}",
+        );
+        let positions = self.positions.val().narrow(1, 0, length);
+        let x = self.tokens.forward(tokens) + positions;
+        let input = TransformerEncoderInput::new(x).mask_pad(padding.clone());
+        let x = self.post_norm.forward(self.transformer.forward(input));
+        if self.mean_pooling {
+            masked_mean(x, padding)
+        } else {
+            x.narrow(1, 0, 1).squeeze_dim(1)
+        }
+    }
+}
+
+/// Mean over the second dimension where `padding` is false; zero where all of it is padding.
+fn masked_mean(x: Tensor<3>, padding: Tensor<2, Bool>) -> Tensor<2> {
+    let present = padding.bool_not().float().unsqueeze_dim::<3>(2);
+    let count = present.clone().sum_dim(1).clamp_min(1.0);
+    ((x * present).sum_dim(1) / count).squeeze_dim(1)
+}

@@ -1,0 +1,397 @@
+//! One serialisable configuration of everything that decides a run's numbers.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use burn_contrastive::objective::InfoNceConfig;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::optimizer::OptimizerConfig;
+use super::schedule::ScheduleConfig;
+use super::settings;
+use crate::data::{LoaderConfig, ScenesConfig, TokenizerConfig, TransformConfig};
+use crate::models::{DualEncoderConfig, PRESETS};
+
+/// Everything that decides a run's numbers, but the device and the number of threads.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainingConfig {
+    /// Decides the initial parameters, the order of the data, its augmentation and dropout.
+    pub seed: u64,
+    /// The data and how it reaches the model.
+    pub data: DataConfig,
+    /// The two encoders; a preset's name stands for its settings.
+    pub model: DualEncoderConfig,
+    /// The objective.
+    pub objective: InfoNceConfig,
+    /// The optimiser.
+    pub optimizer: OptimizerConfig,
+    /// Length and learning rate.
+    pub schedule: ScheduleConfig,
+    /// Batches a step: their losses and gradients are averaged.
+    pub accumulation: usize,
+    /// When to validate.
+    pub validation: ValidationConfig,
+    /// When to save.
+    pub checkpoints: CheckpointConfig,
+}
+
+/// The data and how it reaches the model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// A Karpathy folder, or a table of image path and caption; null generates scenes.
+    pub path: Option<PathBuf>,
+    /// Whether bad rows and images are left out rather than refused.
+    pub skip_bad: bool,
+    /// What scenes to generate.
+    pub scenes: ScenesConfig,
+    /// A `tokenizer.json` to use; null trains one on the training captions.
+    pub tokenizer: Option<PathBuf>,
+    /// Pairs a batch.
+    pub batch_size: usize,
+    /// Share of a batch's pairs that share their meaning with another pair of it.
+    pub equal_meaning: f64,
+    /// Smallest and largest share of an image's area that a random crop keeps.
+    pub crop_scale: [f64; 2],
+    /// Smallest and largest width of a random crop divided by its height.
+    pub crop_ratio: [f64; 2],
+    /// Probability of mirroring a training image; captions that speak of left and right forbid it.
+    pub flip: f64,
+    /// Mean of each channel, subtracted.
+    pub mean: [f32; 3],
+    /// Standard deviation of each channel, divided by.
+    pub std: [f32; 3],
+}
+
+/// When to validate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValidationConfig {
+    /// Steps from one validation to the next; 0 validates after the last step only.
+    pub every: usize,
+}
+
+/// When to save.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointConfig {
+    /// Steps from one checkpoint to the next; 0 saves after the last step and on interruption only.
+    pub every: usize,
+    /// How many to keep.
+    pub keep: usize,
+}
+
+impl Default for TrainingConfig {
+    /// A small model on small scenes: minutes on two CPU cores.
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            data: DataConfig::default(),
+            model: DualEncoderConfig::tiny(),
+            objective: InfoNceConfig::new(),
+            optimizer: OptimizerConfig {
+                learning_rate: 1e-3,
+                weight_decay: 0.1,
+                beta_1: 0.9,
+                beta_2: 0.98,
+                epsilon: 1e-6,
+                max_grad_norm: Some(1.0),
+            },
+            schedule: ScheduleConfig {
+                steps: 400,
+                epochs: None,
+                warmup_steps: 40,
+                final_fraction: 0.0,
+            },
+            accumulation: 1,
+            validation: ValidationConfig { every: 50 },
+            checkpoints: CheckpointConfig {
+                every: 100,
+                keep: 2,
+            },
+        }
+    }
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        let TransformConfig {
+            crop_scale,
+            crop_ratio,
+            flip,
+            mean,
+            std,
+            ..
+        } = TransformConfig::default();
+        Self {
+            path: None,
+            skip_bad: false,
+            scenes: ScenesConfig::default(),
+            tokenizer: None,
+            batch_size: 128,
+            equal_meaning: 0.0,
+            crop_scale,
+            crop_ratio,
+            flip,
+            mean,
+            std,
+        }
+    }
+}
+
+impl TrainingConfig {
+    /// How images become tensors of the model's size.
+    pub fn transform(&self) -> TransformConfig {
+        let DataConfig {
+            crop_scale,
+            crop_ratio,
+            flip,
+            mean,
+            std,
+            ..
+        } = self.data;
+        TransformConfig {
+            size: self.model.image.image_size as u32,
+            crop_scale,
+            crop_ratio,
+            flip,
+            mean,
+            std,
+        }
+    }
+
+    /// How captions become tokens that the model has room for.
+    pub fn tokenizer(&self) -> TokenizerConfig {
+        TokenizerConfig {
+            vocab_size: self.model.text.vocabulary,
+            context_length: self.model.text.context,
+            ..TokenizerConfig::default()
+        }
+    }
+
+    /// How pairs become batches, with that many threads that decode images.
+    pub fn loader(&self, workers: usize) -> LoaderConfig {
+        LoaderConfig {
+            batch_size: self.data.batch_size,
+            workers,
+            prefetch: 2 * workers,
+            seed: self.seed,
+            equal_meaning: self.data.equal_meaning,
+        }
+    }
+
+    /// The defaults, with the settings of `file` and then each `key=value` of `pairs` laid over them.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, on an unknown key (the message names the nearest one), a value of
+    /// another kind, or values that do not fit together.
+    pub fn load(file: Option<&Path>, pairs: &[String]) -> Result<Self> {
+        Self::default().with(file, pairs)
+    }
+
+    /// This configuration with the settings of `file` and then each `key=value` of `pairs` laid over it.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn with(&self, file: Option<&Path>, pairs: &[String]) -> Result<Self> {
+        let mut value = serde_json::to_value(self)?;
+        if let Some(path) = file {
+            let name = || format!("--config {}", path.display());
+            let text = fs::read_to_string(path).with_context(name)?;
+            settings::apply_file(&mut value, &text, &preset).with_context(name)?;
+        }
+        for pair in pairs {
+            settings::apply_pair(&mut value, pair, &preset).context("--set")?;
+        }
+        let config: Self =
+            serde_json::from_value(value).context("the configuration is not valid")?;
+        config.check().context("the configuration is not valid")?;
+        Ok(config)
+    }
+
+    /// The configuration saved in a run's folder.
+    ///
+    /// # Errors
+    ///
+    /// If the file is missing or is not a configuration of this program.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("{}", path.display()))
+    }
+
+    /// Saves this configuration.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self)? + "\n";
+        fs::write(path, text).with_context(|| format!("{} could not be written", path.display()))
+    }
+
+    fn check(&self) -> Result<()> {
+        let Self {
+            model,
+            optimizer,
+            schedule,
+            ..
+        } = self;
+        let image = &model.image;
+        ensure!(
+            image.patch_size > 0
+                && image.image_size >= image.patch_size
+                && image.image_size % image.patch_size == 0,
+            "model.image.image_size = {} must be a multiple of model.image.patch_size = {}",
+            image.image_size,
+            image.patch_size,
+        );
+        for (encoder, width, heads, dropout) in [
+            ("image", image.width, image.heads, image.dropout),
+            (
+                "text",
+                model.text.width,
+                model.text.heads,
+                model.text.dropout,
+            ),
+        ] {
+            ensure!(
+                heads > 0 && width > 0 && width % heads == 0,
+                "model.{encoder}.width = {width} must be a multiple of model.{encoder}.heads = {heads}",
+            );
+            ensure!(
+                (0.0..1.0).contains(&dropout),
+                "model.{encoder}.dropout = {dropout} must be in [0, 1)"
+            );
+        }
+        for (key, value) in [
+            ("model.embedding", model.embedding),
+            ("model.text.context", model.text.context),
+            ("model.text.vocabulary", model.text.vocabulary),
+            ("schedule.steps", schedule.steps),
+            ("accumulation", self.accumulation),
+            ("checkpoints.keep", self.checkpoints.keep),
+        ] {
+            ensure!(value > 0, "{key} must be at least 1");
+        }
+        ensure!(
+            schedule.epochs != Some(0),
+            "schedule.epochs must be at least 1, or null"
+        );
+        ensure!(
+            self.data.batch_size > 1,
+            "data.batch_size must be at least 2: the other pairs of a batch are the negatives",
+        );
+        ensure!(
+            optimizer.learning_rate.is_finite() && optimizer.learning_rate > 0.0,
+            "optimizer.learning_rate = {} must be positive",
+            optimizer.learning_rate,
+        );
+        ensure!(
+            optimizer.max_grad_norm.is_none_or(|norm| norm > 0.0),
+            "optimizer.max_grad_norm must be positive, or null for no clipping",
+        );
+        ensure!(
+            (0.0..=1.0).contains(&schedule.final_fraction),
+            "schedule.final_fraction = {} must be in [0, 1]",
+            schedule.final_fraction,
+        );
+        self.transform().validate().context("data")
+    }
+}
+
+/// `model=NAME` stands for that preset's settings.
+fn preset(key: &str, name: &str) -> Option<Result<Value>> {
+    (key == "model").then(|| {
+        let config = DualEncoderConfig::preset(name).ok_or_else(|| {
+            anyhow!(
+                "there is no preset `{name}`; there are {}",
+                PRESETS.join(", ")
+            )
+        })?;
+        Ok(serde_json::to_value(config)?)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(pairs: &[&str]) -> Result<TrainingConfig> {
+        let pairs: Vec<_> = pairs.iter().map(ToString::to_string).collect();
+        TrainingConfig::load(None, &pairs)
+    }
+
+    #[test]
+    fn the_effective_configuration_reads_back_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        let config = load(&[
+            "optimizer.learning_rate=3e-4",
+            "schedule.epochs=7",
+            "model=vit-b-16",
+        ])
+        .unwrap();
+        assert_eq!(config.schedule.epochs, Some(7));
+        assert_eq!(config.model, DualEncoderConfig::vit_b_16());
+        config.write(&path).unwrap();
+        let read = TrainingConfig::read(&path).unwrap();
+        assert_eq!(
+            serde_json::to_value(read).unwrap(),
+            serde_json::to_value(config).unwrap()
+        );
+    }
+
+    #[test]
+    fn pairs_win_over_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mine.json");
+        fs::write(&path, r#"{"seed": 5, "schedule": {"steps": 9}}"#).unwrap();
+        let config = TrainingConfig::load(Some(&path), &["seed=6".to_string()]).unwrap();
+        assert_eq!((config.seed, config.schedule.steps), (6, 9));
+    }
+
+    #[test]
+    fn errors_name_the_file_and_the_setting() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mine.json");
+        fs::write(&path, "{\n\"optimiser\": {}}").unwrap();
+        let error = format!("{:#}", TrainingConfig::load(Some(&path), &[]).unwrap_err());
+        assert!(
+            error.contains("mine.json: line 2") && error.contains("did you mean optimizer?"),
+            "{error}"
+        );
+
+        for (pair, expected) in [
+            (
+                "model=vit-l-14",
+                "there is no preset `vit-l-14`; there are tiny, vit-b-32, vit-b-16",
+            ),
+            (
+                "model.image.pooling=max",
+                "unknown variant `max`, expected `token` or `mean`",
+            ),
+            (
+                "model.image.heads=5",
+                "model.image.width = 96 must be a multiple of model.image.heads = 5",
+            ),
+            (
+                "model.image.patch_size=7",
+                "model.image.image_size = 64 must be a multiple",
+            ),
+            ("data.batch_size=1", "data.batch_size must be at least 2"),
+            ("schedule.steps=0", "schedule.steps must be at least 1"),
+            (
+                "optimizer.learning_rate=0",
+                "optimizer.learning_rate = 0 must be positive",
+            ),
+        ] {
+            let error = format!("{:#}", load(&[pair]).unwrap_err());
+            assert!(error.contains(expected), "{pair}: {error}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! `--device`: a backend by name, with an index where the machine has several.
+
+use anyhow::{Result, bail};
+use burn::tensor::Device;
+
+/// Every backend name, in the order of the help text; each is also a cargo feature.
+pub const BACKENDS: [&str; 7] = ["flex", "ndarray", "wgpu", "vulkan", "metal", "cuda", "rocm"];
+
+/// The backends that this build has.
+pub fn available() -> Vec<&'static str> {
+    BACKENDS
+        .into_iter()
+        .filter(|name| is_enabled(name))
+        .collect()
+}
+
+fn is_enabled(name: &str) -> bool {
+    match name {
+        "flex" => cfg!(feature = "flex"),
+        "ndarray" => cfg!(feature = "ndarray"),
+        "wgpu" => cfg!(feature = "wgpu"),
+        "vulkan" => cfg!(feature = "vulkan"),
+        "metal" => cfg!(feature = "metal"),
+        "cuda" => cfg!(feature = "cuda"),
+        "rocm" => cfg!(feature = "rocm"),
+        _ => false,
+    }
+}
+
+/// The device of a name such as `flex`, `wgpu` or `cuda:1`.
+///
+/// An index selects a discrete GPU with wgpu, Vulkan and Metal, and the device of that number with
+/// CUDA and ROCm; without one the backend's default is taken.
+///
+/// # Errors
+///
+/// If no backend has that name, if this build lacks its feature (the message says how to build with
+/// it), or if the index is not a number or the backend has only one device.
+pub fn parse_device(text: &str) -> Result<Device> {
+    let (name, index) = match text.split_once(':') {
+        Some((name, index)) => match index.parse::<usize>() {
+            Ok(index) => (name, Some(index)),
+            Err(_) => {
+                bail!("--device {text}: `{index}` is not the number of a device (as in `cuda:0`)")
+            }
+        },
+        None => (text, None),
+    };
+    if !BACKENDS.contains(&name) {
+        bail!(
+            "--device {text}: no backend is called `{name}`; there are {}",
+            BACKENDS.join(", ")
+        );
+    }
+    if !is_enabled(name) {
+        bail!(
+            "--device {text}: this program was built without {name} (it has {}); run it with\n    \
+             cargo run --release --features {name} --bin clip -- --device {text}",
+            available().join(", "),
+        );
+    }
+    if index.is_some() && matches!(name, "flex" | "ndarray") {
+        bail!("--device {text}: {name} has one device; write `--device {name}`");
+    }
+    Ok(open(name, index))
+}
+
+/// The device of an enabled backend.
+#[allow(deprecated)] // NdArray, which Burn itself has deprecated
+#[allow(unused_variables, unreachable_patterns)]
+fn open(name: &str, index: Option<usize>) -> Device {
+    #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal"))]
+    let kind = match index {
+        Some(index) => burn::tensor::DeviceKind::DiscreteGpu(index),
+        None => burn::tensor::DeviceKind::DefaultDevice,
+    };
+    match name {
+        #[cfg(feature = "flex")]
+        "flex" => Device::flex(),
+        #[cfg(feature = "ndarray")]
+        "ndarray" => Device::ndarray(),
+        #[cfg(feature = "wgpu")]
+        "wgpu" => Device::wgpu(kind),
+        #[cfg(feature = "vulkan")]
+        "vulkan" => Device::vulkan(kind),
+        #[cfg(feature = "metal")]
+        "metal" => Device::metal(kind),
+        #[cfg(feature = "cuda")]
+        "cuda" => Device::cuda(index.unwrap_or(0)),
+        #[cfg(feature = "rocm")]
+        "rocm" => Device::rocm(index.unwrap_or(0)),
+        _ => unreachable!("backend `{name}` is not enabled"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(text: &str) -> String {
+        parse_device(text).expect_err(text).to_string()
+    }
+
+    #[cfg(feature = "flex")]
+    #[test]
+    fn an_enabled_backend_opens() {
+        assert_eq!(parse_device("flex").unwrap(), Device::flex());
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn a_backend_that_is_off_names_its_cargo_flag() {
+        let message = message("cuda:1");
+        assert!(message.contains("built without cuda"), "{message}");
+        assert!(
+            message.contains("cargo run --release --features cuda --bin clip -- --device cuda:1"),
+            "{message}",
+        );
+    }
+
+    #[test]
+    fn an_unknown_backend_lists_those_there_are() {
+        let message = message("tpu");
+        assert!(message.contains("no backend is called `tpu`"), "{message}");
+        assert!(message.contains("flex, ndarray, wgpu"), "{message}");
+    }
+
+    #[test]
+    fn a_bad_index_is_refused() {
+        assert!(message("cuda:first").contains("`first` is not the number"));
+        #[cfg(feature = "flex")]
+        assert!(message("flex:0").contains("flex has one device"));
+    }
+}

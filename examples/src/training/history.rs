@@ -1,0 +1,61 @@
+//! What a run has measured so far: a record a step, a record a validation.
+
+use burn_contrastive::retrieval::CrossModalMetrics;
+use serde::{Deserialize, Serialize};
+
+/// What one optimiser step measured.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// Steps done, this one included.
+    pub step: usize,
+    /// Mean loss of the step's batches, before its update.
+    pub loss: f64,
+    /// Norm of the gradient over all parameters, before clipping.
+    pub gradient_norm: f64,
+    /// Learning rate of the update.
+    pub learning_rate: f64,
+    /// Logit scale before the update.
+    pub logit_scale: f64,
+}
+
+/// What one validation measured.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ValidationRecord {
+    /// Steps done.
+    pub step: usize,
+    /// Mean loss of the validation batches.
+    pub loss: f64,
+    /// Retrieval among all validation images and captions.
+    pub retrieval: CrossModalMetrics,
+}
+
+/// Everything measured since the first step, whatever the number of interruptions.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    /// One record a step.
+    pub steps: Vec<StepRecord>,
+    /// One record a validation.
+    pub validations: Vec<ValidationRecord>,
+}
+
+impl History {
+    /// The validation with the highest sum of recalls, the earliest of equals.
+    pub fn best(&self) -> Option<&ValidationRecord> {
+        self.validations
+            .iter()
+            .rev()
+            .max_by(|a, b| a.retrieval.recall_sum.total_cmp(&b.retrieval.recall_sum))
+    }
+
+    /// Mean losses of the first and of the last tenth of the steps; NaN without any.
+    pub fn first_and_last_losses(&self) -> (f64, f64) {
+        let tenth = self.steps.len().div_ceil(10);
+        let mean = |part: &[StepRecord]| {
+            part.iter().map(|record| record.loss).sum::<f64>() / part.len() as f64
+        };
+        (
+            mean(&self.steps[..tenth]),
+            mean(&self.steps[self.steps.len() - tenth..]),
+        )
+    }
+}

@@ -1,0 +1,373 @@
+//! A whole run: data, tokenizer, retrieval before, training, retrieval after, report.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use anyhow::{Context, Result, bail, ensure};
+use burn::module::Module;
+use burn::tensor::Device;
+use burn::train::Interrupter;
+use burn_contrastive::retrieval::CrossModalMetrics;
+
+use super::config::TrainingConfig;
+use super::evaluation::Embedded;
+use super::progress::{Extent, Lines, dashboard};
+use super::strategy::Ending;
+use super::summary;
+use super::trainer::{Loaders, Start, train};
+use crate::data::{
+    CaptionTokenizer, Collection, EvaluationSet, PairLoader, ScenesConfig, Split, scenes,
+};
+use crate::models::DualEncoder;
+use crate::report::{
+    self, ParameterCount, Retrieval, RetrievalScores, RunReport, Similarities, Stage,
+};
+
+/// The effective configuration in a run's folder.
+pub const CONFIG_FILE: &str = "config.json";
+const TOKENIZER_FILE: &str = "tokenizer.json";
+const HISTOGRAM_BINS: usize = 50;
+const EXAMPLES: usize = 8;
+
+/// What a run is given besides its configuration.
+pub struct Options {
+    /// The run's folder: configuration, tokenizer, checkpoints, report.
+    pub run: PathBuf,
+    /// Whether to go on from the folder's last checkpoint.
+    pub resume: bool,
+    /// Where generated scenes are kept, for all runs.
+    pub scenes: PathBuf,
+    /// The device to compute on.
+    pub device: Device,
+    /// Its name, for the report.
+    pub device_name: String,
+    /// Threads that decode images.
+    pub workers: usize,
+    /// Whether to show Burn's dashboard, which needs a terminal, instead of lines.
+    pub dashboard: bool,
+    /// Steps between two progress lines.
+    pub lines_every: usize,
+    /// The command line, for the report.
+    pub command: String,
+}
+
+/// What a finished run reached on the held-out split.
+#[derive(Clone, Debug)]
+pub struct Reached {
+    /// Retrieval by chance.
+    pub chance: RetrievalScores,
+    /// Retrieval of the untrained model.
+    pub before: CrossModalMetrics,
+    /// Retrieval of the trained model.
+    pub after: CrossModalMetrics,
+    /// Mean training losses of the first and of the last tenth of the steps.
+    pub losses: (f64, f64),
+}
+
+/// Runs everything; `None` where the run was interrupted and can be resumed.
+///
+/// # Errors
+///
+/// On bad data or configuration, on files that cannot be read or written, and if the loss is not finite.
+pub fn run(
+    config: &TrainingConfig,
+    options: &Options,
+    interrupter: Interrupter,
+) -> Result<Option<Reached>> {
+    let mut stages = Stages::default();
+    let started = SystemTime::now();
+    prepare_folder(config, options)?;
+    let Options {
+        run,
+        device,
+        workers,
+        ..
+    } = options;
+
+    let collection = Arc::new(open_data(config, options)?);
+    let tokenizer = Arc::new(open_tokenizer(config, run, &collection)?);
+    let (transform, loader) = (config.transform(), config.loader(*workers));
+    let pairs = PairLoader::new(
+        collection.clone(),
+        Split::Train,
+        tokenizer.clone(),
+        transform.clone(),
+        loader.clone(),
+        device,
+    )?;
+    let valid = PairLoader::in_order(
+        collection.clone(),
+        Split::Validation,
+        tokenizer.clone(),
+        transform.clone(),
+        loader,
+        device,
+    )?;
+    let test = EvaluationSet::new(
+        collection.clone(),
+        Split::Test,
+        tokenizer,
+        transform,
+        *workers,
+    )?;
+    stages.end("data");
+
+    let fresh = Start::fresh(config, device);
+    let parameters = parameter_counts(&fresh.model);
+    print_parameters(&parameters);
+    let embed = |model: &DualEncoder| Embedded::new(model, &test, config.data.batch_size, device);
+    let embedded = embed(&fresh.model)?;
+    let before = embedded.ranks().metrics();
+    let histogram_before = summary::histogram(embedded.histogram(HISTOGRAM_BINS));
+    let chance = RetrievalScores::chance(&captions_of_images(&test));
+    println!(
+        "\nHeld-out split: {} images, {} captions. By chance R@1 is {:.2} % and {:.2} %.\n\nBefore training\n{before}\n",
+        test.num_images(),
+        test.num_captions(),
+        chance.image_to_text.recall_at_1,
+        chance.text_to_image.recall_at_1,
+    );
+    stages.end("evaluation before training");
+
+    let start = if options.resume {
+        Start::resumed(config, run, device)?
+    } else {
+        fresh
+    };
+    pairs.seek(start.state.cursor.epoch, start.state.cursor.batch);
+    let batches_per_epoch = pairs.batches_per_epoch();
+    let extent = Extent {
+        first_step: start.state.step,
+        total_steps: config
+            .schedule
+            .total_steps(batches_per_epoch, config.accumulation),
+        pairs_a_step: config.data.batch_size * config.accumulation,
+    };
+    if options.resume {
+        println!(
+            "Resuming after step {} of {}.",
+            extent.first_step, extent.total_steps
+        );
+    }
+    let loaders = Loaders {
+        train: Arc::new(pairs.clone()),
+        batches_per_epoch,
+        valid: Arc::new(valid),
+    };
+    let display = if options.dashboard {
+        dashboard(interrupter.clone())
+    } else {
+        Box::new(Lines::new(io::stdout(), extent, options.lines_every))
+    };
+    let trained = train(config, run, start, loaders, display, interrupter)?;
+    stages.end("training");
+    report_unreadable(&pairs.unreadable());
+    if let Ending::Interrupted(checkpoint) = &trained.ending {
+        println!(
+            "\nInterrupted; saved {}. To go on:\n    {}",
+            checkpoint.display(),
+            resume_command(run)
+        );
+        return Ok(None);
+    }
+
+    let embedded = embed(&trained.model)?;
+    let ranks = embedded.ranks();
+    let after = ranks.metrics();
+    stages.end("evaluation after training");
+    println!("\nAfter training\n{after}\n");
+
+    let report = RunReport {
+        title: "CLIP dual encoder".to_string(),
+        command: options.command.clone(),
+        config: serde_json::to_value(config)?,
+        device: options.device_name.clone(),
+        dataset: dataset(&collection),
+        parameters,
+        started: Some(started),
+        stages: stages.ended,
+        retrieval: Retrieval {
+            split: "test".to_string(),
+            images: test.num_images() as u64,
+            captions: test.num_captions() as u64,
+            chance: Some(chance),
+            before: Some(summary::scores(&before)),
+            after: Some(summary::scores(&after)),
+        },
+        curves: summary::curves(&trained.history),
+        similarities: Similarities {
+            before: Some(histogram_before),
+            after: Some(summary::histogram(embedded.histogram(HISTOGRAM_BINS))),
+        },
+        examples: summary::examples(&test, &embedded, &ranks, EXAMPLES),
+    };
+    report.write(run)?;
+    println!(
+        "Report: {}\nFor programs: {}",
+        run.join("report.html").display(),
+        run.join("metrics.json").display()
+    );
+    Ok(Some(Reached {
+        chance,
+        before,
+        after,
+        losses: trained.history.first_and_last_losses(),
+    }))
+}
+
+/// The command that goes on with a run.
+pub fn resume_command(run: &Path) -> String {
+    format!(
+        "cargo run --release --bin clip -- --resume {}",
+        run.display()
+    )
+}
+
+/// A new run's folder must be new; a resumed one's must be there.
+fn prepare_folder(config: &TrainingConfig, options: &Options) -> Result<()> {
+    let run = &options.run;
+    if !options.resume && run.join(CONFIG_FILE).exists() {
+        bail!(
+            "{} already holds a run; choose another --output, or go on with it:\n    {}",
+            run.display(),
+            resume_command(run),
+        );
+    }
+    fs::create_dir_all(run)
+        .with_context(|| format!("the run's folder {} could not be made", run.display()))?;
+    config.write(&run.join(CONFIG_FILE))
+}
+
+fn open_data(config: &TrainingConfig, options: &Options) -> Result<Collection> {
+    let path = match &config.data.path {
+        Some(path) => path.clone(),
+        None => {
+            let folder = options.scenes.join(scenes_name(&config.data.scenes));
+            if scenes::generate(&folder, &config.data.scenes)? {
+                println!("Generated scenes in {}", folder.display());
+            }
+            folder
+        }
+    };
+    let collection = Collection::read(&path, config.data.skip_bad)?;
+    report_unreadable(&collection.skipped);
+    println!("Data: {}", collection.file.display());
+    Ok(collection)
+}
+
+/// One folder for each set of parameters.
+fn scenes_name(scenes: &ScenesConfig) -> String {
+    let ScenesConfig {
+        train,
+        validation,
+        test,
+        image_size,
+        repeated,
+        three_objects,
+        seed,
+    } = scenes;
+    format!("scenes-{train}-{validation}-{test}-{image_size}px-{repeated}-{three_objects}-{seed}")
+}
+
+/// The run's own tokenizer, or the configured one, or one trained on the training captions; saved in the run's folder.
+fn open_tokenizer(
+    config: &TrainingConfig,
+    run: &Path,
+    collection: &Collection,
+) -> Result<CaptionTokenizer> {
+    let own = run.join(TOKENIZER_FILE);
+    let context = config.model.text.context;
+    let tokenizer = if own.exists() {
+        CaptionTokenizer::load(&own, context)?
+    } else if let Some(file) = &config.data.tokenizer {
+        CaptionTokenizer::load(file, context)?
+    } else {
+        CaptionTokenizer::train(collection.captions(Split::Train), &config.tokenizer())?
+    };
+    ensure!(
+        tokenizer.vocab_size() <= config.model.text.vocabulary,
+        "the tokenizer has {size} tokens and the model room for {}: set model.text.vocabulary={size}",
+        config.model.text.vocabulary,
+        size = tokenizer.vocab_size(),
+    );
+    tokenizer.save(&own)?;
+    Ok(tokenizer)
+}
+
+fn report_unreadable(reasons: &[String]) {
+    if let Some(first) = reasons.first() {
+        println!(
+            "Left out {} bad rows or images; the first: {first}",
+            reasons.len()
+        );
+    }
+}
+
+fn captions_of_images(set: &EvaluationSet) -> Vec<usize> {
+    let mut counts = vec![0; set.num_images()];
+    for &image in set.image_of_caption() {
+        counts[image] += 1;
+    }
+    counts
+}
+
+fn parameter_counts(model: &DualEncoder) -> Vec<ParameterCount> {
+    model
+        .parts()
+        .into_iter()
+        .map(|(part, count)| ParameterCount {
+            part: part.to_string(),
+            count: count as u64,
+        })
+        .collect()
+}
+
+fn print_parameters(parameters: &[ParameterCount]) {
+    let total: u64 = parameters.iter().map(|part| part.count).sum();
+    let parts: Vec<_> = parameters
+        .iter()
+        .map(|part| format!("{} {}", part.part, part.count))
+        .collect();
+    println!("Parameters: {total} ({})", parts.join(", "));
+}
+
+fn dataset(collection: &Collection) -> report::Dataset {
+    let splits = [Split::Train, Split::Validation, Split::Test].map(|split| report::Split {
+        name: split.name().to_string(),
+        images: collection.indices(split).len() as u64,
+        captions: collection.captions(split).count() as u64,
+    });
+    report::Dataset {
+        name: collection.file.display().to_string(),
+        splits: splits.to_vec(),
+    }
+}
+
+/// How long the stages took, one after the other.
+struct Stages {
+    since: Instant,
+    ended: Vec<Stage>,
+}
+
+impl Default for Stages {
+    fn default() -> Self {
+        Self {
+            since: Instant::now(),
+            ended: Vec::new(),
+        }
+    }
+}
+
+impl Stages {
+    fn end(&mut self, name: &str) {
+        let seconds = self.since.elapsed().as_secs_f64();
+        self.ended.push(Stage {
+            name: name.to_string(),
+            seconds,
+        });
+        self.since = Instant::now();
+    }
+}

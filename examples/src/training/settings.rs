@@ -1,0 +1,277 @@
+//! Settings over defaults: a JSON file, then `key=value` pairs, with errors that say what to write.
+//!
+//! The defaults, as JSON, are also the list of the keys there are and of the kinds of value they take.
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::{Map, Value};
+
+/// What turns a name given in place of a group of settings into that group: `(key, name)` to settings.
+pub type Presets<'a> = &'a dyn Fn(&str, &str) -> Option<Result<Value>>;
+
+/// Lays the settings of a JSON file over `base`.
+///
+/// # Errors
+///
+/// On malformed JSON (with line and column), on unknown keys (with line and the nearest one) and on
+/// values of another kind.
+pub fn apply_file(base: &mut Value, text: &str, presets: Presets) -> Result<()> {
+    let settings: Value = serde_json::from_str(text).context("this is not valid JSON")?;
+    let Value::Object(settings) = settings else {
+        bail!(
+            "expected an object of settings, such as {{\"seed\": 1}}, found {}",
+            kind(&settings)
+        );
+    };
+    merge(base, settings, "", presets).map_err(|fault| match line_of(text, &fault.key) {
+        Some(line) => anyhow!("line {line}: {}", fault.message),
+        None => anyhow!(fault.message),
+    })
+}
+
+/// Lays one `key=value` over `base`; the key is dotted, the value JSON or a bare word.
+///
+/// # Errors
+///
+/// Without `=`, and as [`apply_file`].
+pub fn apply_pair(base: &mut Value, pair: &str, presets: Presets) -> Result<()> {
+    let (key, value) = pair
+        .split_once('=')
+        .with_context(|| format!("`{pair}`: expected key=value, such as schedule.steps=500"))?;
+    let value = serde_json::from_str(value.trim())
+        .unwrap_or_else(|_| Value::String(value.trim().to_string()));
+    let nested = key.trim().rsplit('.').fold(value, |inner, name| {
+        Value::Object(Map::from_iter([(name.to_string(), inner)]))
+    });
+    let Value::Object(nested) = nested else {
+        unreachable!("a key has at least one part");
+    };
+    merge(base, nested, "", presets).map_err(|fault| anyhow!("`{pair}`: {}", fault.message))
+}
+
+/// What is wrong, and the last part of the key it is wrong with.
+struct Fault {
+    key: String,
+    message: String,
+}
+
+fn merge(
+    base: &mut Value,
+    over: Map<String, Value>,
+    path: &str,
+    presets: Presets,
+) -> Result<(), Fault> {
+    for (key, value) in over {
+        let dotted = if path.is_empty() {
+            key.clone()
+        } else {
+            format!("{path}.{key}")
+        };
+        let fault = |message: String| Fault {
+            key: key.clone(),
+            message,
+        };
+        let known = base
+            .as_object_mut()
+            .expect("settings are merged into objects");
+        let Some(slot) = known.get_mut(&key) else {
+            return Err(fault(unknown(&dotted, &key, path, known)));
+        };
+        match (slot, value) {
+            (slot @ Value::Object(_), Value::Object(inner)) => {
+                merge(slot, inner, &dotted, presets)?
+            }
+            (slot @ Value::Object(_), value) => {
+                let preset = value.as_str().and_then(|name| presets(&dotted, name));
+                *slot = match preset {
+                    Some(settings) => {
+                        settings.map_err(|error| fault(format!("{dotted}: {error}")))?
+                    }
+                    None => {
+                        let example = slot.as_object().and_then(|group| group.keys().next());
+                        let example = example
+                            .map(|name| format!(", such as {dotted}.{name}"))
+                            .unwrap_or_default();
+                        return Err(fault(format!(
+                            "{dotted} is a group of settings{example}; it cannot be {}",
+                            kind(&value)
+                        )));
+                    }
+                }
+            }
+            (slot, value) => {
+                if let Some(expected) = mismatch(slot, &value) {
+                    return Err(fault(format!(
+                        "{dotted}: expected {expected}, found {}",
+                        kind(&value)
+                    )));
+                }
+                *slot = value;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn unknown(dotted: &str, key: &str, path: &str, known: &Map<String, Value>) -> String {
+    let nearest = known
+        .keys()
+        .map(|name| (strsim::damerau_levenshtein(name, key), name))
+        .min()
+        .filter(|(distance, name)| *distance <= name.len().max(key.len()) / 2);
+    let prefix = if path.is_empty() {
+        String::new()
+    } else {
+        format!("{path}.")
+    };
+    let hint = match nearest {
+        Some((_, name)) => format!("did you mean {prefix}{name}?"),
+        None => {
+            let names: Vec<_> = known.keys().map(|name| format!("{prefix}{name}")).collect();
+            format!("there are {}", names.join(", "))
+        }
+    };
+    format!("there is no setting {dotted}; {hint}")
+}
+
+/// What the default's kind asks for, if the value does not fit it. A default of null takes anything here.
+fn mismatch(default: &Value, value: &Value) -> Option<&'static str> {
+    let fits = match default {
+        Value::Null | Value::Object(_) => true,
+        Value::Bool(_) => value.is_boolean(),
+        Value::String(_) => value.is_string(),
+        Value::Array(_) => value.is_array(),
+        Value::Number(number) if number.is_u64() => value.is_u64(),
+        Value::Number(_) => value.is_number(),
+    };
+    (!fits).then(|| match default {
+        Value::Bool(_) => "true or false",
+        Value::String(_) => "a word",
+        Value::Array(_) => "a list",
+        Value::Number(number) if number.is_u64() => "a whole number, not negative",
+        _ => "a number",
+    })
+}
+
+fn kind(value: &Value) -> String {
+    match value {
+        Value::Object(_) => "a group of settings".to_string(),
+        Value::Array(_) => format!("the list {value}"),
+        other => other.to_string(),
+    }
+}
+
+/// The first line on which a key stands.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    let quoted = format!("\"{key}\"");
+    let is_key = |line: &str| {
+        line.match_indices(&quoted)
+            .any(|(at, _)| line[at + quoted.len()..].trim_start().starts_with(':'))
+    };
+    text.lines().position(is_key).map(|index| index + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn base() -> Value {
+        json!({"seed": 0, "schedule": {"steps": 10, "epochs": null, "rate": 0.5, "flag": true}, "model": {"width": 4}})
+    }
+
+    fn presets(key: &str, name: &str) -> Option<Result<Value>> {
+        (key == "model").then(|| match name {
+            "wide" => Ok(json!({"width": 8})),
+            other => Err(anyhow!("no preset {other}")),
+        })
+    }
+
+    fn set(pair: &str) -> Result<Value> {
+        let mut value = base();
+        apply_pair(&mut value, pair, &presets).map(|()| value)
+    }
+
+    fn file(text: &str) -> Result<Value> {
+        let mut value = base();
+        apply_file(&mut value, text, &presets).map(|()| value)
+    }
+
+    fn message<T: std::fmt::Debug>(result: Result<T>) -> String {
+        format!("{:#}", result.unwrap_err())
+    }
+
+    #[test]
+    fn a_setting_replaces_its_default_and_nothing_else() {
+        let mut expected = base();
+        expected["schedule"]["steps"] = json!(20);
+        assert_eq!(set("schedule.steps=20").unwrap(), expected);
+        assert_eq!(file(r#"{"schedule": {"steps": 20}}"#).unwrap(), expected);
+        assert_eq!(set(" schedule.steps = 20 ").unwrap(), expected);
+    }
+
+    #[test]
+    fn a_preset_replaces_a_group() {
+        assert_eq!(set("model=wide").unwrap()["model"], json!({"width": 8}));
+        assert!(message(set("model=huge")).contains("no preset huge"));
+    }
+
+    #[test]
+    fn an_unknown_key_errs_with_the_nearest() {
+        let error = message(set("schedule.step=20"));
+        assert!(
+            error.contains("there is no setting schedule.step; did you mean schedule.steps?"),
+            "{error}"
+        );
+        let error = message(set("sede=1"));
+        assert!(error.contains("did you mean seed?"), "{error}");
+        let error = message(set("zzzzzzzz=1"));
+        assert!(error.contains("there are model, schedule, seed"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_key_of_a_file_errs_with_its_line() {
+        let error = message(file(
+            "{\n  \"seed\": 1,\n  \"schedule\": {\n    \"stepz\": 3\n  }\n}",
+        ));
+        assert!(
+            error.starts_with("line 4: there is no setting schedule.stepz"),
+            "{error}"
+        );
+        let error = message(file("{\n  \"seed\": ,\n}"));
+        assert!(error.contains("line 2"), "{error}");
+        assert!(message(file("[1]")).contains("expected an object"));
+    }
+
+    #[test]
+    fn a_value_of_another_kind_errs() {
+        for (pair, expected) in [
+            (
+                "schedule.steps=many",
+                "schedule.steps: expected a whole number, not negative, found \"many\"",
+            ),
+            (
+                "schedule.steps=1.5",
+                "expected a whole number, not negative, found 1.5",
+            ),
+            (
+                "schedule.steps=-1",
+                "expected a whole number, not negative, found -1",
+            ),
+            ("schedule.rate=fast", "expected a number, found \"fast\""),
+            ("schedule.flag=1", "expected true or false, found 1"),
+            (
+                "schedule=3",
+                "schedule is a group of settings, such as schedule.epochs; it cannot be 3",
+            ),
+            ("seed", "expected key=value"),
+        ] {
+            let error = message(set(pair));
+            assert!(error.contains(expected), "{pair}: {error}");
+        }
+        // A whole number is a number.
+        assert_eq!(
+            set("schedule.rate=2").unwrap()["schedule"]["rate"],
+            json!(2)
+        );
+    }
+}

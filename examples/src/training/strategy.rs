@@ -1,0 +1,361 @@
+//! A training strategy for burn-train's Learner that counts steps, not epochs: checkpoints by step,
+//! exact resumption, gradient accumulation, clipping by the global norm.
+//!
+//! Burn's own strategy checkpoints at the ends of epochs, leaves the loop without one when it is
+//! interrupted, and starts a resumed epoch from its first batch. This one keeps Burn's metrics,
+//! dashboard and interrupter. The [`Learner`] hides its optimiser, which a checkpoint needs, so the
+//! strategy brings its own.
+//!
+//! **Accumulation.** With `accumulation` = A, a step averages the losses and gradients of A batches of
+//! B pairs. A contrastive loss does not add up over batches: the negatives are those of each batch, so
+//! this lowers the variance of the gradient but does not equal one batch of A·B pairs.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, Result, anyhow, bail};
+use burn::data::dataloader::{DataLoader, Progress};
+use burn::module::Module;
+use burn::optim::{GradientsAccumulator, ModuleOptimizer};
+use burn::tensor::{Device, Tensor};
+use burn::train::{
+    EventProcessorTraining, InferenceStep, Interrupter, Learner, LearnerEvent,
+    SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader, TrainStep,
+    TrainingComponents, TrainingItem, ValidLoader,
+};
+
+use super::checkpoint::{Checkpoints, State};
+use super::config::TrainingConfig;
+use super::evaluation::retrieval_of_pairs;
+use super::history::{StepRecord, ValidationRecord};
+use super::optimizer::{clip_factor, global_norm, scale};
+use super::random::batch_seed;
+use super::step::PairOutput;
+use crate::data::Batch;
+use crate::models::DualEncoder;
+
+/// Why training ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// All steps were done.
+    Finished,
+    /// The interrupter asked for it; the checkpoint to resume from is named.
+    Interrupted(PathBuf),
+}
+
+/// What a strategy leaves behind: how training ended and where it stands.
+pub type Outcome = (Result<Ending>, State);
+
+/// See [the module](self). One value trains once.
+pub struct StepStrategy {
+    config: TrainingConfig,
+    total_steps: usize,
+    checkpoints: Checkpoints,
+    start: Mutex<Option<(ModuleOptimizer, State)>>,
+    outcome: Arc<Mutex<Option<Outcome>>>,
+}
+
+impl StepStrategy {
+    /// A strategy that goes on from `state` with that optimiser until `total_steps` are done.
+    ///
+    /// The outcome appears in the returned slot when training has ended. The training loader's first
+    /// iterator must start at the state's cursor, and each further one give the next epoch.
+    pub fn new(
+        config: TrainingConfig,
+        total_steps: usize,
+        checkpoints: Checkpoints,
+        optimizer: ModuleOptimizer,
+        state: State,
+    ) -> (Self, Arc<Mutex<Option<Outcome>>>) {
+        let outcome = Arc::new(Mutex::new(None));
+        let strategy = Self {
+            config,
+            total_steps,
+            checkpoints,
+            start: Mutex::new(Some((optimizer, state))),
+            outcome: outcome.clone(),
+        };
+        (strategy, outcome)
+    }
+}
+
+impl SupervisedLearningStrategy<DualEncoder> for StepStrategy {
+    fn fit(
+        &self,
+        components: TrainingComponents<DualEncoder>,
+        learner: Learner<DualEncoder>,
+        train: TrainLoader<DualEncoder>,
+        valid: ValidLoader<DualEncoder>,
+        _starting_epoch: usize,
+    ) -> (DualEncoder, SupervisedTrainingEventProcessor<DualEncoder>) {
+        let start = self
+            .start
+            .lock()
+            .expect("the start is never poisoned")
+            .take();
+        let (optimizer, state) = start.expect("a strategy trains once");
+        let model = learner.model();
+        let device = model.devices().swap_remove(0);
+        let mut session = Session {
+            strategy: self,
+            interrupter: components.interrupter,
+            events: components.event_processor,
+            valid: valid.to_device(&device.clone().inner()),
+            saved: self.checkpoints.last().ok().flatten(),
+            pending: Pending::default(),
+            train_items: train.num_items(),
+            model: Some(model),
+            device,
+            optimizer,
+            state,
+        };
+        let ending = session.run(&*train.to_device(&session.device));
+        let model = session
+            .model
+            .expect("the model is put back after every update");
+        *self.outcome.lock().expect("the outcome is never poisoned") =
+            Some((ending, session.state));
+        (model, session.events)
+    }
+}
+
+/// The batches of a step that is not complete yet.
+#[derive(Default)]
+struct Pending {
+    gradients: Option<GradientsAccumulator<DualEncoder>>,
+    losses: Vec<Tensor<1>>,
+}
+
+struct Session<'a> {
+    strategy: &'a StepStrategy,
+    interrupter: Interrupter,
+    events: SupervisedTrainingEventProcessor<DualEncoder>,
+    valid: ValidLoader<DualEncoder>,
+    saved: Option<PathBuf>,
+    pending: Pending,
+    train_items: usize,
+    model: Option<DualEncoder>,
+    device: Device,
+    optimizer: ModuleOptimizer,
+    state: State,
+}
+
+impl Session<'_> {
+    fn run(&mut self, train: &dyn DataLoader<Batch>) -> Result<Ending> {
+        while self.state.step < self.strategy.total_steps {
+            let epoch = self.state.cursor.epoch + 1;
+            let total_items = self.train_items;
+            self.train_event(LearnerEvent::StartSplit {
+                epoch_number: epoch,
+                total_items,
+            });
+            let mut seen = 0;
+            let mut batches = train.iter();
+            while let Some(batch) = batches.next() {
+                let batch = batch
+                    .map_err(|error| anyhow!("{error}"))
+                    .context("reading the training data failed")?;
+                seen += 1;
+                if let Some(ending) = self.batch(batch, batches.progress())? {
+                    return Ok(ending);
+                }
+            }
+            if seen == 0 && self.state.cursor.batch == 0 {
+                bail!(
+                    "an epoch of the training data holds no batch; are there fewer pairs than data.batch_size?"
+                );
+            }
+            drop(batches);
+            self.train_event(LearnerEvent::EndSplit(epoch));
+            self.train_event(LearnerEvent::EndEpoch(epoch));
+            self.state.cursor.epoch += 1;
+            self.state.cursor.batch = 0;
+        }
+        Ok(Ending::Finished)
+    }
+
+    /// One batch forward and backward, and the update if it completes a step.
+    fn batch(&mut self, batch: Batch, progress: Progress) -> Result<Option<Ending>> {
+        let config = &self.strategy.config;
+        if config.model.has_dropout() {
+            self.device.seed(batch_seed(config.seed, self.state.cursor));
+        }
+        let model = self
+            .model
+            .take()
+            .expect("the model is put back after every update");
+        let output = TrainStep::step(&model, batch);
+        self.state.cursor.batch += 1;
+        self.pending.losses.push(output.item.loss.clone());
+        self.pending
+            .gradients
+            .get_or_insert_with(GradientsAccumulator::new)
+            .accumulate(&model, output.grads);
+        if self.pending.losses.len() < config.accumulation {
+            self.model = Some(model);
+            return Ok(None);
+        }
+        self.update(model, output.item, progress)?;
+        self.after_step()
+    }
+
+    /// The optimiser step, unless the loss or the gradient is not finite.
+    fn update(&mut self, model: DualEncoder, last: PairOutput, progress: Progress) -> Result<()> {
+        let config = &self.strategy.config;
+        let mut pending = std::mem::take(&mut self.pending);
+        let gradients = pending
+            .gradients
+            .as_mut()
+            .expect("a step has gradients")
+            .grads();
+        let loss = Tensor::cat(pending.losses, 0).mean();
+        let norm = global_norm(&model, &gradients).unwrap_or_else(|| loss.zeros_like());
+
+        // One read for all three: it waits for the device.
+        let measured: Vec<f64> = Tensor::cat(vec![loss.clone(), norm, last.logit_scale.clone()], 0)
+            .into_data()
+            .iter::<f64>()
+            .collect();
+        let batches = config.accumulation as f64;
+        let learning_rate = config.schedule.learning_rate(
+            config.optimizer.learning_rate,
+            self.state.step,
+            self.strategy.total_steps,
+        );
+        let record = StepRecord {
+            step: self.state.step + 1,
+            loss: measured[0],
+            gradient_norm: measured[1] / batches,
+            learning_rate,
+            logit_scale: measured[2],
+        };
+        if !record.loss.is_finite() || !record.gradient_norm.is_finite() {
+            self.model = Some(model);
+            bail!(self.not_finite(&record));
+        }
+
+        let factor = clip_factor(record.gradient_norm, config.optimizer.max_grad_norm) / batches;
+        let gradients = scale(&model, gradients, factor);
+        self.model = Some(model.optimize(&mut self.optimizer, learning_rate.into(), gradients));
+        self.state.step = record.step;
+        self.state.history.steps.push(record);
+        let item = PairOutput { loss, ..last };
+        self.train_event(LearnerEvent::ProcessedItem(TrainingItem::new(
+            item,
+            progress,
+            Some(record.step),
+            Some(learning_rate.into()),
+        )));
+        Ok(())
+    }
+
+    fn not_finite(&self, record: &StepRecord) -> String {
+        let advice = match &self.saved {
+            Some(path) => format!(
+                "the last good checkpoint is {}: resume from it with a lower optimizer.learning_rate or a \
+                 lower optimizer.max_grad_norm",
+                path.display()
+            ),
+            None => "there is no checkpoint yet: start again with a lower optimizer.learning_rate or a longer \
+                     schedule.warmup_steps"
+                .to_string(),
+        };
+        format!(
+            "step {}: the loss is {} and the norm of its gradient {} (learning rate {:.3e}, logit scale {:.3}). \
+             The step was not taken and nothing of it was saved; {advice}",
+            record.step,
+            record.loss,
+            record.gradient_norm,
+            record.learning_rate,
+            record.logit_scale,
+        )
+    }
+
+    /// Validation and checkpoint where they are due; the ending, where this was the last step.
+    fn after_step(&mut self) -> Result<Option<Ending>> {
+        let config = &self.strategy.config;
+        let step = self.state.step;
+        if let Some(error) = self.interrupter.error() {
+            bail!("the progress display failed after step {step}: {error}");
+        }
+        let done = step >= self.strategy.total_steps;
+        if done || due(step, config.validation.every) {
+            self.validate()?;
+            // The display goes back to the training split.
+            self.train_event(LearnerEvent::StartSplit {
+                epoch_number: self.state.cursor.epoch + 1,
+                total_items: self.train_items,
+            });
+        }
+        let stop = self.interrupter.should_stop();
+        if done || stop || due(step, config.checkpoints.every) {
+            let model = self
+                .model
+                .as_ref()
+                .expect("the model is put back after every update");
+            self.saved = Some(self.strategy.checkpoints.save(
+                model,
+                &self.optimizer,
+                &self.state,
+            )?);
+        }
+        Ok(match (&self.saved, done, stop) {
+            (_, true, _) => Some(Ending::Finished),
+            (Some(path), _, true) => Some(Ending::Interrupted(path.clone())),
+            _ => None,
+        })
+    }
+
+    /// Loss and retrieval over the validation pairs, shown as one item so that the candidates are all of them.
+    fn validate(&mut self) -> Result<()> {
+        let epoch = self.state.cursor.epoch + 1;
+        let valid = self.valid.clone();
+        let model = self
+            .model
+            .as_ref()
+            .expect("the model is put back after every update")
+            .valid();
+        self.valid_event(LearnerEvent::StartSplit {
+            epoch_number: epoch,
+            total_items: valid.num_items(),
+        });
+        let outputs = valid
+            .iter()
+            .map(|batch| {
+                Ok(InferenceStep::step(
+                    &model,
+                    batch.map_err(|error| anyhow!("{error}"))?,
+                ))
+            })
+            .collect::<Result<Vec<_>>>()
+            .context("reading the validation data failed")?;
+        if let Some(whole) = PairOutput::join(outputs) {
+            let step = self.state.step;
+            self.state.history.validations.push(ValidationRecord {
+                step,
+                loss: whole.loss.clone().into_scalar::<f64>(),
+                retrieval: retrieval_of_pairs(&whole),
+            });
+            let progress = Progress::new(valid.num_items(), valid.num_items(), None);
+            let item = TrainingItem::new(whole, progress, Some(step), None);
+            self.valid_event(LearnerEvent::ProcessedItem(item));
+        }
+        self.valid_event(LearnerEvent::EndSplit(epoch));
+        Ok(())
+    }
+
+    fn train_event(&mut self, event: LearnerEvent<PairOutput>) {
+        let result = self.events.process_train(event);
+        self.interrupter.fail_on_error(result);
+    }
+
+    fn valid_event(&mut self, event: LearnerEvent<PairOutput>) {
+        let result = self.events.process_valid(event);
+        self.interrupter.fail_on_error(result);
+    }
+}
+
+/// Whether something done every `every` steps (0: never) is due after step `step`.
+fn due(step: usize, every: usize) -> bool {
+    every > 0 && step.is_multiple_of(every)
+}

@@ -1,0 +1,166 @@
+//! From a configuration and two loaders to a trained model, through burn-train's Learner.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use burn::data::dataloader::DataLoader;
+use burn::module::Module;
+use burn::optim::ModuleOptimizer;
+use burn::tensor::Device;
+use burn::train::logger::InMemoryMetricLogger;
+use burn::train::metric::{LearningRateMetric, LossMetric};
+use burn::train::renderer::MetricsRenderer;
+use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
+use burn_contrastive::retrieval::{LogitScaleMetric, RetrievalDirection, RetrievalRecallMetric};
+
+use super::checkpoint::{self, Checkpoints, State};
+use super::config::TrainingConfig;
+use super::history::History;
+use super::interrupt::Training;
+use super::strategy::{Ending, StepStrategy};
+use crate::data::Batch;
+use crate::models::DualEncoder;
+
+/// Where training starts: at the first step, or where a checkpoint left off.
+pub struct Start {
+    /// The model, on a device with autodiff.
+    pub model: DualEncoder,
+    /// The optimiser with its moments.
+    pub optimizer: ModuleOptimizer,
+    /// Steps done, the next batch, the history.
+    pub state: State,
+}
+
+impl Start {
+    /// A new model, whose parameters follow from the configuration's seed.
+    ///
+    /// Burn's random numbers come from one generator per process: draw no others at the same time where
+    /// equal parameters matter.
+    pub fn fresh(config: &TrainingConfig, device: &Device) -> Self {
+        device.seed(config.seed);
+        let model = config
+            .model
+            .init(&config.objective, &device.clone().autodiff())
+            .materialize();
+        Self {
+            model,
+            optimizer: config.optimizer.init(),
+            state: State::default(),
+        }
+    }
+
+    /// The last checkpoint in a run's folder.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or it does not fit the configuration.
+    pub fn resumed(config: &TrainingConfig, run: &Path, device: &Device) -> Result<Self> {
+        let folder = Checkpoints::new(run, config.checkpoints.keep)
+            .last()?
+            .with_context(|| format!("{} holds no checkpoint to resume from", run.display()))?;
+        let fresh = Self::fresh(config, device);
+        let (model, optimizer, state) = checkpoint::load(&folder, fresh.model, fresh.optimizer)?;
+        Ok(Self {
+            model,
+            optimizer,
+            state,
+        })
+    }
+}
+
+/// The data of a run.
+pub struct Loaders {
+    /// Training pairs. Its first iterator starts at the cursor of the [`Start`]; each further one gives the
+    /// next epoch.
+    pub train: Arc<dyn DataLoader<Batch>>,
+    /// Batches of a whole training epoch.
+    pub batches_per_epoch: usize,
+    /// Validation pairs, each image once.
+    pub valid: Arc<dyn DataLoader<Batch>>,
+}
+
+/// What training gives.
+pub struct Trained {
+    /// The model, without autodiff.
+    pub model: DualEncoder,
+    /// Everything measured since the first step.
+    pub history: History,
+    /// Why it ended.
+    pub ending: Ending,
+}
+
+/// Trains from `start` until the schedule ends or `interrupter` asks to stop, with checkpoints in the folder
+/// `run`.
+///
+/// # Errors
+///
+/// If the loss or its gradient is not finite (the message names the step and the last good checkpoint),
+/// if data cannot be read or a checkpoint not written.
+pub fn train(
+    config: &TrainingConfig,
+    run: &Path,
+    start: Start,
+    loaders: Loaders,
+    display: Box<dyn MetricsRenderer>,
+    interrupter: Interrupter,
+) -> Result<Trained> {
+    let training = Training::begin();
+    ensure!(
+        loaders.batches_per_epoch > 0,
+        "there are fewer training pairs than data.batch_size"
+    );
+    let total_steps = config
+        .schedule
+        .total_steps(loaders.batches_per_epoch, config.accumulation);
+    let epochs = (total_steps * config.accumulation).div_ceil(loaders.batches_per_epoch);
+    let checkpoints = Checkpoints::new(run, config.checkpoints.keep);
+    let (strategy, outcome) = StepStrategy::new(
+        config.clone(),
+        total_steps,
+        checkpoints,
+        start.optimizer,
+        start.state,
+    );
+
+    // The strategy has the optimiser that is trained with; this one only fills the learner's place for it.
+    let learner = Learner::new(
+        start.model,
+        config.optimizer.init(),
+        config.optimizer.learning_rate,
+    );
+    let result = SupervisedTraining::new(run, loaders.train, loaders.valid)
+        .with_training_strategy(TrainingStrategy::Custom(Arc::new(strategy)))
+        .with_application_logger(None)
+        .with_metric_logger(InMemoryMetricLogger::new())
+        .with_interrupter(interrupter)
+        .renderer(display)
+        .metric_train_numeric(LossMetric::new())
+        .metric_train_numeric(LearningRateMetric::new())
+        .metric_train_numeric(LogitScaleMetric::new())
+        .metric_valid_numeric(LossMetric::new())
+        .metric_valid_numeric(RetrievalRecallMetric::new(
+            RetrievalDirection::ImageToText,
+            1,
+        ))
+        .metric_valid_numeric(RetrievalRecallMetric::new(
+            RetrievalDirection::TextToImage,
+            1,
+        ))
+        .num_epochs(epochs)
+        .launch(learner);
+    // Closes the dashboard before anything else is printed.
+    drop(result.renderer);
+    drop(training);
+
+    let (ending, state) = outcome
+        .lock()
+        .map_err(|_| anyhow!("training panicked"))?
+        .take()
+        .context("training ended without an outcome")?;
+    Ok(Trained {
+        model: result.model,
+        history: state.history,
+        ending: ending?,
+    })
+}

@@ -1,0 +1,137 @@
+//! The whole run of `clip`, smaller: data, training, retrieval, report; then interruption and resumption of the
+//! same command.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use burn::train::Interrupter;
+use burn_contrastive_examples::report::Metrics;
+use burn_contrastive_examples::training::config::TrainingConfig;
+use burn_contrastive_examples::training::run::{Options, Reached, run};
+
+fn options(run: &Path, scenes: &Path) -> Options {
+    Options {
+        run: run.to_path_buf(),
+        resume: false,
+        scenes: scenes.to_path_buf(),
+        device: Device::flex(),
+        device_name: "flex".to_string(),
+        workers: 2,
+        dashboard: false,
+        lines_every: 50,
+        command: "clip".to_string(),
+    }
+}
+
+fn small(pairs: &[&str]) -> TrainingConfig {
+    let settings = [
+        "data.scenes.train=800",
+        "data.scenes.validation=50",
+        "data.scenes.test=100",
+        "data.scenes.image_size=32",
+        "data.batch_size=64",
+        "data.scenes.three_objects=0",
+        "model.image.image_size=32",
+        "model.image.width=48",
+        "model.image.layers=2",
+        "model.text.width=48",
+        "model.text.layers=1",
+        "model.embedding=32",
+        "optimizer.learning_rate=2e-3",
+        "schedule.steps=150",
+        "schedule.warmup_steps=15",
+        "validation.every=75",
+    ];
+    let pairs: Vec<String> = settings
+        .iter()
+        .chain(pairs)
+        .map(ToString::to_string)
+        .collect();
+    TrainingConfig::load(None, &pairs).unwrap()
+}
+
+#[test]
+fn a_small_run_learns_to_find_held_out_pairs_and_reports_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let config = small(&[]);
+    let options = options(&out, folder.path());
+    let reached: Reached = run(&config, &options, Interrupter::new()).unwrap().unwrap();
+
+    let (first, last) = reached.losses;
+    assert!(last < 0.6 * first, "the loss went from {first} to {last}");
+    // Chance is 1 % and about 1 %: five captions for each of 100 images.
+    for (name, before, after, chance) in [
+        (
+            "image to text",
+            reached.before.image_to_text.recall_at_1,
+            reached.after.image_to_text.recall_at_1,
+            reached.chance.image_to_text.recall_at_1,
+        ),
+        (
+            "text to image",
+            reached.before.text_to_image.recall_at_1,
+            reached.after.text_to_image.recall_at_1,
+            reached.chance.text_to_image.recall_at_1,
+        ),
+    ] {
+        assert!((chance - 1.0).abs() < 0.05, "{name}: chance is {chance} %");
+        assert!(
+            before < 6.0,
+            "{name}: an untrained model reaches {before} %"
+        );
+        assert!(after >= 10.0, "{name}: R@1 is {after} % after training");
+    }
+
+    let metrics: Metrics =
+        serde_json::from_str(&std::fs::read_to_string(out.join("metrics.json")).unwrap()).unwrap();
+    assert_eq!(metrics.curves.loss.points.len(), 150);
+    assert_eq!(metrics.curves.validation.len(), 2);
+    let written = metrics
+        .retrieval
+        .after
+        .unwrap()
+        .scores
+        .text_to_image
+        .recall_at_1;
+    assert_eq!(written, reached.after.text_to_image.recall_at_1);
+    let page = std::fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(page.contains("After training") && page.contains("data:image/"));
+
+    // The folder is a run now: a new one does not write over it.
+    let error = run(&config, &options, Interrupter::new())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("already holds a run") && error.contains("--resume"),
+        "{error}"
+    );
+}
+
+#[test]
+fn an_interrupted_run_leaves_no_report_and_resumes_to_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let config = small(&[
+        "data.scenes.train=128",
+        "schedule.steps=3",
+        "schedule.warmup_steps=1",
+    ]);
+    let mut options = options(&out, folder.path());
+    let interrupter = Interrupter::new();
+    interrupter.stop(Some("test"));
+    assert!(run(&config, &options, interrupter).unwrap().is_none());
+    assert!(out.join("checkpoints/step-000001/state.json").is_file());
+    assert!(!out.join("report.html").exists());
+
+    options.resume = true;
+    assert!(
+        run(&config, &options, Interrupter::new())
+            .unwrap()
+            .is_some()
+    );
+    let metrics: Metrics =
+        serde_json::from_str(&std::fs::read_to_string(out.join("metrics.json")).unwrap()).unwrap();
+    assert_eq!(metrics.curves.loss.points.len(), 3);
+    assert!(out.join("report.html").is_file());
+}

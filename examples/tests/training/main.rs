@@ -1,0 +1,418 @@
+//! The training loop on made-up batches: resumption, interruption, bad losses, accumulation, progress lines.
+
+mod pairs;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Device, Tensor};
+use burn::train::Interrupter;
+use burn_contrastive_examples::models::DualEncoder;
+use burn_contrastive_examples::training::config::TrainingConfig;
+use burn_contrastive_examples::training::progress::{Extent, Lines};
+use burn_contrastive_examples::training::strategy::Ending;
+use burn_contrastive_examples::training::trainer::{Loaders, Start, Trained, train};
+
+use pairs::{BATCHES, Event, Page, Pairs, Validation};
+
+/// Burn's random numbers come from one generator per process, which initialisation and dropout use.
+fn exclusively() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn config(pairs: &[&str]) -> TrainingConfig {
+    let small = [
+        "seed=3",
+        "model.image.image_size=16",
+        "model.image.width=16",
+        "model.image.layers=1",
+        "model.text.width=16",
+        "model.text.layers=1",
+        "model.text.vocabulary=32",
+        "model.text.context=8",
+        "model.embedding=8",
+        "data.batch_size=8",
+        "schedule.steps=12",
+        "schedule.warmup_steps=2",
+        "validation.every=4",
+        "checkpoints.every=5",
+    ];
+    let pairs: Vec<String> = small.iter().chain(pairs).map(ToString::to_string).collect();
+    TrainingConfig::load(None, &pairs).unwrap()
+}
+
+fn go_on(
+    config: &TrainingConfig,
+    run: &Path,
+    start: Start,
+    event: Event,
+    interrupter: Interrupter,
+    page: Page,
+) -> anyhow::Result<Trained> {
+    let device = Device::flex();
+    let data = Pairs {
+        event,
+        ..Pairs::new(&device)
+    };
+    *data.next.lock().unwrap() = start.state.cursor;
+    let extent = Extent {
+        first_step: start.state.step,
+        total_steps: config.schedule.total_steps(BATCHES, config.accumulation),
+        pairs_a_step: 8 * config.accumulation,
+    };
+    let loaders = Loaders {
+        train: Arc::new(data),
+        batches_per_epoch: BATCHES,
+        valid: Arc::new(Validation(Pairs::new(&device))),
+    };
+    train(
+        config,
+        run,
+        start,
+        loaders,
+        Box::new(Lines::new(page, extent, 2)),
+        interrupter,
+    )
+}
+
+fn from_scratch(
+    config: &TrainingConfig,
+    run: &Path,
+    event: Event,
+    interrupter: Interrupter,
+) -> anyhow::Result<Trained> {
+    let start = Start::fresh(config, &Device::flex());
+    go_on(config, run, start, event, interrupter, Page::default())
+}
+
+fn resume(config: &TrainingConfig, run: &Path) -> Trained {
+    let start = Start::resumed(config, run, &Device::flex()).unwrap();
+    go_on(
+        config,
+        run,
+        start,
+        Event::None,
+        Interrupter::new(),
+        Page::default(),
+    )
+    .unwrap()
+}
+
+#[derive(Default)]
+struct Bits(Vec<u32>);
+
+impl ModuleVisitor for Bits {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.0
+            .extend(param.val().into_data().iter::<f32>().map(f32::to_bits));
+    }
+}
+
+fn bits(model: &DualEncoder) -> Vec<u32> {
+    let mut visitor = Bits::default();
+    model.visit(&mut visitor);
+    visitor.0
+}
+
+/// Interrupts a run while it reads batch `at`, resumes it, and compares with a run that was left alone.
+fn resumed_equals_uninterrupted(settings: &[&str], at: usize) {
+    let config = config(settings);
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
+    let expected = from_scratch(&config, &whole, Event::None, Interrupter::new()).unwrap();
+    assert_eq!(expected.ending, Ending::Finished);
+    assert_eq!(expected.history.steps.len(), 12);
+
+    let interrupter = Interrupter::new();
+    let first = from_scratch(
+        &config,
+        &parts,
+        Event::Interrupt(at, interrupter.clone()),
+        interrupter,
+    )
+    .unwrap();
+    let Ending::Interrupted(checkpoint) = &first.ending else {
+        panic!("the interruption was not noticed: {:?}", first.ending);
+    };
+    assert!(
+        checkpoint.join("model.bpk").is_file(),
+        "{}",
+        checkpoint.display()
+    );
+    let done = first.history.steps.len();
+    assert_eq!(
+        done,
+        at / config.accumulation + 1,
+        "it stops after the step that it is in"
+    );
+    assert_eq!(first.history.steps, expected.history.steps[..done]);
+
+    let rest = resume(&config, &parts);
+    assert_eq!(rest.ending, Ending::Finished);
+    assert_eq!(rest.history, expected.history);
+    assert!(
+        bits(&rest.model) == bits(&expected.model),
+        "the parameters differ"
+    );
+}
+
+#[test]
+fn a_resumed_run_continues_to_the_same_bits() {
+    let _lock = exclusively();
+    // Within an epoch, at its last batch (so that the next starts the second), and between checkpoints.
+    for at in [2, 4, 7] {
+        resumed_equals_uninterrupted(&[], at);
+    }
+}
+
+#[test]
+fn a_resumed_run_continues_to_the_same_bits_with_accumulation_and_dropout() {
+    let _lock = exclusively();
+    // Two batches a step and five an epoch: steps straddle epochs.
+    let settings = [
+        "accumulation=2",
+        "model.image.dropout=0.2",
+        "model.text.dropout=0.2",
+    ];
+    for at in [4, 9] {
+        resumed_equals_uninterrupted(&settings, at);
+    }
+}
+
+#[test]
+fn resuming_a_finished_run_changes_nothing() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&[]);
+    let trained = from_scratch(&config, folder.path(), Event::None, Interrupter::new()).unwrap();
+    let again = resume(&config, folder.path());
+    assert_eq!(again.history, trained.history);
+    assert!(bits(&again.model) == bits(&trained.model));
+}
+
+#[test]
+fn a_loss_that_is_not_a_number_stops_at_the_last_good_checkpoint() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&["checkpoints.every=3"]);
+    let error = from_scratch(
+        &config,
+        folder.path(),
+        Event::NotANumber(7),
+        Interrupter::new(),
+    )
+    .err()
+    .expect("a NaN stops the run")
+    .to_string();
+    assert!(error.contains("step 8: the loss is NaN"), "{error}");
+    assert!(
+        error.contains("step-000006"),
+        "the last good checkpoint is named: {error}"
+    );
+    // The checkpoint is whole, and good: the run goes on from it to its end.
+    let rest = resume(&config, folder.path());
+    assert_eq!(rest.history.steps.len(), 12);
+    assert!(rest.history.steps.iter().all(|step| step.loss.is_finite()));
+}
+
+#[test]
+fn data_that_cannot_be_read_stops_with_its_own_message() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let error = from_scratch(
+        &config(&[]),
+        folder.path(),
+        Event::Unreadable(3),
+        Interrupter::new(),
+    )
+    .err()
+    .expect("damage stops the run");
+    let error = format!("{error:#}");
+    assert!(error.contains("scene-17.png is damaged"), "{error}");
+}
+
+#[test]
+fn the_last_checkpoints_are_kept_and_an_unfinished_one_does_not_count() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&["checkpoints.every=2", "checkpoints.keep=3"]);
+    from_scratch(&config, folder.path(), Event::None, Interrupter::new()).unwrap();
+    let checkpoints = folder.path().join("checkpoints");
+    let mut names: Vec<_> = std::fs::read_dir(&checkpoints)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["step-000008", "step-000010", "step-000012"]);
+
+    // What a crash while writing leaves behind.
+    std::fs::create_dir(checkpoints.join(".unfinished-step-000014")).unwrap();
+    let start = Start::resumed(&config, folder.path(), &Device::flex()).unwrap();
+    assert_eq!(start.state.step, 12);
+
+    // A damaged file is refused, with its name.
+    std::fs::write(checkpoints.join("step-000012/optimizer.bpk"), b"no").unwrap();
+    let error = format!(
+        "{:#}",
+        Start::resumed(&config, folder.path(), &Device::flex())
+            .err()
+            .unwrap()
+    );
+    assert!(
+        error.contains("step-000012") && error.contains("optimizer.bpk is damaged"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_checkpoint_of_another_model_is_refused() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    from_scratch(
+        &config(&["schedule.steps=1"]),
+        folder.path(),
+        Event::None,
+        Interrupter::new(),
+    )
+    .unwrap();
+    let other = config(&["model.image.width=32"]);
+    let error = format!(
+        "{:#}",
+        Start::resumed(&other, folder.path(), &Device::flex())
+            .err()
+            .unwrap()
+    );
+    assert!(
+        error.contains("model.bpk is damaged or of another model"),
+        "{error}"
+    );
+}
+
+#[test]
+fn accumulating_one_batch_twice_is_a_step_on_that_batch() {
+    let _lock = exclusively();
+    let run = |accumulation: usize| {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(&[&format!("accumulation={accumulation}"), "schedule.steps=2"]);
+        let start = Start::fresh(&config, &Device::flex());
+        let data = Pairs {
+            varied: false,
+            ..Pairs::new(&Device::flex())
+        };
+        let extent = Extent {
+            first_step: 0,
+            total_steps: 2,
+            pairs_a_step: 8,
+        };
+        let loaders = Loaders {
+            train: Arc::new(data.clone()),
+            batches_per_epoch: BATCHES,
+            valid: Arc::new(Validation(data)),
+        };
+        let display = Box::new(Lines::new(Page::default(), extent, 1));
+        train(
+            &config,
+            folder.path(),
+            start,
+            loaders,
+            display,
+            Interrupter::new(),
+        )
+        .unwrap()
+    };
+    let (one, two) = (run(1), run(2));
+    assert_eq!(one.history.steps, two.history.steps);
+    assert!(bits(&one.model) == bits(&two.model));
+}
+
+#[test]
+fn the_loss_falls_and_validation_finds_the_pairs() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&[
+        "schedule.steps=80",
+        "optimizer.learning_rate=3e-3",
+        "validation.every=40",
+    ]);
+    let trained = from_scratch(&config, folder.path(), Event::None, Interrupter::new()).unwrap();
+    let losses: Vec<f64> = trained.history.steps.iter().map(|step| step.loss).collect();
+    let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+    let (first, last) = (mean(&losses[..10]), mean(&losses[70..]));
+    assert!(last < 0.5 * first, "the loss went from {first} to {last}");
+    let steps: Vec<_> = trained
+        .history
+        .validations
+        .iter()
+        .map(|validation| validation.step)
+        .collect();
+    assert_eq!(steps, [40, 80]);
+    let best = trained.history.best().unwrap().retrieval;
+    assert!(best.text_to_image.recall_at_1 >= 50.0, "{best}");
+}
+
+#[test]
+fn the_logit_scale_stays_in_its_range() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&[
+        "schedule.steps=30",
+        "optimizer.learning_rate=1",
+        "schedule.warmup_steps=0",
+    ]);
+    let trained = from_scratch(&config, folder.path(), Event::None, Interrupter::new()).unwrap();
+    for step in &trained.history.steps {
+        assert!(
+            (0.999..=100.01).contains(&step.logit_scale),
+            "step {}: {}",
+            step.step,
+            step.logit_scale
+        );
+    }
+    let scale = trained.model.logit_scale().into_scalar::<f64>();
+    assert!((0.999..=100.01).contains(&scale), "{scale}");
+}
+
+#[test]
+fn plain_lines_show_step_loss_rate_scale_speed_and_time_left() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&["schedule.steps=5"]);
+    let start = Start::fresh(&config, &Device::flex());
+    let page = Page::default();
+    go_on(
+        &config,
+        folder.path(),
+        start,
+        Event::None,
+        Interrupter::new(),
+        page.clone(),
+    )
+    .unwrap();
+    let text = page.text();
+    let lines: Vec<_> = text.lines().collect();
+    let steps: Vec<_> = lines
+        .iter()
+        .filter(|line| line.starts_with("step "))
+        .collect();
+    assert_eq!(steps.len(), 3, "steps 2, 4 and the last:\n{text}");
+    for (line, start) in steps.iter().zip(["step 2/5", "step 4/5", "step 5/5"]) {
+        assert!(line.starts_with(start), "{line}");
+        for part in [
+            "loss ",
+            "learning rate ",
+            "logit scale 14.",
+            "pairs/s",
+            "ETA ",
+        ] {
+            assert!(line.contains(part), "{part} is missing from: {line}");
+        }
+    }
+    let validations = lines
+        .iter()
+        .filter(|line| line.starts_with("validation after step"))
+        .count();
+    assert_eq!(validations, 2, "after steps 4 and 5:\n{text}");
+    assert!(text.contains("r@1"), "{text}");
+}
