@@ -3,7 +3,7 @@
 //! A tokenizer is either loaded from a `tokenizer.json` or trained as WordPiece (Schuster and Nakajima 2012; BERT's set-up) on
 //! the training captions. Training depends on the captions' words and their counts alone: see [`CaptionTokenizer::train`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Result, anyhow, bail, ensure};
@@ -91,18 +91,22 @@ impl CaptionTokenizer {
                 .map(|(word, _, _)| word.to_owned())
                 .collect())
         };
-        let mut counted = Vec::new();
-        let mut inner_pieces = BTreeSet::new();
+        let mut counts = BTreeMap::<String, usize>::new();
         for caption in captions {
-            let caption = words(caption.as_ref())
+            let words = words(caption.as_ref())
                 .map_err(|error| anyhow!("cannot split a caption into words: {error}"))?;
-            inner_pieces.extend(caption.iter().flat_map(|word| word.chars().skip(1)));
-            counted.extend(caption);
+            for word in words {
+                *counts.entry(word).or_default() += 1;
+            }
         }
         ensure!(
-            !counted.is_empty(),
+            !counts.is_empty(),
             "cannot train a tokenizer: the captions hold no word"
         );
+        let inner_pieces: BTreeSet<char> = counts
+            .keys()
+            .flat_map(|word| word.chars().skip(1))
+            .collect();
 
         let specials = SPECIAL_TOKENS.map(|token| AddedToken::from(token, true));
         let pieces = inner_pieces
@@ -117,8 +121,11 @@ impl CaptionTokenizer {
             .show_progress(false)
             .build();
         let failed = |error: tokenizers::Error| anyhow!("cannot train a tokenizer: {error}");
+        let words = counts
+            .iter()
+            .flat_map(|(word, &count)| std::iter::repeat_n(word, count));
         trainer
-            .feed(counted.iter(), |word| Ok(vec![word.to_owned()]))
+            .feed(words, |word| Ok(vec![word.to_owned()]))
             .map_err(failed)?;
         let mut model = WordPiece::builder()
             .unk_token("[UNK]".into())
