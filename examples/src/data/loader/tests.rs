@@ -146,7 +146,7 @@ fn an_epoch_is_full_batches_of_distinct_images_and_progress_counts_them() {
     let mut batches = loader.iter();
     let mut seen = std::collections::HashSet::new();
     assert_eq!(batches.progress().items_processed, 6);
-    while let Some(batch) = batches.next() {
+    for batch in batches.by_ref() {
         let batch = batch.unwrap();
         assert_eq!(batch.images.dims(), [BATCH, 3, 8, 8]);
         assert_eq!(batch.tokens.dims(), batch.padding.dims());

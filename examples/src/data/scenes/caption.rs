@@ -198,3 +198,6 @@ fn sentence(words: &str) -> String {
         .chain(['.'])
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

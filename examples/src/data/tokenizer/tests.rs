@@ -1,0 +1,178 @@
+use super::*;
+
+const CAPTIONS: [&str; 6] = [
+    "A large red circle is left of a small blue square.",
+    "Under the tiny triangle lies a big yellow cross.",
+    "Ein grüner Kreis über dem Dreieck",
+    "紅い丸 и синий квадрат",
+    "the greenish, reddish and bluish ones are larger",
+    "",
+];
+
+fn trained(vocab_size: usize, context_length: usize) -> CaptionTokenizer {
+    let config = TokenizerConfig {
+        vocab_size,
+        min_frequency: 1,
+        context_length,
+    };
+    CaptionTokenizer::train(CAPTIONS.iter(), &config).unwrap()
+}
+
+fn json(tokenizer: &CaptionTokenizer) -> String {
+    tokenizer.inner.to_string(false).unwrap()
+}
+
+#[test]
+fn the_same_captions_train_the_same_tokenizer() {
+    let first = json(&trained(140, 32));
+    for _ in 0..20 {
+        assert_eq!(json(&trained(140, 32)), first);
+    }
+    let config = TokenizerConfig {
+        vocab_size: 140,
+        min_frequency: 1,
+        context_length: 32,
+    };
+    let reversed = CaptionTokenizer::train(CAPTIONS.iter().rev(), &config).unwrap();
+    assert_eq!(json(&reversed), first);
+}
+
+#[test]
+fn captions_come_back_in_lower_case_with_their_accents() {
+    let tokenizer = trained(400, 64);
+    for (caption, expected) in [
+        ("A large RED circle", "a large red circle"),
+        ("Grüner Kreis", "grüner kreis"),
+        // A letter and a combining accent are the same as the accented letter.
+        ("Gru\u{308}ner", "grüner"),
+        ("синий", "синий"),
+    ] {
+        assert_eq!(
+            tokenizer
+                .decode(&tokenizer.encode(caption).unwrap())
+                .unwrap(),
+            expected
+        );
+    }
+}
+
+#[test]
+fn special_tokens_stand_at_fixed_ids_and_only_around_captions() {
+    let tokenizer = trained(140, 32);
+    for (id, token) in SPECIAL_TOKENS.iter().enumerate() {
+        assert_eq!(tokenizer.token_to_id(token), Some(id as u32));
+    }
+    assert_eq!(tokenizer.pad_id(), 0);
+    let ids = tokenizer.encode("red").unwrap();
+    assert_eq!((ids[0], *ids.last().unwrap()), (2, 3));
+    assert!(ids[1..ids.len() - 1].iter().all(|&id| id > 4));
+    // Pieces inside words are ordinary: they stay when special tokens are dropped.
+    assert_eq!(
+        tokenizer
+            .decode(&tokenizer.encode("zqx red").unwrap())
+            .unwrap(),
+        "red"
+    );
+    assert_eq!(tokenizer.encode("").unwrap(), [2, 3]);
+}
+
+#[test]
+fn unknown_characters_are_one_unknown_token() {
+    assert_eq!(trained(140, 32).encode("🦀").unwrap(), [2, 1, 3]);
+}
+
+#[test]
+fn long_captions_are_cut_and_keep_their_last_special_token() {
+    let tokenizer = trained(400, 6);
+    let ids = tokenizer.encode(CAPTIONS[0]).unwrap();
+    assert_eq!((ids.len(), ids[0], ids[5]), (6, 2, 3));
+}
+
+#[test]
+fn every_id_is_below_the_vocabulary_size() {
+    let tokenizer = trained(140, 32);
+    assert_eq!(tokenizer.vocab_size(), 140);
+    assert!(
+        CAPTIONS
+            .iter()
+            .flat_map(|caption| tokenizer.encode(caption).unwrap())
+            .all(|id| id < 140)
+    );
+}
+
+#[test]
+fn rows_are_padded_to_a_multiple_of_eight_within_the_context() {
+    let tokenizer = trained(140, 12);
+    let padded = tokenizer.pad(&[vec![2, 9, 3], vec![2, 7, 8, 9, 3]]);
+    assert_eq!(padded.length, 8);
+    assert_eq!(padded.ids, [2, 9, 3, 0, 0, 0, 0, 0, 2, 7, 8, 9, 3, 0, 0, 0]);
+    assert_eq!(padded.padding.iter().filter(|pad| **pad).count(), 8);
+    assert!(
+        padded.padding[3..8]
+            .iter()
+            .chain(&padded.padding[13..])
+            .all(|pad| *pad)
+    );
+    assert_eq!(tokenizer.pad(&[vec![2; 9]]).length, 12);
+}
+
+#[test]
+fn a_saved_tokenizer_is_loaded_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tokenizer.json");
+    let tokenizer = trained(140, 32);
+    tokenizer.save(&file).unwrap();
+    let loaded = CaptionTokenizer::load(&file, 32).unwrap();
+    for caption in CAPTIONS {
+        assert_eq!(
+            loaded.encode(caption).unwrap(),
+            tokenizer.encode(caption).unwrap()
+        );
+    }
+    assert_eq!(
+        (loaded.vocab_size(), loaded.pad_id()),
+        (tokenizer.vocab_size(), tokenizer.pad_id())
+    );
+    assert_eq!(
+        CaptionTokenizer::load(&file, 4)
+            .unwrap()
+            .encode(CAPTIONS[0])
+            .unwrap()
+            .len(),
+        4
+    );
+}
+
+#[test]
+fn what_cannot_be_used_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tokenizer.json");
+    std::fs::write(&file, "{").unwrap();
+    let config = |vocab_size, context_length| TokenizerConfig {
+        vocab_size,
+        min_frequency: 1,
+        context_length,
+    };
+    for (result, expected) in [
+        (CaptionTokenizer::load(&file, 32), "tokenizer.json"),
+        (
+            CaptionTokenizer::load(dir.path().join("none.json"), 32),
+            "none.json",
+        ),
+        (
+            CaptionTokenizer::train(["", "  "].iter(), &config(100, 32)),
+            "no word",
+        ),
+        (
+            CaptionTokenizer::train(CAPTIONS.iter(), &config(10, 32)),
+            "vocab_size is 10",
+        ),
+        (
+            CaptionTokenizer::train(CAPTIONS.iter(), &config(100, 2)),
+            "context_length is 2",
+        ),
+    ] {
+        let error = format!("{:#}", result.unwrap_err());
+        assert!(error.contains(expected), "{error}");
+    }
+}
