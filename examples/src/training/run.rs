@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
-use burn::module::Module;
 use burn::tensor::Device;
 use burn::train::Interrupter;
 use burn_contrastive::retrieval::CrossModalMetrics;

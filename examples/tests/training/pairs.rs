@@ -30,7 +30,7 @@ pub struct Pairs {
     pub next: Arc<Mutex<Cursor>>,
     pub varied: bool,
     pub event: Event,
-    device: Device,
+    pub device: Device,
 }
 
 impl Pairs {
