@@ -48,7 +48,7 @@ impl DualEncoderConfig {
             },
             text: TextEncoderConfig {
                 vocabulary: 512,
-                context: 32,
+                context: 48,
                 width: 96,
                 layers: 2,
                 heads: 4,
