@@ -34,8 +34,8 @@ macro_rules! stamp_on_every_backend {
         stamp!(wgpu, "wgpu", Device::wgpu(Default::default()), []; $($tests)+);
         stamp!(vulkan, "vulkan", Device::vulkan(Default::default()), []; $($tests)+);
         stamp!(metal, "metal", Device::metal(Default::default()), []; $($tests)+);
-        stamp!(cuda, "cuda", Device::cuda(0), [DType::F16, DType::BF16]; $($tests)+);
-        stamp!(rocm, "rocm", Device::rocm(0), [DType::F16, DType::BF16]; $($tests)+);
+        stamp!(cuda, "cuda", Device::cuda(0), [DType::F64, DType::F16, DType::BF16]; $($tests)+);
+        stamp!(rocm, "rocm", Device::rocm(0), [DType::F64, DType::F16, DType::BF16]; $($tests)+);
     };
 }
 

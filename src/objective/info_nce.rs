@@ -302,6 +302,23 @@ mod tests {
     }
 
     #[test]
+    fn embeddings_of_width_one_have_cosines_of_plus_and_minus_one() {
+        let device = Device::default().autodiff();
+        let x = Tensor::<2>::from_data([[2.0], [-3.0]], &device).require_grad();
+        let objective = InfoNceConfig::new()
+            .with_logit_scale(LogitScaleConfig::new().with_temperature(1.0))
+            .init(&device);
+        let loss = objective.forward(x.clone(), x.clone());
+        let gradient = x.grad(&loss.backward()).unwrap();
+        assert!((loss.into_scalar::<f32>() - (-2f32).exp().ln_1p()).abs() < 1e-6);
+        // The sign alone counts, and a small step does not change it.
+        assert_eq!(
+            gradient.into_data().try_to_vec::<f32>().unwrap(),
+            [0.0, 0.0]
+        );
+    }
+
+    #[test]
     fn a_tiny_loss_is_not_rounded_to_zero() {
         // Cosines 1 and −1 at scale 100: log(1 + e^{−200}) underflows to e^{−200} in f64.
         let device = Device::default();

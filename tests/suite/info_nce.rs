@@ -138,13 +138,16 @@ fn scaled(x: &Matrix, factor: f64) -> Matrix {
 
 pub fn value_and_gradients_match_the_oracle(backend: &Backend) {
     for (n, width, temperature, weight, normalize) in [
-        (2, 1, 0.5, 0.5, true),
+        (2, 2, 0.5, 0.5, true),
         (3, 5, 0.07, 0.5, true),
         (7, 3, 0.2, 0.75, true),
         (17, 33, 0.07, 0.0, true),
         (5, 4, 1.0, 1.0, false),
     ] {
         let (image, text) = (random(n, width, 10), random(n, width, 11));
+        println!(
+            "{n} pairs of width {width}, temperature {temperature}, weight {weight}, normalize {normalize}"
+        );
         let config = config(temperature)
             .with_image_to_text_weight(weight)
             .with_normalize(normalize);

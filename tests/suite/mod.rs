@@ -18,11 +18,14 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// `required` must be supported; what a GPU adapter supports beyond that is tested too.
+    /// `required` must be supported; half precision that an adapter offers beyond that is tested too. (Not f64: what
+    /// shader languages offer under that name computes exponentials in less.)
     pub fn new(device: Device, required: &[DType]) -> Self {
-        let dtypes: Vec<_> = [DType::F64, DType::F16, DType::BF16]
+        let offered =
+            |dtype| [DType::F16, DType::BF16].contains(&dtype) && device.supports_dtype(dtype);
+        let dtypes = [DType::F64, DType::F16, DType::BF16]
             .into_iter()
-            .filter(|&dtype| required.contains(&dtype) || device.supports_dtype(dtype))
+            .filter(|&dtype| required.contains(&dtype) || offered(dtype))
             .collect();
         Self { device, dtypes }
     }
