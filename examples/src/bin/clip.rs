@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::SystemTime;
 
 use anyhow::Result;
@@ -64,8 +65,17 @@ struct Arguments {
     print_config: bool,
 }
 
-fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match clip(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn clip(arguments: Arguments) -> Result<()> {
     let mut config = match &arguments.resume {
         Some(run) => TrainingConfig::read(&run.join(CONFIG_FILE))?.with(None, &arguments.set)?,
         None => TrainingConfig::load(arguments.config.as_deref(), &arguments.set)?,

@@ -220,8 +220,11 @@ impl TrainingConfig {
     ///
     /// If the file is missing or is not a configuration of this program.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{}", path.display()))
+        let text = fs::read_to_string(path)
+            .with_context(|| format!("there is no run to read: {}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| {
+            format!("{} is not a configuration of this program", path.display())
+        })
     }
 
     /// Saves this configuration.
