@@ -222,9 +222,8 @@ impl TrainingConfig {
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path)
             .with_context(|| format!("there is no run to read: {}", path.display()))?;
-        serde_json::from_str(&text).with_context(|| {
-            format!("{} is not a configuration of this program", path.display())
-        })
+        serde_json::from_str(&text)
+            .with_context(|| format!("{} is not a configuration of this program", path.display()))
     }
 
     /// Saves this configuration.
