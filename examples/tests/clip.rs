@@ -32,6 +32,7 @@ fn small(pairs: &[&str]) -> TrainingConfig {
         "data.batch_size=64",
         "data.scenes.three_objects=0",
         "model.image.image_size=32",
+        "model.image.patch_size=8",
         "model.image.width=48",
         "model.image.layers=2",
         "model.text.width=48",

@@ -39,7 +39,7 @@ impl DualEncoderConfig {
         Self {
             image: ImageEncoderConfig {
                 image_size: 64,
-                patch_size: 8,
+                patch_size: 16,
                 width: 96,
                 layers: 3,
                 heads: 4,
@@ -178,6 +178,7 @@ mod tests {
         let mut config = DualEncoderConfig::tiny();
         config.image = ImageEncoderConfig {
             image_size: 16,
+            patch_size: 8,
             width: 16,
             layers: 2,
             pooling,

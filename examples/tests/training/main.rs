@@ -26,6 +26,7 @@ fn config(pairs: &[&str]) -> TrainingConfig {
     let small = [
         "seed=3",
         "model.image.image_size=16",
+        "model.image.patch_size=8",
         "model.image.width=16",
         "model.image.layers=1",
         "model.text.width=16",
