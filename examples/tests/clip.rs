@@ -136,3 +136,14 @@ fn an_interrupted_run_leaves_no_report_and_resumes_to_one() {
     assert_eq!(metrics.curves.loss.points.len(), 3);
     assert!(out.join("report.html").is_file());
 }
+
+#[test]
+fn data_that_cannot_be_read_leaves_no_run_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let mut config = small(&[]);
+    config.data.path = Some(folder.path().join("absent"));
+    let error = run(&config, &options(&out, folder.path()), Interrupter::new()).unwrap_err();
+    assert!(format!("{error:#}").contains("absent"), "{error:#}");
+    assert!(!out.exists());
+}

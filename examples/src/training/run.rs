@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use burn::train::Interrupter;
 use burn_contrastive::retrieval::CrossModalMetrics;
@@ -78,7 +78,7 @@ pub fn run(
 ) -> Result<Option<Reached>> {
     let mut stages = Stages::default();
     let started = SystemTime::now();
-    prepare_folder(config, options)?;
+    refuse_another_run(options)?;
     let Options {
         run,
         device,
@@ -87,6 +87,10 @@ pub fn run(
     } = options;
 
     let collection = Arc::new(open_data(config, options)?);
+    // Only now, so that data that cannot be read leaves no folder behind.
+    fs::create_dir_all(run)
+        .with_context(|| format!("the run's folder {} could not be made", run.display()))?;
+    config.write(&run.join(CONFIG_FILE))?;
     let tokenizer = Arc::new(open_tokenizer(config, run, &collection)?);
     let (transform, loader) = (config.transform(), config.loader(*workers));
     let pairs = PairLoader::new(
@@ -225,19 +229,16 @@ pub fn resume_command(run: &Path) -> String {
     )
 }
 
-/// A new run's folder must be new; a resumed one's must be there.
-fn prepare_folder(config: &TrainingConfig, options: &Options) -> Result<()> {
+/// A new run's folder must not hold one already.
+fn refuse_another_run(options: &Options) -> Result<()> {
     let run = &options.run;
-    if !options.resume && run.join(CONFIG_FILE).exists() {
-        bail!(
-            "{} already holds a run; choose another --output, or go on with it:\n    {}",
-            run.display(),
-            resume_command(run),
-        );
-    }
-    fs::create_dir_all(run)
-        .with_context(|| format!("the run's folder {} could not be made", run.display()))?;
-    config.write(&run.join(CONFIG_FILE))
+    ensure!(
+        options.resume || !run.join(CONFIG_FILE).exists(),
+        "{} already holds a run; choose another --output, or go on with it:\n    {}",
+        run.display(),
+        resume_command(run),
+    );
+    Ok(())
 }
 
 fn open_data(config: &TrainingConfig, options: &Options) -> Result<Collection> {
@@ -284,6 +285,11 @@ fn open_tokenizer(
     } else if let Some(file) = &config.data.tokenizer {
         CaptionTokenizer::load(file, context)?
     } else {
+        ensure!(
+            !collection.indices(Split::Train).is_empty(),
+            "{} has no image in the split train",
+            collection.file.display()
+        );
         CaptionTokenizer::train(collection.captions(Split::Train), &config.tokenizer())?
     };
     ensure!(
