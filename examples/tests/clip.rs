@@ -2,12 +2,19 @@
 //! same command.
 
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::Device;
 use burn::train::Interrupter;
 use burn_contrastive_examples::report::Metrics;
 use burn_contrastive_examples::training::config::TrainingConfig;
 use burn_contrastive_examples::training::run::{Options, Reached, run};
+
+/// Burn's random numbers come from one generator per process: models made at the same time differ from run to run.
+fn exclusively() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn options(run: &Path, scenes: &Path) -> Options {
     Options {
@@ -39,9 +46,9 @@ fn small(pairs: &[&str]) -> TrainingConfig {
         "model.text.layers=1",
         "model.embedding=32",
         "optimizer.learning_rate=2e-3",
-        "schedule.steps=100",
-        "schedule.warmup_steps=10",
-        "validation.every=50",
+        "schedule.steps=150",
+        "schedule.warmup_steps=15",
+        "validation.every=75",
     ];
     let pairs: Vec<String> = settings
         .iter()
@@ -53,6 +60,7 @@ fn small(pairs: &[&str]) -> TrainingConfig {
 
 #[test]
 fn a_small_run_learns_to_find_held_out_pairs_and_reports_it() {
+    let _lock = exclusively();
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let config = small(&[]);
@@ -81,12 +89,12 @@ fn a_small_run_learns_to_find_held_out_pairs_and_reports_it() {
             before < 6.0,
             "{name}: an untrained model reaches {before} %"
         );
-        assert!(after >= 7.0, "{name}: R@1 is {after} % after training");
+        assert!(after >= 8.0, "{name}: R@1 is {after} % after training");
     }
 
     let metrics: Metrics =
         serde_json::from_str(&std::fs::read_to_string(out.join("metrics.json")).unwrap()).unwrap();
-    assert_eq!(metrics.curves.loss.points.len(), 100);
+    assert_eq!(metrics.curves.loss.points.len(), 150);
     assert_eq!(metrics.curves.validation.len(), 2);
     let written = metrics
         .retrieval
@@ -111,6 +119,7 @@ fn a_small_run_learns_to_find_held_out_pairs_and_reports_it() {
 
 #[test]
 fn an_interrupted_run_leaves_no_report_and_resumes_to_one() {
+    let _lock = exclusively();
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let config = small(&[
@@ -139,6 +148,7 @@ fn an_interrupted_run_leaves_no_report_and_resumes_to_one() {
 
 #[test]
 fn data_that_cannot_be_read_leaves_no_run_behind() {
+    let _lock = exclusively();
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let mut config = small(&[]);
