@@ -46,9 +46,9 @@ fn small(pairs: &[&str]) -> TrainingConfig {
         "model.text.layers=1",
         "model.embedding=32",
         "optimizer.learning_rate=2e-3",
-        "schedule.steps=150",
-        "schedule.warmup_steps=15",
-        "validation.every=75",
+        "schedule.steps=250",
+        "schedule.warmup_steps=25",
+        "validation.every=125",
     ];
     let pairs: Vec<String> = settings
         .iter()
@@ -68,7 +68,7 @@ fn a_small_run_learns_to_find_held_out_pairs_and_reports_it() {
     let reached: Reached = run(&config, &options, Interrupter::new()).unwrap().unwrap();
 
     let (first, last) = reached.losses;
-    assert!(last < 0.7 * first, "the loss went from {first} to {last}");
+    assert!(last < 0.6 * first, "the loss went from {first} to {last}");
     // Chance is 1 % and about 1 %: five captions for each of 100 images.
     for (name, before, after, chance) in [
         (
@@ -89,12 +89,12 @@ fn a_small_run_learns_to_find_held_out_pairs_and_reports_it() {
             before < 6.0,
             "{name}: an untrained model reaches {before} %"
         );
-        assert!(after >= 8.0, "{name}: R@1 is {after} % after training");
+        assert!(after >= 10.0, "{name}: R@1 is {after} % after training");
     }
 
     let metrics: Metrics =
         serde_json::from_str(&std::fs::read_to_string(out.join("metrics.json")).unwrap()).unwrap();
-    assert_eq!(metrics.curves.loss.points.len(), 150);
+    assert_eq!(metrics.curves.loss.points.len(), 250);
     assert_eq!(metrics.curves.validation.len(), 2);
     let written = metrics
         .retrieval
