@@ -101,9 +101,9 @@ impl Default for TrainingConfig {
                 max_grad_norm: Some(1.0),
             },
             schedule: ScheduleConfig {
-                steps: 400,
+                steps: 300,
                 epochs: None,
-                warmup_steps: 40,
+                warmup_steps: 30,
                 final_fraction: 0.0,
             },
             accumulation: 1,
