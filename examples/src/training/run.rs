@@ -124,7 +124,7 @@ pub fn run(
     let embed = |model: &DualEncoder| Embedded::new(model, &test, config.data.batch_size, device);
     let embedded = embed(&fresh.model)?;
     let before = embedded.ranks().metrics();
-    let histogram_before = summary::histogram(embedded.histogram(HISTOGRAM_BINS));
+    let histogram_before = embedded.histogram(HISTOGRAM_BINS).into();
     let chance = RetrievalScores::chance(&captions_of_images(&test));
     println!(
         "\nHeld-out split: {} images, {} captions. By chance R@1 is {:.2} % and {:.2} %.\n\nBefore training\n{before}\n",
@@ -197,13 +197,13 @@ pub fn run(
             images: test.num_images() as u64,
             captions: test.num_captions() as u64,
             chance: Some(chance),
-            before: Some(summary::scores(&before)),
-            after: Some(summary::scores(&after)),
+            before: Some((&before).into()),
+            after: Some((&after).into()),
         },
         curves: summary::curves(&trained.history),
         similarities: Similarities {
             before: Some(histogram_before),
-            after: Some(summary::histogram(embedded.histogram(HISTOGRAM_BINS))),
+            after: Some(embedded.histogram(HISTOGRAM_BINS).into()),
         },
         examples: summary::examples(&test, &embedded, &ranks, EXAMPLES),
     };

@@ -1,37 +1,16 @@
 //! A run's measurements in the form that its report has.
 
-use burn_contrastive::retrieval::{
-    CrossModal, CrossModalMetrics, RankMetrics, SimilarityHistogram,
-};
+use burn_contrastive::retrieval::CrossModal;
 
 use super::evaluation::Embedded;
 use super::history::History;
 use crate::data::EvaluationSet;
 use crate::report::{
-    CaptionQuery, Curves, DirectionScores, Examples, Histogram, ImageQuery, RankedCaption,
-    RankedImage, RetrievalScores, Validation,
+    CaptionQuery, Curves, Examples, ImageQuery, RankedCaption, RankedImage, Validation,
 };
 
 /// Results shown for each query.
 const RESULTS: usize = 5;
-
-/// The retrieval table's row.
-pub fn scores(metrics: &CrossModalMetrics) -> RetrievalScores {
-    RetrievalScores {
-        image_to_text: direction(&metrics.image_to_text),
-        text_to_image: direction(&metrics.text_to_image),
-    }
-}
-
-fn direction(metrics: &RankMetrics) -> DirectionScores {
-    DirectionScores {
-        recall_at_1: metrics.recall_at_1,
-        recall_at_5: metrics.recall_at_5,
-        recall_at_10: metrics.recall_at_10,
-        median_rank: metrics.median_rank,
-        mean_rank: metrics.mean_rank,
-    }
-}
 
 /// The curves of a run.
 pub fn curves(history: &History) -> Curves {
@@ -56,21 +35,9 @@ pub fn curves(history: &History) -> Curves {
             .iter()
             .map(|record| Validation {
                 step: record.step as u64,
-                scores: scores(&record.retrieval),
+                scores: (&record.retrieval).into(),
             })
             .collect(),
-    }
-}
-
-/// The histogram of similarities.
-pub fn histogram(counted: SimilarityHistogram) -> Histogram {
-    Histogram {
-        low: -1.0,
-        high: 1.0,
-        positive: counted.positive_counts,
-        negative: counted.negative_counts,
-        positive_mean: counted.positive.mean,
-        negative_mean: counted.negative.mean,
     }
 }
 
