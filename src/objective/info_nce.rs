@@ -32,8 +32,10 @@ use burn::module::{Content, DisplaySettings, Module, ModuleDisplay};
 use burn::tensor::{Device, Tensor};
 
 use crate::check;
-use crate::pairwise::{self, Positives};
-use crate::similarity::{LogitScale, LogitScaleConfig, l2_normalize, paired_similarity};
+use crate::pairwise::{
+    DEFAULT_MEMORY_BUDGET, Evaluation, Expr, Pairs, Reduction, columns, rows,
+};
+use crate::similarity::{LogitScale, LogitScaleConfig, l2_normalize};
 
 /// Configuration of [`InfoNce`].
 #[derive(Config, Debug, PartialEq)]
@@ -48,6 +50,12 @@ pub struct InfoNceConfig {
     /// products, and their size is the caller's affair.
     #[config(default = true)]
     pub normalize: bool,
+    /// How the similarities are evaluated. Default: streaming, `O(N·D)` memory and the budget below.
+    #[config(default = "Evaluation::Auto")]
+    pub evaluation: Evaluation,
+    /// Bytes of similarities that may exist at a time. Default 256 MiB.
+    #[config(default = "DEFAULT_MEMORY_BUDGET")]
+    pub memory_budget: usize,
 }
 
 impl InfoNceConfig {
@@ -70,6 +78,8 @@ impl InfoNceConfig {
             logit_scale: self.logit_scale.init(device),
             image_to_text_weight: self.image_to_text_weight,
             normalize: self.normalize,
+            evaluation: self.evaluation,
+            memory_budget: self.memory_budget,
         }
     }
 }
@@ -96,6 +106,9 @@ pub struct InfoNce {
     pub logit_scale: LogitScale,
     image_to_text_weight: f64,
     normalize: bool,
+    #[module(skip)]
+    evaluation: Evaluation,
+    memory_budget: usize,
 }
 
 impl InfoNce {
@@ -124,7 +137,7 @@ impl InfoNce {
     /// ```
     #[track_caller]
     pub fn forward(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
-        self.forward_no_reduction(image, text).mean()
+        self.forward_with_negatives(image, text, Negatives::default())
     }
 
     /// The loss of each pair, both directions weighted: see [`forward`](Self::forward).
@@ -160,8 +173,14 @@ impl InfoNce {
         text: Tensor<2>,
         negatives: Negatives,
     ) -> Tensor<1> {
-        self.forward_with_negatives_no_reduction(image, text, negatives)
-            .mean()
+        let (batch, reductions, outside) = self.reductions(image, text, negatives);
+        if outside.iter().all(Option::is_none) {
+            // A function of the reductions alone, hence right on every device.
+            return batch.reduce_to_scalar(&reductions, |results| {
+                self.each(&results, [None, None]).mean()
+            });
+        }
+        self.each(&batch.reduce(&reductions), outside).mean()
     }
 
     /// The loss of each pair with negatives beside those of the batch.
@@ -181,6 +200,20 @@ impl InfoNce {
         text: Tensor<2>,
         negatives: Negatives,
     ) -> Tensor<1> {
+        let (batch, reductions, outside) = self.reductions(image, text, negatives);
+        self.each(&batch.reduce(&reductions), outside)
+    }
+
+    /// The pairs of the batch and what to compute of them: of each row and of each column the
+    /// log-sum-exp of the negatives, and the logits of the positives. Beside them the log-sum-exps of
+    /// the extra negatives, of each image and of each text.
+    #[track_caller]
+    fn reductions(
+        &self,
+        image: Tensor<2>,
+        text: Tensor<2>,
+        negatives: Negatives,
+    ) -> (Pairs, [Reduction; 3], [Option<Tensor<1>>; 2]) {
         check::paired("InfoNce", ("image", &image), ("text", &text));
         let extra = |name, tensor: Option<Tensor<2>>, anchor: check::Named| {
             let tensor = tensor.filter(|t| t.dims()[0] > 0)?;
@@ -192,23 +225,37 @@ impl InfoNce {
 
         let (image, text) = (self.prepare(image), self.prepare(text));
         let scale = self.scale_for(&image);
-        let positive = paired_similarity(image.clone(), text.clone()) * scale.clone();
-        let (rows, columns) = if positive.dims()[0] > 1 {
-            let batch = pairwise::log_sum_exp(
-                image.clone(),
-                text.clone(),
-                scale.clone(),
-                Positives::Diagonal,
-            );
-            (Some(batch.rows), Some(batch.columns))
-        } else {
-            (None, None)
+        let logits = |anchor: Tensor<2>, other: Tensor<2>| {
+            let mut pairs = Pairs::new(anchor, other)
+                .with_evaluation(self.evaluation)
+                .with_memory_budget(self.memory_budget);
+            let logit = pairs.similarity() * pairs.scalar(scale.clone());
+            (pairs, logit)
         };
-        let outside = |anchor: Tensor<2>, extra: Option<Tensor<2>>| {
-            extra.map(|e| pairwise::log_sum_exp(anchor, e, scale.clone(), Positives::None).rows)
+        let outside = |anchor: &Tensor<2>, extra: Option<Tensor<2>>| {
+            let (pairs, logit) = logits(anchor.clone(), extra?);
+            pairs.reduce(&[rows().log_sum_exp(&logit)]).pop()
         };
-        let image_to_text = cross_entropy(positive.clone(), [rows, outside(image, extra_text)]);
-        let text_to_image = cross_entropy(positive, [columns, outside(text, extra_image)]);
+        let outside = [outside(&image, extra_text), outside(&text, extra_image)];
+        let (batch, logit) = logits(image, text);
+        let negative = logit.except(&Expr::diagonal());
+        let positive = Expr::select(&Expr::diagonal(), &logit, &Expr::constant(0.0));
+        let reductions = [
+            rows().log_sum_exp(&negative),
+            columns().log_sum_exp(&negative),
+            rows().sum(&positive),
+        ];
+        (batch, reductions, outside)
+    }
+
+    /// The loss of each pair, from the reductions of the batch and those of extra negatives.
+    fn each(&self, results: &[Tensor<1>], outside: [Option<Tensor<1>>; 2]) -> Tensor<1> {
+        let [by_row, by_column, positive] = results else {
+            unreachable!("three reductions")
+        };
+        let [extra_text, extra_image] = outside;
+        let image_to_text = cross_entropy(positive, [Some(by_row.clone()), extra_text]);
+        let text_to_image = cross_entropy(positive, [Some(by_column.clone()), extra_image]);
         let weight = self.image_to_text_weight;
         image_to_text * weight + text_to_image * (1.0 - weight)
     }
@@ -237,18 +284,13 @@ impl InfoNce {
     }
 }
 
-/// `log(1 + Σ e^{n − p})` over groups of negatives, each given by its log-sum-exp `n`.
-///
-/// Without any group the loss is 0 with gradient 0 (and NaN where the positive is).
-fn cross_entropy(positive: Tensor<1>, groups: [Option<Tensor<1>>; 2]) -> Tensor<1> {
+/// `log(1 + Σ e^{n − p})` over groups of negatives, each given by its log-sum-exp `n`: −∞ for none.
+fn cross_entropy(positive: &Tensor<1>, groups: [Option<Tensor<1>>; 2]) -> Tensor<1> {
     let gaps: Vec<_> = groups
         .into_iter()
         .flatten()
         .map(|negatives| negatives - positive.clone())
         .collect();
-    if gaps.is_empty() {
-        return positive * 0.0;
-    }
     // With m = max(0, gaps): m + log1p(Σ e^{gap − m} + (e^{−m} − 1)), exact for tiny losses, where
     // m = 0, and free of overflow for large ones.
     let max = gaps.iter().fold(positive.zeros_like(), |max, gap| {
@@ -273,6 +315,7 @@ impl ModuleDisplay for InfoNce {
             .add("logit_scale", &self.logit_scale)
             .add("image_to_text_weight", &self.image_to_text_weight)
             .add("normalize", &self.normalize)
+            .add("evaluation", &format!("{:?}", self.evaluation))
             .optional()
     }
 }

@@ -1,0 +1,439 @@
+//! Passes on the CPU: blocks of similarities by `gemm`, tiles of them worked on while in cache.
+//!
+//! A pass goes over the matrix in blocks, one after the other, each by all threads:
+//!
+//! 1. *Tiles.* A task computes a tile of `S = A·Bᵀ`, evaluates the expressions on it
+//!    ([`tile`]), takes the numbers into running reductions of its own, and writes the coefficients
+//!    in the place of the similarities. The tasks' reductions are merged in the tasks' order.
+//! 2. *Gradients*, where wanted. `dA += G·B` by bands of rows and `dB += Gᵀ·A` by bands of columns:
+//!    every number is written by one task.
+//!
+//! So the memory beyond inputs and outputs is one block, whatever the number of threads (each adds
+//! a tile), and the bits of the result depend on the shapes alone.
+#![allow(unsafe_code)]
+
+mod backend;
+#[cfg(feature = "flex")]
+mod flex;
+mod math;
+#[cfg(feature = "ndarray")]
+mod ndarray;
+mod states;
+mod tile;
+
+use rayon::prelude::*;
+
+use self::math::Real;
+use self::states::States;
+use self::tile::{Context, STRIP, Scratch, Strips, Tile};
+use super::form::{Axis, Pass};
+
+/// What a pass reads; all row-major.
+struct Inputs<'a, T> {
+    /// `[n, d]` and `[m, d]`.
+    a: &'a [T],
+    b: &'a [T],
+    d: usize,
+    /// The teacher's, of a width of their own; empty without one.
+    teacher: [&'a [T]; 2],
+    teacher_width: usize,
+    context: Context<'a, T>,
+}
+
+/// What a pass leaves.
+struct Outputs<T> {
+    /// Results one after the other.
+    results: Vec<T>,
+    /// `[n, d]` and `[m, d]`; empty where not wanted.
+    left: Vec<T>,
+    right: Vec<T>,
+}
+
+/// Sizes that steer a pass; they change results by rounding at most.
+#[derive(Clone, Copy, Debug)]
+struct Tiling {
+    /// Rows and columns of a tile, at most [`STRIP`].
+    tile: usize,
+    /// Rows and columns of a block, multiples of the tile.
+    block: [usize; 2],
+    /// Rows, or columns, of a band of a gradient.
+    band: usize,
+}
+
+impl Tiling {
+    /// Large tiles make the products efficient, and enough of them keep all threads busy.
+    fn new<T>(pass: &Pass, n: usize, m: usize, threads: usize) -> Self {
+        let tasks = 4 * threads;
+        let mut tile = STRIP;
+        while tile > 64 && n.div_ceil(tile) * m.div_ceil(tile) < tasks {
+            tile /= 2;
+        }
+        let numbers = (pass.memory / size_of::<T>()).max(tile * tile);
+        let width = match pass.symmetric {
+            true => (numbers as f64).sqrt() as usize,
+            false => (numbers / tile).min(4096),
+        };
+        let width = (width / tile).max(1) * tile;
+        let height = match pass.symmetric {
+            true => width,
+            false => (numbers / width / tile).max(1) * tile,
+        };
+        let mut band = STRIP;
+        while band > 64 && n.min(height).div_ceil(band) + m.min(width).div_ceil(band) < tasks {
+            band /= 2;
+        }
+        Self {
+            tile,
+            block: [height, width],
+            band,
+        }
+    }
+}
+
+/// A block of the matrix, and where it is kept.
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    i0: usize,
+    rows: usize,
+    j0: usize,
+    columns: usize,
+    kept_at: Option<usize>,
+}
+
+/// The blocks in order; as many of the first are kept as `keep` numbers have room for.
+fn blocks(tiling: &Tiling, symmetric: bool, n: usize, m: usize, keep: usize) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut kept = 0;
+    for i0 in (0..n).step_by(tiling.block[0]) {
+        for j0 in (0..m).step_by(tiling.block[1]) {
+            if symmetric && j0 < i0 {
+                continue;
+            }
+            let (rows, columns) = ((n - i0).min(tiling.block[0]), (m - j0).min(tiling.block[1]));
+            let fits = kept + rows * columns <= keep;
+            blocks.push(Block { i0, rows, j0, columns, kept_at: fits.then_some(kept) });
+            kept = if fits { kept + rows * columns } else { usize::MAX - n * m };
+        }
+    }
+    blocks
+}
+
+/// How many numbers of similarities a pass keeps.
+fn kept_len<T: Real>(pass: &Pass, n: usize, m: usize) -> usize {
+    blocks(&Tiling::new::<T>(pass, n, m, rayon::current_num_threads()), pass.symmetric, n, m, pass.keep / size_of::<T>())
+        .iter()
+        .filter_map(|block| Some(block.kept_at? + block.rows * block.columns))
+        .max()
+        .unwrap_or(0)
+}
+
+/// A matrix that several tasks write to, each its own part.
+#[derive(Clone, Copy)]
+struct Shared<T>(*mut T);
+
+// SAFETY: what tasks write to through it is disjoint, as each use says.
+unsafe impl<T: Send> Send for Shared<T> {}
+// SAFETY: likewise.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    fn at(self, offset: usize) -> *mut T {
+        self.0.wrapping_add(offset)
+    }
+}
+
+/// `dst [m, n] = keep·dst + lhs [m, k]·rhs [k, n]`, on one thread; the pairs are strides between rows
+/// and between columns.
+///
+/// # Safety
+///
+/// The matrices lie in memory that the caller may read, and write for `dst`.
+#[allow(clippy::too_many_arguments)]
+unsafe fn gemm<T: Real>(
+    [m, n, k]: [usize; 3],
+    dst: *mut T,
+    dst_stride: usize,
+    accumulate: bool,
+    lhs: *const T,
+    (lhs_rows, lhs_columns): (usize, usize),
+    rhs: *const T,
+    (rhs_rows, rhs_columns): (usize, usize),
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            dst,
+            1,
+            dst_stride as isize,
+            accumulate,
+            lhs,
+            lhs_columns as isize,
+            lhs_rows as isize,
+            rhs,
+            rhs_columns as isize,
+            rhs_rows as isize,
+            T::ONE,
+            T::ONE,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+impl<'a, T: Real> Inputs<'a, T> {
+    fn n(&self) -> usize {
+        self.context.n
+    }
+
+    fn m(&self) -> usize {
+        self.context.m
+    }
+}
+
+/// Runs a pass. `kept` holds [`kept_len`] numbers: the similarities of the kept blocks are written there
+/// by a pass without coefficients, and used up by one with.
+fn run<T: Real>(pass: &Pass, inputs: &Inputs<T>, kept: &mut [T]) -> Outputs<T> {
+    let threads = rayon::current_num_threads();
+    let tiling = Tiling::new::<T>(pass, inputs.n(), inputs.m(), threads);
+    run_tiled(pass, inputs, kept, &tiling)
+}
+
+fn run_tiled<T: Real>(
+    pass: &Pass,
+    inputs: &Inputs<T>,
+    kept: &mut [T],
+    tiling: &Tiling,
+) -> Outputs<T> {
+    let (n, m, d) = (inputs.n(), inputs.m(), inputs.d);
+    let mut rows = States::new(&pass.reductions, Axis::Rows, n);
+    let mut columns = States::new(&pass.reductions, Axis::Columns, m);
+    let mut left = vec![T::ZERO; if pass.left { n * d } else { 0 }];
+    let mut right = vec![T::ZERO; if pass.right { m * d } else { 0 }];
+    let with_gradient = pass.coefficient.is_some();
+    let blocks = blocks(tiling, pass.symmetric, n, m, pass.keep / size_of::<T>());
+    let room = blocks.iter().filter(|b| with_gradient && b.kept_at.is_none());
+    let mut spare = vec![T::ZERO; room.map(|b| b.rows * b.columns).max().unwrap_or(0)];
+
+    for block in &blocks {
+        let similarities = match block.kept_at {
+            Some(at) => Shared(kept[at..at + block.rows * block.columns].as_mut_ptr()),
+            None => Shared(spare.as_mut_ptr()),
+        };
+        let stored = (block.kept_at.is_some() || with_gradient).then_some(similarities);
+        let computed = block.kept_at.is_some() && with_gradient;
+        for (task, mut part) in tiles(pass, inputs, tiling, block, stored, computed) {
+            rows.merge(&pass.reductions, task.i0, &mut part.rows);
+            columns.merge(&pass.reductions, task.j0, &mut part.columns);
+        }
+        if with_gradient {
+            if pass.symmetric && block.i0 == block.j0 {
+                mirror(similarities, block.rows, tiling.tile);
+            }
+            gradients(pass, inputs, tiling, block, similarities, &mut left, &mut right);
+        }
+    }
+    if pass.symmetric {
+        rows.merge_transposed(&pass.reductions, &mut columns);
+    }
+    let mut results = Vec::with_capacity(pass.result_len(n, m));
+    for (k, reduction) in pass.reductions.iter().enumerate() {
+        match reduction.axis {
+            Axis::Rows => rows.results(&reduction.kind, k, &mut results),
+            Axis::Columns if pass.symmetric => {}
+            Axis::Columns => columns.results(&reduction.kind, k, &mut results),
+        }
+    }
+    Outputs { results, left, right }
+}
+
+/// A task's part of a block.
+#[derive(Clone, Copy)]
+struct Task {
+    i0: usize,
+    rows: usize,
+    j0: usize,
+    columns: usize,
+}
+
+/// A task's reductions.
+struct Part<T> {
+    rows: States<T>,
+    columns: States<T>,
+}
+
+/// The first half of a block's work; `stored` is where its similarities belong, if anywhere, and
+/// `computed` says that they are there.
+fn tiles<T: Real>(
+    pass: &Pass,
+    inputs: &Inputs<T>,
+    tiling: &Tiling,
+    block: &Block,
+    stored: Option<Shared<T>>,
+    computed: bool,
+) -> Vec<(Task, Part<T>)> {
+    let triangle = pass.symmetric && block.i0 == block.j0;
+    let tasks: Vec<Task> = (0..block.rows)
+        .step_by(tiling.tile)
+        .flat_map(|i| {
+            (0..block.columns).step_by(tiling.tile).map(move |j| Task {
+                i0: block.i0 + i,
+                rows: tiling.tile.min(block.rows - i),
+                j0: block.j0 + j,
+                columns: tiling.tile.min(block.columns - j),
+            })
+        })
+        .filter(|task| !triangle || task.i0 <= task.j0)
+        .collect();
+    let has_teacher = !inputs.teacher[0].is_empty();
+    let work = |(scratch, own, teacher): &mut (Scratch<T>, Vec<T>, Vec<T>), task: Task| {
+        let Task {
+            i0,
+            rows,
+            j0,
+            columns,
+        } = task;
+        let mut part = Part {
+            rows: States::new(&pass.reductions, Axis::Rows, rows),
+            columns: States::new(&pass.reductions, Axis::Columns, columns),
+        };
+        let (pointer, stride) = match stored {
+            Some(start) => {
+                let offset = (i0 - block.i0) * block.columns + (j0 - block.j0);
+                (start.at(offset), block.columns)
+            }
+            None => (own.as_mut_ptr(), columns),
+        };
+        if !computed {
+            let (a, b) = (&inputs.a[i0 * inputs.d..], &inputs.b[j0 * inputs.d..]);
+            // SAFETY: the tile is this task's, in a buffer of the block's or of a tile's size.
+            unsafe { products(rows, columns, inputs.d, a, b, pointer, stride) };
+        }
+        if has_teacher {
+            let width = inputs.teacher_width;
+            let (a, b) = (&inputs.teacher[0][i0 * width..], &inputs.teacher[1][j0 * width..]);
+            // SAFETY: in a buffer of a tile's size, this thread's.
+            unsafe { products(rows, columns, width, a, b, teacher.as_mut_ptr(), columns) };
+        }
+        // SAFETY: as for the products; nothing else refers to the tile.
+        let similarities = unsafe { Strips::new(pointer, stride, rows, columns) };
+        tile::run(
+            pass,
+            &inputs.context,
+            Tile {
+                i0,
+                j0,
+                rows,
+                columns,
+                similarities,
+                teacher: &teacher[..if has_teacher { rows * columns } else { 0 }],
+                count_columns: !(triangle && i0 == j0),
+            },
+            scratch,
+            &mut part.rows,
+            &mut part.columns,
+        );
+        (task, part)
+    };
+    let tile = tiling.tile * tiling.tile;
+    tasks
+        .into_par_iter()
+        .map_init(
+            || {
+                (
+                    Scratch::new(pass),
+                    vec![T::ZERO; if stored.is_none() { tile } else { 0 }],
+                    vec![T::ZERO; if has_teacher { tile } else { 0 }],
+                )
+            },
+            work,
+        )
+        .collect()
+}
+
+/// `dst = A·Bᵀ` of the first `n` rows of `a` and `m` rows of `b`.
+///
+/// # Safety
+///
+/// `dst` is the caller's, `n` rows of `m` numbers, `stride` apart.
+unsafe fn products<T: Real>(
+    n: usize,
+    m: usize,
+    d: usize,
+    a: &[T],
+    b: &[T],
+    dst: *mut T,
+    stride: usize,
+) {
+    assert!(a.len() >= n * d && b.len() >= m * d);
+    // SAFETY: checked, and the caller's promise.
+    unsafe { gemm([n, m, d], dst, stride, false, a.as_ptr(), (d, 1), b.as_ptr(), (1, d)) };
+}
+
+/// Completes a symmetric block of which the tiles on and above the diagonal are computed.
+fn mirror<T: Real>(block: Shared<T>, side: usize, tile: usize) {
+    (0..side.div_ceil(tile)).into_par_iter().for_each(|t| {
+        let block = block;
+        for i in t * tile..side.min((t + 1) * tile) {
+            for j in 0..t * tile {
+                // SAFETY: below the diagonal tiles each task writes its own rows, and nobody reads
+                // there; above them nobody writes.
+                unsafe { *block.at(i * side + j) = *block.at(j * side + i) };
+            }
+        }
+    });
+}
+
+/// The second half of a block's work: what its coefficients add to the gradients.
+fn gradients<T: Real>(
+    pass: &Pass,
+    inputs: &Inputs<T>,
+    tiling: &Tiling,
+    block: &Block,
+    coefficients: Shared<T>,
+    left: &mut [T],
+    right: &mut [T],
+) {
+    let d = inputs.d;
+    let bands = |wanted: bool, len: usize| {
+        (0..if wanted { len } else { 0 })
+            .step_by(tiling.band)
+            .map(move |start| (start, tiling.band.min(len - start)))
+    };
+    // Off the diagonal, a symmetric matrix's block stands for its transpose too.
+    let transposed = pass.right || (pass.left && pass.symmetric && block.i0 != block.j0);
+    let tasks: Vec<_> = bands(pass.left, block.rows)
+        .map(|band| (true, band))
+        .chain(bands(transposed, block.columns).map(|band| (false, band)))
+        .collect();
+    let by_rows = Shared(left.as_mut_ptr());
+    let by_columns = if pass.symmetric { by_rows } else { Shared(right.as_mut_ptr()) };
+    tasks.into_par_iter().for_each(|(is_left, (start, len))| {
+        let coefficients = coefficients;
+        if is_left {
+            let others = &inputs.b[block.j0 * d..][..block.columns * d];
+            // SAFETY: the band's rows of the gradient are this task's; nobody writes the
+            // coefficients any more.
+            unsafe {
+                let dst = by_rows.at((block.i0 + start) * d);
+                let g = coefficients.at(start * block.columns);
+                let shape = [len, d, block.columns];
+                gemm(shape, dst, d, true, g, (block.columns, 1), others.as_ptr(), (d, 1));
+            }
+        } else {
+            let others = &inputs.a[block.i0 * d..][..block.rows * d];
+            // SAFETY: likewise; of one gradient for both sides, the block's rows and its columns
+            // are different rows.
+            unsafe {
+                let dst = by_columns.at((block.j0 + start) * d);
+                let g = coefficients.at(start);
+                let shape = [len, d, block.rows];
+                gemm(shape, dst, d, true, g, (1, block.columns), others.as_ptr(), (d, 1));
+            }
+        }
+    });
+}

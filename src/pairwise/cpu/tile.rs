@@ -1,0 +1,463 @@
+//! What happens to a tile of similarities while it is in cache: expressions are evaluated row by row on
+//! strips of numbers, reductions take them in, and the coefficients replace the similarities.
+
+use super::math::{self, Real};
+use super::states::States;
+use crate::pairwise::expr::{Binary, Leaf, Op, Unary};
+use crate::pairwise::form::{Axis, Kind, Pass, Steps};
+
+/// Numbers added side by side, so that sums over a strip become vector code.
+const LANES: usize = 16;
+
+/// Longest strip, in numbers.
+pub(super) const STRIP: usize = 512;
+
+/// What expressions read besides the similarities.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Context<'a, T> {
+    pub n: usize,
+    pub m: usize,
+    /// Vectors of rows, `[K, n]`.
+    pub rows: &'a [T],
+    /// Vectors of columns, `[K, m]`.
+    pub columns: &'a [T],
+    pub scalars: &'a [T],
+    /// `[n, m]`, where a mask is used.
+    pub mask: &'a [bool],
+}
+
+/// Room for the intermediate results of one row of a tile.
+pub(super) struct Scratch<T> {
+    strips: Vec<T>,
+    /// The results that are the same for all pairs of the row.
+    uniform: Vec<T>,
+}
+
+impl<T: Real> Scratch<T> {
+    pub fn new(pass: &Pass) -> Self {
+        let steps = pass.on_diagonal.tape.ops.len().max(pass.off_diagonal.tape.ops.len());
+        Self {
+            strips: vec![T::ZERO; steps * STRIP],
+            uniform: vec![T::ZERO; steps],
+        }
+    }
+}
+
+/// The rows of a tile, each a strip, in a matrix that other tasks work on at the same time.
+pub(super) struct Strips<T> {
+    start: *mut T,
+    stride: usize,
+    rows: usize,
+    columns: usize,
+}
+
+impl<T> Strips<T> {
+    /// # Safety
+    ///
+    /// `rows` strips of `columns` numbers, `stride` apart from `start` on, are the caller's alone for
+    /// as long as this lives.
+    pub unsafe fn new(start: *mut T, stride: usize, rows: usize, columns: usize) -> Self {
+        Self {
+            start,
+            stride,
+            rows,
+            columns,
+        }
+    }
+
+    #[inline(always)]
+    fn row(&mut self, row: usize) -> &mut [T] {
+        assert!(row < self.rows);
+        // SAFETY: one of the strips that `new` was promised; `&mut self` gives them out one by one.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.stride), self.columns) }
+    }
+}
+
+/// One tile: rows `i0..` and columns `j0..` of the matrix.
+pub(super) struct Tile<'a, T> {
+    pub i0: usize,
+    pub j0: usize,
+    pub rows: usize,
+    /// At most [`STRIP`].
+    pub columns: usize,
+    /// Similarities in, coefficients out.
+    pub similarities: Strips<T>,
+    /// The teacher's similarities, rows `columns` apart; empty without a teacher.
+    pub teacher: &'a [T],
+    /// Whether reductions along columns take part (not on the diagonal tiles of a symmetric matrix).
+    pub count_columns: bool,
+}
+
+/// Runs `pass` on a tile, with the best instructions of this processor. The states are those of the
+/// tile's rows and columns.
+pub(super) fn run<T: Real>(
+    pass: &Pass,
+    context: &Context<T>,
+    tile: Tile<T>,
+    scratch: &mut Scratch<T>,
+    rows: &mut States<T>,
+    columns: &mut States<T>,
+) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512bw")
+        {
+            // SAFETY: the processor has the instructions.
+            return unsafe { run_avx512(pass, context, tile, scratch, rows, columns) };
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            // SAFETY: the processor has the instructions.
+            return unsafe { run_avx2(pass, context, tile, scratch, rows, columns) };
+        }
+    }
+    run_with::<T, { cfg!(target_arch = "aarch64") }>(pass, context, tile, scratch, rows, columns);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx2,fma")]
+fn run_avx512<T: Real>(
+    pass: &Pass,
+    context: &Context<T>,
+    tile: Tile<T>,
+    scratch: &mut Scratch<T>,
+    rows: &mut States<T>,
+    columns: &mut States<T>,
+) {
+    run_with::<T, true>(pass, context, tile, scratch, rows, columns);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn run_avx2<T: Real>(
+    pass: &Pass,
+    context: &Context<T>,
+    tile: Tile<T>,
+    scratch: &mut Scratch<T>,
+    rows: &mut States<T>,
+    columns: &mut States<T>,
+) {
+    run_with::<T, true>(pass, context, tile, scratch, rows, columns);
+}
+
+#[inline(always)]
+fn run_with<T: Real, const FMA: bool>(
+    pass: &Pass,
+    context: &Context<T>,
+    mut tile: Tile<T>,
+    scratch: &mut Scratch<T>,
+    row_states: &mut States<T>,
+    column_states: &mut States<T>,
+) {
+    let diagonal = tile.i0 < tile.j0 + tile.columns && tile.j0 < tile.i0 + tile.rows;
+    let steps = match diagonal {
+        true => &pass.on_diagonal,
+        false => &pass.off_diagonal,
+    };
+    for row in 0..tile.rows {
+        let i = tile.i0 + row;
+        let strip = tile.similarities.row(row);
+        let teacher = match tile.teacher.is_empty() {
+            true => &[][..],
+            false => &tile.teacher[row * tile.columns..][..tile.columns],
+        };
+        evaluate::<T, FMA>(steps, context, i, tile.j0, strip, teacher, scratch);
+        let result = |step: usize| -> &[T] {
+            match steps.tape.ops[step] {
+                Op::Leaf(Leaf::Similarity) => strip,
+                Op::Leaf(Leaf::Teacher) => teacher,
+                Op::Leaf(Leaf::Column(k)) => {
+                    &context.columns[k * context.m + tile.j0..][..tile.columns]
+                }
+                _ => &scratch.strips[step * STRIP..][..tile.columns],
+            }
+        };
+        for (k, (reduction, reads)) in pass.reductions.iter().zip(&steps.reductions).enumerate() {
+            let Some([first, second]) = *reads else {
+                continue;
+            };
+            let (x, y) = (result(first), result(second));
+            match reduction.axis {
+                Axis::Rows => {
+                    let mut state = row_states.at(k, row);
+                    take_row::<T, FMA>(&reduction.kind, x, y, tile.j0, &mut state);
+                    row_states.put(k, row, state);
+                }
+                Axis::Columns if tile.count_columns => {
+                    let states = column_states.range(k, 0, tile.columns);
+                    take_columns::<T, FMA>(&reduction.kind, x, y, i, states);
+                }
+                Axis::Columns => {}
+            }
+        }
+        if let Some(step) = steps.coefficient
+            && steps.tape.ops[step] != Op::Leaf(Leaf::Similarity)
+        {
+            // `result` borrows the strip that this writes to.
+            let value = match steps.tape.ops[step] {
+                Op::Leaf(Leaf::Teacher) => teacher,
+                Op::Leaf(Leaf::Column(k)) => {
+                    &context.columns[k * context.m + tile.j0..][..tile.columns]
+                }
+                _ => &scratch.strips[step * STRIP..][..tile.columns],
+            };
+            strip.copy_from_slice(value);
+        }
+    }
+}
+
+/// An operand: a number for each pair of the strip, or one for all.
+#[derive(Clone, Copy)]
+enum Arg<'a, T> {
+    Each(&'a [T]),
+    All(T),
+}
+
+/// Computes all steps for row `i`, columns `j0..`.
+#[inline(always)]
+fn evaluate<T: Real, const FMA: bool>(
+    steps: &Steps,
+    context: &Context<T>,
+    i: usize,
+    j0: usize,
+    similarities: &[T],
+    teacher: &[T],
+    scratch: &mut Scratch<T>,
+) {
+    let len = similarities.len();
+    let Scratch { strips, uniform } = scratch;
+    for (step, op) in steps.tape.ops.iter().enumerate() {
+        let (done, rest) = strips.split_at_mut(step * STRIP);
+        let out = &mut rest[..len];
+        let arg = |k: usize| match steps.tape.ops[k] {
+            Op::Leaf(Leaf::Similarity) => Arg::Each(similarities),
+            Op::Leaf(Leaf::Teacher) => Arg::Each(teacher),
+            Op::Leaf(Leaf::Column(c)) => Arg::Each(&context.columns[c * context.m + j0..][..len]),
+            _ if steps.varies[k] => Arg::Each(&done[k * STRIP..][..len]),
+            _ => Arg::All(uniform[k]),
+        };
+        if !steps.varies[step] {
+            let number = |k: usize| uniform[k];
+            uniform[step] = match *op {
+                Op::Leaf(Leaf::Row(k)) => context.rows[k * context.n + i],
+                Op::Leaf(Leaf::Scalar(k)) => context.scalars[k],
+                Op::Leaf(_) => unreachable!("the other leaves vary"),
+                Op::Constant(x) => T::of(x),
+                Op::Detach(x) => number(x),
+                Op::Unary(op, x) => math::unary::<T, FMA>(op, number(x)),
+                Op::Binary(op, x, y) => math::binary(op, number(x), number(y)),
+                Op::Select(c, x, y) => {
+                    if number(c) != T::ZERO {
+                        number(x)
+                    } else {
+                        number(y)
+                    }
+                }
+            };
+            if steps.is_result[step] {
+                out.fill(uniform[step]);
+            }
+            continue;
+        }
+        match *op {
+            Op::Leaf(Leaf::Mask) => {
+                let mask = &context.mask[i * context.m + j0..][..len];
+                for (out, &set) in out.iter_mut().zip(mask) {
+                    *out = if set { T::ONE } else { T::ZERO };
+                }
+            }
+            Op::Leaf(Leaf::Diagonal) => {
+                out.fill(T::ZERO);
+                if (j0..j0 + len).contains(&i) {
+                    out[i - j0] = T::ONE;
+                }
+            }
+            // Read where they are.
+            Op::Leaf(_) | Op::Constant(_) => {}
+            Op::Detach(x) => zip(out, arg(x), Arg::All(T::ZERO), |x, _| x),
+            Op::Unary(op, x) => {
+                let Arg::Each(x) = arg(x) else {
+                    unreachable!("it varies")
+                };
+                // One loop an operation, so that each becomes vector code.
+                match op {
+                    Unary::Neg => map(out, x, |x| math::unary::<T, FMA>(Unary::Neg, x)),
+                    Unary::Exp => map(out, x, |x| math::unary::<T, FMA>(Unary::Exp, x)),
+                    Unary::Log => map(out, x, |x| math::unary::<T, FMA>(Unary::Log, x)),
+                    Unary::Sqrt => map(out, x, |x| math::unary::<T, FMA>(Unary::Sqrt, x)),
+                    Unary::Relu => map(out, x, |x| math::unary::<T, FMA>(Unary::Relu, x)),
+                    Unary::Step => map(out, x, |x| math::unary::<T, FMA>(Unary::Step, x)),
+                    Unary::Softplus => map(out, x, |x| math::unary::<T, FMA>(Unary::Softplus, x)),
+                    Unary::Sigmoid => map(out, x, |x| math::unary::<T, FMA>(Unary::Sigmoid, x)),
+                }
+            }
+            Op::Binary(op, x, y) => {
+                let (x, y) = (arg(x), arg(y));
+                match op {
+                    Binary::Add => zip(out, x, y, |x, y| x + y),
+                    Binary::Sub => zip(out, x, y, |x, y| x - y),
+                    Binary::Mul => zip(out, x, y, |x, y| x * y),
+                    Binary::Div => zip(out, x, y, |x, y| x / y),
+                    Binary::Equal => zip(out, x, y, |x, y| math::binary(Binary::Equal, x, y)),
+                }
+            }
+            Op::Select(c, x, y) => {
+                // First the one, then the other where it is due.
+                zip(out, arg(x), Arg::All(T::ZERO), |x, _| x);
+                replace(out, arg(c), arg(y));
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn map<T: Real>(out: &mut [T], x: &[T], f: impl Fn(T) -> T) {
+    for (out, &x) in out.iter_mut().zip(x) {
+        *out = f(x);
+    }
+}
+
+#[inline(always)]
+fn zip<T: Real>(out: &mut [T], x: Arg<T>, y: Arg<T>, f: impl Fn(T, T) -> T) {
+    match (x, y) {
+        (Arg::Each(x), Arg::Each(y)) => {
+            for ((out, &x), &y) in out.iter_mut().zip(x).zip(y) {
+                *out = f(x, y);
+            }
+        }
+        (Arg::Each(x), Arg::All(y)) => map(out, x, |x| f(x, y)),
+        (Arg::All(x), Arg::Each(y)) => map(out, y, |y| f(x, y)),
+        (Arg::All(x), Arg::All(y)) => out.fill(f(x, y)),
+    }
+}
+
+/// Writes `y` where the condition is 0.
+#[inline(always)]
+fn replace<T: Real>(out: &mut [T], condition: Arg<T>, y: Arg<T>) {
+    match (condition, y) {
+        (Arg::Each(c), Arg::Each(y)) => {
+            for ((out, &c), &y) in out.iter_mut().zip(c).zip(y) {
+                *out = if c == T::ZERO { y } else { *out };
+            }
+        }
+        (Arg::Each(c), Arg::All(y)) => {
+            for (out, &c) in out.iter_mut().zip(c) {
+                *out = if c == T::ZERO { y } else { *out };
+            }
+        }
+        (Arg::All(c), _) if c != T::ZERO => {}
+        (Arg::All(_), y) => zip(out, y, Arg::All(T::ZERO), |y, _| y),
+    }
+}
+
+/// `Σ f(x, y)` in a fixed order, whatever the instructions.
+#[inline(always)]
+fn sum<T: Real>(x: &[T], y: &[T], f: impl Fn(T, T) -> T) -> T {
+    let mut lanes = [T::ZERO; LANES];
+    let (chunks, chunks_y) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
+    let (tail, tail_y) = (chunks.remainder(), chunks_y.remainder());
+    for (x, y) in chunks.zip(chunks_y) {
+        for l in 0..LANES {
+            lanes[l] += f(x[l], y[l]);
+        }
+    }
+    let tail = tail.iter().zip(tail_y).fold(T::ZERO, |sum, (&x, &y)| sum + f(x, y));
+    lanes.into_iter().fold(tail, |sum, lane| sum + lane)
+}
+
+/// The largest number; NaN is passed over.
+#[inline(always)]
+fn largest<T: Real>(x: &[T]) -> T {
+    let mut lanes = [T::LOWEST; LANES];
+    let chunks = x.chunks_exact(LANES);
+    let tail = chunks.remainder();
+    for x in chunks {
+        for l in 0..LANES {
+            lanes[l] = x[l].larger(lanes[l]);
+        }
+    }
+    let tail = tail.iter().fold(T::LOWEST, |max, &x| x.larger(max));
+    lanes.into_iter().fold(tail, |max, lane| lane.larger(max))
+}
+
+/// Takes a strip into the state of its row.
+#[inline(always)]
+fn take_row<T: Real, const FMA: bool>(kind: &Kind, x: &[T], y: &[T], j0: usize, state: &mut [T; 3]) {
+    match kind {
+        Kind::Sum(_) => state[0] += sum(x, x, |x, _| x),
+        Kind::LogSumExp(_) => {
+            let max = largest(x).larger(state[0]);
+            let rescale = (state[0] - max).exponential::<FMA>();
+            let new = sum(x, x, |x, _| (x - max).exponential::<FMA>());
+            *state = [max, state[1] * rescale + new, T::ZERO];
+        }
+        Kind::SoftmaxMean { .. } => {
+            let max = largest(x).larger(state[0]);
+            let rescale = (state[0] - max).exponential::<FMA>();
+            let new = sum(x, x, |x, _| (x - max).exponential::<FMA>());
+            let weighted = sum(x, y, |x, y| (x - max).exponential::<FMA>() * y);
+            *state = [max, state[1] * rescale + new, state[2] * rescale + weighted];
+        }
+        Kind::Max(_) => {
+            for (j, &x) in x.iter().enumerate() {
+                if super::states::beats(x, state[0]) {
+                    *state = [x, T::of((j0 + j) as f64), T::ZERO];
+                }
+            }
+        }
+    }
+}
+
+/// Takes a strip into the states of its columns.
+#[inline(always)]
+fn take_columns<T: Real, const FMA: bool>(
+    kind: &Kind,
+    x: &[T],
+    y: &[T],
+    i: usize,
+    [first, second, third]: [&mut [T]; 3],
+) {
+    // log-sum-exp one by one, with one exponential: of −|x − max|.
+    let step = |x: T, max: &mut T| {
+        let gap = x - *max;
+        let e = (-gap.abs()).exponential::<FMA>();
+        let above = gap > T::ZERO;
+        *max = if above { x } else { *max };
+        // What multiplies the old sum, and what is added.
+        match above {
+            true => (e, T::ONE),
+            false => (T::ONE, e),
+        }
+    };
+    match kind {
+        Kind::Sum(_) => {
+            for (sum, &x) in first.iter_mut().zip(x) {
+                *sum += x;
+            }
+        }
+        Kind::LogSumExp(_) => {
+            for ((max, sum), &x) in first.iter_mut().zip(second).zip(x) {
+                let (old, new) = step(x, max);
+                *sum = *sum * old + new;
+            }
+        }
+        Kind::SoftmaxMean { .. } => {
+            let states = first.iter_mut().zip(second).zip(third);
+            for (((max, sum), weighted), (&x, &y)) in states.zip(x.iter().zip(y)) {
+                let (old, new) = step(x, max);
+                *sum = *sum * old + new;
+                *weighted = *weighted * old + new * y;
+            }
+        }
+        Kind::Max(_) => {
+            let i = T::of(i as f64);
+            for ((max, index), &x) in first.iter_mut().zip(second).zip(x) {
+                let better = super::states::beats(x, *max);
+                *max = if better { x } else { *max };
+                *index = if better { i } else { *index };
+            }
+        }
+    }
+}

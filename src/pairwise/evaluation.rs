@@ -1,0 +1,32 @@
+//! How a reduction is evaluated, and how much memory that may take.
+
+use burn::config::Config;
+
+/// How the similarities of all pairs are evaluated. The results agree to rounding.
+#[derive(Config, Copy, Debug, PartialEq, Eq)]
+pub enum Evaluation {
+    /// Streaming, and where a backward pass will follow, as many similarities as the memory budget
+    /// holds are kept for it instead of being computed again. The default.
+    Auto,
+    /// In blocks, each forgotten after use: `O(N·D)` memory whatever the budget.
+    Streaming,
+    /// The whole matrix at once, with plain tensor operations and Burn's autodiff: several times
+    /// `N·M` numbers. The reference that the others are tested against.
+    Dense,
+}
+
+/// The default memory budget, in bytes: 256 MiB.
+pub const DEFAULT_MEMORY_BUDGET: usize = 256 << 20;
+
+/// Bytes of the blocks that are computed and forgotten.
+const BLOCK: usize = 16 << 20;
+
+impl Evaluation {
+    /// Bytes for a block in flight and for kept similarities.
+    pub(super) fn memory(self, budget: usize) -> [usize; 2] {
+        match self {
+            Self::Auto => [BLOCK.min(budget), budget],
+            Self::Streaming | Self::Dense => [BLOCK.min(budget), 0],
+        }
+    }
+}

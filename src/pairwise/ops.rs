@@ -1,0 +1,130 @@
+//! What a backend does for the engine: passes, and on top of them the two differentiable operations.
+#![allow(deprecated)] // Burn retires NdArray; this crate keeps it.
+
+use std::sync::Arc;
+
+#[cfg(feature = "_cube")]
+use burn::backend::fusion::custom::TensorSpec;
+use burn::backend::tensor::{BoolTensor, FloatTensor};
+use burn::backend::{Backend, ExtensionType, TensorMetadata, backend_extension};
+
+use super::form::{Form, Pass};
+
+/// What a pass reads. Inputs that its expressions do not name hold any tensor at all.
+#[derive(ExtensionType, Clone, Debug)]
+#[extension_type(fusion: cfg(feature = "_cube"))]
+pub struct Inputs<B: Backend> {
+    /// `[n, d]` and `[m, d]`.
+    pub a: FloatTensor<B>,
+    pub b: FloatTensor<B>,
+    /// The teacher's embeddings, `[n, e]` and `[m, e]`; constants.
+    pub teacher_a: FloatTensor<B>,
+    pub teacher_b: FloatTensor<B>,
+    /// Vectors of rows `[K, n]`, of columns `[K, m]`, scalars `[K]`.
+    pub rows: FloatTensor<B>,
+    pub columns: FloatTensor<B>,
+    pub scalars: FloatTensor<B>,
+    /// `[n, m]`.
+    pub mask: BoolTensor<B>,
+    /// Similarities that an earlier pass kept.
+    pub kept: FloatTensor<B>,
+}
+
+impl<B: Backend> Inputs<B> {
+    pub(crate) fn sizes(&self) -> [usize; 2] {
+        [self.a.shape()[0], self.b.shape()[0]]
+    }
+}
+
+/// What a pass leaves. What was not asked for holds the results once more.
+#[derive(ExtensionType, Clone, Debug)]
+#[extension_type(fusion: cfg(feature = "_cube"))]
+pub struct Outputs<B: Backend> {
+    /// All results, one after the other.
+    pub results: FloatTensor<B>,
+    /// `G·B` `[n, d]` and `Gᵀ·A` `[m, d]`.
+    pub left: FloatTensor<B>,
+    pub right: FloatTensor<B>,
+    /// Similarities for the pass that follows.
+    pub kept: FloatTensor<B>,
+}
+
+#[cfg(feature = "_cube")]
+fn outputs_metadata(inputs: &InputsMetadata, pass: &Arc<Pass>) -> OutputsMetadata {
+    let (n, m) = (inputs.a.shape[0], inputs.b.shape[0]);
+    let results = TensorSpec::new([pass.result_len(n, m)].into(), inputs.a.dtype);
+    let or_results = |wanted: bool, spec: &TensorSpec| if wanted { spec } else { &results }.clone();
+    OutputsMetadata {
+        left: or_results(pass.left, &inputs.a),
+        right: or_results(pass.right, &inputs.b),
+        kept: results.clone(),
+        results,
+    }
+}
+
+#[cfg(feature = "_cube")]
+fn reduce_metadata(inputs: &InputsMetadata, form: &Arc<Form>) -> TensorSpec {
+    let (n, m) = (inputs.a.shape[0], inputs.b.shape[0]);
+    TensorSpec::new([form.result_len(n, m)].into(), inputs.a.dtype)
+}
+
+#[cfg(feature = "_cube")]
+fn total_metadata(inputs: &InputsMetadata, _form: &Arc<Form>) -> TensorSpec {
+    TensorSpec::new([1].into(), inputs.a.dtype)
+}
+
+/// The engine's operations. A backend implements `pairwise_pass`, with kernels of its own or by
+/// calling [`chunked::pass`](super::chunked::pass); never by an inherited body, which under autodiff
+/// would record every block.
+#[backend_extension(
+    Flex: cfg(feature = "flex"),
+    NdArray: cfg(feature = "ndarray"),
+    Cube: cfg(feature = "_cube"),
+    Autodiff,
+    Fusion: cfg(feature = "_cube"),
+)]
+pub trait PairwiseOps: Backend {
+    /// One pass; not differentiable.
+    #[fusion(meta = outputs_metadata)]
+    fn pairwise_pass(
+        #[extension_type] inputs: Inputs<Self>,
+        pass: Arc<Pass>,
+    ) -> Outputs<Self>;
+
+    /// All results of a form, one after the other; differentiable in `a`, `b`, `rows`, `columns` and
+    /// `scalars`.
+    #[fusion(meta = reduce_metadata)]
+    fn pairwise_reduce(
+        #[extension_type] inputs: Inputs<Self>,
+        form: Arc<Form>,
+    ) -> FloatTensor<Self>;
+
+    /// The sum `[1]` of all results of a form of sums; differentiable likewise, its gradient
+    /// computed in the same pass.
+    #[fusion(meta = total_metadata)]
+    fn pairwise_total(
+        #[extension_type] inputs: Inputs<Self>,
+        form: Arc<Form>,
+    ) -> FloatTensor<Self>;
+}
+
+/// The differentiable operations of a backend without autodiff, from its passes.
+macro_rules! without_autodiff {
+    () => {
+        fn pairwise_reduce(
+            inputs: $crate::pairwise::ops::Inputs<Self>,
+            form: std::sync::Arc<$crate::pairwise::form::Form>,
+        ) -> burn::backend::tensor::FloatTensor<Self> {
+            Self::pairwise_pass(inputs, std::sync::Arc::new(form.forward(0))).results
+        }
+
+        fn pairwise_total(
+            inputs: $crate::pairwise::ops::Inputs<Self>,
+            form: std::sync::Arc<$crate::pairwise::form::Form>,
+        ) -> burn::backend::tensor::FloatTensor<Self> {
+            Self::float_sum(Self::pairwise_reduce(inputs, form))
+        }
+    };
+}
+#[allow(unused_imports)] // Without any backend.
+pub(super) use without_autodiff;
