@@ -39,6 +39,7 @@ mod cube;
 mod dense;
 mod evaluation;
 mod expr;
+mod families;
 mod form;
 mod ops;
 mod pairs;
@@ -46,5 +47,9 @@ mod surrogate;
 
 pub use evaluation::{DEFAULT_MEMORY_BUDGET, Evaluation};
 pub use expr::Expr;
+pub use families::{
+    BothWays, Hardest, Positives, SoftTargets, hardest, log_add_exp, soft_targets, softmax,
+    softmax_above, weighted_softmax,
+};
 pub use form::{Along, Reduction, columns, rows};
 pub use pairs::Pairs;

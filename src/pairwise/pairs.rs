@@ -299,11 +299,19 @@ impl Pairs {
         f(self.reduce(reductions))
     }
 
+    /// The same pairs, constants to the gradient.
+    pub(super) fn constant(self) -> Self {
+        match self.a.device().is_autodiff() {
+            true => self.without_autodiff(),
+            false => self,
+        }
+    }
+
     pub(super) fn is_symmetric(&self) -> bool {
         self.symmetric
     }
 
-    /// The same pairs on the plain device.
+    /// The same pairs, which are on an autodiff device, on the plain one.
     pub(super) fn without_autodiff(self) -> Self {
         let inner = |vectors: Vec<Tensor<1>>| vectors.into_iter().map(Tensor::inner).collect();
         Self {
