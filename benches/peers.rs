@@ -19,6 +19,7 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_contrastive::objective::{InfoNce, InfoNceConfig};
+use burn_contrastive::pairwise::Evaluation;
 use peers::memory;
 use serde_json::{Value, json};
 
@@ -55,11 +56,16 @@ fn main() {
 
 /// CLIP's loss of features that are normalised already, evaluated as asked.
 fn objective(evaluation: &str, device: &Device) -> InfoNce {
-    let config = InfoNceConfig::new().with_normalize(false);
-    match evaluation {
-        "auto" | "streaming" => config.init(device),
+    let evaluation = match evaluation {
+        "auto" => Evaluation::Auto,
+        "streaming" => Evaluation::Streaming,
+        "dense" => Evaluation::Dense,
         other => panic!("no evaluation is called {other}"),
-    }
+    };
+    InfoNceConfig::new()
+        .with_normalize(false)
+        .with_evaluation(evaluation)
+        .init(device)
 }
 
 struct Case {

@@ -32,9 +32,7 @@ use burn::module::{Content, DisplaySettings, Module, ModuleDisplay};
 use burn::tensor::{Device, Tensor};
 
 use crate::check;
-use crate::pairwise::{
-    DEFAULT_MEMORY_BUDGET, Evaluation, Expr, Pairs, Reduction, columns, rows,
-};
+use crate::pairwise::{DEFAULT_MEMORY_BUDGET, Evaluation, Expr, Pairs, Reduction, columns, rows};
 use crate::similarity::{LogitScale, LogitScaleConfig, l2_normalize};
 
 /// Configuration of [`InfoNce`].

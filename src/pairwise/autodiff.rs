@@ -74,7 +74,9 @@ impl<B: PairwiseOps, C: CheckpointStrategy> PairwiseOps for Autodiff<B, C> {
             OpsKind::Tracked(_) => {
                 // Only inputs that no expression names are tracked.
                 let inputs = without_autodiff(inputs);
-                <Self as burn::backend::AutodiffBackend>::from_inner(B::pairwise_reduce(inputs, form))
+                <Self as burn::backend::AutodiffBackend>::from_inner(B::pairwise_reduce(
+                    inputs, form,
+                ))
             }
             OpsKind::UnTracked(prep) => {
                 prep.finish(B::pairwise_reduce(without_autodiff(inputs), form))
@@ -98,7 +100,9 @@ impl<B: PairwiseOps, C: CheckpointStrategy> PairwiseOps for Autodiff<B, C> {
             }
             OpsKind::Tracked(_) => {
                 let inputs = without_autodiff(inputs);
-                <Self as burn::backend::AutodiffBackend>::from_inner(B::pairwise_total(inputs, form))
+                <Self as burn::backend::AutodiffBackend>::from_inner(B::pairwise_total(
+                    inputs, form,
+                ))
             }
             OpsKind::UnTracked(prep) => {
                 prep.finish(B::pairwise_total(without_autodiff(inputs), form))
@@ -166,7 +170,14 @@ impl<B: PairwiseOps> Backward<B, PARENTS> for Total {
 fn nodes<B: Backend, C: CheckpointStrategy>(
     inputs: &Inputs<Autodiff<B, C>>,
 ) -> [burn::backend::autodiff::ops::NodeGuard; PARENTS] {
-    [&inputs.a, &inputs.b, &inputs.rows, &inputs.columns, &inputs.scalars].map(|t| t.node())
+    [
+        &inputs.a,
+        &inputs.b,
+        &inputs.rows,
+        &inputs.columns,
+        &inputs.scalars,
+    ]
+    .map(|t| t.node())
 }
 
 fn wanted<B: Backend, C: CheckpointStrategy>(

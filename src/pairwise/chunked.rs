@@ -55,7 +55,11 @@ fn run<B: Backend>(inputs: Inputs<B>, pass: &Pass, side: usize) -> Outputs<B> {
                 add::<B>(&mut left[bi], B::float_matmul(g.clone(), b));
             }
             if pass.right || pass.symmetric && i0 != j0 {
-                let sum = if pass.symmetric { &mut left[bj] } else { &mut right[bj] };
+                let sum = if pass.symmetric {
+                    &mut left[bj]
+                } else {
+                    &mut right[bj]
+                };
                 add::<B>(sum, B::float_matmul(B::float_transpose(g), a.clone()));
             }
         }
@@ -73,7 +77,11 @@ fn run<B: Backend>(inputs: Inputs<B>, pass: &Pass, side: usize) -> Outputs<B> {
             Axis::Columns => &by_column,
         };
         for result in 0..reduction.kind.results() {
-            results.extend(blocks.iter().map(|states| states.result(reduction, k, result)));
+            results.extend(
+                blocks
+                    .iter()
+                    .map(|states| states.result(reduction, k, result)),
+            );
         }
     }
     let results = cat::<B>(results);
@@ -107,7 +115,10 @@ fn slice_rows<B: Backend>(tensor: &FloatTensor<B>, start: usize, len: usize) -> 
     let width = tensor.shape()[1];
     match len == tensor.shape()[0] {
         true => tensor.clone(),
-        false => B::float_slice(tensor.clone(), &[(start..start + len).into(), (0..width).into()]),
+        false => B::float_slice(
+            tensor.clone(),
+            &[(start..start + len).into(), (0..width).into()],
+        ),
     }
 }
 
@@ -155,9 +166,8 @@ impl<'a, B: Backend> Block<'a, B> {
             true => &pass.on_diagonal,
             false => &pass.off_diagonal,
         };
-        let products = |a: FloatTensor<B>, b: FloatTensor<B>| {
-            B::float_matmul(a, B::float_transpose(b))
-        };
+        let products =
+            |a: FloatTensor<B>, b: FloatTensor<B>| B::float_matmul(a, B::float_transpose(b));
         let vector = |vectors: &FloatTensor<B>, k: usize, start: usize, len: usize| {
             B::float_slice(
                 vectors.clone(),
@@ -174,12 +184,15 @@ impl<'a, B: Backend> Block<'a, B> {
                         slice_rows::<B>(&inputs.teacher_a, i0, rows),
                         slice_rows::<B>(&inputs.teacher_b, j0, columns),
                     ),
-                    Leaf::Row(k) => B::float_reshape(
-                        vector(&inputs.rows, k, i0, rows),
-                        Shape::new([rows, 1]),
-                    ),
+                    Leaf::Row(k) => {
+                        B::float_reshape(vector(&inputs.rows, k, i0, rows), Shape::new([rows, 1]))
+                    }
                     Leaf::Column(k) => {
-                        let vectors = if pass.symmetric { &inputs.rows } else { &inputs.columns };
+                        let vectors = if pass.symmetric {
+                            &inputs.rows
+                        } else {
+                            &inputs.columns
+                        };
                         vector(vectors, k, j0, columns)
                     }
                     Leaf::Scalar(k) => B::float_reshape(
@@ -403,9 +416,8 @@ impl<B: Backend> States<B> {
             Kind::LogSumExp(_) | Kind::SoftmaxMean { .. } => {
                 let larger = B::float_greater(new[0].clone(), old[0].clone(), dtype);
                 let max = B::float_mask_where(old[0].clone(), larger, new[0].clone());
-                let factor = |own: &FloatTensor<B>| {
-                    B::float_exp(B::float_sub(own.clone(), max.clone()))
-                };
+                let factor =
+                    |own: &FloatTensor<B>| B::float_exp(B::float_sub(own.clone(), max.clone()));
                 let (by_old, by_new) = (factor(&old[0]), factor(&new[0]));
                 let sums = old.iter().zip(&new).skip(1).map(|(old, new)| {
                     B::float_add(
@@ -419,10 +431,8 @@ impl<B: Backend> States<B> {
             Kind::Max(_) => {
                 // Blocks come in order, so that of equal maxima the earlier is the lower.
                 let larger = B::float_greater(new[0].clone(), old[0].clone(), dtype);
-                let first_nan = B::bool_and(
-                    is_nan::<B>(&new[0]),
-                    B::bool_not(is_nan::<B>(&old[0])),
-                );
+                let first_nan =
+                    B::bool_and(is_nan::<B>(&new[0]), B::bool_not(is_nan::<B>(&old[0])));
                 let better = B::bool_or(larger, first_nan);
                 old.iter()
                     .zip(&new)
@@ -444,7 +454,10 @@ impl<B: Backend> States<B> {
 
     /// One of the vectors that reduction `k` results in.
     fn result(&self, reduction: &Reduction, k: usize, result: usize) -> FloatTensor<B> {
-        let (like, shape) = self.like.as_ref().expect("every row and column meets a block");
+        let (like, shape) = self
+            .like
+            .as_ref()
+            .expect("every row and column meets a block");
         let dtype = bool_dtype::<B>(like);
         let constant = |x: f64| full::<B>(&Value::Number(x), shape, like);
         let value = match (&reduction.kind, self.states.get(k).and_then(Option::as_ref)) {

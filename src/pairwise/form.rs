@@ -179,7 +179,13 @@ pub(crate) struct Steps {
 
 impl Steps {
     fn new(reductions: &[Reduction], coefficient: Option<&Expr>, diagonal: bool) -> Self {
-        let here = |x: &Expr| if diagonal { x.clone() } else { x.off_diagonal() };
+        let here = |x: &Expr| {
+            if diagonal {
+                x.clone()
+            } else {
+                x.off_diagonal()
+            }
+        };
         let mut tape = Tape::default();
         let reductions: Vec<_> = reductions
             .iter()
@@ -195,7 +201,10 @@ impl Steps {
                 (!nothing).then(|| {
                     let exprs = kind.exprs();
                     let first = tape.push(exprs[0]);
-                    [first, exprs.get(1).map_or(first, |second| tape.push(second))]
+                    [
+                        first,
+                        exprs.get(1).map_or(first, |second| tape.push(second)),
+                    ]
                 })
             })
             .collect();
@@ -362,23 +371,21 @@ impl Form {
                 let mut by_row = slope(Leaf::Row(k)).unwrap_or_else(zero);
                 if self.symmetric {
                     // The same vector serves the columns, and (j, i) stands for (i, j).
-                    by_row = by_row
-                        + slope(Leaf::Column(k))
-                            .unwrap_or_else(zero)
-                            .transposed();
+                    by_row = by_row + slope(Leaf::Column(k)).unwrap_or_else(zero).transposed();
                 }
                 rows().sum(&by_row)
             }));
         }
         if wanted.columns {
-            reductions.extend((0..self.columns).map(|k| {
-                columns().sum(&slope(Leaf::Column(k)).unwrap_or_else(zero))
-            }));
+            reductions.extend(
+                (0..self.columns)
+                    .map(|k| columns().sum(&slope(Leaf::Column(k)).unwrap_or_else(zero))),
+            );
         }
         if wanted.scalars {
-            reductions.extend((0..self.scalars).map(|k| {
-                rows().sum(&slope(Leaf::Scalar(k)).unwrap_or_else(zero))
-            }));
+            reductions.extend(
+                (0..self.scalars).map(|k| rows().sum(&slope(Leaf::Scalar(k)).unwrap_or_else(zero))),
+            );
         }
         let coefficient = (wanted.left || wanted.right).then(|| {
             let g = slope(Leaf::Similarity).unwrap_or_else(zero);

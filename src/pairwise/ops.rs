@@ -86,10 +86,7 @@ fn total_metadata(inputs: &InputsMetadata, _form: &Arc<Form>) -> TensorSpec {
 pub trait PairwiseOps: Backend {
     /// One pass; not differentiable.
     #[fusion(meta = outputs_metadata)]
-    fn pairwise_pass(
-        #[extension_type] inputs: Inputs<Self>,
-        pass: Arc<Pass>,
-    ) -> Outputs<Self>;
+    fn pairwise_pass(#[extension_type] inputs: Inputs<Self>, pass: Arc<Pass>) -> Outputs<Self>;
 
     /// All results of a form, one after the other; differentiable in `a`, `b`, `rows`, `columns` and
     /// `scalars`.
@@ -102,10 +99,8 @@ pub trait PairwiseOps: Backend {
     /// The sum `[1]` of all results of a form of sums; differentiable likewise, its gradient
     /// computed in the same pass.
     #[fusion(meta = total_metadata)]
-    fn pairwise_total(
-        #[extension_type] inputs: Inputs<Self>,
-        form: Arc<Form>,
-    ) -> FloatTensor<Self>;
+    fn pairwise_total(#[extension_type] inputs: Inputs<Self>, form: Arc<Form>)
+    -> FloatTensor<Self>;
 }
 
 /// The differentiable operations of a backend without autodiff, from its passes.

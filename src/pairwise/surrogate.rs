@@ -8,9 +8,9 @@
 use burn::tensor::Tensor;
 
 use super::autodiff::{append_results, gradients};
+use super::chunked;
 use super::form::{Form, Wanted};
 use super::pairs::{Pairs, split};
-use super::chunked;
 
 pub(super) fn reduce_to_scalar(
     pairs: Pairs,
@@ -26,8 +26,14 @@ pub(super) fn reduce_to_scalar(
         scalars: !pairs.scalars.is_empty(),
     };
     let tracked = pairs.clone().inputs();
-    let tracked = [&tracked.a, &tracked.b, &tracked.rows, &tracked.columns, &tracked.scalars]
-        .map(|t| t.clone());
+    let tracked = [
+        &tracked.a,
+        &tracked.b,
+        &tracked.rows,
+        &tracked.columns,
+        &tracked.scalars,
+    ]
+    .map(|t| t.clone());
     let mut inputs = pairs.without_autodiff().inputs();
     let results = chunked::pass(inputs.clone(), &form.forward(0)).results;
 

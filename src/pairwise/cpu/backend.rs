@@ -67,7 +67,11 @@ fn pass_in<B: Readable, T: Number>(inputs: Inputs<B>, pass: &Pass) -> Outputs<B>
             b: &b,
             d,
             teacher: [&teacher_a, &teacher_b],
-            teacher_width: if named.teacher { inputs.teacher_a.shape()[1] } else { 0 },
+            teacher_width: if named.teacher {
+                inputs.teacher_a.shape()[1]
+            } else {
+                0
+            },
             context: Context {
                 n,
                 m,

@@ -129,7 +129,11 @@ impl Real for f32 {
         p = fma::<FMA>(p, r, 1.666_666_5e-1);
         p = fma::<FMA>(p, r, 5e-1);
         let p = fma::<FMA>(p, r * r, r + 1.0);
-        let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23;
+        let exponent = shifted
+            .to_bits()
+            .wrapping_sub(ROUND.to_bits())
+            .wrapping_add(127)
+            << 23;
         let y = p * f32::from_bits(exponent);
         let y = if self < LOW { 0.0 } else { y };
         if self > HIGH { f32::INFINITY } else { y }

@@ -111,8 +111,18 @@ fn blocks(tiling: &Tiling, symmetric: bool, n: usize, m: usize, keep: usize) -> 
             }
             let (rows, columns) = ((n - i0).min(tiling.block[0]), (m - j0).min(tiling.block[1]));
             let fits = kept + rows * columns <= keep;
-            blocks.push(Block { i0, rows, j0, columns, kept_at: fits.then_some(kept) });
-            kept = if fits { kept + rows * columns } else { usize::MAX - n * m };
+            blocks.push(Block {
+                i0,
+                rows,
+                j0,
+                columns,
+                kept_at: fits.then_some(kept),
+            });
+            kept = if fits {
+                kept + rows * columns
+            } else {
+                usize::MAX - n * m
+            };
         }
     }
     blocks
@@ -120,11 +130,17 @@ fn blocks(tiling: &Tiling, symmetric: bool, n: usize, m: usize, keep: usize) -> 
 
 /// How many numbers of similarities a pass keeps.
 fn kept_len<T: Real>(pass: &Pass, n: usize, m: usize) -> usize {
-    blocks(&Tiling::new::<T>(pass, n, m, rayon::current_num_threads()), pass.symmetric, n, m, pass.keep / size_of::<T>())
-        .iter()
-        .filter_map(|block| Some(block.kept_at? + block.rows * block.columns))
-        .max()
-        .unwrap_or(0)
+    blocks(
+        &Tiling::new::<T>(pass, n, m, rayon::current_num_threads()),
+        pass.symmetric,
+        n,
+        m,
+        pass.keep / size_of::<T>(),
+    )
+    .iter()
+    .filter_map(|block| Some(block.kept_at? + block.rows * block.columns))
+    .max()
+    .unwrap_or(0)
 }
 
 /// A matrix that several tasks write to, each its own part.
@@ -216,7 +232,9 @@ fn run_tiled<T: Real>(
     let mut right = vec![T::ZERO; if pass.right { m * d } else { 0 }];
     let with_gradient = pass.coefficient.is_some();
     let blocks = blocks(tiling, pass.symmetric, n, m, pass.keep / size_of::<T>());
-    let room = blocks.iter().filter(|b| with_gradient && b.kept_at.is_none());
+    let room = blocks
+        .iter()
+        .filter(|b| with_gradient && b.kept_at.is_none());
     let mut spare = vec![T::ZERO; room.map(|b| b.rows * b.columns).max().unwrap_or(0)];
 
     for block in &blocks {
@@ -234,7 +252,15 @@ fn run_tiled<T: Real>(
             if pass.symmetric && block.i0 == block.j0 {
                 mirror(similarities, block.rows, tiling.tile);
             }
-            gradients(pass, inputs, tiling, block, similarities, &mut left, &mut right);
+            gradients(
+                pass,
+                inputs,
+                tiling,
+                block,
+                similarities,
+                &mut left,
+                &mut right,
+            );
         }
     }
     if pass.symmetric {
@@ -248,7 +274,11 @@ fn run_tiled<T: Real>(
             Axis::Columns => columns.results(&reduction.kind, k, &mut results),
         }
     }
-    Outputs { results, left, right }
+    Outputs {
+        results,
+        left,
+        right,
+    }
 }
 
 /// A task's part of a block.
@@ -315,7 +345,10 @@ fn tiles<T: Real>(
         }
         if has_teacher {
             let width = inputs.teacher_width;
-            let (a, b) = (&inputs.teacher[0][i0 * width..], &inputs.teacher[1][j0 * width..]);
+            let (a, b) = (
+                &inputs.teacher[0][i0 * width..],
+                &inputs.teacher[1][j0 * width..],
+            );
             // SAFETY: in a buffer of a tile's size, this thread's.
             unsafe { products(rows, columns, width, a, b, teacher.as_mut_ptr(), columns) };
         }
@@ -371,7 +404,18 @@ unsafe fn products<T: Real>(
 ) {
     assert!(a.len() >= n * d && b.len() >= m * d);
     // SAFETY: checked, and the caller's promise.
-    unsafe { gemm([n, m, d], dst, stride, false, a.as_ptr(), (d, 1), b.as_ptr(), (1, d)) };
+    unsafe {
+        gemm(
+            [n, m, d],
+            dst,
+            stride,
+            false,
+            a.as_ptr(),
+            (d, 1),
+            b.as_ptr(),
+            (1, d),
+        )
+    };
 }
 
 /// Completes a symmetric block of which the tiles on and above the diagonal are computed.
@@ -411,7 +455,11 @@ fn gradients<T: Real>(
         .chain(bands(transposed, block.columns).map(|band| (false, band)))
         .collect();
     let by_rows = Shared(left.as_mut_ptr());
-    let by_columns = if pass.symmetric { by_rows } else { Shared(right.as_mut_ptr()) };
+    let by_columns = if pass.symmetric {
+        by_rows
+    } else {
+        Shared(right.as_mut_ptr())
+    };
     tasks.into_par_iter().for_each(|(is_left, (start, len))| {
         let coefficients = coefficients;
         if is_left {
@@ -422,7 +470,16 @@ fn gradients<T: Real>(
                 let dst = by_rows.at((block.i0 + start) * d);
                 let g = coefficients.at(start * block.columns);
                 let shape = [len, d, block.columns];
-                gemm(shape, dst, d, true, g, (block.columns, 1), others.as_ptr(), (d, 1));
+                gemm(
+                    shape,
+                    dst,
+                    d,
+                    true,
+                    g,
+                    (block.columns, 1),
+                    others.as_ptr(),
+                    (d, 1),
+                );
             }
         } else {
             let others = &inputs.a[block.i0 * d..][..block.rows * d];
@@ -432,7 +489,16 @@ fn gradients<T: Real>(
                 let dst = by_columns.at((block.j0 + start) * d);
                 let g = coefficients.at(start);
                 let shape = [len, d, block.rows];
-                gemm(shape, dst, d, true, g, (1, block.columns), others.as_ptr(), (d, 1));
+                gemm(
+                    shape,
+                    dst,
+                    d,
+                    true,
+                    g,
+                    (1, block.columns),
+                    others.as_ptr(),
+                    (d, 1),
+                );
             }
         }
     });

@@ -121,9 +121,18 @@ impl<T: Real> States<T> {
                 out.extend_from_slice(second);
             }
             Kind::LogSumExp(_) | Kind::SoftmaxMean { .. } => {
-                out.extend(first.iter().zip(&*second).map(|(&max, &sum)| max + sum.ln()));
+                out.extend(
+                    first
+                        .iter()
+                        .zip(&*second)
+                        .map(|(&max, &sum)| max + sum.ln()),
+                );
                 out.extend(third.iter().zip(&*second).map(|(&weighted, &sum)| {
-                    if sum == T::ZERO { T::ZERO } else { weighted / sum }
+                    if sum == T::ZERO {
+                        T::ZERO
+                    } else {
+                        weighted / sum
+                    }
                 }));
             }
         }
@@ -140,7 +149,10 @@ fn merge<T: Real>(kind: &Kind, [a, b, c]: [&mut [T]; 3], [x, y, z]: [&mut [T]; 3
         Kind::LogSumExp(_) | Kind::SoftmaxMean { .. } => {
             for i in 0..a.len() {
                 let max = x[i].larger(a[i]);
-                let (old, new) = ((a[i] - max).exponential::<false>(), (x[i] - max).exponential::<false>());
+                let (old, new) = (
+                    (a[i] - max).exponential::<false>(),
+                    (x[i] - max).exponential::<false>(),
+                );
                 a[i] = max;
                 b[i] = b[i] * old + y[i] * new;
                 if !c.is_empty() {

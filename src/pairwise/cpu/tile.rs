@@ -35,7 +35,12 @@ pub(super) struct Scratch<T> {
 
 impl<T: Real> Scratch<T> {
     pub fn new(pass: &Pass) -> Self {
-        let steps = pass.on_diagonal.tape.ops.len().max(pass.off_diagonal.tape.ops.len());
+        let steps = pass
+            .on_diagonal
+            .tape
+            .ops
+            .len()
+            .max(pass.off_diagonal.tape.ops.len());
         Self {
             strips: vec![T::ZERO; steps * STRIP],
             uniform: vec![T::ZERO; steps],
@@ -363,7 +368,10 @@ fn sum<T: Real>(x: &[T], y: &[T], f: impl Fn(T, T) -> T) -> T {
             lanes[l] += f(x[l], y[l]);
         }
     }
-    let tail = tail.iter().zip(tail_y).fold(T::ZERO, |sum, (&x, &y)| sum + f(x, y));
+    let tail = tail
+        .iter()
+        .zip(tail_y)
+        .fold(T::ZERO, |sum, (&x, &y)| sum + f(x, y));
     lanes.into_iter().fold(tail, |sum, lane| sum + lane)
 }
 
@@ -384,7 +392,13 @@ fn largest<T: Real>(x: &[T]) -> T {
 
 /// Takes a strip into the state of its row.
 #[inline(always)]
-fn take_row<T: Real, const FMA: bool>(kind: &Kind, x: &[T], y: &[T], j0: usize, state: &mut [T; 3]) {
+fn take_row<T: Real, const FMA: bool>(
+    kind: &Kind,
+    x: &[T],
+    y: &[T],
+    j0: usize,
+    state: &mut [T; 3],
+) {
     match kind {
         Kind::Sum(_) => state[0] += sum(x, x, |x, _| x),
         Kind::LogSumExp(_) => {
