@@ -30,6 +30,7 @@ pub(super) fn results_at_once<B: Backend>(inputs: Inputs<B>, pass: &Pass) -> Flo
 
 fn run<B: Backend>(inputs: Inputs<B>, pass: &Pass, side: usize) -> Outputs<B> {
     let [n, m] = inputs.sizes();
+    let anywhere = pass.anywhere();
     let starts = |len: usize| (0..len).step_by(side).map(move |i| (i, side.min(len - i)));
     let mut by_column: Vec<_> = starts(m).map(|_| States::new(Axis::Columns)).collect();
     let mut by_row = Vec::new();
@@ -43,7 +44,13 @@ fn run<B: Backend>(inputs: Inputs<B>, pass: &Pass, side: usize) -> Outputs<B> {
                 continue;
             }
             let b = slice_rows::<B>(&inputs.b, j0, columns);
-            let block = Block::new(&inputs, pass, (i0, rows), (j0, columns), &a, &b);
+            let diagonal = i0 < j0 + columns && j0 < i0 + rows;
+            let steps = if diagonal {
+                &anywhere
+            } else {
+                &pass.off_diagonal
+            };
+            let block = Block::new(&inputs, pass, steps, (i0, rows), (j0, columns), &a, &b);
             states.take(pass, &block);
             if !(pass.symmetric && i0 == j0) {
                 by_column[bj].take(pass, &block);
@@ -155,17 +162,13 @@ struct Block<'a, B: Backend> {
 impl<'a, B: Backend> Block<'a, B> {
     fn new(
         inputs: &Inputs<B>,
-        pass: &'a Pass,
+        pass: &Pass,
+        steps: &'a Steps,
         (i0, rows): (usize, usize),
         (j0, columns): (usize, usize),
         a: &FloatTensor<B>,
         b: &FloatTensor<B>,
     ) -> Self {
-        let diagonal = i0 < j0 + columns && j0 < i0 + rows;
-        let steps = match diagonal {
-            true => &pass.on_diagonal,
-            false => &pass.off_diagonal,
-        };
         let products =
             |a: FloatTensor<B>, b: FloatTensor<B>| B::float_matmul(a, B::float_transpose(b));
         let vector = |vectors: &FloatTensor<B>, k: usize, start: usize, len: usize| {

@@ -279,10 +279,10 @@ impl Expr {
         }
     }
 
-    /// What is left of it off the diagonal.
-    pub(crate) fn off_diagonal(&self) -> Self {
+    /// What is left of it on the diagonal, or off it.
+    pub(crate) fn where_diagonal(&self, diagonal: bool) -> Self {
         self.map_leaves(&|leaf| match leaf {
-            Leaf::Diagonal => Self::constant(0.0),
+            Leaf::Diagonal => Self::constant(f64::from(diagonal)),
             other => Self::leaf(other),
         })
     }
@@ -443,8 +443,8 @@ mod tests {
     fn off_the_diagonal_nothing_is_left_of_what_is_only_on_it() {
         let c = Expr::leaf(Leaf::Similarity);
         let positive = Expr::select(&Expr::diagonal(), &(&c * 2.0), &Expr::constant(0.0));
-        assert_eq!(positive.off_diagonal(), Expr::constant(0.0));
-        assert_eq!(c.except(&Expr::diagonal()).off_diagonal(), c);
+        assert_eq!(positive.where_diagonal(false), Expr::constant(0.0));
+        assert_eq!(c.except(&Expr::diagonal()).where_diagonal(false), c);
     }
 
     #[test]

@@ -129,7 +129,7 @@ pub(crate) struct Pass {
     pub keep: usize,
     /// Which inputs the expressions name.
     pub named: Named,
-    /// The steps for blocks off the diagonal and on it.
+    /// The steps for pairs off the diagonal, and for those on it.
     pub off_diagonal: Steps,
     pub on_diagonal: Steps,
 }
@@ -145,9 +145,9 @@ pub(crate) struct Named {
 }
 
 impl Named {
-    fn of(steps: &Steps, symmetric: bool) -> Self {
+    fn of(steps: [&Steps; 2], symmetric: bool) -> Self {
         let mut named = Self::default();
-        for op in &steps.tape.ops {
+        for op in steps.into_iter().flat_map(|steps| &steps.tape.ops) {
             if let Op::Leaf(leaf) = op {
                 match leaf {
                     Leaf::Teacher => named.teacher = true,
@@ -178,13 +178,11 @@ pub(crate) struct Steps {
 }
 
 impl Steps {
-    fn new(reductions: &[Reduction], coefficient: Option<&Expr>, diagonal: bool) -> Self {
-        let here = |x: &Expr| {
-            if diagonal {
-                x.clone()
-            } else {
-                x.off_diagonal()
-            }
+    /// For pairs on the diagonal, off it, or anywhere.
+    fn new(reductions: &[Reduction], coefficient: Option<&Expr>, diagonal: Option<bool>) -> Self {
+        let here = |x: &Expr| match diagonal {
+            Some(diagonal) => x.where_diagonal(diagonal),
+            None => x.clone(),
         };
         let mut tape = Tape::default();
         let reductions: Vec<_> = reductions
@@ -248,10 +246,11 @@ impl Pass {
         } else {
             reductions
         };
-        let on_diagonal = Steps::new(&reductions, coefficient.as_ref(), true);
+        let [off_diagonal, on_diagonal] = [false, true]
+            .map(|diagonal| Steps::new(&reductions, coefficient.as_ref(), Some(diagonal)));
         Self {
-            named: Named::of(&on_diagonal, form.symmetric),
-            off_diagonal: Steps::new(&reductions, coefficient.as_ref(), false),
+            named: Named::of([&off_diagonal, &on_diagonal], form.symmetric),
+            off_diagonal,
             on_diagonal,
             reductions,
             coefficient,
@@ -261,6 +260,11 @@ impl Pass {
             memory: form.memory,
             keep: 0,
         }
+    }
+
+    /// The steps for any pairs: they tell the diagonal themselves.
+    pub fn anywhere(&self) -> Steps {
+        Steps::new(&self.reductions, self.coefficient.as_ref(), None)
     }
 
     /// The reductions that have results.
@@ -359,6 +363,17 @@ impl Form {
         contributions: Vec<(Expr, Expr)>,
         mut reductions: Vec<Reduction>,
     ) -> Pass {
+        // Parts that differentiate the same expression share its derivative.
+        let contributions = contributions.into_iter().fold(
+            Vec::<(Expr, Expr)>::new(),
+            |mut merged, (factor, x)| {
+                match merged.iter_mut().find(|(_, other)| *other == x) {
+                    Some((sum, _)) => *sum = &*sum + factor,
+                    None => merged.push((factor, x)),
+                }
+                merged
+            },
+        );
         let slope = |by: Leaf| {
             contributions
                 .iter()

@@ -7,6 +7,7 @@ use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::{DType, Element, TensorData, read_sync};
 
 use super::math::Real;
+use super::memory::zeros;
 use super::{Context, kept_len, run};
 use crate::pairwise::form::Pass;
 use crate::pairwise::ops::{Inputs, Outputs};
@@ -58,7 +59,7 @@ fn pass_in<B: Readable, T: Number>(inputs: Inputs<B>, pass: &Pass) -> Outputs<B>
             .expect("a CPU tensor can be read")
             .try_into_vec::<T>()
             .expect("one dtype for all inputs"),
-        _ => vec![T::ZERO; kept_len],
+        _ => zeros(kept_len),
     };
     let outputs = run(
         pass,

@@ -16,6 +16,7 @@ mod backend;
 #[cfg(feature = "flex")]
 mod flex;
 mod math;
+mod memory;
 #[cfg(feature = "ndarray")]
 mod ndarray;
 mod states;
@@ -24,6 +25,7 @@ mod tile;
 use rayon::prelude::*;
 
 use self::math::Real;
+use self::memory::zeros;
 use self::states::States;
 use self::tile::{Context, STRIP, Scratch, Strips, Tile};
 use super::form::{Axis, Pass};
@@ -52,40 +54,39 @@ struct Outputs<T> {
 /// Sizes that steer a pass; they change results by rounding at most.
 #[derive(Clone, Copy, Debug)]
 struct Tiling {
-    /// Rows and columns of a tile, at most [`STRIP`].
-    tile: usize,
+    /// Rows and columns of a tile: the columns at most [`STRIP`], a symmetric matrix's tiles square.
+    tile: [usize; 2],
     /// Rows and columns of a block, multiples of the tile.
     block: [usize; 2],
-    /// Rows, or columns, of a band of a gradient.
-    band: usize,
+    /// How many bands a block's part of a gradient is computed in.
+    bands: usize,
 }
 
 impl Tiling {
     /// Large tiles make the products efficient, and enough of them keep all threads busy.
     fn new<T>(pass: &Pass, n: usize, m: usize, threads: usize) -> Self {
-        let tasks = 4 * threads;
-        let mut tile = STRIP;
-        while tile > 64 && n.div_ceil(tile) * m.div_ceil(tile) < tasks {
-            tile /= 2;
+        let mut tile = [STRIP.min(n), STRIP.min(m)].map(|side| side.next_power_of_two().max(64));
+        if pass.symmetric {
+            tile = [tile[0]; 2];
         }
-        let numbers = (pass.memory / size_of::<T>()).max(tile * tile);
-        let width = match pass.symmetric {
-            true => (numbers as f64).sqrt() as usize,
-            false => (numbers / tile).min(4096),
-        };
-        let width = (width / tile).max(1) * tile;
-        let height = match pass.symmetric {
-            true => width,
-            false => (numbers / width / tile).max(1) * tile,
-        };
-        let mut band = STRIP;
-        while band > 64 && n.min(height).div_ceil(band) + m.min(width).div_ceil(band) < tasks {
-            band /= 2;
+        while tile[0] > 64 && n.div_ceil(tile[0]) * m.div_ceil(tile[1]) < threads {
+            // A symmetric matrix's tiles are square, and half of them do.
+            tile[0] /= 2;
+            tile[1] = if pass.symmetric { tile[0] } else { tile[1] };
         }
+        let numbers = (pass.memory / size_of::<T>()).max(tile[0] * tile[1]);
+        let multiple = |len: usize, of: usize| (len / of).max(1) * of;
+        let block = match pass.symmetric {
+            true => [multiple((numbers as f64).sqrt() as usize, tile[0]); 2],
+            false => {
+                let width = multiple((numbers / tile[0]).min(4096), tile[1]);
+                [multiple(numbers / width, tile[0]), width]
+            }
+        };
         Self {
             tile,
-            block: [height, width],
-            band,
+            block,
+            bands: threads,
         }
     }
 }
@@ -228,14 +229,14 @@ fn run_tiled<T: Real>(
     let (n, m, d) = (inputs.n(), inputs.m(), inputs.d);
     let mut rows = States::new(&pass.reductions, Axis::Rows, n);
     let mut columns = States::new(&pass.reductions, Axis::Columns, m);
-    let mut left = vec![T::ZERO; if pass.left { n * d } else { 0 }];
-    let mut right = vec![T::ZERO; if pass.right { m * d } else { 0 }];
+    let mut left = zeros(if pass.left { n * d } else { 0 });
+    let mut right = zeros(if pass.right { m * d } else { 0 });
     let with_gradient = pass.coefficient.is_some();
     let blocks = blocks(tiling, pass.symmetric, n, m, pass.keep / size_of::<T>());
     let room = blocks
         .iter()
         .filter(|b| with_gradient && b.kept_at.is_none());
-    let mut spare = vec![T::ZERO; room.map(|b| b.rows * b.columns).max().unwrap_or(0)];
+    let mut spare = zeros(room.map(|b| b.rows * b.columns).max().unwrap_or(0));
 
     for block in &blocks {
         let similarities = match block.kept_at {
@@ -250,7 +251,7 @@ fn run_tiled<T: Real>(
         }
         if with_gradient {
             if pass.symmetric && block.i0 == block.j0 {
-                mirror(similarities, block.rows, tiling.tile);
+                mirror(similarities, block.rows, tiling.tile[0]);
             }
             gradients(
                 pass,
@@ -308,14 +309,16 @@ fn tiles<T: Real>(
 ) -> Vec<(Task, Part<T>)> {
     let triangle = pass.symmetric && block.i0 == block.j0;
     let tasks: Vec<Task> = (0..block.rows)
-        .step_by(tiling.tile)
+        .step_by(tiling.tile[0])
         .flat_map(|i| {
-            (0..block.columns).step_by(tiling.tile).map(move |j| Task {
-                i0: block.i0 + i,
-                rows: tiling.tile.min(block.rows - i),
-                j0: block.j0 + j,
-                columns: tiling.tile.min(block.columns - j),
-            })
+            (0..block.columns)
+                .step_by(tiling.tile[1])
+                .map(move |j| Task {
+                    i0: block.i0 + i,
+                    rows: tiling.tile[0].min(block.rows - i),
+                    j0: block.j0 + j,
+                    columns: tiling.tile[1].min(block.columns - j),
+                })
         })
         .filter(|task| !triangle || task.i0 <= task.j0)
         .collect();
@@ -372,7 +375,7 @@ fn tiles<T: Real>(
         );
         (task, part)
     };
-    let tile = tiling.tile * tiling.tile;
+    let tile = tiling.tile[0] * tiling.tile[1];
     tasks
         .into_par_iter()
         .map_init(
@@ -444,9 +447,10 @@ fn gradients<T: Real>(
 ) {
     let d = inputs.d;
     let bands = |wanted: bool, len: usize| {
+        let band = len.div_ceil(tiling.bands).next_multiple_of(16);
         (0..if wanted { len } else { 0 })
-            .step_by(tiling.band)
-            .map(move |start| (start, tiling.band.min(len - start)))
+            .step_by(band)
+            .map(move |start| (start, band.min(len - start)))
     };
     // Off the diagonal, a symmetric matrix's block stands for its transpose too.
     let transposed = pass.right || (pass.left && pass.symmetric && block.i0 != block.j0);

@@ -16,8 +16,8 @@ pub(super) fn beats<T: Real>(x: T, max: T) -> bool {
 #[derive(Clone, Debug)]
 pub(super) struct States<T> {
     len: usize,
-    /// Where each reduction's components begin, of all reductions; `None` for the other axis's.
-    offsets: Vec<Option<usize>>,
+    /// Where each reduction's components begin, and how many they are; none for the other axis's.
+    parts: Vec<(usize, usize)>,
     data: Vec<T>,
 }
 
@@ -32,49 +32,42 @@ fn components(kind: &Kind) -> usize {
 impl<T: Real> States<T> {
     pub fn new(reductions: &[Reduction], axis: Axis, len: usize) -> Self {
         let mut data = Vec::new();
-        let offsets = reductions
+        let parts = reductions
             .iter()
             .map(|r| {
-                (r.axis == axis).then(|| {
-                    let at = data.len();
-                    let first = match r.kind {
-                        Kind::Sum(_) => T::ZERO,
-                        Kind::LogSumExp(_) | Kind::SoftmaxMean { .. } => T::LOWEST,
-                        Kind::Max(_) => T::NEG_INFINITY,
-                    };
-                    data.resize(at + len, first);
-                    data.resize(at + len * components(&r.kind), T::ZERO);
-                    at
-                })
+                let at = data.len();
+                if r.axis != axis {
+                    return (at, 0);
+                }
+                let first = match r.kind {
+                    Kind::Sum(_) => T::ZERO,
+                    Kind::LogSumExp(_) | Kind::SoftmaxMean { .. } => T::LOWEST,
+                    Kind::Max(_) => T::NEG_INFINITY,
+                };
+                let count = components(&r.kind);
+                data.resize(at + len, first);
+                data.resize(at + len * count, T::ZERO);
+                (at, count)
             })
             .collect();
-        Self { len, offsets, data }
-    }
-
-    fn offset(&self, reduction: usize) -> usize {
-        self.offsets[reduction].expect("a reduction along this axis")
-    }
-
-    /// How many components reduction `k` has, from where the next one begins.
-    fn width(&self, k: usize) -> usize {
-        let end = self.offsets[k + 1..].iter().flatten().next();
-        (end.copied().unwrap_or(self.data.len()) - self.offset(k)) / self.len.max(1)
+        Self { len, parts, data }
     }
 
     /// The state of one row.
     #[inline(always)]
     pub fn at(&self, reduction: usize, index: usize) -> [T; 3] {
-        let (at, width) = (self.offset(reduction), self.width(reduction));
-        std::array::from_fn(|c| match c < width {
-            true => self.data[at + c * self.len + index],
-            false => T::ZERO,
-        })
+        let (at, count) = self.parts[reduction];
+        let mut state = [T::ZERO; 3];
+        for (c, value) in state.iter_mut().enumerate().take(count) {
+            *value = self.data[at + c * self.len + index];
+        }
+        state
     }
 
     #[inline(always)]
     pub fn put(&mut self, reduction: usize, index: usize, state: [T; 3]) {
-        let (at, width) = (self.offset(reduction), self.width(reduction));
-        for (c, value) in state.into_iter().enumerate().take(width) {
+        let (at, count) = self.parts[reduction];
+        for (c, value) in state.into_iter().enumerate().take(count) {
             self.data[at + c * self.len + index] = value;
         }
     }
@@ -82,18 +75,22 @@ impl<T: Real> States<T> {
     /// The components of `count` columns from `start` on; empty where the reduction has fewer.
     #[inline(always)]
     pub fn range(&mut self, reduction: usize, start: usize, count: usize) -> [&mut [T]; 3] {
-        let (at, width, len) = (self.offset(reduction), self.width(reduction), self.len);
-        let mut parts = self.data[at..at + width * len].chunks_exact_mut(len);
-        std::array::from_fn(|_| match parts.next() {
-            Some(part) => &mut part[start..start + count],
-            None => &mut [],
+        let (at, components) = self.parts[reduction];
+        let mut rest = &mut self.data[at..];
+        std::array::from_fn(|c| {
+            if c >= components {
+                return &mut [][..];
+            }
+            let (part, others) = std::mem::take(&mut rest).split_at_mut(self.len);
+            rest = others;
+            &mut part[start..start + count]
         })
     }
 
     /// Takes in the states of the rows or columns `start..` of other pairs.
     pub fn merge(&mut self, reductions: &[Reduction], start: usize, other: &mut Self) {
         for (k, reduction) in reductions.iter().enumerate() {
-            if self.offsets[k].is_some() {
+            if self.parts[k].1 > 0 {
                 let count = other.len;
                 let mine = self.range(k, start, count);
                 merge(&reduction.kind, mine, other.range(k, 0, count));

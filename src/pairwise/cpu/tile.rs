@@ -26,25 +26,50 @@ pub(super) struct Context<'a, T> {
     pub mask: &'a [bool],
 }
 
-/// Room for the intermediate results of one row of a tile.
+/// Room for the steps' numbers: of a strip, and of one pair on the diagonal.
 pub(super) struct Scratch<T> {
-    strips: Vec<T>,
-    /// The results that are the same for all pairs of the row.
-    uniform: Vec<T>,
+    strip: Numbers<T>,
+    diagonal: Numbers<T>,
 }
 
 impl<T: Real> Scratch<T> {
     pub fn new(pass: &Pass) -> Self {
-        let steps = pass
-            .on_diagonal
-            .tape
-            .ops
-            .len()
-            .max(pass.off_diagonal.tape.ops.len());
         Self {
-            strips: vec![T::ZERO; steps * STRIP],
-            uniform: vec![T::ZERO; steps],
+            strip: Numbers::new(&pass.off_diagonal, STRIP),
+            diagonal: Numbers::new(&pass.on_diagonal, 1),
         }
+    }
+}
+
+/// For each step its numbers.
+struct Numbers<T> {
+    /// Those of the steps that vary and of the results, `len` each.
+    strips: Vec<T>,
+    len: usize,
+    /// Those of the steps that are the same for all pairs of the row.
+    uniform: Vec<T>,
+}
+
+impl<T: Real> Numbers<T> {
+    fn new(steps: &Steps, len: usize) -> Self {
+        let count = steps.tape.ops.len();
+        Self {
+            strips: vec![T::ZERO; count * len],
+            len,
+            uniform: vec![T::ZERO; count],
+        }
+    }
+
+    /// The numbers of a result.
+    #[inline(always)]
+    fn result(&mut self, step: usize, len: usize) -> &mut [T] {
+        &mut self.strips[step * self.len..][..len]
+    }
+
+    #[inline(always)]
+    fn results(&mut self, [x, y]: [usize; 2], len: usize) -> (&[T], &[T]) {
+        let strip = |step: usize| &self.strips[step * self.len..][..len];
+        (strip(x), strip(y))
     }
 }
 
@@ -156,60 +181,77 @@ fn run_with<T: Real, const FMA: bool>(
     row_states: &mut States<T>,
     column_states: &mut States<T>,
 ) {
-    let diagonal = tile.i0 < tile.j0 + tile.columns && tile.j0 < tile.i0 + tile.rows;
-    let steps = match diagonal {
-        true => &pass.on_diagonal,
-        false => &pass.off_diagonal,
-    };
+    let (off, on) = (&pass.off_diagonal, &pass.on_diagonal);
+    let len = tile.columns;
     for row in 0..tile.rows {
         let i = tile.i0 + row;
         let strip = tile.similarities.row(row);
         let teacher = match tile.teacher.is_empty() {
             true => &[][..],
-            false => &tile.teacher[row * tile.columns..][..tile.columns],
+            false => &tile.teacher[row * len..][..len],
         };
-        evaluate::<T, FMA>(steps, context, i, tile.j0, strip, teacher, scratch);
-        let result = |step: usize| -> &[T] {
-            match steps.tape.ops[step] {
-                Op::Leaf(Leaf::Similarity) => strip,
-                Op::Leaf(Leaf::Teacher) => teacher,
-                Op::Leaf(Leaf::Column(k)) => {
-                    &context.columns[k * context.m + tile.j0..][..tile.columns]
-                }
-                _ => &scratch.strips[step * STRIP..][..tile.columns],
-            }
-        };
-        for (k, (reduction, reads)) in pass.reductions.iter().zip(&steps.reductions).enumerate() {
-            let Some([first, second]) = *reads else {
+        evaluate::<T, FMA>(off, context, i, tile.j0, strip, teacher, &mut scratch.strip);
+        // Where in the strip the diagonal is: that one pair is evaluated by steps of its own.
+        let diagonal = (tile.j0..tile.j0 + len).contains(&i).then(|| i - tile.j0);
+        if let Some(p) = diagonal {
+            let teacher = &teacher[p.min(teacher.len())..];
+            let teacher = &teacher[..teacher.len().min(1)];
+            let numbers = &mut scratch.diagonal;
+            evaluate::<T, FMA>(on, context, i, i, &strip[p..p + 1], teacher, numbers);
+        }
+        for (k, reduction) in pass.reductions.iter().enumerate() {
+            if reduction.axis == Axis::Columns && !tile.count_columns {
                 continue;
+            }
+            let (kind, mut start, mut count) = (&reduction.kind, 0, len);
+            let (x, y) = match (off.reductions[k], diagonal.map(|p| (p, on.reductions[k]))) {
+                (Some(steps), None) => scratch.strip.results(steps, len),
+                (Some([x, y]), Some((p, special))) => {
+                    let [u, v] = match special {
+                        Some(steps) => {
+                            let (u, v) = scratch.diagonal.results(steps, 1);
+                            [u[0], v[0]]
+                        }
+                        None => neutral(kind),
+                    };
+                    scratch.strip.result(y, len)[p] = v;
+                    scratch.strip.result(x, len)[p] = u;
+                    scratch.strip.results([x, y], len)
+                }
+                (None, Some((p, Some(steps)))) => {
+                    (start, count) = (p, 1);
+                    scratch.diagonal.results(steps, 1)
+                }
+                (None, _) => continue,
             };
-            let (x, y) = (result(first), result(second));
             match reduction.axis {
                 Axis::Rows => {
                     let mut state = row_states.at(k, row);
-                    take_row::<T, FMA>(&reduction.kind, x, y, tile.j0, &mut state);
+                    take_row::<T, FMA>(kind, x, y, tile.j0 + start, &mut state);
                     row_states.put(k, row, state);
                 }
-                Axis::Columns if tile.count_columns => {
-                    let states = column_states.range(k, 0, tile.columns);
-                    take_columns::<T, FMA>(&reduction.kind, x, y, i, states);
+                Axis::Columns => {
+                    let states = column_states.range(k, start, count);
+                    take_columns::<T, FMA>(kind, x, y, i, states);
                 }
-                Axis::Columns => {}
             }
         }
-        if let Some(step) = steps.coefficient
-            && steps.tape.ops[step] != Op::Leaf(Leaf::Similarity)
-        {
-            // `result` borrows the strip that this writes to.
-            let value = match steps.tape.ops[step] {
-                Op::Leaf(Leaf::Teacher) => teacher,
-                Op::Leaf(Leaf::Column(k)) => {
-                    &context.columns[k * context.m + tile.j0..][..tile.columns]
-                }
-                _ => &scratch.strips[step * STRIP..][..tile.columns],
-            };
-            strip.copy_from_slice(value);
+        if let (Some(step), Some(special)) = (off.coefficient, on.coefficient) {
+            strip.copy_from_slice(scratch.strip.result(step, len));
+            if let Some(p) = diagonal {
+                strip[p] = scratch.diagonal.result(special, 1)[0];
+            }
         }
+    }
+}
+
+/// What changes no reduction of this kind.
+#[inline(always)]
+fn neutral<T: Real>(kind: &Kind) -> [T; 2] {
+    match kind {
+        Kind::Sum(_) => [T::ZERO; 2],
+        Kind::LogSumExp(_) | Kind::Max(_) => [T::NEG_INFINITY; 2],
+        Kind::SoftmaxMean { .. } => [T::NEG_INFINITY, T::ZERO],
     }
 }
 
@@ -218,6 +260,30 @@ fn run_with<T: Real, const FMA: bool>(
 enum Arg<'a, T> {
     Each(&'a [T]),
     All(T),
+}
+
+/// What an earlier step computed.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn operand<'a, T: Real>(
+    step: usize,
+    steps: &Steps,
+    context: &Context<'a, T>,
+    j0: usize,
+    similarities: &'a [T],
+    teacher: &'a [T],
+    done: &'a [T],
+    stride: usize,
+    uniform: &[T],
+) -> Arg<'a, T> {
+    let len = similarities.len();
+    match steps.tape.ops[step] {
+        Op::Leaf(Leaf::Similarity) => Arg::Each(similarities),
+        Op::Leaf(Leaf::Teacher) => Arg::Each(teacher),
+        Op::Leaf(Leaf::Column(c)) => Arg::Each(&context.columns[c * context.m + j0..][..len]),
+        _ if steps.varies[step] => Arg::Each(&done[step * stride..][..len]),
+        _ => Arg::All(uniform[step]),
+    }
 }
 
 /// Computes all steps for row `i`, columns `j0..`.
@@ -229,20 +295,33 @@ fn evaluate<T: Real, const FMA: bool>(
     j0: usize,
     similarities: &[T],
     teacher: &[T],
-    scratch: &mut Scratch<T>,
+    numbers: &mut Numbers<T>,
 ) {
     let len = similarities.len();
-    let Scratch { strips, uniform } = scratch;
+    let Numbers {
+        strips,
+        len: stride,
+        uniform,
+    } = numbers;
+    let stride = *stride;
     for (step, op) in steps.tape.ops.iter().enumerate() {
-        let (done, rest) = strips.split_at_mut(step * STRIP);
+        let (done, rest) = strips.split_at_mut(step * stride);
         let out = &mut rest[..len];
-        let arg = |k: usize| match steps.tape.ops[k] {
-            Op::Leaf(Leaf::Similarity) => Arg::Each(similarities),
-            Op::Leaf(Leaf::Teacher) => Arg::Each(teacher),
-            Op::Leaf(Leaf::Column(c)) => Arg::Each(&context.columns[c * context.m + j0..][..len]),
-            _ if steps.varies[k] => Arg::Each(&done[k * STRIP..][..len]),
-            _ => Arg::All(uniform[k]),
-        };
+        macro_rules! arg {
+            ($step:expr) => {
+                operand(
+                    $step,
+                    steps,
+                    context,
+                    j0,
+                    similarities,
+                    teacher,
+                    done,
+                    stride,
+                    uniform,
+                )
+            };
+        }
         if !steps.varies[step] {
             let number = |k: usize| uniform[k];
             uniform[step] = match *op {
@@ -273,17 +352,15 @@ fn evaluate<T: Real, const FMA: bool>(
                     *out = if set { T::ONE } else { T::ZERO };
                 }
             }
-            Op::Leaf(Leaf::Diagonal) => {
-                out.fill(T::ZERO);
-                if (j0..j0 + len).contains(&i) {
-                    out[i - j0] = T::ONE;
+            // Read where they are, unless a reduction takes them as such.
+            Op::Leaf(_) | Op::Constant(_) => {
+                if steps.is_result[step] {
+                    zip(out, arg!(step), Arg::All(T::ZERO), |x, _| x);
                 }
             }
-            // Read where they are.
-            Op::Leaf(_) | Op::Constant(_) => {}
-            Op::Detach(x) => zip(out, arg(x), Arg::All(T::ZERO), |x, _| x),
+            Op::Detach(x) => zip(out, arg!(x), Arg::All(T::ZERO), |x, _| x),
             Op::Unary(op, x) => {
-                let Arg::Each(x) = arg(x) else {
+                let Arg::Each(x) = arg!(x) else {
                     unreachable!("it varies")
                 };
                 // One loop an operation, so that each becomes vector code.
@@ -299,7 +376,7 @@ fn evaluate<T: Real, const FMA: bool>(
                 }
             }
             Op::Binary(op, x, y) => {
-                let (x, y) = (arg(x), arg(y));
+                let (x, y) = (arg!(x), arg!(y));
                 match op {
                     Binary::Add => zip(out, x, y, |x, y| x + y),
                     Binary::Sub => zip(out, x, y, |x, y| x - y),
@@ -310,8 +387,8 @@ fn evaluate<T: Real, const FMA: bool>(
             }
             Op::Select(c, x, y) => {
                 // First the one, then the other where it is due.
-                zip(out, arg(x), Arg::All(T::ZERO), |x, _| x);
-                replace(out, arg(c), arg(y));
+                zip(out, arg!(x), Arg::All(T::ZERO), |x, _| x);
+                replace(out, arg!(c), arg!(y));
             }
         }
     }
