@@ -123,6 +123,8 @@ pub(crate) struct Pass {
     /// Both sides are the same embeddings: half of the blocks do for all. The reductions come in
     /// couples, along the rows and the same along the columns, and only the rows have results.
     pub symmetric: bool,
+    /// Whether there is a teacher, whose similarities are kept beside the others.
+    pub teacher: bool,
     /// Bytes that blocks of similarities may take.
     pub memory: usize,
     /// Bytes of similarities that are kept for the next pass, or come from the last one.
@@ -257,9 +259,15 @@ impl Pass {
             left: false,
             right: false,
             symmetric: form.symmetric,
+            teacher: form.teacher,
             memory: form.memory,
             keep: 0,
         }
+    }
+
+    /// How many matrices of similarities it reads.
+    pub fn matrices(&self) -> usize {
+        1 + usize::from(self.teacher)
     }
 
     /// The steps for any pairs: they tell the diagonal themselves.
@@ -315,6 +323,8 @@ pub(crate) struct Form {
     pub scalars: usize,
     /// Both sides are the same embeddings, and the expressions the same for (i, j) and (j, i).
     pub symmetric: bool,
+    /// Whether there is a teacher.
+    pub teacher: bool,
     /// Bytes that blocks of similarities may take.
     pub memory: usize,
     /// Bytes of similarities that may be kept from the forward pass for the backward one.

@@ -352,6 +352,7 @@ impl Pairs {
             columns: self.columns.len(),
             scalars: self.scalars.len(),
             symmetric: self.symmetric,
+            teacher: self.teacher.is_some(),
             memory,
             kept,
         }

@@ -101,29 +101,36 @@ struct Block {
     kept_at: Option<usize>,
 }
 
-/// The blocks in order; as many of the first are kept as `keep` numbers have room for.
-fn blocks(tiling: &Tiling, symmetric: bool, n: usize, m: usize, keep: usize) -> Vec<Block> {
+impl Block {
+    fn len(&self) -> usize {
+        self.rows * self.columns
+    }
+}
+
+/// The blocks in order; as many of the first are kept as there is room for, each with the teacher's
+/// similarities behind its own where there is a teacher.
+fn blocks<T>(tiling: &Tiling, pass: &Pass, n: usize, m: usize) -> Vec<Block> {
+    let room = pass.keep / size_of::<T>();
     let mut blocks = Vec::new();
     let mut kept = 0;
     for i0 in (0..n).step_by(tiling.block[0]) {
         for j0 in (0..m).step_by(tiling.block[1]) {
-            if symmetric && j0 < i0 {
+            if pass.symmetric && j0 < i0 {
                 continue;
             }
-            let (rows, columns) = ((n - i0).min(tiling.block[0]), (m - j0).min(tiling.block[1]));
-            let fits = kept + rows * columns <= keep;
-            blocks.push(Block {
+            let mut block = Block {
                 i0,
-                rows,
+                rows: tiling.block[0].min(n - i0),
                 j0,
-                columns,
-                kept_at: fits.then_some(kept),
-            });
-            kept = if fits {
-                kept + rows * columns
-            } else {
-                usize::MAX - n * m
+                columns: tiling.block[1].min(m - j0),
+                kept_at: None,
             };
+            let end = kept + block.len() * pass.matrices();
+            if end <= room {
+                block.kept_at = Some(kept);
+                kept = end;
+            }
+            blocks.push(block);
         }
     }
     blocks
@@ -131,17 +138,10 @@ fn blocks(tiling: &Tiling, symmetric: bool, n: usize, m: usize, keep: usize) -> 
 
 /// How many numbers of similarities a pass keeps.
 fn kept_len<T: Real>(pass: &Pass, n: usize, m: usize) -> usize {
-    blocks(
-        &Tiling::new::<T>(pass, n, m, rayon::current_num_threads()),
-        pass.symmetric,
-        n,
-        m,
-        pass.keep / size_of::<T>(),
-    )
-    .iter()
-    .filter_map(|block| Some(block.kept_at? + block.rows * block.columns))
-    .max()
-    .unwrap_or(0)
+    let tiling = Tiling::new::<T>(pass, n, m, rayon::current_num_threads());
+    let blocks = blocks::<T>(&tiling, pass, n, m);
+    let kept = blocks.iter().filter(|block| block.kept_at.is_some());
+    kept.map(|block| block.len() * pass.matrices()).sum()
 }
 
 /// A matrix that several tasks write to, each its own part.
@@ -232,15 +232,15 @@ fn run_tiled<T: Real>(
     let mut left = zeros(if pass.left { n * d } else { 0 });
     let mut right = zeros(if pass.right { m * d } else { 0 });
     let with_gradient = pass.coefficient.is_some();
-    let blocks = blocks(tiling, pass.symmetric, n, m, pass.keep / size_of::<T>());
+    let blocks = blocks::<T>(tiling, pass, n, m);
     let room = blocks
         .iter()
-        .filter(|b| with_gradient && b.kept_at.is_none());
-    let mut spare = zeros(room.map(|b| b.rows * b.columns).max().unwrap_or(0));
+        .filter(|block| with_gradient && block.kept_at.is_none());
+    let mut spare = zeros(room.map(Block::len).max().unwrap_or(0));
 
     for block in &blocks {
         let similarities = match block.kept_at {
-            Some(at) => Shared(kept[at..at + block.rows * block.columns].as_mut_ptr()),
+            Some(at) => Shared(kept[at..at + block.len() * pass.matrices()].as_mut_ptr()),
             None => Shared(spare.as_mut_ptr()),
         };
         let stored = (block.kept_at.is_some() || with_gradient).then_some(similarities);
@@ -334,29 +334,29 @@ fn tiles<T: Real>(
             rows: States::new(&pass.reductions, Axis::Rows, rows),
             columns: States::new(&pass.reductions, Axis::Columns, columns),
         };
-        let (pointer, stride) = match stored {
+        // A tile of the block's matrix, or of a buffer of this thread's.
+        let place = |matrix: Option<Shared<T>>, own: &mut [T]| match matrix {
             Some(start) => {
                 let offset = (i0 - block.i0) * block.columns + (j0 - block.j0);
                 (start.at(offset), block.columns)
             }
             None => (own.as_mut_ptr(), columns),
         };
-        if !computed {
-            let (a, b) = (&inputs.a[i0 * inputs.d..], &inputs.b[j0 * inputs.d..]);
-            // SAFETY: the tile is this task's, in a buffer of the block's or of a tile's size.
-            unsafe { products(rows, columns, inputs.d, a, b, pointer, stride) };
-        }
-        if has_teacher {
-            let width = inputs.teacher_width;
-            let (a, b) = (
-                &inputs.teacher[0][i0 * width..],
-                &inputs.teacher[1][j0 * width..],
-            );
-            // SAFETY: in a buffer of a tile's size, this thread's.
-            unsafe { products(rows, columns, width, a, b, teacher.as_mut_ptr(), columns) };
-        }
-        // SAFETY: as for the products; nothing else refers to the tile.
-        let similarities = unsafe { Strips::new(pointer, stride, rows, columns) };
+        let strips = |(start, stride), [a, b]: [&[T]; 2], width| {
+            if !computed {
+                let (a, b) = (&a[i0 * width..], &b[j0 * width..]);
+                // SAFETY: the tile is this task's, in a buffer of the block's or of a tile's size.
+                unsafe { products(rows, columns, width, a, b, start, stride) };
+            }
+            // SAFETY: likewise; nothing else refers to the tile.
+            unsafe { Strips::new(start, stride, rows, columns) }
+        };
+        let similarities = strips(place(stored, own), [inputs.a, inputs.b], inputs.d);
+        let teacher = has_teacher.then(|| {
+            let kept = stored.filter(|_| block.kept_at.is_some());
+            let kept = kept.map(|start| Shared(start.at(block.len())));
+            strips(place(kept, teacher), inputs.teacher, inputs.teacher_width)
+        });
         tile::run(
             pass,
             &inputs.context,
@@ -366,7 +366,7 @@ fn tiles<T: Real>(
                 rows,
                 columns,
                 similarities,
-                teacher: &teacher[..if has_teacher { rows * columns } else { 0 }],
+                teacher,
                 count_columns: !(triangle && i0 == j0),
             },
             scratch,

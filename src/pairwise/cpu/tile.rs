@@ -104,7 +104,7 @@ impl<T> Strips<T> {
 }
 
 /// One tile: rows `i0..` and columns `j0..` of the matrix.
-pub(super) struct Tile<'a, T> {
+pub(super) struct Tile<T> {
     pub i0: usize,
     pub j0: usize,
     pub rows: usize,
@@ -112,8 +112,8 @@ pub(super) struct Tile<'a, T> {
     pub columns: usize,
     /// Similarities in, coefficients out.
     pub similarities: Strips<T>,
-    /// The teacher's similarities, rows `columns` apart; empty without a teacher.
-    pub teacher: &'a [T],
+    /// The teacher's similarities.
+    pub teacher: Option<Strips<T>>,
     /// Whether reductions along columns take part (not on the diagonal tiles of a symmetric matrix).
     pub count_columns: bool,
 }
@@ -186,9 +186,9 @@ fn run_with<T: Real, const FMA: bool>(
     for row in 0..tile.rows {
         let i = tile.i0 + row;
         let strip = tile.similarities.row(row);
-        let teacher = match tile.teacher.is_empty() {
-            true => &[][..],
-            false => &tile.teacher[row * len..][..len],
+        let teacher = match &mut tile.teacher {
+            Some(teacher) => &*teacher.row(row),
+            None => &[],
         };
         evaluate::<T, FMA>(off, context, i, tile.j0, strip, teacher, &mut scratch.strip);
         // Where in the strip the diagonal is: that one pair is evaluated by steps of its own.
@@ -386,9 +386,7 @@ fn evaluate<T: Real, const FMA: bool>(
                 }
             }
             Op::Select(c, x, y) => {
-                // First the one, then the other where it is due.
-                zip(out, arg!(x), Arg::All(T::ZERO), |x, _| x);
-                replace(out, arg!(c), arg!(y));
+                select(out, arg!(c), arg!(x), arg!(y));
             }
         }
     }
@@ -415,22 +413,22 @@ fn zip<T: Real>(out: &mut [T], x: Arg<T>, y: Arg<T>, f: impl Fn(T, T) -> T) {
     }
 }
 
-/// Writes `y` where the condition is 0.
+/// `x` where the condition is not 0, else `y`.
 #[inline(always)]
-fn replace<T: Real>(out: &mut [T], condition: Arg<T>, y: Arg<T>) {
-    match (condition, y) {
-        (Arg::Each(c), Arg::Each(y)) => {
-            for ((out, &c), &y) in out.iter_mut().zip(c).zip(y) {
-                *out = if c == T::ZERO { y } else { *out };
+fn select<T: Real>(out: &mut [T], condition: Arg<T>, x: Arg<T>, y: Arg<T>) {
+    let choose = |c: T, x: T, y: T| if c == T::ZERO { y } else { x };
+    match (condition, x, y) {
+        (Arg::All(c), x, y) => {
+            let chosen = if c == T::ZERO { y } else { x };
+            zip(out, chosen, Arg::All(T::ZERO), |x, _| x);
+        }
+        (Arg::Each(c), Arg::Each(x), Arg::Each(y)) => {
+            for (out, ((&c, &x), &y)) in out.iter_mut().zip(c.iter().zip(x).zip(y)) {
+                *out = choose(c, x, y);
             }
         }
-        (Arg::Each(c), Arg::All(y)) => {
-            for (out, &c) in out.iter_mut().zip(c) {
-                *out = if c == T::ZERO { y } else { *out };
-            }
-        }
-        (Arg::All(c), _) if c != T::ZERO => {}
-        (Arg::All(_), y) => zip(out, y, Arg::All(T::ZERO), |y, _| y),
+        (Arg::Each(c), x, Arg::All(y)) => zip(out, Arg::Each(c), x, |c, x| choose(c, x, y)),
+        (Arg::Each(c), Arg::All(x), y) => zip(out, Arg::Each(c), y, |c, y| choose(c, x, y)),
     }
 }
 
@@ -492,6 +490,11 @@ fn take_row<T: Real, const FMA: bool>(
             *state = [max, state[1] * rescale + new, state[2] * rescale + weighted];
         }
         Kind::Max(_) => {
+            // A sum that is a number has no NaN among its terms; most strips have nothing to offer.
+            let max = largest(x);
+            if max <= state[0] && !sum(x, x, |x, _| x).is_nan() {
+                return;
+            }
             for (j, &x) in x.iter().enumerate() {
                 if super::states::beats(x, state[0]) {
                     *state = [x, T::of((j0 + j) as f64), T::ZERO];
