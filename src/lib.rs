@@ -47,3 +47,8 @@ pub mod objective;
 pub mod pairwise;
 pub mod retrieval;
 pub mod similarity;
+
+/// The programs of the guide are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/adding-an-objective.md")]
+struct AddingAnObjective;
