@@ -21,18 +21,31 @@
 //!
 //! | objective | inputs | cost, forward and backward | source |
 //! |---|---|---|---|
-//! | [`InfoNce`](objective::InfoNce) | image `[N, D]`, text `[N, D]`, optional extra negatives | `N²·D` time, `N²` memory (dense) | CLIP, ConVIRT |
+//! | [`InfoNce`](objective::InfoNce) | image `[N, D]`, text `[N, D]`, optional extra negatives | `N²·D` time, `N·D` memory | CLIP, ConVIRT |
 //!
 //! - [`objective`]: what a training loop calls.
 //! - [`similarity`]: l2 normalisation, cosine similarity, the (learnable, clamped) logit scale.
-//! - [`pairwise`]: reductions over all pairs of two sets of embeddings, on which objectives stand.
+//! - [`pairwise`]: the engine under the objectives, and under yours: expressions of a pair, reduced over
+//!   rows and columns of the similarity matrix.
 //! - [`retrieval`]: recall@k, ranks, R@sum, precision@k, similarity histograms.
+//!
+//! # Memory
+//!
+//! Objectives stream: the similarities of all pairs are computed in blocks, and no `N×N` matrix exists.
+//! What remains is `O(N·D)` and a budget. An objective's config has `memory_budget`, 256 MiB by default,
+//! and an [`Evaluation`](pairwise::Evaluation): `Auto` keeps as many similarities for the backward pass as
+//! the budget holds (on CPU backends; fewer products then), `Streaming` keeps none, and `Dense` is the
+//! reference, with several `N×N` matrices.
 //!
 //! # Devices
 //!
 //! Burn's tensors carry no backend in their type: one build of an objective runs on every
 //! [`Device`](burn::tensor::Device) whose backend is compiled in. The features `flex` (default),
 //! `ndarray`, `wgpu`, `vulkan`, `metal`, `cuda` and `rocm` forward to Burn's.
+//!
+//! Where a backend is on in Burn and off here, gradients of what needs the engine's own operations are
+//! refused with a message that names the ways out: the feature, or `Evaluation::Dense`. A loss that is a
+//! function of the batch alone, such as [`InfoNce::forward`](objective::InfoNce::forward), works there too.
 //!
 //! # Errors
 //!
@@ -47,3 +60,8 @@ pub mod objective;
 pub mod pairwise;
 pub mod retrieval;
 pub mod similarity;
+
+/// The programs of the guide are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/adding-an-objective.md")]
+struct AddingAnObjective;
