@@ -81,4 +81,32 @@ stamp_on_every_backend! {
         refuses_autodiff_with_plain,
         refuses_an_objective_without_autodiff,
         refuses_negatives_of_another_width;
+    pairwise:
+        every_family_matches_the_oracle,
+        one_pair_one_row_and_one_column_match_the_oracle,
+        half_precision_is_widened,
+        hard_numbers_are_as_good_as_dense_ones;
+}
+
+/// The backends with kernels of their own for the CPU, on which larger shapes are tested.
+macro_rules! stamp_on_cpu_backends {
+    ($($tests:tt)+) => {
+        #[cfg(feature = "flex")]
+        mod flex_kernels {
+            use super::*;
+            stamp!(flex, "flex", Device::flex(), [DType::F64, DType::F16, DType::BF16]; $($tests)+);
+        }
+        #[cfg(feature = "ndarray")]
+        mod ndarray_kernels {
+            use super::*;
+            stamp!(ndarray, "ndarray", Device::ndarray(), [DType::F64]; $($tests)+);
+        }
+    };
+}
+
+stamp_on_cpu_backends! {
+    pairwise:
+        every_family_matches_the_oracle_in_f64,
+        blocks_and_what_is_kept_change_nothing,
+        sizes_around_a_tile;
 }
