@@ -19,6 +19,8 @@ mod math;
 #[cfg(feature = "ndarray")]
 mod ndarray;
 mod states;
+#[cfg(test)]
+mod tests;
 mod tile;
 
 use rayon::prelude::*;
