@@ -352,7 +352,8 @@ impl Pairs {
             !with_index || self.sizes().into_iter().max() <= Some(exact),
             "Pairs: maxima are found among at most {exact} rows or columns"
         );
-        let [memory, kept] = self.evaluation.memory(self.memory_budget);
+        let all = self.sizes().into_iter().product::<usize>() * self.a.dtype().size();
+        let [memory, kept] = self.evaluation.memory(self.memory_budget, all);
         Form {
             reductions: reductions.to_vec(),
             rows: self.rows.len(),
