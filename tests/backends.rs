@@ -81,4 +81,51 @@ stamp_on_every_backend! {
         refuses_autodiff_with_plain,
         refuses_an_objective_without_autodiff,
         refuses_negatives_of_another_width;
+    pairwise:
+        every_family_matches_the_oracle,
+        one_pair_one_row_and_one_column_match_the_oracle,
+        half_precision_is_widened,
+        hard_numbers_are_as_good_as_dense_ones,
+        strided_tensors_match_contiguous_ones,
+        an_untracked_side_changes_nothing_for_the_other,
+        works_under_gradient_checkpointing,
+        results_used_twice_have_twice_the_gradient,
+        reducing_to_a_scalar_is_the_function_of_the_results,
+        a_teacher_is_a_constant,
+        labels_are_compared_exactly,
+        ties_go_to_the_lowest_index,
+        over_nothing_the_value_is_minus_infinity_and_the_gradient_zero,
+        nan_spreads_to_exactly_what_reads_it,
+        nan_in_a_bound_number_is_nan_where_it_is_read,
+        log_sum_exps_of_groups_are_joined,
+        permuting_rows_permutes_results,
+        swapping_the_sides_swaps_rows_and_columns,
+        misuse_panics_with_what_is_wrong;
+}
+
+/// The backends with kernels of their own for the CPU, on which larger shapes are tested.
+macro_rules! stamp_on_cpu_backends {
+    ($($tests:tt)+) => {
+        #[cfg(feature = "flex")]
+        mod flex_kernels {
+            use super::*;
+            stamp!(flex, "flex", Device::flex(), [DType::F64, DType::F16, DType::BF16]; $($tests)+);
+        }
+        #[cfg(feature = "ndarray")]
+        mod ndarray_kernels {
+            use super::*;
+            stamp!(ndarray, "ndarray", Device::ndarray(), [DType::F64]; $($tests)+);
+        }
+    };
+}
+
+stamp_on_cpu_backends! {
+    pairwise:
+        every_family_matches_the_oracle_in_f64,
+        blocks_and_what_is_kept_change_nothing,
+        sizes_around_a_tile,
+        ties_in_different_tiles_go_to_the_lowest_index,
+        within_is_a_set_with_itself,
+        a_pair_that_is_left_out_changes_nothing,
+        the_scale_has_the_slope_of_the_results;
 }

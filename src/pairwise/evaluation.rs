@@ -22,10 +22,15 @@ pub const DEFAULT_MEMORY_BUDGET: usize = 256 << 20;
 const BLOCK: usize = 16 << 20;
 
 impl Evaluation {
-    /// Bytes for a block in flight and for kept similarities.
-    pub(super) fn memory(self, budget: usize) -> [usize; 2] {
+    /// Bytes for a block in flight and for kept similarities, of `all` bytes in the matrix.
+    pub(super) fn memory(self, budget: usize, all: usize) -> [usize; 2] {
         match self {
-            Self::Auto => [BLOCK.min(budget), budget],
+            // Where everything is kept no block is in flight; else the two share the budget.
+            Self::Auto if all <= budget => [BLOCK.min(budget), all],
+            Self::Auto => {
+                let block = BLOCK.min(budget / 2);
+                [block, budget - block]
+            }
             Self::Streaming | Self::Dense => [BLOCK.min(budget), 0],
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::backend::{Dispatch, DispatchTensor, DispatchTensorKind};
-use burn::tensor::{Bool, DType, Int, Tensor};
+use burn::tensor::{Bool, DType, FloatDType, Int, Tensor};
 
 use super::expr::{Expr, Leaf};
 use super::form::{Form, Kind, Reduction};
@@ -205,7 +205,14 @@ impl Pairs {
     /// - `rows`: `[N]`, `columns`: `[M]`; any integers
     #[track_caller]
     pub fn same_label(&mut self, rows: Tensor<1, Int>, columns: Tensor<1, Int>) -> Expr {
-        // In parts that f32 holds exactly.
+        // Narrow integers have no room for the size of a part.
+        let widened = |labels: Tensor<1, Int>| match labels.dtype() {
+            DType::I8 | DType::I16 | DType::U8 | DType::U16 => labels.cast(DType::I32),
+            _ => labels,
+        };
+        let (rows, columns) = (widened(rows), widened(columns));
+        // In parts that f32 holds exactly, whatever the device's own floats are.
+        let dtype = FloatDType::from(self.a.dtype());
         let parts = match (rows.dtype(), columns.dtype()) {
             (DType::I64 | DType::U64, _) | (_, DType::I64 | DType::U64) => 3,
             _ => 2,
@@ -219,8 +226,8 @@ impl Pairs {
                 *labels = (labels.clone() - low.clone()) / PART;
                 // What is left of the highest part.
                 match part + 1 == parts {
-                    true => (low + labels.clone() * 0).float(),
-                    false => low.float(),
+                    true => (low + labels.clone() * 0).cast(dtype),
+                    false => low.cast(dtype),
                 }
             };
             let (row, column) = (split(&mut rows), split(&mut columns));
@@ -345,7 +352,8 @@ impl Pairs {
             !with_index || self.sizes().into_iter().max() <= Some(exact),
             "Pairs: maxima are found among at most {exact} rows or columns"
         );
-        let [memory, kept] = self.evaluation.memory(self.memory_budget);
+        let all = self.sizes().into_iter().product::<usize>() * self.a.dtype().size();
+        let [memory, kept] = self.evaluation.memory(self.memory_budget, all);
         Form {
             reductions: reductions.to_vec(),
             rows: self.rows.len(),

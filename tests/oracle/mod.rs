@@ -1,6 +1,8 @@
 //! The objectives again, as naive loops over `f64`, written from the equations and nothing else.
 //! Tests and benches compare with these.
 
+pub mod pairwise;
+
 /// Row-major matrix.
 #[derive(Clone, Debug)]
 pub struct Matrix {
@@ -114,9 +116,15 @@ impl InfoNce {
 
 /// Derivative of `f` by every element of `x`, by central differences of fourth order and step `h`.
 pub fn gradient(f: impl Fn(&[f64]) -> f64, x: &[f64], h: f64) -> Vec<f64> {
+    gradient_at(f, x, h, &(0..x.len()).collect::<Vec<_>>())
+}
+
+/// The same by the elements `which`.
+pub fn gradient_at(f: impl Fn(&[f64]) -> f64, x: &[f64], h: f64, which: &[usize]) -> Vec<f64> {
     let mut x = x.to_vec();
-    (0..x.len())
-        .map(|k| {
+    which
+        .iter()
+        .map(|&k| {
             let at = x[k];
             let mut difference = |step: f64| {
                 x[k] = at + step;

@@ -1,6 +1,7 @@
 //! The suite that every backend must pass, and what its tests share.
 
 pub mod info_nce;
+pub mod pairwise;
 pub mod retrieval;
 pub mod similarity;
 

@@ -20,6 +20,8 @@ mod memory;
 #[cfg(feature = "ndarray")]
 mod ndarray;
 mod states;
+#[cfg(test)]
+mod tests;
 mod tile;
 
 use rayon::prelude::*;
