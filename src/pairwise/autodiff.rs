@@ -52,7 +52,7 @@ impl<B: PairwiseOps, C: CheckpointStrategy> PairwiseOps for Autodiff<B, C> {
             OpsKind::Tracked(mut prep) if wanted.anything() => {
                 let (a, b) = (prep.checkpoint(&inputs.a), prep.checkpoint(&inputs.b));
                 let inputs = without_autodiff(inputs);
-                let pass = form.forward(form.kept);
+                let pass = form.forward(form.kept(wanted));
                 let outputs = B::pairwise_pass(inputs.clone(), Arc::new(pass));
                 // Nothing here but `a` and `b` by their nodes holds on to embeddings.
                 let results = outputs.results;
@@ -136,7 +136,7 @@ impl<B: PairwiseOps> Backward<B, PARENTS> for Reduce {
         };
         let sizes = inputs.sizes();
         append_results(&mut inputs, results, upstream, &form);
-        let pass = form.backward(wanted, form.kept);
+        let pass = form.backward(wanted, form.kept(wanted));
         let outputs = B::pairwise_pass(inputs, Arc::new(pass));
         let found = gradients(outputs, 0, sizes, &form, wanted);
         for (node, gradient) in ops.parents.into_iter().zip(found) {

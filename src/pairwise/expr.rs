@@ -5,15 +5,27 @@
 //! CPU runs it on vectors in cache, other backends on blocks of tensors, and its derivative is
 //! worked out from it, so that an objective never states a gradient.
 
+use std::collections::HashMap;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 use std::sync::Arc;
 
 /// A number of each pair, as an expression; cheap to clone.
 ///
 /// Built from the leaves that [`Pairs`](super::Pairs) hands out, with `+ - * /` (between
-/// expressions, and with `f64` on the right) and the methods below.
-#[derive(Clone, Debug, PartialEq)]
+/// expressions, and with `f64` on the right) and the methods below. A product with the constant 0 is
+/// 0, also of NaN.
+#[derive(Clone, Debug)]
 pub struct Expr(Arc<Node>);
+
+impl PartialEq for Expr {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+    }
+}
+
+/// What was found out about the parts of an expression: each is looked at once, however often it is
+/// shared.
+type Seen<T> = HashMap<*const Node, T>;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Node {
@@ -189,8 +201,9 @@ impl Expr {
         Self::binary(Binary::Equal, self.clone(), other.clone())
     }
 
-    /// This where `condition` is not 0, `otherwise` elsewhere. What is not chosen has no influence,
-    /// whatever its value.
+    /// `then` where `condition` is not 0, `otherwise` elsewhere. What is not chosen has no influence,
+    /// whatever its value. (Under [`Evaluation::Dense`](super::Evaluation::Dense) its derivative must be
+    /// finite: Burn's autodiff multiplies it by 0.)
     pub fn select(condition: &Self, then: &Self, otherwise: &Self) -> Self {
         if then == otherwise {
             return then.clone();
@@ -221,6 +234,19 @@ impl Expr {
 
     /// The derivative by a leaf; `None` where it is 0 everywhere.
     pub(crate) fn derivative(&self, by: Leaf) -> Option<Self> {
+        self.derivative_once(by, &mut Seen::new())
+    }
+
+    fn derivative_once(&self, by: Leaf, seen: &mut Seen<Option<Self>>) -> Option<Self> {
+        if let Some(known) = seen.get(&self.address()) {
+            return known.clone();
+        }
+        let derivative = self.derivative_of_node(by, seen);
+        seen.insert(self.address(), derivative.clone());
+        derivative
+    }
+
+    fn derivative_of_node(&self, by: Leaf, seen: &mut Seen<Option<Self>>) -> Option<Self> {
         let sum = |x: Option<Self>, y: Option<Self>| match (x, y) {
             (Some(x), Some(y)) => Some(x + y),
             (x, y) => x.or(y),
@@ -239,10 +265,10 @@ impl Expr {
                     Unary::Softplus => x.sigmoid(),
                     Unary::Sigmoid => self.clone() * (Self::constant(1.0) - self.clone()),
                 };
-                Some(outer * x.derivative(by)?)
+                Some(outer * x.derivative_once(by, seen)?)
             }
             Node::Binary(op, x, y) => {
-                let (dx, dy) = (x.derivative(by), y.derivative(by));
+                let (dx, dy) = (x.derivative_once(by, seen), y.derivative_once(by, seen));
                 match op {
                     Binary::Add => sum(dx, dy),
                     Binary::Sub => sum(dx, dy.map(|d| -d)),
@@ -255,7 +281,7 @@ impl Expr {
                 }
             }
             Node::Select(condition, x, y) => {
-                let (dx, dy) = (x.derivative(by), y.derivative(by));
+                let (dx, dy) = (x.derivative_once(by, seen), y.derivative_once(by, seen));
                 if dx.is_none() && dy.is_none() {
                     return None;
                 }
@@ -267,16 +293,40 @@ impl Expr {
 
     /// The same expression with other leaves.
     pub(crate) fn map_leaves(&self, f: &impl Fn(Leaf) -> Self) -> Self {
-        match self.node() {
+        self.map_leaves_once(f, &mut Seen::new())
+    }
+
+    fn map_leaves_once(&self, f: &impl Fn(Leaf) -> Self, seen: &mut Seen<Self>) -> Self {
+        if let Some(known) = seen.get(&self.address()) {
+            return known.clone();
+        }
+        let mut map = |x: &Self| x.map_leaves_once(f, seen);
+        let mapped = match self.node() {
             Node::Leaf(leaf) => f(*leaf),
             Node::Constant(_) => self.clone(),
-            Node::Unary(op, x) => Self::unary(*op, x.map_leaves(f)),
-            Node::Binary(op, x, y) => Self::binary(*op, x.map_leaves(f), y.map_leaves(f)),
-            Node::Select(c, x, y) => {
-                Self::select(&c.map_leaves(f), &x.map_leaves(f), &y.map_leaves(f))
+            Node::Unary(op, x) => Self::unary(*op, map(x)),
+            Node::Binary(op, x, y) => Self::binary(*op, map(x), map(y)),
+            Node::Select(c, x, y) => Self::select(&map(c), &map(x), &map(y)),
+            Node::Detach(x) => map(x).detach(),
+        };
+        seen.insert(self.address(), mapped.clone());
+        mapped
+    }
+
+    /// Calls `f` with every leaf.
+    pub(crate) fn each_leaf(&self, f: &mut impl FnMut(Leaf)) {
+        let mut tape = Tape::default();
+        tape.push(self);
+        for op in tape.ops {
+            if let Op::Leaf(leaf) = op {
+                f(leaf);
             }
-            Node::Detach(x) => x.map_leaves(f).detach(),
         }
+    }
+
+    /// Tells expressions apart that share their parts.
+    fn address(&self) -> *const Node {
+        Arc::as_ptr(&self.0)
     }
 
     /// What is left of it on the diagonal, or off it.
@@ -358,27 +408,32 @@ pub(crate) enum Op {
 impl Tape {
     /// The step that computes `expr`, appended unless it is there.
     pub fn push(&mut self, expr: &Expr) -> usize {
+        self.push_once(expr, &mut Seen::new())
+    }
+
+    fn push_once(&mut self, expr: &Expr, seen: &mut Seen<usize>) -> usize {
+        if let Some(&step) = seen.get(&expr.address()) {
+            return step;
+        }
+        let mut push = |x: &Expr| self.push_once(x, seen);
         let op = match expr.node() {
             Node::Leaf(leaf) => Op::Leaf(*leaf),
             Node::Constant(value) => Op::Constant(*value),
-            Node::Unary(op, x) => Op::Unary(*op, self.push(x)),
-            Node::Binary(op, x, y) => {
-                let x = self.push(x);
-                Op::Binary(*op, x, self.push(y))
-            }
-            Node::Select(c, x, y) => {
-                let (c, x) = (self.push(c), self.push(x));
-                Op::Select(c, x, self.push(y))
-            }
-            Node::Detach(x) => Op::Detach(self.push(x)),
+            Node::Unary(op, x) => Op::Unary(*op, push(x)),
+            Node::Binary(op, x, y) => Op::Binary(*op, push(x), push(y)),
+            Node::Select(c, x, y) => Op::Select(push(c), push(x), push(y)),
+            Node::Detach(x) => Op::Detach(push(x)),
         };
-        self.ops
+        let step = self
+            .ops
             .iter()
-            .position(|seen| *seen == op)
+            .position(|known| *known == op)
             .unwrap_or_else(|| {
                 self.ops.push(op);
                 self.ops.len() - 1
-            })
+            });
+        seen.insert(expr.address(), step);
+        step
     }
 }
 

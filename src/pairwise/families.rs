@@ -1,6 +1,8 @@
 //! The reductions that the known objectives are made of, family by family.
 //!
-//! Each is a few lines over [`Pairs`]; an objective that none of them fits asks [`Pairs`] itself.
+//! Each is a few lines over [`Pairs`]; an objective that none of them fits asks [`Pairs`] itself. All but
+//! [`log_add_exp`] reduce along rows and columns: of pairs [`within`](Pairs::within) one set, where
+//! the two are the same, ask [`Pairs::reduce`] for the rows.
 
 use burn::tensor::{Bool, Int, Tensor};
 
@@ -154,16 +156,11 @@ pub fn softmax_above(
         columns().log_sum_exp(&weights),
         columns().sum(&count),
     ]);
-    let is_autodiff = pairs.a.device().is_autodiff();
     // w = n·e^{l − log Σ e^l} ≥ threshold. Over nothing it does not matter what l is compared with.
     let least = |log_sum: &Tensor<1>, count: &Tensor<1>| {
         let nothing = count.clone().equal_elem(0.0);
         let log_count = count.clone().mask_fill(nothing.clone(), 1.0).log();
-        let least = log_sum.clone().mask_fill(nothing, 0.0) - log_count + threshold.ln();
-        match is_autodiff {
-            true => Tensor::from_inner(least),
-            false => least,
-        }
+        log_sum.clone().mask_fill(nothing, 0.0) - log_count + threshold.ln()
     };
     let mut pairs = pairs;
     let by_row = pairs.row(least(&sums[0], &sums[1]));

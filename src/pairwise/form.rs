@@ -201,10 +201,13 @@ impl Steps {
                 (!nothing).then(|| {
                     let exprs = kind.exprs();
                     let first = tape.push(exprs[0]);
-                    [
-                        first,
-                        exprs.get(1).map_or(first, |second| tape.push(second)),
-                    ]
+                    let second = exprs.get(1).map_or(first, |second| tape.push(second));
+                    if exprs.len() > 1 && first == second && diagonal.is_some() {
+                        // Numbers of their own, since on the diagonal the two may differ.
+                        tape.ops.push(Op::Detach(first));
+                        return [first, tape.ops.len() - 1];
+                    }
+                    [first, second]
                 })
             })
             .collect();
@@ -308,6 +311,11 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
+    /// Whether similarities are worth keeping: coefficients will be computed of them.
+    pub fn coefficients(self) -> bool {
+        self.left || self.right
+    }
+
     pub fn anything(self) -> bool {
         self.left || self.right || self.rows || self.columns || self.scalars
     }
@@ -332,6 +340,14 @@ pub(crate) struct Form {
 }
 
 impl Form {
+    /// Bytes of similarities to keep for a backward pass that computes these gradients.
+    pub fn kept(&self, wanted: Wanted) -> usize {
+        match wanted.coefficients() {
+            true => self.kept,
+            false => 0,
+        }
+    }
+
     /// The pass that reduces.
     pub fn forward(&self, keep: usize) -> Pass {
         Pass {

@@ -78,9 +78,10 @@ impl Pairs {
         }
     }
 
-    /// Pairs of a row of `a` with a row of `a`, itself included. Half the work of
-    /// [`new`](Self::new): expressions must have the same value for (i, j) and (j, i) once row
-    /// and column change places, and reductions go along the rows.
+    /// Pairs of a row of `a` with a row of `a`, itself included. Half the work of [`new`](Self::new):
+    /// blocks below the diagonal are those above it, transposed. A teacher must have the same
+    /// embeddings on both sides, and a mask be symmetric. Reductions go along the rows; along the
+    /// columns they would be the same.
     ///
     /// # Shapes
     ///
@@ -102,7 +103,9 @@ impl Pairs {
         Self { evaluation, ..self }
     }
 
-    /// Bytes of similarities that may exist at a time; [`DEFAULT_MEMORY_BUDGET`] unless said.
+    /// Bytes of similarities that may exist at a time, those kept for the backward pass and those of the
+    /// block in flight together; [`DEFAULT_MEMORY_BUDGET`] unless said. A block has 64 × 64 at
+    /// least, and each thread a tile beside it.
     pub fn with_memory_budget(self, bytes: usize) -> Self {
         Self {
             memory_budget: bytes,
@@ -343,6 +346,23 @@ impl Pairs {
             !self.symmetric || reductions.iter().all(|r| r.axis == super::form::Axis::Rows),
             "Pairs: pairs within one set are reduced along rows; along columns the results are the same"
         );
+        for expr in reductions.iter().flat_map(|r| r.kind.exprs()) {
+            expr.each_leaf(&mut |leaf| {
+                let bound = match leaf {
+                    Leaf::Similarity | Leaf::Diagonal => true,
+                    Leaf::Teacher => self.teacher.is_some(),
+                    Leaf::Mask => self.mask.is_some(),
+                    Leaf::Row(k) => k < self.rows.len(),
+                    Leaf::Column(k) if self.symmetric => k < self.rows.len(),
+                    Leaf::Column(k) => k < self.columns.len(),
+                    Leaf::Scalar(k) => k < self.scalars.len(),
+                };
+                assert!(
+                    bound,
+                    "Pairs: an expression names {leaf:?}, which is bound on other pairs: bind it on these"
+                );
+            });
+        }
         let exact = match self.a.dtype() {
             DType::F64 => 1 << 53,
             _ => 1 << 24,
@@ -352,7 +372,9 @@ impl Pairs {
             !with_index || self.sizes().into_iter().max() <= Some(exact),
             "Pairs: maxima are found among at most {exact} rows or columns"
         );
-        let all = self.sizes().into_iter().product::<usize>() * self.a.dtype().size();
+        let matrices = 1 + usize::from(self.teacher.is_some());
+        let [n, m] = self.sizes();
+        let all = matrices * n * m * self.a.dtype().size();
         let [memory, kept] = self.evaluation.memory(self.memory_budget, all);
         Form {
             reductions: reductions.to_vec(),

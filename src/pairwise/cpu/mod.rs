@@ -9,7 +9,7 @@
 //!    every number is written by one task.
 //!
 //! So the memory beyond inputs and outputs is one block, whatever the number of threads (each adds
-//! a tile), and the bits of the result depend on the shapes alone.
+//! a tile), and the same input gives the same bits on the same number of threads.
 #![allow(unsafe_code)]
 
 mod backend;
@@ -58,7 +58,7 @@ struct Outputs<T> {
 struct Tiling {
     /// Rows and columns of a tile: the columns at most [`STRIP`], a symmetric matrix's tiles square.
     tile: [usize; 2],
-    /// Rows and columns of a block, multiples of the tile.
+    /// Rows and columns of a block; a symmetric matrix's blocks are square.
     block: [usize; 2],
     /// How many bands a block's part of a gradient is computed in.
     bands: usize,
@@ -76,13 +76,16 @@ impl Tiling {
             tile[0] /= 2;
             tile[1] = if pass.symmetric { tile[0] } else { tile[1] };
         }
-        let numbers = (pass.memory / size_of::<T>()).max(tile[0] * tile[1]);
-        let multiple = |len: usize, of: usize| (len / of).max(1) * of;
+        // Whatever the number of threads: a backward pass finds kept blocks where the forward pass,
+        // maybe of another thread pool, left them.
+        const SIDE: usize = 64;
+        let numbers = (pass.memory / size_of::<T>()).max(SIDE * SIDE);
+        let multiple = |len: usize| (len / SIDE).max(1) * SIDE;
         let block = match pass.symmetric {
-            true => [multiple((numbers as f64).sqrt() as usize, tile[0]); 2],
+            true => [multiple(numbers.isqrt()); 2],
             false => {
-                let width = multiple((numbers / tile[0]).min(4096), tile[1]);
-                [multiple(numbers / width, tile[0]), width]
+                let width = multiple((numbers / SIDE).min(4096).min(m.next_multiple_of(SIDE)));
+                [multiple(numbers / width), width]
             }
         };
         Self {
