@@ -149,8 +149,8 @@ pub fn softmax_above(
 ) -> BothWays {
     let weights = log_weight.detach().except(left_out);
     let count = Expr::select(left_out, &Expr::constant(0.0), &Expr::constant(1.0));
-    // Constants: nothing is kept for a backward pass.
-    let sums = pairs.clone().constant().reduce(&[
+    // Without gradients nothing is kept for a backward pass.
+    let sums = pairs.clone().detach().reduce(&[
         rows().log_sum_exp(&weights),
         rows().sum(&count),
         columns().log_sum_exp(&weights),
