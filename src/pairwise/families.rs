@@ -150,7 +150,7 @@ pub fn softmax_above(
     let weights = log_weight.detach().except(left_out);
     let count = Expr::select(left_out, &Expr::constant(0.0), &Expr::constant(1.0));
     // Without gradients nothing is kept for a backward pass.
-    let sums = pairs.clone().detach().reduce(&[
+    let sums = pairs.clone().constant().reduce(&[
         rows().log_sum_exp(&weights),
         rows().sum(&count),
         columns().log_sum_exp(&weights),

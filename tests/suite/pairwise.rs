@@ -1442,9 +1442,10 @@ fn prop_same(actual: &[Vec<f64>], expected: &[Vec<f64>]) -> Result<(), TestCaseE
     prop_assert_eq!(actual.len(), expected.len());
     for (a, e) in actual.iter().zip(expected) {
         prop_assert_eq!(a.len(), e.len());
-        for (x, y) in a.iter().zip(e) {
-            let close = x == y || (x - y).abs() <= 2e-5 * (1.0 + y.abs());
-            prop_assert!(close, "{actual:?} against {expected:?}");
+        let largest = e.iter().fold(1.0, |largest: f64, y| largest.max(y.abs()));
+        for (k, (x, y)) in a.iter().zip(e).enumerate() {
+            let close = x == y || (x - y).abs() <= 2e-5 * largest;
+            prop_assert!(close, "element {k}: {x} against {y}, the largest {largest}");
         }
     }
     Ok(())

@@ -380,7 +380,7 @@ fn tiles<T: Real>(
         );
         (task, part)
     };
-    let tile = tiling.tile[0] * tiling.tile[1];
+    let tile = tiling.tile[0].min(block.rows) * tiling.tile[1].min(block.columns);
     tasks
         .into_par_iter()
         .map_init(
