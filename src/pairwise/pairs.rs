@@ -314,6 +314,19 @@ impl Pairs {
         }
     }
 
+    /// The same pairs on the same device, without gradients.
+    pub(super) fn detach(self) -> Self {
+        let detach = |vectors: Vec<Tensor<1>>| vectors.into_iter().map(Tensor::detach).collect();
+        Self {
+            a: self.a.detach(),
+            b: self.b.detach(),
+            rows: detach(self.rows),
+            columns: detach(self.columns),
+            scalars: detach(self.scalars),
+            ..self
+        }
+    }
+
     pub(super) fn is_symmetric(&self) -> bool {
         self.symmetric
     }
