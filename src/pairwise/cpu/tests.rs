@@ -546,6 +546,39 @@ mod against_plain_operations {
         }
     }
 
+    /// Nothing bound, nothing to sum in the backward pass.
+    #[test]
+    fn a_backward_pass_without_sums_has_its_gradients() {
+        let problem = Problem::new(7, 5, 5);
+        let logit = Expr::leaf(Leaf::Similarity) * 2.0;
+        let form = Form {
+            reductions: vec![rows().log_sum_exp(&logit)],
+            rows: 0,
+            columns: 0,
+            scalars: 0,
+            ..forms(false)[0].clone()
+        };
+        let wanted = Wanted {
+            rows: false,
+            columns: false,
+            scalars: false,
+            ..wanted(&form)
+        };
+        let found = [backend::pass::<Flex>, chunked::pass::<Flex>].map(|pass: RunPass| {
+            let mut inputs = inputs(&problem, false, DType::F64);
+            let results = pass(inputs.clone(), &form.forward(0)).results;
+            append_results(&mut inputs, results.clone(), results, &form);
+            let outputs = pass(inputs, &form.backward(wanted, 0));
+            [
+                numbers(outputs.left),
+                numbers(outputs.right),
+                Vec::new(),
+                Vec::new(),
+            ]
+        });
+        assert!(distance(&found[1], &found[0]) <= 1e-12);
+    }
+
     #[test]
     fn value_and_gradient_in_one_pass_are_those_of_two() {
         for symmetric in [false, true] {
