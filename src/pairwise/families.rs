@@ -147,7 +147,8 @@ pub fn softmax_above(
 ) -> BothWays {
     let weights = log_weight.detach().except(left_out);
     let count = Expr::select(left_out, &Expr::constant(0.0), &Expr::constant(1.0));
-    let sums = pairs.clone().reduce(&[
+    // Without gradients nothing is kept for a backward pass.
+    let sums = pairs.clone().detach().reduce(&[
         rows().log_sum_exp(&weights),
         rows().sum(&count),
         columns().log_sum_exp(&weights),
@@ -157,8 +158,7 @@ pub fn softmax_above(
     let least = |log_sum: &Tensor<1>, count: &Tensor<1>| {
         let nothing = count.clone().equal_elem(0.0);
         let log_count = count.clone().mask_fill(nothing.clone(), 1.0).log();
-        let least = log_sum.clone().mask_fill(nothing, 0.0) - log_count + threshold.ln();
-        least.detach()
+        log_sum.clone().mask_fill(nothing, 0.0) - log_count + threshold.ln()
     };
     let mut pairs = pairs;
     let by_row = pairs.row(least(&sums[0], &sums[1]));

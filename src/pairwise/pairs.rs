@@ -314,6 +314,26 @@ impl Pairs {
         }
     }
 
+    /// The same pairs on the same device, without gradients.
+    pub(super) fn detach(self) -> Self {
+        // Burn's `detach` gives a leaf that asks for a gradient another of its kind.
+        fn detach<const R: usize>(tensor: Tensor<R>) -> Tensor<R> {
+            tensor.detach().set_require_grad(false)
+        }
+        let vectors = |vectors: Vec<Tensor<1>>| vectors.into_iter().map(detach).collect();
+        if !self.a.device().is_autodiff() {
+            return self;
+        }
+        Self {
+            a: detach(self.a),
+            b: detach(self.b),
+            rows: vectors(self.rows),
+            columns: vectors(self.columns),
+            scalars: vectors(self.scalars),
+            ..self
+        }
+    }
+
     pub(super) fn is_symmetric(&self) -> bool {
         self.symmetric
     }
