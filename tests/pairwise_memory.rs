@@ -1,0 +1,202 @@
+//! No matrix of similarities, forward or backward: peak live bytes and the largest allocation, counted by the
+//! allocator of this test binary.
+#![cfg(feature = "flex")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn_contrastive::objective::InfoNceConfig;
+use burn_contrastive::pairwise::{
+    Evaluation, Expr, Pairs, Positives, columns, hardest, rows, soft_targets, softmax,
+    softmax_above, weighted_softmax,
+};
+
+/// The system's allocator, counting.
+struct Counting;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+static LARGEST: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call goes to `System` unchanged; the counters never touch the memory.
+#[allow(unsafe_code)]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let live = LIVE.fetch_add(layout.size(), Relaxed) + layout.size();
+        PEAK.fetch_max(live, Relaxed);
+        LARGEST.fetch_max(layout.size(), Relaxed);
+        // SAFETY: the caller's layout, as it came.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: the caller's pointer and layout, as they came.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const N: usize = 1_536;
+const M: usize = 1_024;
+const D: usize = 16;
+const MIB: usize = 1 << 20;
+/// What the matrix would take.
+const MATRIX: usize = 4 * N * M;
+
+/// Peak bytes live above those at the start, and the largest allocation.
+fn peak_of(run: impl FnOnce()) -> [usize; 2] {
+    let before = LIVE.load(Relaxed);
+    PEAK.store(before, Relaxed);
+    LARGEST.store(0, Relaxed);
+    run();
+    [PEAK.load(Relaxed) - before, LARGEST.load(Relaxed)]
+}
+
+fn embeddings(count: usize, device: &Device) -> Tensor<2> {
+    let values = (0..count * D).map(|i| (i as f32 * 0.37).sin()).collect();
+    Tensor::from_data(TensorData::new(values, [count, D]), device).require_grad()
+}
+
+fn vector(count: usize, device: &Device) -> Tensor<1> {
+    let values = (0..count).map(|i| (i as f32 * 0.11).cos()).collect();
+    Tensor::from_data(TensorData::new(values, [count]), device).require_grad()
+}
+
+type Loss = fn(Pairs, [Expr; 2], &Device) -> Tensor<1>;
+
+/// Every family; the second argument is a number bound to each row and one bound to each column.
+const FAMILIES: [(&str, Loss); 9] = [
+    ("softmax", |pairs, [u, v], _| {
+        let logit = pairs.similarity() + u - v;
+        let found = softmax(pairs, &logit, &Expr::diagonal());
+        found.rows.sum() + found.columns.sum()
+    }),
+    ("softmax, labels left out", |mut pairs, _, device| {
+        let ids = |count: usize| Tensor::<1, Int>::arange(0..count as i64, device) / 2;
+        let labels = Positives::Labels {
+            rows: ids(N),
+            columns: ids(M),
+        };
+        let left_out = labels.of(&mut pairs);
+        let logit = pairs.similarity() * 3.0;
+        let found = softmax(pairs, &logit, &left_out);
+        found.rows.sum() + found.columns.sum()
+    }),
+    ("weighted softmax", |pairs, [u, _], _| {
+        let (logit, weight) = (pairs.similarity() * 3.0, pairs.similarity() + u);
+        let found = weighted_softmax(pairs, &logit, &weight, &Expr::diagonal());
+        found.rows.sum() + found.columns.sum()
+    }),
+    ("removal by weight", |pairs, _, _| {
+        let (logit, weight) = (pairs.similarity() * 3.0, pairs.similarity());
+        let found = softmax_above(pairs, &logit, &weight, 0.5, &Expr::diagonal());
+        found.rows.sum() + found.columns.sum()
+    }),
+    ("soft targets of a teacher", |mut pairs, [u, _], device| {
+        let target = pairs.teacher(embeddings(N, device), embeddings(M, device)) * 2.0;
+        let logit = pairs.similarity() * u;
+        let [by_row, by_column] = soft_targets(pairs, &logit, &target);
+        by_row.cross_entropy().sum() + by_column.cross_entropy().sum()
+    }),
+    ("total of hinges", |pairs, [u, v], _| {
+        let hinge = |own: &Expr| (&(pairs.similarity() - own) + 0.2).relu();
+        let cost = hinge(&u) + hinge(&v);
+        pairs.total(&cost)
+    }),
+    ("total of softplus", |mut pairs, _, device| {
+        let scale = pairs.scalar(vector(1, device));
+        let logit = pairs.similarity() * scale;
+        let cost = Expr::select(&Expr::diagonal(), &-&logit, &logit).softplus();
+        pairs.total(&cost)
+    }),
+    ("hardest", |pairs, _, _| {
+        let [by_row, by_column] = hardest(pairs, &Expr::diagonal());
+        by_row.similarity.sum() + by_column.similarity.sum()
+    }),
+    ("reduce to a scalar", |pairs, [u, v], _| {
+        let cost = (pairs.similarity() * u).sigmoid() * v;
+        let sums = [rows().sum(&cost), columns().sum(&cost.square())];
+        pairs.reduce_to_scalar(&sums, |sums| sums[0].clone().sum() + sums[1].clone().sum())
+    }),
+];
+
+fn run(loss: Loss, pairs: impl Fn(Tensor<2>, Tensor<2>) -> Pairs, device: &Device) -> [usize; 2] {
+    let (a, b) = (embeddings(N, device), embeddings(M, device));
+    let (u, v) = (vector(N, device), vector(M, device));
+    peak_of(|| {
+        let mut pairs = pairs(a.clone(), b.clone());
+        let bound = [pairs.row(u.clone()), pairs.column(v.clone())];
+        let gradients = loss(pairs, bound, device).backward();
+        assert!(a.grad(&gradients).is_some() && b.grad(&gradients).is_some());
+    })
+}
+
+/// Numbers for each row and column: embeddings, their gradients and copies, what is bound, results.
+const VECTORS: usize = 4 * (N + M) * (4 * D + 16);
+/// The steps of an expression, for one row of a tile.
+const SCRATCH: usize = MIB / 4;
+
+// One test, so that nothing else allocates meanwhile.
+#[test]
+fn memory_is_bounded_by_the_budget_and_the_embeddings() {
+    // Each thread works on a tile: as many as a test of a small matrix can tell from the matrix.
+    // SAFETY: the only test of this binary, before anything else runs.
+    #[allow(unsafe_code)]
+    unsafe {
+        std::env::set_var("RAYON_NUM_THREADS", "1");
+    }
+    let device = Device::flex().autodiff();
+    let check = |name: &str, evaluation, budget, [peak, largest]: [usize; 2]| {
+        // The similarities that the budget is for, at least a tile, and a tile of the teacher's.
+        let tile = MIB;
+        let teacher = if name.contains("teacher") { tile } else { 0 };
+        let bound = tile.max(budget) + teacher + VECTORS + SCRATCH;
+        println!("{name}, {evaluation:?} with {budget}: peak {peak} of {bound}, largest {largest}");
+        assert!(
+            peak <= bound && largest <= tile.max(budget),
+            "{name}, {evaluation:?} with {budget} bytes: peak {peak}, need at most {bound}, largest {largest}"
+        );
+        assert!(budget >= MATRIX || bound < MATRIX / 4 * 3, "the bound must tell: {bound} of {MATRIX}");
+    };
+    let of = |loss, evaluation, budget| {
+        let pairs = |a, b| {
+            let pairs = Pairs::new(a, b).with_evaluation(evaluation);
+            pairs.with_memory_budget(budget)
+        };
+        run(loss, pairs, &device)
+    };
+    // What the backend allocates once and keeps, such as workspaces of products, is no part of an evaluation.
+    of(FAMILIES[0].1, Evaluation::Streaming, 1);
+
+    for (name, loss) in FAMILIES {
+        check(name, Evaluation::Streaming, MIB, of(loss, Evaluation::Streaming, MIB));
+    }
+    for k in [0, 3, 4] {
+        let (name, loss) = FAMILIES[k];
+        check(name, Evaluation::Auto, 2 * MIB, of(loss, Evaluation::Auto, 2 * MIB));
+    }
+    // Everything is kept, and nothing beside it.
+    let (name, loss) = FAMILIES[0];
+    check(name, Evaluation::Auto, MATRIX, of(loss, Evaluation::Auto, MATRIX));
+
+    let (image, text) = (embeddings(N, &device), embeddings(N, &device));
+    for (evaluation, budget) in [(Evaluation::Streaming, MIB), (Evaluation::Auto, 2 * MIB)] {
+        let config = InfoNceConfig::new().with_evaluation(evaluation);
+        let objective = config.with_memory_budget(budget).init(&device);
+        let peak = peak_of(|| {
+            objective.forward(image.clone(), text.clone()).backward();
+        });
+        check("InfoNCE", evaluation, budget, peak);
+    }
+    let peak = peak_of(|| {
+        let pairs = Pairs::within(image.clone()).with_evaluation(Evaluation::Streaming);
+        let pairs = pairs.with_memory_budget(MIB);
+        let logit = pairs.similarity().except(&Expr::diagonal());
+        pairs.reduce(&[rows().log_sum_exp(&logit)])[0].clone().sum().backward();
+    });
+    check("within one set", Evaluation::Streaming, MIB, peak);
+}
