@@ -380,6 +380,10 @@ impl Form {
                 rows().sum(&slope(Leaf::Scalar(k)).unwrap_or_else(zero))
             }));
         }
+        if reductions.is_empty() {
+            // Not every backend has empty tensors.
+            reductions.push(rows().sum(&zero()));
+        }
         let coefficient = (wanted.left || wanted.right).then(|| {
             let g = slope(Leaf::Similarity).unwrap_or_else(zero);
             match self.symmetric {
