@@ -160,7 +160,10 @@ fn memory_is_bounded_by_the_budget_and_the_embeddings() {
             peak <= bound && largest <= tile.max(budget),
             "{name}, {evaluation:?} with {budget} bytes: peak {peak}, need at most {bound}, largest {largest}"
         );
-        assert!(budget >= MATRIX || bound < MATRIX / 4 * 3, "the bound must tell: {bound} of {MATRIX}");
+        assert!(
+            budget >= MATRIX || bound < MATRIX / 4 * 3,
+            "the bound must tell: {bound} of {MATRIX}"
+        );
     };
     let of = |loss, evaluation, budget| {
         let pairs = |a, b| {
@@ -173,15 +176,30 @@ fn memory_is_bounded_by_the_budget_and_the_embeddings() {
     of(FAMILIES[0].1, Evaluation::Streaming, 1);
 
     for (name, loss) in FAMILIES {
-        check(name, Evaluation::Streaming, MIB, of(loss, Evaluation::Streaming, MIB));
+        check(
+            name,
+            Evaluation::Streaming,
+            MIB,
+            of(loss, Evaluation::Streaming, MIB),
+        );
     }
     for k in [0, 3, 4] {
         let (name, loss) = FAMILIES[k];
-        check(name, Evaluation::Auto, 2 * MIB, of(loss, Evaluation::Auto, 2 * MIB));
+        check(
+            name,
+            Evaluation::Auto,
+            2 * MIB,
+            of(loss, Evaluation::Auto, 2 * MIB),
+        );
     }
     // Everything is kept, and nothing beside it.
     let (name, loss) = FAMILIES[0];
-    check(name, Evaluation::Auto, MATRIX, of(loss, Evaluation::Auto, MATRIX));
+    check(
+        name,
+        Evaluation::Auto,
+        MATRIX,
+        of(loss, Evaluation::Auto, MATRIX),
+    );
 
     let (image, text) = (embeddings(N, &device), embeddings(N, &device));
     for (evaluation, budget) in [(Evaluation::Streaming, MIB), (Evaluation::Auto, 2 * MIB)] {
@@ -196,7 +214,10 @@ fn memory_is_bounded_by_the_budget_and_the_embeddings() {
         let pairs = Pairs::within(image.clone()).with_evaluation(Evaluation::Streaming);
         let pairs = pairs.with_memory_budget(MIB);
         let logit = pairs.similarity().except(&Expr::diagonal());
-        pairs.reduce(&[rows().log_sum_exp(&logit)])[0].clone().sum().backward();
+        pairs.reduce(&[rows().log_sum_exp(&logit)])[0]
+            .clone()
+            .sum()
+            .backward();
     });
     check("within one set", Evaluation::Streaming, MIB, peak);
 }

@@ -46,7 +46,11 @@ impl Inputs {
     }
 
     pub fn column(&self, k: usize, (_, j): (usize, usize)) -> f64 {
-        let vectors = if self.within { &self.rows } else { &self.columns };
+        let vectors = if self.within {
+            &self.rows
+        } else {
+            &self.columns
+        };
         vectors[k][j]
     }
 
@@ -152,7 +156,10 @@ pub fn softmax(
 fn weights(log_weights: &[f64]) -> Vec<f64> {
     let sum = log_sum_exp(log_weights);
     let count = log_weights.len() as f64;
-    log_weights.iter().map(|l| count * (l - sum).exp()).collect()
+    log_weights
+        .iter()
+        .map(|l| count * (l - sum).exp())
+        .collect()
 }
 
 /// `log Σ w·e^logit`, the weights `w` of each row, and of each column, with mean one.
@@ -194,7 +201,10 @@ pub fn softmax_mean(
 ) -> [[Vec<f64>; 2]; 2] {
     let both = inputs.each_way(|pairs| {
         let sum = log_sum_exp(&pairs.iter().map(|&p| weight(p)).collect::<Vec<_>>());
-        let mean = pairs.iter().map(|&p| (weight(p) - sum).exp() * value(p)).sum::<f64>();
+        let mean = pairs
+            .iter()
+            .map(|&p| (weight(p) - sum).exp() * value(p))
+            .sum::<f64>();
         (sum, mean)
     });
     both.map(|results| {

@@ -59,7 +59,10 @@ struct Bound<'a> {
 impl Bound<'_> {
     fn mask(&self) -> Tensor<2, Bool> {
         let shape = [self.inputs.n(), self.inputs.m()];
-        Tensor::from_data(TensorData::new(self.inputs.mask.clone(), shape), &self.how.device)
+        Tensor::from_data(
+            TensorData::new(self.inputs.mask.clone(), shape),
+            &self.how.device,
+        )
     }
 
     fn labels(&self) -> Positives {
@@ -71,7 +74,11 @@ impl Bound<'_> {
     }
 
     fn teacher(&mut self) -> Expr {
-        let [a, b] = self.inputs.teacher.each_ref().map(|t| on(&self.how.device, t, self.how.dtype));
+        let [a, b] = self
+            .inputs
+            .teacher
+            .each_ref()
+            .map(|t| on(&self.how.device, t, self.how.dtype));
         self.pairs.teacher(a, b)
     }
 }
@@ -97,8 +104,15 @@ fn inputs(n: usize, m: usize, width: usize, seed: u64) -> Inputs {
         scalars: vec![1.3, -0.4],
         within: false,
         teacher: [random(n, 2, seed + 6), random(m, 2, seed + 7)],
-        mask: random(n, m, seed + 8).values.iter().map(|&x| x > 0.2).collect(),
-        labels: [(0..n).map(id).collect(), (0..m).map(|j| id(j / 2)).collect()],
+        mask: random(n, m, seed + 8)
+            .values
+            .iter()
+            .map(|&x| x > 0.2)
+            .collect(),
+        labels: [
+            (0..n).map(id).collect(),
+            (0..m).map(|j| id(j / 2)).collect(),
+        ],
     }
 }
 
@@ -138,10 +152,17 @@ fn evaluate(case: &Case, inputs: &Inputs, how: &How) -> Evaluated {
     }
     .with_evaluation(how.evaluation)
     .with_memory_budget(how.budget);
-    let shared = if inputs.within { &row_leaves } else { &column_leaves };
+    let shared = if inputs.within {
+        &row_leaves
+    } else {
+        &column_leaves
+    };
     let rows = row_leaves.iter().map(|v| pairs.row(v.clone())).collect();
     let columns = shared.iter().map(|v| pairs.column(v.clone())).collect();
-    let scalars = scalar_leaves.iter().map(|v| pairs.scalar(v.clone())).collect();
+    let scalars = scalar_leaves
+        .iter()
+        .map(|v| pairs.scalar(v.clone()))
+        .collect();
     let results = (case.actual)(Bound {
         inputs,
         how,
@@ -171,7 +192,10 @@ fn evaluate(case: &Case, inputs: &Inputs, how: &How) -> Evaluated {
     if !inputs.within {
         found.push(by_matrix(&b));
     }
-    let vectors = row_leaves.iter().chain(&column_leaves).chain(&scalar_leaves);
+    let vectors = row_leaves
+        .iter()
+        .chain(&column_leaves)
+        .chain(&scalar_leaves);
     found.extend(vectors.map(by_vector));
     Evaluated {
         values: results.into_iter().map(numbers).collect(),
@@ -336,9 +360,17 @@ fn families() -> Vec<Case> {
                 let target = x.teacher() * 3.0;
                 let logit = &x.c * &x.scalars[0] + &x.rows[0];
                 let of = |s: burn_contrastive::pairwise::SoftTargets| {
-                    [s.cross_entropy(), s.log_sum_exp, s.target_log_sum_exp, s.mean_logit]
+                    [
+                        s.cross_entropy(),
+                        s.log_sum_exp,
+                        s.target_log_sum_exp,
+                        s.mean_logit,
+                    ]
                 };
-                soft_targets(x.pairs, &logit, &target).into_iter().flat_map(of).collect()
+                soft_targets(x.pairs, &logit, &target)
+                    .into_iter()
+                    .flat_map(of)
+                    .collect()
             },
             expected: |x, _| expected_soft_targets(x, |x, p| 3.0 * x.teacher(p)),
         },
@@ -349,9 +381,17 @@ fn families() -> Vec<Case> {
                 let target = &x.c * 2.0 + &x.columns[1];
                 let logit = &x.c * &x.scalars[0] + &x.rows[0];
                 let of = |s: burn_contrastive::pairwise::SoftTargets| {
-                    [s.cross_entropy(), s.log_sum_exp, s.target_log_sum_exp, s.mean_logit]
+                    [
+                        s.cross_entropy(),
+                        s.log_sum_exp,
+                        s.target_log_sum_exp,
+                        s.mean_logit,
+                    ]
                 };
-                soft_targets(x.pairs, &logit, &target).into_iter().flat_map(of).collect()
+                soft_targets(x.pairs, &logit, &target)
+                    .into_iter()
+                    .flat_map(of)
+                    .collect()
             },
             expected: |x, _| {
                 expected_soft_targets(x, |x, p| 2.0 * x.similarity(p) + x.column(1, p))
@@ -405,7 +445,11 @@ fn families() -> Vec<Case> {
             expected: |x, _| {
                 both(oracle::sums(x, |p| {
                     let c = x.similarity(p);
-                    if on_diagonal(p) { (c - 1.0).powi(2) } else { 0.1 * c.max(0.0).powi(2) }
+                    if on_diagonal(p) {
+                        (c - 1.0).powi(2)
+                    } else {
+                        0.1 * c.max(0.0).powi(2)
+                    }
                 }))
             },
         },
@@ -418,7 +462,8 @@ fn families() -> Vec<Case> {
                 hardest(x.pairs, &left_out).map(|h| h.similarity).into()
             },
             expected: |x, _| {
-                let similarities = |found: Vec<(f64, usize)>| found.into_iter().map(|f| f.0).collect();
+                let similarities =
+                    |found: Vec<(f64, usize)>| found.into_iter().map(|f| f.0).collect();
                 oracle::hardest(x, |p| x.masked(p)).map(similarities).into()
             },
         },
@@ -448,7 +493,8 @@ fn families() -> Vec<Case> {
                 let value = |p| {
                     let (c, t) = (x.similarity(p), x.teacher(p));
                     (c * c + 1.0).sqrt().ln() / (x.row(0, p) + 3.0)
-                        + (oracle::sigmoid(c * x.scalars[0]) * x.column(0, p) - (-c).exp() * mask(p))
+                        + (oracle::sigmoid(c * x.scalars[0]) * x.column(0, p)
+                            - (-c).exp() * mask(p))
                         + (held.similarity(p) * c * x.row(1, p) + t.exp() * oracle::softplus(c - t))
                             * x.scalars[1]
                 };
@@ -490,8 +536,7 @@ fn families_within() -> Vec<Case> {
                 x.pairs.reduce(&[rows().log_sum_exp(&logit)])
             },
             expected: |x, _| {
-                let logit =
-                    |p| 3.0 * x.scalars[0] * x.similarity(p) + x.row(0, p) + x.column(0, p);
+                let logit = |p| 3.0 * x.scalars[0] * x.similarity(p) + x.row(0, p) + x.column(0, p);
                 let [by_row, _] = oracle::softmax(x, logit, |p| x.same_label(p));
                 vec![by_row]
             },
@@ -520,7 +565,13 @@ fn families_within() -> Vec<Case> {
                 };
                 let weight = |p| x.teacher(p) + x.similarity(p) * x.scalars[1];
                 let [[sum, mean], _] = oracle::softmax_mean(x, weight, value);
-                let off = |p| if on_diagonal(p) { x.scalars[0] } else { value(p) };
+                let off = |p| {
+                    if on_diagonal(p) {
+                        x.scalars[0]
+                    } else {
+                        value(p)
+                    }
+                };
                 let [by_row, _] = oracle::sums(x, off);
                 let [softplus, _] = oracle::sums(x, |p| oracle::softplus(value(p)));
                 vec![sum, mean, by_row, softplus]
@@ -534,7 +585,8 @@ fn families_within() -> Vec<Case> {
                 vec![x.pairs.total(&cost.except(&Expr::constant(0.0)))]
             },
             expected: |x, _| {
-                let cost = |p| (x.similarity(p) * x.scalars[0] + x.row(0, p) + x.column(0, p)).exp();
+                let cost =
+                    |p| (x.similarity(p) * x.scalars[0] + x.row(0, p) + x.column(0, p)).exp();
                 vec![vec![x.pairs().map(cost).sum()]]
             },
         },
@@ -543,7 +595,9 @@ fn families_within() -> Vec<Case> {
 
 /// All cases, with inputs of about these sizes.
 fn cases(n: usize, m: usize, width: usize, seed: u64) -> Vec<(Case, Inputs)> {
-    let between = families().into_iter().map(|case| (case, inputs(n, m, width, seed)));
+    let between = families()
+        .into_iter()
+        .map(|case| (case, inputs(n, m, width, seed)));
     let within = families_within()
         .into_iter()
         .map(|case| (case, inputs_within(n.max(m), width, seed)));
@@ -600,7 +654,12 @@ pub fn blocks_and_what_is_kept_change_nothing(backend: &Backend) {
             let mut runs = vec![how.with(Evaluation::Streaming, 1 << 20)];
             runs.extend(budgets(dtype).map(|budget| how.with(Evaluation::Auto, budget)));
             for how in runs {
-                assert_same(case.name, &evaluate(&case, &inputs, &how), &dense, tolerance);
+                assert_same(
+                    case.name,
+                    &evaluate(&case, &inputs, &how),
+                    &dense,
+                    tolerance,
+                );
             }
         }
     }
@@ -614,7 +673,8 @@ fn edge_case() -> Case {
         actual: |mut x| {
             let mask = x.mask();
             let mask = x.pairs.mask(mask);
-            let logit = (&x.c * &x.scalars[0] + &x.rows[0] - &x.columns[0]).except(&Expr::diagonal());
+            let logit =
+                (&x.c * &x.scalars[0] + &x.rows[0] - &x.columns[0]).except(&Expr::diagonal());
             let value = &x.c.square() * &mask + &x.columns[1];
             let max = hardest(x.pairs.clone(), &Expr::constant(0.0)).map(|h| h.similarity);
             let results = x.pairs.reduce(&[
@@ -633,7 +693,12 @@ fn edge_case() -> Case {
             };
             let max = oracle::hardest(x, |_| false);
             let max = max.map(|found| found.into_iter().map(|f| f.0).collect());
-            [oracle::softmax(x, logit, on_diagonal), oracle::sums(x, value), max].concat()
+            [
+                oracle::softmax(x, logit, on_diagonal),
+                oracle::sums(x, value),
+                max,
+            ]
+            .concat()
         },
     }
 }
@@ -670,7 +735,12 @@ pub fn one_pair_one_row_and_one_column_match_the_oracle(backend: &Backend) {
         let inputs = inputs(n, m, 4, 140);
         let how = How::new(backend, DType::F32);
         let actual = evaluate(&case, &inputs, &how);
-        assert_matches(&format!("{n} × {m}"), &actual, &expected(&case, &inputs, usize::MAX), 2e-5);
+        assert_matches(
+            &format!("{n} × {m}"),
+            &actual,
+            &expected(&case, &inputs, usize::MAX),
+            2e-5,
+        );
     }
 }
 
@@ -696,7 +766,12 @@ pub fn half_precision_is_widened(backend: &Backend) {
             values: values.to_vec(),
             gradients: Vec::new(),
         };
-        assert_same("values", &values(&actual.values), &values(&expected.values), 1e-5);
+        assert_same(
+            "values",
+            &values(&actual.values),
+            &values(&expected.values),
+            1e-5,
+        );
         let ulp = if dtype == DType::F16 { 1e-3 } else { 8e-3 };
         // The weights of the loss are rounded as well.
         assert_matches("gradients", &actual, &expected, 3.0 * ulp);
@@ -712,7 +787,13 @@ pub fn hard_numbers_are_as_good_as_dense_ones(backend: &Backend) {
             let both = softmax(x.pairs, &(&x.c * &x.scalars[0]), &Expr::diagonal());
             vec![both.rows, both.columns]
         },
-        expected: |x, _| both(oracle::softmax(x, |p| x.scalars[0] * x.similarity(p), on_diagonal)),
+        expected: |x, _| {
+            both(oracle::softmax(
+                x,
+                |p| x.scalars[0] * x.similarity(p),
+                on_diagonal,
+            ))
+        },
     };
     let plain = inputs(9, 7, 8, 160);
     let normalized = |m: &Matrix| {
@@ -731,7 +812,12 @@ pub fn hard_numbers_are_as_good_as_dense_ones(backend: &Backend) {
     };
     let changed = |name, change: &dyn Fn(&Matrix) -> Matrix, scale| {
         let (a, b) = (change(&plain.a), change(&plain.b));
-        let inputs = Inputs { a, b, scalars: vec![scale], ..plain.clone() };
+        let inputs = Inputs {
+            a,
+            b,
+            scalars: vec![scale],
+            ..plain.clone()
+        };
         (name, inputs)
     };
     for (name, inputs) in [
@@ -739,11 +825,25 @@ pub fn hard_numbers_are_as_good_as_dense_ones(backend: &Backend) {
         changed("temperature of a thousandth", &normalized, 1e3),
         changed("duplicates", &repeated, 20.0),
         changed("zero rows", &with_zeros, 20.0),
-        changed("all zero", &|m| Matrix::new(m.rows, m.width, vec![0.0; m.values.len()]), 20.0),
+        changed(
+            "all zero",
+            &|m| Matrix::new(m.rows, m.width, vec![0.0; m.values.len()]),
+            20.0,
+        ),
     ] {
         // What f32 makes of the inputs is no error of the engine's.
-        let rounded = |m: &Matrix| Matrix::new(m.rows, m.width, m.values.iter().map(|&v| f64::from(v as f32)).collect());
-        let inputs = Inputs { a: rounded(&inputs.a), b: rounded(&inputs.b), ..inputs };
+        let rounded = |m: &Matrix| {
+            Matrix::new(
+                m.rows,
+                m.width,
+                m.values.iter().map(|&v| f64::from(v as f32)).collect(),
+            )
+        };
+        let inputs = Inputs {
+            a: rounded(&inputs.a),
+            b: rounded(&inputs.b),
+            ..inputs
+        };
         let how = How::new(backend, DType::F32);
         let actual = evaluate(&case, &inputs, &how);
         let dense = evaluate(&case, &inputs, &how.with(Evaluation::Dense, 0));
@@ -751,11 +851,7 @@ pub fn hard_numbers_are_as_good_as_dense_ones(backend: &Backend) {
             true => evaluate(&case, &inputs, &How::new(backend, DType::F64)),
             false => {
                 let step = 2e-3 / inputs.scalars[0].max(1.0);
-                let expected = expected(
-                    &Case { step, ..case },
-                    &inputs,
-                    usize::MAX,
-                );
+                let expected = expected(&Case { step, ..case }, &inputs, usize::MAX);
                 let gradients = expected.gradients.iter();
                 Evaluated {
                     values: expected.values,
@@ -777,9 +873,15 @@ pub fn hard_numbers_are_as_good_as_dense_ones(backend: &Backend) {
                 };
                 x.iter().zip(y).map(pair).collect()
             };
-            [distances(&one.values, &exact.values), distances(&one.gradients, &exact.gradients)].concat()
+            [
+                distances(&one.values, &exact.values),
+                distances(&one.gradients, &exact.gradients),
+            ]
+            .concat()
         };
-        for (k, ((own, largest), (theirs, _))) in error(&actual).into_iter().zip(error(&dense)).enumerate() {
+        for (k, ((own, largest), (theirs, _))) in
+            error(&actual).into_iter().zip(error(&dense)).enumerate()
+        {
             assert!(
                 own <= 2.0 * theirs + 1e-6 * largest + 1e-7,
                 "{name}, {k}: an error of {own:e} where the dense evaluation has {theirs:e} (largest {largest:e})"
@@ -847,7 +949,11 @@ pub fn strided_tensors_match_contiguous_ones(backend: &Backend) {
     }
     for ((strided, contiguous), m) in by_strided.iter().zip(&by_contiguous).zip([&a, &b]) {
         let columns = (0..m.width).flat_map(|k| (0..m.rows).map(move |i| i * m.width + k));
-        assert_close(strided, &columns.map(|k| contiguous[k]).collect::<Vec<_>>(), 1e-6);
+        assert_close(
+            strided,
+            &columns.map(|k| contiguous[k]).collect::<Vec<_>>(),
+            1e-6,
+        );
     }
 }
 
@@ -865,12 +971,21 @@ pub fn an_untracked_side_changes_nothing_for_the_other(backend: &Backend) {
         .backward()
     };
     for whole in [true, false] {
-        let (a, b, s) = (tensor(202).require_grad(), tensor(203).require_grad(), scale().require_grad());
+        let (a, b, s) = (
+            tensor(202).require_grad(),
+            tensor(203).require_grad(),
+            scale().require_grad(),
+        );
         let all = run(&a, &b, &s, whole);
         let [by_a, by_b] = [&a, &b].map(|t| numbers(t.grad(&all).unwrap()));
         let by_s = numbers(s.grad(&all).unwrap());
         let (fa, fb, fs) = (tensor(202), tensor(203), scale());
-        for (a, b, s) in [(&a, &fb, &fs), (&fa, &b, &fs), (&fa, &fb, &s), (&a, &fb, &s)] {
+        for (a, b, s) in [
+            (&a, &fb, &fs),
+            (&fa, &b, &fs),
+            (&fa, &fb, &s),
+            (&a, &fb, &s),
+        ] {
             let gradients = run(a, b, s, whole);
             for (t, expected) in [(a, &by_a), (b, &by_b)] {
                 assert_eq!(t.grad(&gradients).is_some(), t.is_require_grad());
@@ -900,7 +1015,9 @@ pub fn works_under_gradient_checkpointing(backend: &Backend) {
         ..how.clone()
     };
     // Two passes, the second of which reads the first's results.
-    let removal = families().into_iter().find(|case| case.name == "removal by weight");
+    let removal = families()
+        .into_iter()
+        .find(|case| case.name == "removal by weight");
     for case in [edge_case(), removal.expect("a family")] {
         let actual = evaluate(&case, &inputs, &checkpointing);
         assert_same(case.name, &actual, &evaluate(&case, &inputs, &how), 1e-6);
@@ -913,7 +1030,11 @@ pub fn works_under_gradient_checkpointing(backend: &Backend) {
         let twice = loss(&results) + pairs.clone().total(&pairs.similarity().exp());
         numbers(x.grad(&twice.backward()).unwrap())
     };
-    assert_close(&gradient(&checkpointing.device), &gradient(&how.device), 1e-6);
+    assert_close(
+        &gradient(&checkpointing.device),
+        &gradient(&how.device),
+        1e-6,
+    );
 }
 
 pub fn results_used_twice_have_twice_the_gradient(backend: &Backend) {
@@ -934,7 +1055,11 @@ pub fn results_used_twice_have_twice_the_gradient(backend: &Backend) {
     let once = gradients_of(&a, &b, pairs.clone().total(&pairs.similarity().exp()));
     let factor = 2.0 * numbers(total)[0];
     for (scaled, once) in scaled.iter().zip(&once) {
-        assert_close(scaled, &once.iter().map(|g| factor * g).collect::<Vec<_>>(), 1e-5);
+        assert_close(
+            scaled,
+            &once.iter().map(|g| factor * g).collect::<Vec<_>>(),
+            1e-5,
+        );
     }
 }
 
@@ -982,7 +1107,9 @@ pub fn labels_are_compared_exactly(backend: &Backend) {
         let place = pairs.row(Tensor::<1, Int>::arange(0..rows_of.len() as i64, device).float());
         let two = (Expr::constant(0.5) * &place).exp() * &same;
         let found = pairs.reduce(&[rows().sum(&same), columns().sum(&two)]);
-        let counts = rows_of.iter().map(|r| columns_of.iter().filter(|c| r == *c).count() as f64);
+        let counts = rows_of
+            .iter()
+            .map(|r| columns_of.iter().filter(|c| r == *c).count() as f64);
         let sums = columns_of.iter().map(|c| {
             let same = rows_of.iter().enumerate().filter(|(_, r)| *r == c);
             same.map(|(i, _)| (0.5 * i as f64).exp()).sum::<f64>()
@@ -993,8 +1120,26 @@ pub fn labels_are_compared_exactly(backend: &Backend) {
         }
     };
     let big = 1 << 24;
-    let narrow = [0, 1, -1, 7, big, big + 1, -big, -big - 1, big - 1, 1 << 22, -(1 << 22)];
-    let ends = [i64::from(i32::MIN), i64::from(i32::MAX), i64::from(i32::MIN) + 1, 5, -5];
+    let narrow = [
+        0,
+        1,
+        -1,
+        7,
+        big,
+        big + 1,
+        -big,
+        -big - 1,
+        big - 1,
+        1 << 22,
+        -(1 << 22),
+    ];
+    let ends = [
+        i64::from(i32::MIN),
+        i64::from(i32::MAX),
+        i64::from(i32::MIN) + 1,
+        5,
+        -5,
+    ];
     for (x, y) in [(&narrow[..], &narrow[..]), (&ends, &narrow), (&ends, &ends)] {
         check(x, y, [DType::I32, DType::I32]);
     }
@@ -1026,8 +1171,16 @@ pub fn labels_are_compared_exactly(backend: &Backend) {
 
 pub fn ties_go_to_the_lowest_index(backend: &Backend) {
     // Rows and columns in groups of equal embeddings.
-    let a = Matrix::new(6, 2, [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]].repeat(2).concat());
-    let b = Matrix::new(5, 2, [[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]].concat());
+    let a = Matrix::new(
+        6,
+        2,
+        [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]].repeat(2).concat(),
+    );
+    let b = Matrix::new(
+        5,
+        2,
+        [[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]].concat(),
+    );
     let tensor = |m| backend.tensor(m, DType::F32);
     let [by_row, by_column] = hardest(Pairs::new(tensor(&a), tensor(&b)), &Expr::constant(0.0));
     let indices = |index: Tensor<1, Int>| numbers(index.float());
@@ -1077,7 +1230,9 @@ pub fn over_nothing_the_value_is_minus_infinity_and_the_gradient_zero(backend: &
             let found = softmax_above(pairs, &(&c * 2.0), &c, 0.7, left_out);
             [found.rows, found.columns]
         }),
-        ("hardest", |pairs, _, left_out| hardest(pairs, left_out).map(|h| h.similarity)),
+        ("hardest", |pairs, _, left_out| {
+            hardest(pairs, left_out).map(|h| h.similarity)
+        }),
     ];
     for (name, run) in runs {
         for evaluation in [Evaluation::Auto, Evaluation::Dense] {
@@ -1087,18 +1242,35 @@ pub fn over_nothing_the_value_is_minus_infinity_and_the_gradient_zero(backend: &
             let [by_row, by_column] = run(pairs, c, &left_out);
             let (found_rows, found_columns) = (numbers(by_row.clone()), numbers(by_column.clone()));
             for (k, x) in found_rows.iter().enumerate() {
-                assert_eq!(*x == f64::NEG_INFINITY, k == 2, "{name}, {evaluation:?}: {found_rows:?}");
+                assert_eq!(
+                    *x == f64::NEG_INFINITY,
+                    k == 2,
+                    "{name}, {evaluation:?}: {found_rows:?}"
+                );
                 assert!(k == 2 || x.is_finite());
             }
             for (k, x) in found_columns.iter().enumerate() {
-                assert_eq!(*x == f64::NEG_INFINITY, k == 1, "{name}, {evaluation:?}: {found_columns:?}");
+                assert_eq!(
+                    *x == f64::NEG_INFINITY,
+                    k == 1,
+                    "{name}, {evaluation:?}: {found_columns:?}"
+                );
                 assert!(k == 1 || x.is_finite());
             }
             let gradients = (by_row.sum() + by_column.sum()).backward();
             let [by_a, by_b] = [&a, &b].map(|t| numbers(t.grad(&gradients).unwrap()));
-            assert!(by_a.iter().chain(&by_b).all(|g| g.is_finite()), "{name}, {evaluation:?}: {by_a:?} {by_b:?}");
-            assert!(by_a[2 * width..3 * width].iter().all(|&g| g == 0.0), "{name}: {by_a:?}");
-            assert!(by_b[width..2 * width].iter().all(|&g| g == 0.0), "{name}: {by_b:?}");
+            assert!(
+                by_a.iter().chain(&by_b).all(|g| g.is_finite()),
+                "{name}, {evaluation:?}: {by_a:?} {by_b:?}"
+            );
+            assert!(
+                by_a[2 * width..3 * width].iter().all(|&g| g == 0.0),
+                "{name}: {by_a:?}"
+            );
+            assert!(
+                by_b[width..2 * width].iter().all(|&g| g == 0.0),
+                "{name}: {by_b:?}"
+            );
             assert!(by_a[..2 * width].iter().all(|&g| g != 0.0) || name == "hardest");
         }
     }
@@ -1118,16 +1290,25 @@ pub fn nan_spreads_to_exactly_what_reads_it(backend: &Backend) {
     type Reduce = fn(&Expr) -> [Reduction; 2];
     let reductions: [(&str, Reduce); 4] = [
         ("sum", |x| [rows().sum(x), columns().sum(x)]),
-        ("log-sum-exp", |x| [rows().log_sum_exp(x), columns().log_sum_exp(x)]),
-        ("relu", |x| [rows().sum(&x.relu()), columns().sum(&x.softplus())]),
-        ("mean", |x| [rows().softmax_mean(x, x), columns().softmax_mean(x, x)]),
+        ("log-sum-exp", |x| {
+            [rows().log_sum_exp(x), columns().log_sum_exp(x)]
+        }),
+        ("relu", |x| {
+            [rows().sum(&x.relu()), columns().sum(&x.softplus())]
+        }),
+        ("mean", |x| {
+            [rows().softmax_mean(x, x), columns().softmax_mean(x, x)]
+        }),
     ];
     for (name, reduce) in reductions {
         for evaluation in [Evaluation::Auto, Evaluation::Dense] {
             let run = |a: &Tensor<2>, b: &Tensor<2>, axis: usize| {
                 let pairs = Pairs::new(a.clone(), b.clone()).with_evaluation(evaluation);
                 let reductions = reduce(&(pairs.similarity() * 2.0));
-                pairs.reduce(&reductions[axis..axis + 1]).pop().expect("a result")
+                pairs
+                    .reduce(&reductions[axis..axis + 1])
+                    .pop()
+                    .expect("a result")
             };
             println!("{name}, {evaluation:?}");
             let (a, b) = (a(), b());
@@ -1140,21 +1321,32 @@ pub fn nan_spreads_to_exactly_what_reads_it(backend: &Backend) {
             // The slope of a sum reads the other side alone, and of that what is multiplied with it.
             let linear = name == "sum";
             let only_middle: Vec<_> = (0..m * width).map(|k| !linear || k % width == 1).collect();
-            assert_eq!(is_nan(by_a), by_rows.iter().map(|x| *x && !linear).collect::<Vec<_>>());
+            assert_eq!(
+                is_nan(by_a),
+                by_rows.iter().map(|x| *x && !linear).collect::<Vec<_>>()
+            );
             assert_eq!(is_nan(by_b), only_middle);
             // Every column reads row 2.
             let result = run(&a, &b, 1);
             assert!(numbers(result.clone()).iter().all(|x| x.is_nan()));
             let [by_a, by_b] = gradients_of(&a, &b, result.sum());
             assert_eq!(is_nan(by_b), only_middle);
-            assert!(is_nan(by_a)[2 * width..3 * width].iter().all(|&x| x != linear));
+            assert!(
+                is_nan(by_a)[2 * width..3 * width]
+                    .iter()
+                    .all(|&x| x != linear)
+            );
         }
     }
     let (a, b) = (a(), b());
     let [by_row, by_column] = hardest(Pairs::new(a.clone(), b.clone()), &Expr::constant(0.0));
     assert_eq!(is_nan(numbers(by_row.similarity)), only_row_2);
     assert_eq!(numbers(by_column.index.float()), vec![2.0; m]);
-    assert!(numbers(by_column.similarity.clone()).iter().all(|x| x.is_nan()));
+    assert!(
+        numbers(by_column.similarity.clone())
+            .iter()
+            .all(|x| x.is_nan())
+    );
     let [_, by_b] = gradients_of(&a, &b, by_column.similarity.sum());
     assert!(by_b.iter().any(|g| g.is_nan()));
     // Left out, it has no influence on the others' values.
@@ -1169,10 +1361,17 @@ pub fn nan_in_a_bound_number_is_nan_where_it_is_read(backend: &Backend) {
     let device = &backend.device;
     let tensor = |rows, seed| backend.tensor(&random(rows, 3, seed), DType::F32);
     let vector = |len: usize, bad: usize| {
-        let values: Vec<f32> = (0..len).map(|k| if k == bad { f32::NAN } else { 0.5 }).collect();
+        let values: Vec<f32> = (0..len)
+            .map(|k| if k == bad { f32::NAN } else { 0.5 })
+            .collect();
         Tensor::<1>::from_data(TensorData::new(values, [len]), device)
     };
-    let is_nan = |t: &Tensor<1>| numbers(t.clone()).into_iter().map(f64::is_nan).collect::<Vec<_>>();
+    let is_nan = |t: &Tensor<1>| {
+        numbers(t.clone())
+            .into_iter()
+            .map(f64::is_nan)
+            .collect::<Vec<_>>()
+    };
     let mut pairs = Pairs::new(tensor(4, 224), tensor(5, 225));
     let x = pairs.similarity() * &pairs.row(vector(4, 1));
     let found = pairs.reduce(&[rows().log_sum_exp(&x), columns().sum(&x)]);
@@ -1190,7 +1389,13 @@ pub fn log_sum_exps_of_groups_are_joined(backend: &Backend) {
     let groups = [
         [1.0, f32::NEG_INFINITY, f32::NEG_INFINITY, 1e4, -1e4],
         [2.0, 3.0, f32::NEG_INFINITY, -1e4, -1e4],
-        [0.5, f32::NEG_INFINITY, f32::NEG_INFINITY, 1e4, f32::NEG_INFINITY],
+        [
+            0.5,
+            f32::NEG_INFINITY,
+            f32::NEG_INFINITY,
+            1e4,
+            f32::NEG_INFINITY,
+        ],
     ];
     let leaves = groups.map(|g| Tensor::<1>::from_data(g, &device).require_grad());
     let joined = log_add_exp(&leaves);
@@ -1201,11 +1406,18 @@ pub fn log_sum_exps_of_groups_are_joined(backend: &Backend) {
     }
     let gradients = joined.sum().backward();
     for (leaf, group) in leaves.iter().zip(groups) {
-        let softmax = group.iter().zip(&expected).map(|(&x, total)| match total.is_finite() {
-            true => (f64::from(x) - total).exp(),
-            false => 0.0,
-        });
-        assert_close(&numbers(leaf.grad(&gradients).unwrap()), &softmax.collect::<Vec<_>>(), 1e-5);
+        let softmax = group
+            .iter()
+            .zip(&expected)
+            .map(|(&x, total)| match total.is_finite() {
+                true => (f64::from(x) - total).exp(),
+                false => 0.0,
+            });
+        assert_close(
+            &numbers(leaf.grad(&gradients).unwrap()),
+            &softmax.collect::<Vec<_>>(),
+            1e-5,
+        );
     }
     let bad = Tensor::<1>::from_data([f32::NAN, 1.0], &device);
     let found = numbers(log_add_exp(&[bad, Tensor::from_data([0.0, 0.0], &device)]));
@@ -1305,7 +1517,10 @@ pub fn within_is_a_set_with_itself(backend: &Backend) {
         let (x, u) = (leaf(), weights());
         let within = run(Pairs::within(x.clone()), &u);
         let gradients = finite(&within).backward();
-        let own = [numbers(x.grad(&gradients).unwrap()), numbers(u.grad(&gradients).unwrap())];
+        let own = [
+            numbers(x.grad(&gradients).unwrap()),
+            numbers(u.grad(&gradients).unwrap()),
+        ];
         let (a, b, u) = (leaf(), leaf(), weights());
         let between = run(Pairs::new(a.clone(), b.clone()), &u);
         let gradients = finite(&between).backward();
@@ -1330,7 +1545,9 @@ pub fn a_pair_that_is_left_out_changes_nothing(backend: &Backend) {
             let (a, b) = (leaf(&a), leaf(columns_of));
             let mut pairs = Pairs::new(a.clone(), b.clone());
             let count = columns_of.rows;
-            let last: Vec<f32> = (0..count).map(|j| f32::from(u8::from(extra && j + 1 == count))).collect();
+            let last: Vec<f32> = (0..count)
+                .map(|j| f32::from(u8::from(extra && j + 1 == count)))
+                .collect();
             let left_out = pairs.column(Tensor::from_data(TensorData::new(last, [count]), &device));
             let logit = pairs.similarity() * 3.0;
             let value = Expr::select(&left_out, &Expr::constant(0.0), &logit.exp());
@@ -1343,7 +1560,11 @@ pub fn a_pair_that_is_left_out_changes_nothing(backend: &Backend) {
             let [by_a, mut by_b] = gradients_of(&a, &b, loss(&results));
             let by_last = by_b.split_off(m * width);
             assert!(by_last.iter().all(|&g| g == 0.0), "{by_last:?}");
-            results.into_iter().map(numbers).chain([by_a, by_b]).collect::<Vec<_>>()
+            results
+                .into_iter()
+                .map(numbers)
+                .chain([by_a, by_b])
+                .collect::<Vec<_>>()
         };
         let longer = [&b.values[..], &random(1, width, seed + 2).values].concat();
         let longer = Matrix::new(m + 1, width, longer);
@@ -1385,15 +1606,21 @@ pub fn misuse_panics_with_what_is_wrong(backend: &Backend) {
     assert_panics("a vector of rows has 1 numbers, there are 4 rows", || {
         pairs().row(vector(1));
     });
-    assert_panics("a vector of columns has 4 numbers, there are 5 columns", || {
-        pairs().column(vector(4));
-    });
+    assert_panics(
+        "a vector of columns has 4 numbers, there are 5 columns",
+        || {
+            pairs().column(vector(4));
+        },
+    );
     assert_panics("a scalar has shape [2], it must be [1]", || {
         pairs().scalar(vector(2));
     });
-    assert_panics("a mask has shape [5, 4], there can be one of [4, 5]", || {
-        pairs().mask(mask(5, 4));
-    });
+    assert_panics(
+        "a mask has shape [5, 4], there can be one of [4, 5]",
+        || {
+            pairs().mask(mask(5, 4));
+        },
+    );
     assert_panics("there can be one of [4, 5]", || {
         let mut pairs = pairs();
         pairs.mask(mask(4, 5));
@@ -1421,7 +1648,10 @@ pub fn misuse_panics_with_what_is_wrong(backend: &Backend) {
         Pairs::new(matrix(4, 3), matrix(4, 3).slice([0..0, 0..3]));
     });
     assert_panics("is on an autodiff device, the other is not", || {
-        Pairs::new(matrix(4, 3), Tensor::ones([4, 3], &device.clone().autodiff()));
+        Pairs::new(
+            matrix(4, 3),
+            Tensor::ones([4, 3], &device.clone().autodiff()),
+        );
     });
     assert_panics("there is nothing to add", || {
         log_add_exp(&[]);

@@ -4,8 +4,13 @@
 //! A package of its own because cargo unifies features within one build of one package: the tests
 //! of burn-contrastive cannot have `burn/ndarray` without its `ndarray`.
 
-use burn::tensor::{Device, Distribution, Tensor, TensorData, Tolerance};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+
+use burn::tensor::{Bool, Device, Distribution, Tensor, TensorData, Tolerance};
 use burn_contrastive::objective::InfoNceConfig;
+use burn_contrastive::pairwise::{Evaluation, Expr, Pairs, Reduction, columns, hardest, rows};
 
 const PAIRS: usize = 13;
 const DIMENSIONS: usize = 7;
@@ -63,4 +68,287 @@ fn info_nce_on_ndarray_equals_flex() {
 #[test]
 fn info_nce_on_wgpu_equals_flex() {
     assert_equals_flex(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice));
+}
+
+// --- the pairwise engine --------------------------------------------------------------------------
+
+/// One test at a time, so that nothing else allocates while memory is counted.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> impl Drop {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Numbers in [-1, 1], the same on every device.
+fn wave(len: usize, frequency: f32) -> Vec<f32> {
+    (0..len).map(|i| (i as f32 * frequency).sin()).collect()
+}
+
+fn matrix(rows: usize, width: usize, frequency: f32, device: &Device) -> Tensor<2> {
+    let data = TensorData::new(wave(rows * width, frequency), [rows, width]);
+    Tensor::from_data(data, device)
+}
+
+fn vector(len: usize, frequency: f32, device: &Device) -> Tensor<1> {
+    Tensor::from_data(TensorData::new(wave(len, frequency), [len]), device)
+}
+
+const COLUMNS: usize = 9;
+
+/// Pairs with everything bound, tracked where there is autodiff, and an expression of it all.
+fn pairs(device: &Device) -> (Pairs, Expr, [Tensor<2>; 2], [Tensor<1>; 3]) {
+    let tracked = device.is_autodiff();
+    let set = |t: Tensor<2>| if tracked { t.require_grad() } else { t };
+    let number = |t: Tensor<1>| if tracked { t.require_grad() } else { t };
+    let a = set(matrix(PAIRS, DIMENSIONS, 0.7, device));
+    let b = set(matrix(COLUMNS, DIMENSIONS, 0.9, device));
+    let u = number(vector(PAIRS, 1.3, device));
+    let v = number(vector(COLUMNS, 1.7, device));
+    let s = number(Tensor::from_data([1.5f32], device));
+    let mut pairs = Pairs::new(a.clone(), b.clone());
+    let teacher = pairs.teacher(
+        matrix(PAIRS, 2, 0.3, device),
+        matrix(COLUMNS, 2, 0.4, device),
+    );
+    let holds = (0..PAIRS * COLUMNS).map(|k| k % 5 == 2).collect::<Vec<_>>();
+    let mask = TensorData::new(holds, [PAIRS, COLUMNS]);
+    let mask = pairs.mask(Tensor::<2, Bool>::from_data(mask, device));
+    let logit = pairs.similarity() * pairs.scalar(s.clone()) + pairs.row(u.clone());
+    let x = (logit - &pairs.column(v.clone()) * &teacher).except(&mask);
+    (pairs, x, [a, b], [u, v, s])
+}
+
+fn reductions(x: &Expr) -> [Reduction; 3] {
+    let value = x.sigmoid();
+    [
+        rows().log_sum_exp(&x.except(&Expr::diagonal())),
+        columns().softmax_mean(x, &value),
+        columns().sum(&value),
+    ]
+}
+
+fn assert_all_equal(actual: &[TensorData], expected: &[TensorData]) {
+    assert_eq!(actual.len(), expected.len());
+    for (actual, expected) in actual.iter().zip(expected) {
+        actual.assert_approx_eq::<f32>(expected, Tolerance::rel_abs(1e-4, 1e-6));
+    }
+}
+
+/// A loss and its gradients by everything that is tracked.
+fn gradients(device: &Device, loss: impl Fn(Pairs, Expr) -> Tensor<1>) -> Vec<TensorData> {
+    let (pairs, x, matrices, vectors) = pairs(device);
+    let loss = loss(pairs, x);
+    let gradients = loss.backward();
+    let by_matrix = matrices.map(|t| t.grad(&gradients).expect("a gradient").into_data());
+    let by_vector = vectors.map(|t| t.grad(&gradients).expect("a gradient").into_data());
+    [loss.into_data()]
+        .into_iter()
+        .chain(by_matrix)
+        .chain(by_vector)
+        .collect()
+}
+
+#[test]
+#[allow(deprecated)]
+fn scalars_have_the_gradients_that_flex_gives() {
+    let _alone = alone();
+    // Once in the scale of the gradient, once in a loss beside others.
+    let losses: [fn(Pairs, Expr) -> Tensor<1>; 3] = [
+        |pairs, x| pairs.total(&x.sigmoid()),
+        |pairs, x| {
+            let total = pairs.clone().total(&x.sigmoid());
+            total.clone() * total * 0.5
+        },
+        |pairs, x| {
+            pairs.reduce_to_scalar(&reductions(&x), |results| {
+                let squares = results.into_iter().map(|r| (r.clone() * r).sum());
+                squares.reduce(|x, y| x + y).expect("results")
+            })
+        },
+    ];
+    for loss in losses {
+        let expected = gradients(&Device::flex().autodiff(), loss);
+        let unlisted = Device::ndarray().autodiff();
+        assert_all_equal(&gradients(&unlisted, loss), &expected);
+        let checkpointing = unlisted.gradient_checkpointing();
+        assert_all_equal(&gradients(&checkpointing, loss), &expected);
+    }
+}
+
+#[test]
+#[allow(deprecated)]
+fn one_set_with_itself_has_the_gradient_that_flex_gives() {
+    let _alone = alone();
+    let run = |device: Device| {
+        let a = matrix(PAIRS, DIMENSIONS, 0.7, &device).require_grad();
+        let pairs = Pairs::within(a.clone());
+        let logit = (pairs.similarity() * 2.0).except(&Expr::diagonal());
+        let sums = [rows().log_sum_exp(&logit)];
+        let loss = pairs.reduce_to_scalar(&sums, |sums| sums[0].clone().sum());
+        let gradients = loss.backward();
+        [
+            loss.into_data(),
+            a.grad(&gradients).expect("a gradient").into_data(),
+        ]
+    };
+    let expected = run(Device::flex().autodiff());
+    assert_all_equal(&run(Device::ndarray().autodiff()), &expected);
+}
+
+#[test]
+#[allow(deprecated)]
+fn without_autodiff_results_are_those_of_flex() {
+    let _alone = alone();
+    let run = |device: &Device| {
+        let (pairs, x, _, _) = pairs(device);
+        let results = pairs.reduce(&reductions(&x));
+        results
+            .into_iter()
+            .map(Tensor::into_data)
+            .collect::<Vec<_>>()
+    };
+    assert_all_equal(&run(&Device::ndarray()), &run(&Device::flex()));
+}
+
+#[test]
+#[allow(deprecated)]
+#[should_panic(expected = "is built without the backend of")]
+fn results_with_gradients_are_refused() {
+    let _alone = alone();
+    let (pairs, x, _, _) = pairs(&Device::ndarray().autodiff());
+    pairs.reduce(&reductions(&x));
+}
+
+#[test]
+#[allow(deprecated)]
+fn the_refusal_names_the_ways_out() {
+    let _alone = alone();
+    let panic = std::panic::catch_unwind(|| {
+        let (pairs, x, _, _) = pairs(&Device::ndarray().autodiff());
+        pairs.reduce(&reductions(&x));
+    });
+    let panic = panic.expect_err("a refusal");
+    let message = panic.downcast_ref::<String>().expect("a message");
+    assert!(
+        message.contains("enable its feature") && message.contains("`Evaluation::Dense`"),
+        "{message}"
+    );
+}
+
+#[test]
+#[allow(deprecated)]
+fn dense_evaluation_has_the_gradients_that_flex_gives() {
+    let _alone = alone();
+    let loss = |evaluation| {
+        move |pairs: Pairs, x: Expr| {
+            let results = pairs.with_evaluation(evaluation).reduce(&reductions(&x));
+            let squares = results.into_iter().map(|r| (r.clone() * r).sum());
+            squares.reduce(|x, y| x + y).expect("results")
+        }
+    };
+    let expected = gradients(&Device::flex().autodiff(), loss(Evaluation::Auto));
+    let unlisted = Device::ndarray().autodiff();
+    assert_all_equal(&gradients(&unlisted, loss(Evaluation::Dense)), &expected);
+}
+
+#[test]
+#[allow(deprecated)]
+fn the_hardest_pairs_and_their_gradients_are_those_of_flex() {
+    let _alone = alone();
+    let run = |device: Device| {
+        let (pairs, _, matrices, _) = pairs(&device);
+        let [by_row, by_column] = hardest(pairs, &Expr::diagonal());
+        let sum = (by_row.similarity.clone() * by_row.similarity.clone()).sum();
+        let gradients = (sum + by_column.similarity.clone().sum()).backward();
+        let indices = [by_row.index, by_column.index].map(|index| index.float().into_data());
+        let similarities = [by_row.similarity, by_column.similarity].map(Tensor::into_data);
+        let by_matrix = matrices.map(|t| t.grad(&gradients).expect("a gradient").into_data());
+        [indices, similarities, by_matrix].concat()
+    };
+    let expected = run(Device::flex().autodiff());
+    assert_all_equal(&run(Device::ndarray().autodiff()), &expected);
+}
+
+/// The system's allocator, counting.
+struct Counting;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call goes to `System` unchanged; the counters never touch the memory.
+#[allow(unsafe_code)]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let live = LIVE.fetch_add(layout.size(), Relaxed) + layout.size();
+        PEAK.fetch_max(live, Relaxed);
+        // SAFETY: the caller's layout, as it came.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: the caller's pointer and layout, as they came.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+#[allow(deprecated)]
+fn no_matrix_of_similarities_exists() {
+    let _alone = alone();
+    const N: usize = 2048;
+    const D: usize = 16;
+    const MIB: usize = 1 << 20;
+    let device = Device::ndarray().autodiff();
+    let a = matrix(N, D, 0.37, &device).require_grad();
+    let b = matrix(N, D, 0.41, &device).require_grad();
+    let with_budget = || Pairs::new(a.clone(), b.clone()).with_memory_budget(MIB);
+    let info_nce = InfoNceConfig::new().with_memory_budget(MIB).init(&device);
+    let losses: [(&str, &dyn Fn() -> Tensor<1>); 4] = [
+        ("total", &|| {
+            let pairs = with_budget();
+            let cost = (pairs.similarity() - 0.2).relu();
+            pairs.total(&cost)
+        }),
+        ("reduce to a scalar", &|| {
+            let pairs = with_budget();
+            let x = pairs.similarity() * 2.0;
+            let reductions = [
+                rows().log_sum_exp(&x),
+                columns().softmax_mean(&x, &x.square()),
+            ];
+            pairs.reduce_to_scalar(&reductions, |results| {
+                results
+                    .into_iter()
+                    .map(Tensor::sum)
+                    .reduce(|x, y| x + y)
+                    .expect("results")
+            })
+        }),
+        ("InfoNCE", &|| info_nce.forward(a.clone(), b.clone())),
+        ("hardest", &|| {
+            let [by_row, by_column] = hardest(with_budget(), &Expr::diagonal());
+            by_row.similarity.sum() + by_column.similarity.sum()
+        }),
+    ];
+    // What the backend allocates once and keeps is no part of an evaluation.
+    losses[0].1().backward();
+    for (name, loss) in losses {
+        let before = LIVE.load(Relaxed);
+        PEAK.store(before, Relaxed);
+        loss().backward();
+        let peak = PEAK.load(Relaxed) - before;
+        // The budget twice over, for what a block's steps hold beside each other, and of both sides eight
+        // copies: normalised, gradients, products with them.
+        let bound = 2 * MIB + 8 * 2 * (4 * N * D);
+        println!("{name}: peak {peak} of {bound}");
+        assert!(
+            peak <= bound,
+            "{name}: peak {peak} bytes, need at most {bound}"
+        );
+        assert!(4 * bound <= 4 * N * N, "the bound must tell");
+    }
 }

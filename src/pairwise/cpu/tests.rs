@@ -88,7 +88,10 @@ fn forms(symmetric: bool) -> Vec<Form> {
     let value = &c.square() * &s2 + (&u2 + &v2).sigmoid() + &mask * &c.exp();
     let hinge = (&c - 0.1).relu().except(&Expr::constant(0.0));
     let along_rows = [
-        vec![rows().log_sum_exp(&logit.except(&diagonal)), rows().sum(&hinge)],
+        vec![
+            rows().log_sum_exp(&logit.except(&diagonal)),
+            rows().sum(&hinge),
+        ],
         vec![rows().softmax_mean(&weight, &value)],
         vec![rows().sum(&Expr::select(&diagonal, &value, &(&c * &mask)))],
         vec![
@@ -103,7 +106,11 @@ fn forms(symmetric: bool) -> Vec<Form> {
             columns().softmax_mean(&weight, &(&value * &u)),
             columns().sum(&(&value * &v)),
         ],
-        vec![columns().max(&c), rows().max(&c.except(&diagonal)), columns().sum(&c)],
+        vec![
+            columns().max(&c),
+            rows().max(&c.except(&diagonal)),
+            columns().sum(&c),
+        ],
         vec![columns().sum(&(&u - &c).step())],
     ];
     let with = |reductions| Form {
@@ -115,10 +122,13 @@ fn forms(symmetric: bool) -> Vec<Form> {
         memory: 1,
         kept: 0,
     };
-    let both = along_rows.iter().zip(&along_columns).map(|(r, c)| match symmetric {
-        true => r.clone(),
-        false => [r.clone(), c.clone()].concat(),
-    });
+    let both = along_rows
+        .iter()
+        .zip(&along_columns)
+        .map(|(r, c)| match symmetric {
+            true => r.clone(),
+            false => [r.clone(), c.clone()].concat(),
+        });
     both.map(with).collect()
 }
 
@@ -144,7 +154,9 @@ fn of<T: Real>(numbers: &[f64]) -> Vec<T> {
 /// How many numbers a tiling's blocks keep.
 fn room<T>(pass: &Pass, tiling: &Tiling, n: usize, m: usize) -> usize {
     let blocks = blocks(tiling, pass.symmetric, n, m, pass.keep / size_of::<T>());
-    let ends = blocks.iter().filter_map(|b| Some(b.kept_at? + b.rows * b.columns));
+    let ends = blocks
+        .iter()
+        .filter_map(|b| Some(b.kept_at? + b.rows * b.columns));
     ends.max().unwrap_or(0)
 }
 
@@ -166,7 +178,11 @@ fn evaluate<T: Real>(
             a: &a,
             b: &b,
             d: D,
-            teacher: if pass.named.teacher { [&teacher[0], &teacher[1]] } else { [&[], &[]] },
+            teacher: if pass.named.teacher {
+                [&teacher[0], &teacher[1]]
+            } else {
+                [&[], &[]]
+            },
             teacher_width: TEACHER,
             context: Context {
                 n,
@@ -220,7 +236,11 @@ fn distance<T: Real + Into<f64>>(actual: &[Vec<T>; 4], expected: &[Vec<f64>; 4])
         for (&x, &y) in actual.iter().zip(expected) {
             let x: f64 = x.into();
             let far = if x == y { 0.0 } else { (x - y).abs() / largest };
-            worst = if far.is_nan() { f64::INFINITY } else { worst.max(far) };
+            worst = if far.is_nan() {
+                f64::INFINITY
+            } else {
+                worst.max(far)
+            };
         }
     }
     worst
@@ -245,8 +265,17 @@ fn steering() -> impl Strategy<Value = Steering> {
     let band = prop::sample::select(vec![1usize, 16, 50, 64, 512]);
     let tile = prop::sample::select(vec![7usize, 16, 32, 64]);
     let blocks = (1usize..4, 1usize..5);
-    (size(), size(), tile, blocks, band, 0usize..130, 1usize..5, any::<u64>()).prop_map(
-        |(n, m, tile, blocks, band, keep, threads, seed)| Steering {
+    (
+        size(),
+        size(),
+        tile,
+        blocks,
+        band,
+        0usize..130,
+        1usize..5,
+        any::<u64>(),
+    )
+        .prop_map(|(n, m, tile, blocks, band, keep, threads, seed)| Steering {
             n,
             m,
             tile,
@@ -255,8 +284,7 @@ fn steering() -> impl Strategy<Value = Steering> {
             keep,
             threads,
             seed,
-        },
-    )
+        })
 }
 
 fn with_threads<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
@@ -271,7 +299,16 @@ fn check(symmetric: bool, steering: &Steering) -> Result<(), TestCaseError> {
         steering.m = steering.n;
         steering.block[1] = steering.block[0];
     }
-    let Steering { n, m, tile, block, band, keep, threads, seed } = steering;
+    let Steering {
+        n,
+        m,
+        tile,
+        block,
+        band,
+        keep,
+        threads,
+        seed,
+    } = steering;
     let problem = match symmetric {
         true => Problem::within(n, seed),
         false => Problem::new(n, m, seed),
@@ -293,7 +330,10 @@ fn check(symmetric: bool, steering: &Steering) -> Result<(), TestCaseError> {
             prop_assert!(found <= tolerance, "{name}: {found:e} in {form:?}");
         }
         // Of f32 the kinks and the places of maxima may fall on the other side.
-        let reads_kinks = form.reductions.iter().any(|r| format!("{r:?}").contains("Step") || format!("{r:?}").contains("Max"));
+        let reads_kinks = form
+            .reductions
+            .iter()
+            .any(|r| format!("{r:?}").contains("Step") || format!("{r:?}").contains("Max"));
         let found = distance(&single, &expected);
         prop_assert!(reads_kinks || found <= 1e-4, "f32: {found:e} in {form:?}");
     }
@@ -320,7 +360,8 @@ fn tiles_blocks_bands_and_threads_change_rounding_alone_within_one_set() {
 
 #[test]
 fn the_same_threads_and_input_give_the_same_bits() {
-    let bits = |found: [Vec<f32>; 4]| found.map(|v| v.into_iter().map(f32::to_bits).collect::<Vec<_>>());
+    let bits =
+        |found: [Vec<f32>; 4]| found.map(|v| v.into_iter().map(f32::to_bits).collect::<Vec<_>>());
     for symmetric in [false, true] {
         let problem = match symmetric {
             true => Problem::within(130, 1),
@@ -334,7 +375,10 @@ fn the_same_threads_and_input_give_the_same_bits() {
                     let first = run();
                     assert!(first == run(), "one after the other: {form:?}");
                     let again: Vec<_> = (0..6).into_par_iter().map(|_| run()).collect();
-                    assert!(again.iter().all(|other| first == *other), "side by side: {form:?}");
+                    assert!(
+                        again.iter().all(|other| first == *other),
+                        "side by side: {form:?}"
+                    );
                 });
             }
         }
@@ -399,7 +443,9 @@ mod against_plain_operations {
 
     fn numbers(tensor: FloatTensor<Flex>) -> Vec<f64> {
         let data = read_sync(Flex::float_into_data(tensor)).expect("a CPU tensor can be read");
-        data.convert_dtype(DType::F64).try_to_vec().expect("converted")
+        data.convert_dtype(DType::F64)
+            .try_to_vec()
+            .expect("converted")
     }
 
     fn inputs(problem: &Problem, symmetric: bool, dtype: DType) -> ops::Inputs<Flex> {
@@ -415,7 +461,10 @@ mod against_plain_operations {
                 false => tensor(&problem.columns, [BOUND, m], dtype),
             },
             scalars: vector(&problem.scalars, dtype),
-            mask: Flex::bool_from_data(TensorData::new(problem.mask.clone(), [n, m]), &Default::default()),
+            mask: Flex::bool_from_data(
+                TensorData::new(problem.mask.clone(), [n, m]),
+                &Default::default(),
+            ),
             kept: a.clone(),
             a,
         }
@@ -430,8 +479,17 @@ mod against_plain_operations {
         append_results(&mut inputs, results.clone(), upstream, form);
         let backward = form.backward(wanted(form), 0);
         let outputs = pass(inputs, &backward);
-        let right = if backward.right { numbers(outputs.right) } else { Vec::new() };
-        [numbers(results), numbers(outputs.results), numbers(outputs.left), right]
+        let right = if backward.right {
+            numbers(outputs.right)
+        } else {
+            Vec::new()
+        };
+        [
+            numbers(results),
+            numbers(outputs.results),
+            numbers(outputs.left),
+            right,
+        ]
     }
 
     #[test]
@@ -445,11 +503,17 @@ mod against_plain_operations {
                 // Blocks of 64, of 128, and one of everything.
                 for side in [1, 128, 192] {
                     for form in forms(symmetric) {
-                        let form = Form { memory: 8 * 8 * side * side, ..form };
+                        let form = Form {
+                            memory: 8 * 8 * side * side,
+                            ..form
+                        };
                         let own = evaluate(&form, &problem, DType::F64, backend::pass::<Flex>);
                         let plain = evaluate(&form, &problem, DType::F64, chunked::pass::<Flex>);
                         let found = distance(&plain, &own);
-                        assert!(found <= 1e-12, "{n} × {m}, blocks of {side}: {found:e} in {form:?}");
+                        assert!(
+                            found <= 1e-12,
+                            "{n} × {m}, blocks of {side}: {found:e} in {form:?}"
+                        );
                     }
                 }
             }
@@ -462,13 +526,51 @@ mod against_plain_operations {
         for form in &forms(false)[..3] {
             let form = Form {
                 // Places of maxima are exact or wrong.
-                reductions: form.reductions.iter().filter(|r| !format!("{r:?}").contains("Max")).cloned().collect(),
+                reductions: form
+                    .reductions
+                    .iter()
+                    .filter(|r| !format!("{r:?}").contains("Max"))
+                    .cloned()
+                    .collect(),
                 ..form.clone()
             };
             let own = evaluate(&form, &problem, DType::F32, backend::pass::<Flex>);
             let plain = evaluate(&form, &problem, DType::F32, chunked::pass::<Flex>);
             assert!(distance(&plain, &own) <= 1e-5, "{form:?}");
         }
+    }
+
+    /// Nothing bound, nothing to sum in the backward pass.
+    #[test]
+    fn a_backward_pass_without_sums_has_its_gradients() {
+        let problem = Problem::new(7, 5, 5);
+        let logit = Expr::leaf(Leaf::Similarity) * 2.0;
+        let form = Form {
+            reductions: vec![rows().log_sum_exp(&logit)],
+            rows: 0,
+            columns: 0,
+            scalars: 0,
+            ..forms(false)[0].clone()
+        };
+        let wanted = Wanted {
+            rows: false,
+            columns: false,
+            scalars: false,
+            ..wanted(&form)
+        };
+        let found = [backend::pass::<Flex>, chunked::pass::<Flex>].map(|pass: RunPass| {
+            let mut inputs = inputs(&problem, false, DType::F64);
+            let results = pass(inputs.clone(), &form.forward(0)).results;
+            append_results(&mut inputs, results.clone(), results, &form);
+            let outputs = pass(inputs, &form.backward(wanted, 0));
+            [
+                numbers(outputs.left),
+                numbers(outputs.right),
+                Vec::new(),
+                Vec::new(),
+            ]
+        });
+        assert!(distance(&found[1], &found[0]) <= 1e-12);
     }
 
     #[test]
@@ -491,7 +593,12 @@ mod against_plain_operations {
                 let upstream = vector(&vec![1.0; len], DType::F64);
                 append_results(&mut inputs, results.clone(), upstream, &form);
                 let after = pass(inputs, &form.backward(wanted(&form), 0));
-                let one = [numbers(at_once.results), numbers(at_once.left), Vec::new(), Vec::new()];
+                let one = [
+                    numbers(at_once.results),
+                    numbers(at_once.left),
+                    Vec::new(),
+                    Vec::new(),
+                ];
                 let two = [
                     [numbers(results), numbers(after.results)].concat(),
                     numbers(after.left),
