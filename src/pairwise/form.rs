@@ -432,6 +432,10 @@ impl Form {
             // Not every backend has empty tensors.
             reductions.push(rows().sum(&zero()));
         }
+        if reductions.is_empty() {
+            // Not every backend has empty tensors.
+            reductions.push(rows().sum(&zero()));
+        }
         let coefficient = (wanted.left || wanted.right).then(|| {
             let g = slope(Leaf::Similarity).unwrap_or_else(zero);
             match self.symmetric {

@@ -223,15 +223,11 @@ impl Pairs {
         const PART: i64 = 1 << 22;
         let (mut rows, mut columns) = (rows, columns);
         let mut same: Option<Expr> = None;
-        for part in 0..parts {
+        for _ in 0..parts {
             let split = |labels: &mut Tensor<1, Int>| {
                 let low = labels.clone().remainder_scalar(PART);
                 *labels = (labels.clone() - low.clone()) / PART;
-                // What is left of the highest part.
-                match part + 1 == parts {
-                    true => (low + labels.clone() * 0).cast(dtype),
-                    false => low.cast(dtype),
-                }
+                low.cast(dtype)
             };
             let (row, column) = (split(&mut rows), split(&mut columns));
             let equal = self.row(row).equal(&self.column(column));
