@@ -51,7 +51,7 @@ pub struct InfoNceConfig {
     /// How the similarities are evaluated. Default: streaming, `O(N·D)` memory and the budget below.
     #[config(default = "Evaluation::Auto")]
     pub evaluation: Evaluation,
-    /// Bytes of similarities that may exist at a time. Default 256 MiB.
+    /// Bytes of similarities that may exist at a time. Default 1 GiB.
     #[config(default = "DEFAULT_MEMORY_BUDGET")]
     pub memory_budget: usize,
 }

@@ -16,18 +16,19 @@ pub enum Evaluation {
     Dense,
 }
 
-/// The default memory budget, in bytes: 256 MiB.
-pub const DEFAULT_MEMORY_BUDGET: usize = 256 << 20;
+/// The default memory budget, in bytes: 1 GiB.
+pub const DEFAULT_MEMORY_BUDGET: usize = 1 << 30;
 
-/// Bytes of the blocks that are computed and forgotten.
-const BLOCK: usize = 16 << 20;
+/// Bytes of the blocks that are computed and forgotten: 1,024 rows of 4,096 and what separates them, in f32.
+const BLOCK: usize = 1024 * (4096 + 16) * 4;
 
 impl Evaluation {
     /// Bytes for a block in flight and for kept similarities, of `all` bytes in the matrix.
     pub(super) fn memory(self, budget: usize, all: usize) -> [usize; 2] {
         match self {
-            // Where everything is kept no block is in flight; else the two share the budget.
-            Self::Auto if all <= budget => [BLOCK.min(budget), all],
+            // Where everything is kept (with some room between the rows) no block is in flight; else
+            // the two share the budget.
+            Self::Auto if all + all / 32 <= budget => [BLOCK.min(budget), budget],
             Self::Auto => {
                 let block = BLOCK.min(budget / 2);
                 [block, budget - block]

@@ -12,6 +12,7 @@ use super::pairs::Pairs;
 
 /// Which pairs are positives.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // One at a time, and not for long.
 pub enum Positives {
     /// Row `i` and column `i`.
     Diagonal,

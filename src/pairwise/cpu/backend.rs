@@ -22,7 +22,8 @@ pub(super) trait Readable: Backend {
     /// Row-major; copied only where the tensor's own order is another.
     fn numbers<T: Number>(tensor: &FloatTensor<Self>) -> Cow<'_, [T]>;
 
-    fn booleans(tensor: &BoolTensor<Self>) -> Cow<'_, [bool]>;
+    /// One byte each, not 0 for true; copied likewise.
+    fn booleans(tensor: &BoolTensor<Self>) -> Cow<'_, [u8]>;
 }
 
 pub(super) fn pass<B: Readable>(inputs: Inputs<B>, pass: &Pass) -> Outputs<B> {

@@ -19,9 +19,12 @@ impl Readable for Flex {
         }
     }
 
-    fn booleans(tensor: &FlexTensor) -> Cow<'_, [bool]> {
-        let tensor = tensor.to_contiguous();
-        Cow::Owned(tensor.storage::<u8>().iter().map(|&x| x != 0).collect())
+    fn booleans(tensor: &FlexTensor) -> Cow<'_, [u8]> {
+        let len = tensor.layout().num_elements();
+        match tensor.is_contiguous() && tensor.layout().start_offset() == 0 {
+            true => Cow::Borrowed(&tensor.bytes()[..len]),
+            false => Cow::Owned(tensor.to_contiguous().bytes()[..len].to_vec()),
+        }
     }
 }
 

@@ -79,13 +79,13 @@ impl Tiling {
         // Whatever the number of threads: a backward pass finds kept blocks where the forward pass,
         // maybe of another thread pool, left them.
         const SIDE: usize = 64;
-        let numbers = (pass.memory / size_of::<T>()).max(SIDE * SIDE);
+        let numbers = pass.memory / size_of::<T>();
         let multiple = |len: usize| (len / SIDE).max(1) * SIDE;
         let block = match pass.symmetric {
-            true => [multiple(numbers.isqrt()); 2],
+            true => [multiple((numbers + GAP * GAP / 4).isqrt() - GAP / 2); 2],
             false => {
                 let width = multiple((numbers / SIDE).min(4096).min(m.next_multiple_of(SIDE)));
-                [multiple(numbers / width), width]
+                [multiple(numbers / (width + GAP)), width]
             }
         };
         Self {
@@ -106,9 +106,18 @@ struct Block {
     kept_at: Option<usize>,
 }
 
+/// Numbers between the rows of a block: were the rows powers of two apart, those of a tile would compete
+/// for a few lines of the cache.
+const GAP: usize = 16;
+
 impl Block {
+    /// From one row to the next.
+    fn stride(&self) -> usize {
+        self.columns + GAP
+    }
+
     fn len(&self) -> usize {
-        self.rows * self.columns
+        self.rows * self.stride()
     }
 }
 
@@ -256,7 +265,7 @@ fn run_tiled<T: Real>(
         }
         if with_gradient {
             if pass.symmetric && block.i0 == block.j0 {
-                mirror(similarities, block.rows, tiling.tile[0]);
+                mirror(similarities, block, tiling.tile[0]);
             }
             gradients(
                 pass,
@@ -342,8 +351,8 @@ fn tiles<T: Real>(
         // A tile of the block's matrix, or of a buffer of this thread's.
         let place = |matrix: Option<Shared<T>>, own: &mut [T]| match matrix {
             Some(start) => {
-                let offset = (i0 - block.i0) * block.columns + (j0 - block.j0);
-                (start.at(offset), block.columns)
+                let offset = (i0 - block.i0) * block.stride() + (j0 - block.j0);
+                (start.at(offset), block.stride())
             }
             None => (own.as_mut_ptr(), columns),
         };
@@ -427,14 +436,14 @@ unsafe fn products<T: Real>(
 }
 
 /// Completes a symmetric block of which the tiles on and above the diagonal are computed.
-fn mirror<T: Real>(block: Shared<T>, side: usize, tile: usize) {
+fn mirror<T: Real>(similarities: Shared<T>, block: &Block, tile: usize) {
+    let (side, stride) = (block.rows, block.stride());
     (0..side.div_ceil(tile)).into_par_iter().for_each(|t| {
-        let block = block;
         for i in t * tile..side.min((t + 1) * tile) {
             for j in 0..t * tile {
                 // SAFETY: below the diagonal tiles each task writes its own rows, and nobody reads
                 // there; above them nobody writes.
-                unsafe { *block.at(i * side + j) = *block.at(j * side + i) };
+                unsafe { *similarities.at(i * stride + j) = *similarities.at(j * stride + i) };
             }
         }
     });
@@ -470,14 +479,13 @@ fn gradients<T: Real>(
         Shared(right.as_mut_ptr())
     };
     tasks.into_par_iter().for_each(|(is_left, (start, len))| {
-        let coefficients = coefficients;
         if is_left {
             let others = &inputs.b[block.j0 * d..][..block.columns * d];
             // SAFETY: the band's rows of the gradient are this task's; nobody writes the
             // coefficients any more.
             unsafe {
                 let dst = by_rows.at((block.i0 + start) * d);
-                let g = coefficients.at(start * block.columns);
+                let g = coefficients.at(start * block.stride());
                 let shape = [len, d, block.columns];
                 gemm(
                     shape,
@@ -485,7 +493,7 @@ fn gradients<T: Real>(
                     d,
                     true,
                     g,
-                    (block.columns, 1),
+                    (block.stride(), 1),
                     others.as_ptr(),
                     (d, 1),
                 );
@@ -504,7 +512,7 @@ fn gradients<T: Real>(
                     d,
                     true,
                     g,
-                    (1, block.columns),
+                    (1, block.stride()),
                     others.as_ptr(),
                     (d, 1),
                 );

@@ -26,7 +26,7 @@ macro_rules! read {
             }),
             None => {
                 let copied: Vec<_> = view.iter().copied().collect();
-                Cow::Owned(bytemuck::cast_vec(copied))
+                Cow::Owned(bytemuck::cast_slice(&copied).to_vec())
             }
         }
     }};
@@ -42,9 +42,9 @@ impl Readable for NdArray {
         }
     }
 
-    fn booleans(tensor: &NdArrayTensor) -> Cow<'_, [bool]> {
+    fn booleans(tensor: &NdArrayTensor) -> Cow<'_, [u8]> {
         match tensor {
-            NdArrayTensor::Bool(storage) => Cow::Owned(storage.view().iter().copied().collect()),
+            NdArrayTensor::Bool(storage) => read!(storage),
             other => unreachable!("{:?} is not a mask", other.dtype()),
         }
     }

@@ -22,8 +22,8 @@ pub(super) struct Context<'a, T> {
     /// Vectors of columns, `[K, m]`.
     pub columns: &'a [T],
     pub scalars: &'a [T],
-    /// `[n, m]`, where a mask is used.
-    pub mask: &'a [bool],
+    /// `[n, m]`, not 0 where it holds; empty where no mask is used.
+    pub mask: &'a [u8],
 }
 
 /// Room for the steps' numbers: of a strip, and of one pair on the diagonal.
@@ -349,7 +349,7 @@ fn evaluate<T: Real, const FMA: bool>(
             Op::Leaf(Leaf::Mask) => {
                 let mask = &context.mask[i * context.m + j0..][..len];
                 for (out, &set) in out.iter_mut().zip(mask) {
-                    *out = if set { T::ONE } else { T::ZERO };
+                    *out = if set != 0 { T::ONE } else { T::ZERO };
                 }
             }
             // Read where they are, unless a reduction takes them as such.
