@@ -4,6 +4,7 @@
 //! the similarity matrix in blocks: `forward`, which reduces, and `backward`, which computes the
 //! coefficients `G_ij = ∂L/∂s_ij` from the reductions' results and their upstream gradients. Every
 //! evaluation (CPU, chunked) knows passes and nothing else.
+#![cfg_attr(not(feature = "_cpu"), allow(dead_code))] // What only the CPU's kernels read.
 
 use super::expr::{Expr, Leaf, Op, Tape};
 
