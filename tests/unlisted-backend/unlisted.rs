@@ -53,6 +53,7 @@ fn assert_equals_flex(device: Device) {
 #[allow(deprecated)]
 #[should_panic(expected = "move one of them with `to_device`")]
 fn embeddings_on_different_devices_are_refused() {
+    let _alone = alone();
     let on = |device: &Device| Tensor::<2>::ones([2, 3], device);
     let objective = InfoNceConfig::new().init(&Device::flex());
     objective.forward(on(&Device::flex()), on(&Device::ndarray()));
@@ -61,12 +62,14 @@ fn embeddings_on_different_devices_are_refused() {
 #[test]
 #[allow(deprecated)] // Burn retires this backend; until it goes, it is the one that needs no GPU.
 fn info_nce_on_ndarray_equals_flex() {
+    let _alone = alone();
     assert_equals_flex(Device::ndarray());
 }
 
 #[cfg(feature = "wgpu")]
 #[test]
 fn info_nce_on_wgpu_equals_flex() {
+    let _alone = alone();
     assert_equals_flex(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice));
 }
 
