@@ -45,6 +45,8 @@ mod ops;
 mod pairs;
 mod surrogate;
 
+#[cfg(feature = "_cpu")]
+pub(crate) use cpu::{Number, Readable};
 pub use evaluation::{DEFAULT_MEMORY_BUDGET, Evaluation};
 pub use expr::Expr;
 pub use families::{

@@ -13,12 +13,12 @@ use crate::pairwise::form::Pass;
 use crate::pairwise::ops::{Inputs, Outputs};
 
 /// A number of tensors and of the engine.
-pub(super) trait Number: Real + Element + bytemuck::Pod {}
+pub(crate) trait Number: Real + Element + bytemuck::Pod {}
 impl Number for f32 {}
 impl Number for f64 {}
 
 /// A backend whose tensors lie in this program's memory.
-pub(super) trait Readable: Backend {
+pub(crate) trait Readable: Backend {
     /// Row-major; copied only where the tensor's own order is another.
     fn numbers<T: Number>(tensor: &FloatTensor<Self>) -> Cow<'_, [T]>;
 

@@ -3,7 +3,7 @@
 use crate::pairwise::expr::{Binary, Unary};
 
 /// f32 or f64. `FMA` says whether the processor has a fused multiply-add.
-pub(super) trait Real:
+pub(crate) trait Real:
     Copy
     + Send
     + Sync

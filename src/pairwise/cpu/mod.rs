@@ -24,6 +24,8 @@ mod states;
 mod tests;
 mod tile;
 
+pub(crate) use self::backend::{Number, Readable};
+
 use rayon::prelude::*;
 
 use self::math::Real;

@@ -1,5 +1,8 @@
 //! l2 normalisation that survives zero rows, huge and tiny norms, and half precision.
 
+#[cfg(feature = "_cpu")]
+mod cpu;
+
 use burn::tensor::{DType, Tensor};
 
 use crate::check::compute_dtype;
@@ -39,6 +42,10 @@ pub fn l2_normalize(x: Tensor<2>) -> Tensor<2> {
         _ => 1e-30,
     };
     let x = x.cast(compute_dtype(dtype));
+    #[cfg(feature = "_cpu")]
+    if let Some(normalized) = cpu::l2_normalize(&x, epsilon) {
+        return normalized.cast(dtype);
+    }
     let largest = x.clone().detach().abs().max_dim(1);
     let vanishes = largest.clone().lower_elem(epsilon);
     // 1 where the row has a direction, 0 where not; a product, unlike a mask, keeps NaN.
