@@ -300,7 +300,11 @@ impl Pairs {
         let streams = self.evaluation != Evaluation::Dense;
         if streams && self.a.device().is_autodiff() && !is_supported(&self.a) {
             let form = self.form(reductions);
-            return surrogate::reduce_to_scalar(self, form, f);
+            let [n, m] = self.sizes();
+            let plain = self.clone().without_autodiff().inputs();
+            return surrogate::reduce_to_scalar(self.inputs(), plain, &form, |results| {
+                f(split(results, &form, n, m))
+            });
         }
         f(self.reduce(reductions))
     }
@@ -311,10 +315,6 @@ impl Pairs {
             true => self.without_autodiff(),
             false => self,
         }
-    }
-
-    pub(super) fn is_symmetric(&self) -> bool {
-        self.symmetric
     }
 
     /// The same pairs, which are on an autodiff device, on the plain one.
@@ -418,7 +418,7 @@ impl Pairs {
 }
 
 /// The results, one after the other, as vectors.
-pub(super) fn split(results: Tensor<1>, form: &Form, n: usize, m: usize) -> Vec<Tensor<1>> {
+fn split(results: Tensor<1>, form: &Form, n: usize, m: usize) -> Vec<Tensor<1>> {
     let mut at = 0;
     let vector = |(axis, _)| {
         let len = match axis {
