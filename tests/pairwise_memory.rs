@@ -2,8 +2,7 @@
 //! allocator of this test binary.
 #![cfg(feature = "flex")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+mod counting;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_contrastive::objective::InfoNceConfig;
@@ -11,34 +10,7 @@ use burn_contrastive::pairwise::{
     Evaluation, Expr, Pairs, Positives, columns, hardest, rows, soft_targets, softmax,
     softmax_above, weighted_softmax,
 };
-
-/// The system's allocator, counting.
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-static LARGEST: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call goes to `System` unchanged; the counters never touch the memory.
-#[allow(unsafe_code)]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let live = LIVE.fetch_add(layout.size(), Relaxed) + layout.size();
-        PEAK.fetch_max(live, Relaxed);
-        LARGEST.fetch_max(layout.size(), Relaxed);
-        // SAFETY: the caller's layout, as it came.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller's pointer and layout, as they came.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use counting::peak_of;
 
 const N: usize = 1_536;
 const M: usize = 1_024;
@@ -46,15 +18,6 @@ const D: usize = 16;
 const MIB: usize = 1 << 20;
 /// What the matrix would take.
 const MATRIX: usize = 4 * N * M;
-
-/// Peak bytes live above those at the start, and the largest allocation.
-fn peak_of(run: impl FnOnce()) -> [usize; 2] {
-    let before = LIVE.load(Relaxed);
-    PEAK.store(before, Relaxed);
-    LARGEST.store(0, Relaxed);
-    run();
-    [PEAK.load(Relaxed) - before, LARGEST.load(Relaxed)]
-}
 
 fn embeddings(count: usize, device: &Device) -> Tensor<2> {
     let values = (0..count * D).map(|i| (i as f32 * 0.37).sin()).collect();

@@ -1,36 +1,10 @@
 //! Retrieval never holds the matrix of similarities: peak live bytes, counted by the allocator of this test binary.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+mod counting;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_contrastive::retrieval::Blocks;
-
-/// The system's allocator, counting.
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call goes to `System` unchanged; the counters never touch the memory.
-#[allow(unsafe_code)]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let live = LIVE.fetch_add(layout.size(), Relaxed) + layout.size();
-        PEAK.fetch_max(live, Relaxed);
-        // SAFETY: the caller's layout, as it came.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller's pointer and layout, as they came.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use counting::peak_of;
 
 const WIDTH: usize = 8;
 const IMAGES: usize = 500;
@@ -41,14 +15,6 @@ fn embeddings(count: usize) -> Tensor<2> {
         .map(|i| (i as f32 * 0.37).sin())
         .collect();
     Tensor::from_data(TensorData::new(values, [count, WIDTH]), &Device::default())
-}
-
-/// Peak bytes live above those at the start.
-fn peak_of(run: impl FnOnce()) -> usize {
-    let before = LIVE.load(Relaxed);
-    PEAK.store(before, Relaxed);
-    run();
-    PEAK.load(Relaxed) - before
 }
 
 // One test, so that nothing else allocates meanwhile.
@@ -76,7 +42,7 @@ fn memory_is_bounded_by_the_block_and_the_embeddings() {
             4 * bound < matrix,
             "the bound must tell: {bound} against {matrix}"
         );
-        let check = |name: &str, peak: usize| {
+        let check = |name: &str, [peak, _]: [usize; 2]| {
             println!("{name} in {block_rows} × {block_columns}: {peak} of {bound} bytes");
             assert!(
                 peak <= bound,

@@ -93,7 +93,7 @@ impl<B: PairwiseOps, C: CheckpointStrategy> PairwiseOps for Autodiff<B, C> {
                 let sizes = inputs.sizes();
                 let pass = form.with_gradient(wanted);
                 let outputs = B::pairwise_pass(inputs, Arc::new(pass));
-                let len = form.result_len(sizes[0], sizes[1]);
+                let len = form.result_len(sizes);
                 let total = B::float_sum(slice::<B>(outputs.results.clone(), 0, len));
                 let gradients = gradients(outputs, len, sizes, &form, wanted);
                 prep.finish(TotalState { gradients }, total)
@@ -225,7 +225,7 @@ pub(super) fn append_results<B: Backend>(
     upstream: FloatTensor<B>,
     form: &Form,
 ) {
-    let [n, m] = inputs.sizes();
+    let sizes = inputs.sizes();
     let mut rows = Vec::new();
     let mut columns = Vec::new();
     if form.rows > 0 {
@@ -236,9 +236,10 @@ pub(super) fn append_results<B: Backend>(
     }
     let mut at = 0;
     for (axis, is_log_sum_exp) in form.results() {
-        let (vectors, len) = match axis {
-            Axis::Rows => (&mut rows, n),
-            Axis::Columns => (&mut columns, m),
+        let len = axis.len(sizes);
+        let vectors = match axis {
+            Axis::Rows => &mut rows,
+            Axis::Columns => &mut columns,
         };
         let mut result = slice::<B>(results.clone(), at, len);
         if is_log_sum_exp {

@@ -113,7 +113,7 @@ pub fn weighted_softmax(
 ) -> BothWays {
     let weighted = (logit + log_weight).except(left_out);
     let weights = log_weight.except(left_out);
-    let count = Expr::select(left_out, &Expr::constant(0.0), &Expr::constant(1.0));
+    let count = taken(left_out);
     let results = pairs.reduce(&[
         rows().log_sum_exp(&weighted),
         rows().log_sum_exp(&weights),
@@ -126,15 +126,24 @@ pub fn weighted_softmax(
         let [weighted, weights, count] = sums else {
             unreachable!("three results")
         };
-        // Over nothing: −∞, not −∞ − −∞.
-        let nothing = count.clone().equal_elem(0.0);
-        let weights = weights.clone().mask_fill(nothing.clone(), 0.0);
-        weighted.clone() - weights + count.clone().mask_fill(nothing, 1.0).log()
+        weighted.clone() - log_mean(weights, count)
     };
     BothWays {
         rows: normalised(&results[..3]),
         columns: normalised(&results[3..]),
     }
+}
+
+/// 1 for the pairs that are not left out.
+fn taken(left_out: &Expr) -> Expr {
+    Expr::select(left_out, &Expr::constant(0.0), &Expr::constant(1.0))
+}
+
+/// `log (Σ e^l / n)`, the logarithm of the mean weight; 0 over nothing, where weights do not matter.
+fn log_mean(log_sum: &Tensor<1>, count: &Tensor<1>) -> Tensor<1> {
+    let nothing = count.clone().equal_elem(0.0);
+    let log_count = count.clone().mask_fill(nothing.clone(), 1.0).log();
+    log_sum.clone().mask_fill(nothing, 0.0) - log_count
 }
 
 /// **Removal by weight.** `log Σ e^logit` over the pairs whose weight, as in [`weighted_softmax`], is at
@@ -149,7 +158,7 @@ pub fn softmax_above(
     left_out: &Expr,
 ) -> BothWays {
     let weights = log_weight.detach().except(left_out);
-    let count = Expr::select(left_out, &Expr::constant(0.0), &Expr::constant(1.0));
+    let count = taken(left_out);
     // Without gradients nothing is kept for a backward pass.
     let sums = pairs.clone().constant().reduce(&[
         rows().log_sum_exp(&weights),
@@ -157,12 +166,8 @@ pub fn softmax_above(
         columns().log_sum_exp(&weights),
         columns().sum(&count),
     ]);
-    // w = n·e^{l − log Σ e^l} ≥ threshold. Over nothing it does not matter what l is compared with.
-    let least = |log_sum: &Tensor<1>, count: &Tensor<1>| {
-        let nothing = count.clone().equal_elem(0.0);
-        let log_count = count.clone().mask_fill(nothing.clone(), 1.0).log();
-        log_sum.clone().mask_fill(nothing, 0.0) - log_count + threshold.ln()
-    };
+    // A weight over the mean is at least the threshold.
+    let least = |log_sum: &Tensor<1>, count: &Tensor<1>| log_mean(log_sum, count) + threshold.ln();
     let mut pairs = pairs;
     let by_row = pairs.row(least(&sums[0], &sums[1]));
     let by_column = pairs.column(least(&sums[2], &sums[3]));

@@ -17,6 +17,16 @@ pub(crate) enum Axis {
     Columns,
 }
 
+impl Axis {
+    /// How many numbers that is, of an `[n, m]` matrix.
+    pub fn len(self, [n, m]: [usize; 2]) -> usize {
+        match self {
+            Self::Rows => n,
+            Self::Columns => m,
+        }
+    }
+}
+
 /// How the numbers of a row's (or a column's) pairs become one.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Kind {
@@ -288,15 +298,9 @@ impl Pass {
     }
 
     /// Length of all results one after the other.
-    pub fn result_len(&self, n: usize, m: usize) -> usize {
+    pub fn result_len(&self, sizes: [usize; 2]) -> usize {
         self.resulting()
-            .map(|r| {
-                r.kind.results()
-                    * match r.axis {
-                        Axis::Rows => n,
-                        Axis::Columns => m,
-                    }
-            })
+            .map(|r| r.kind.results() * r.axis.len(sizes))
             .sum()
     }
 }
@@ -360,9 +364,9 @@ impl Form {
     /// The pass from the results and their gradients to the gradients of the inputs.
     ///
     /// Its expressions name more rows and columns than the forward pass's: after those come, for
-    /// every result in order, the result itself (as [`shift`](Self::shifts) says) and its upstream
-    /// gradient, among the rows or the columns according to its axis. Its reductions are the sums
-    /// that [`Gradients`] lists.
+    /// every result in order, the result itself (∞ in place of −∞) and its upstream gradient, among the
+    /// rows or the columns according to its axis. Its reductions are the gradients by the bound rows,
+    /// columns and scalars, in this order, as sums.
     pub fn backward(&self, wanted: Wanted, keep: usize) -> Pass {
         Pass {
             keep,
@@ -433,10 +437,6 @@ impl Form {
             // Not every backend has empty tensors.
             reductions.push(rows().sum(&zero()));
         }
-        if reductions.is_empty() {
-            // Not every backend has empty tensors.
-            reductions.push(rows().sum(&zero()));
-        }
         let coefficient = (wanted.left || wanted.right).then(|| {
             let g = slope(Leaf::Similarity).unwrap_or_else(zero);
             match self.symmetric {
@@ -490,14 +490,8 @@ impl Form {
     }
 
     /// Length of all results one after the other.
-    pub fn result_len(&self, n: usize, m: usize) -> usize {
-        self.results()
-            .iter()
-            .map(|(axis, _)| match axis {
-                Axis::Rows => n,
-                Axis::Columns => m,
-            })
-            .sum()
+    pub fn result_len(&self, sizes: [usize; 2]) -> usize {
+        self.results().iter().map(|(axis, _)| axis.len(sizes)).sum()
     }
 
     /// Axis and nature of every result, in order: log-sum-exps are what `e^{x − result}` shifts by.

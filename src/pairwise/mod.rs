@@ -46,7 +46,7 @@ mod pairs;
 mod surrogate;
 
 #[cfg(feature = "_cpu")]
-pub(crate) use cpu::{Number, Readable};
+pub(crate) use cpu::{Number, Readable, largest, sum};
 pub use evaluation::{DEFAULT_MEMORY_BUDGET, Evaluation};
 pub use expr::Expr;
 pub use families::{

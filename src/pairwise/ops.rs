@@ -53,8 +53,8 @@ pub struct Outputs<B: Backend> {
 
 #[cfg(feature = "_cube")]
 fn outputs_metadata(inputs: &InputsMetadata, pass: &Arc<Pass>) -> OutputsMetadata {
-    let (n, m) = (inputs.a.shape[0], inputs.b.shape[0]);
-    let results = TensorSpec::new([pass.result_len(n, m)].into(), inputs.a.dtype);
+    let sizes = [inputs.a.shape[0], inputs.b.shape[0]];
+    let results = TensorSpec::new([pass.result_len(sizes)].into(), inputs.a.dtype);
     let or_results = |wanted: bool, spec: &TensorSpec| if wanted { spec } else { &results }.clone();
     OutputsMetadata {
         left: or_results(pass.left, &inputs.a),
@@ -66,8 +66,8 @@ fn outputs_metadata(inputs: &InputsMetadata, pass: &Arc<Pass>) -> OutputsMetadat
 
 #[cfg(feature = "_cube")]
 fn reduce_metadata(inputs: &InputsMetadata, form: &Arc<Form>) -> TensorSpec {
-    let (n, m) = (inputs.a.shape[0], inputs.b.shape[0]);
-    TensorSpec::new([form.result_len(n, m)].into(), inputs.a.dtype)
+    let sizes = [inputs.a.shape[0], inputs.b.shape[0]];
+    TensorSpec::new([form.result_len(sizes)].into(), inputs.a.dtype)
 }
 
 #[cfg(feature = "_cube")]

@@ -6,7 +6,7 @@ use burn::backend::{Dispatch, DispatchTensor, DispatchTensorKind};
 use burn::tensor::{Bool, DType, FloatDType, Int, Tensor};
 
 use super::expr::{Expr, Leaf};
-use super::form::{Form, Kind, Reduction};
+use super::form::{Axis, Form, Kind, Reduction};
 use super::ops::{Inputs, PairwiseOps};
 use super::{DEFAULT_MEMORY_BUDGET, Evaluation, chunked, dense, surrogate};
 use crate::check;
@@ -40,11 +40,11 @@ use crate::check;
 pub struct Pairs {
     pub(super) a: Tensor<2>,
     pub(super) b: Tensor<2>,
-    pub(super) teacher: Option<[Tensor<2>; 2]>,
-    pub(super) rows: Vec<Tensor<1>>,
-    pub(super) columns: Vec<Tensor<1>>,
-    pub(super) scalars: Vec<Tensor<1>>,
-    pub(super) mask: Option<Tensor<2, Bool>>,
+    teacher: Option<[Tensor<2>; 2]>,
+    rows: Vec<Tensor<1>>,
+    columns: Vec<Tensor<1>>,
+    scalars: Vec<Tensor<1>>,
+    mask: Option<Tensor<2, Bool>>,
     symmetric: bool,
     evaluation: Evaluation,
     memory_budget: usize,
@@ -252,7 +252,7 @@ impl Pairs {
     #[track_caller]
     pub fn reduce(self, reductions: &[Reduction]) -> Vec<Tensor<1>> {
         let form = self.form(reductions);
-        let [n, m] = self.sizes();
+        let sizes = self.sizes();
         let evaluation = self.evaluation;
         let device = self.a.device();
         let supported = is_supported(&self.a);
@@ -269,7 +269,7 @@ impl Pairs {
             );
             chunked::pass(inputs, &form.forward(0)).results
         };
-        split(Tensor::from_dispatch(results), &form, n, m)
+        split(Tensor::from_dispatch(results), &form, sizes)
     }
 
     /// `Σ_ij x_ij`, shape `[1]`; value and gradient in one pass over the pairs.
@@ -300,10 +300,10 @@ impl Pairs {
         let streams = self.evaluation != Evaluation::Dense;
         if streams && self.a.device().is_autodiff() && !is_supported(&self.a) {
             let form = self.form(reductions);
-            let [n, m] = self.sizes();
+            let sizes = self.sizes();
             let plain = self.clone().without_autodiff().inputs();
             return surrogate::reduce_to_scalar(self.inputs(), plain, &form, |results| {
-                f(split(results, &form, n, m))
+                f(split(results, &form, sizes))
             });
         }
         f(self.reduce(reductions))
@@ -318,7 +318,7 @@ impl Pairs {
     }
 
     /// The same pairs, which are on an autodiff device, on the plain one.
-    pub(super) fn without_autodiff(self) -> Self {
+    fn without_autodiff(self) -> Self {
         let inner = |vectors: Vec<Tensor<1>>| vectors.into_iter().map(Tensor::inner).collect();
         Self {
             a: self.a.inner(),
@@ -332,14 +332,14 @@ impl Pairs {
         }
     }
 
-    pub(super) fn sizes(&self) -> [usize; 2] {
+    fn sizes(&self) -> [usize; 2] {
         [self.a.dims()[0], self.b.dims()[0]]
     }
 
     #[track_caller]
     fn form(&self, reductions: &[Reduction]) -> Form {
         assert!(
-            !self.symmetric || reductions.iter().all(|r| r.axis == super::form::Axis::Rows),
+            !self.symmetric || reductions.iter().all(|r| r.axis == Axis::Rows),
             "Pairs: pairs within one set are reduced along rows; along columns the results are the same"
         );
         for expr in reductions.iter().flat_map(|r| r.kind.exprs()) {
@@ -384,7 +384,7 @@ impl Pairs {
         }
     }
 
-    pub(super) fn inputs(self) -> Inputs<Dispatch> {
+    fn inputs(self) -> Inputs<Dispatch> {
         // Inputs that no expression names hold any tensor at all.
         let any = self.a.clone().into_dispatch();
         let matrix = |vectors: Vec<Tensor<1>>| match vectors.is_empty() {
@@ -418,13 +418,10 @@ impl Pairs {
 }
 
 /// The results, one after the other, as vectors.
-fn split(results: Tensor<1>, form: &Form, n: usize, m: usize) -> Vec<Tensor<1>> {
+fn split(results: Tensor<1>, form: &Form, sizes: [usize; 2]) -> Vec<Tensor<1>> {
     let mut at = 0;
-    let vector = |(axis, _)| {
-        let len = match axis {
-            super::form::Axis::Rows => n,
-            super::form::Axis::Columns => m,
-        };
+    let vector = |(axis, _): (Axis, bool)| {
+        let len = axis.len(sizes);
         at += len;
         results.clone().slice(at - len..at)
     };

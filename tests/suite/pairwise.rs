@@ -2,8 +2,8 @@
 
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 use burn_contrastive::pairwise::{
-    Evaluation, Expr, Pairs, Positives, Reduction, columns, hardest, log_add_exp, rows,
-    soft_targets, softmax, softmax_above, weighted_softmax,
+    Evaluation, Expr, Pairs, Positives, Reduction, SoftTargets, columns, hardest, log_add_exp,
+    rows, soft_targets, softmax, softmax_above, weighted_softmax,
 };
 use proptest::prelude::*;
 
@@ -359,18 +359,7 @@ fn families() -> Vec<Case> {
             actual: |mut x| {
                 let target = x.teacher() * 3.0;
                 let logit = &x.c * &x.scalars[0] + &x.rows[0];
-                let of = |s: burn_contrastive::pairwise::SoftTargets| {
-                    [
-                        s.cross_entropy(),
-                        s.log_sum_exp,
-                        s.target_log_sum_exp,
-                        s.mean_logit,
-                    ]
-                };
-                soft_targets(x.pairs, &logit, &target)
-                    .into_iter()
-                    .flat_map(of)
-                    .collect()
+                soft_target_results(x.pairs, &logit, &target)
             },
             expected: |x, _| expected_soft_targets(x, |x, p| 3.0 * x.teacher(p)),
         },
@@ -380,18 +369,7 @@ fn families() -> Vec<Case> {
             actual: |x| {
                 let target = &x.c * 2.0 + &x.columns[1];
                 let logit = &x.c * &x.scalars[0] + &x.rows[0];
-                let of = |s: burn_contrastive::pairwise::SoftTargets| {
-                    [
-                        s.cross_entropy(),
-                        s.log_sum_exp,
-                        s.target_log_sum_exp,
-                        s.mean_logit,
-                    ]
-                };
-                soft_targets(x.pairs, &logit, &target)
-                    .into_iter()
-                    .flat_map(of)
-                    .collect()
+                soft_target_results(x.pairs, &logit, &target)
             },
             expected: |x, _| {
                 expected_soft_targets(x, |x, p| 2.0 * x.similarity(p) + x.column(1, p))
@@ -507,6 +485,22 @@ fn families() -> Vec<Case> {
             },
         },
     ]
+}
+
+/// All that soft targets give, along the rows and along the columns.
+fn soft_target_results(pairs: Pairs, logit: &Expr, target: &Expr) -> Vec<Tensor<1>> {
+    let results = |s: SoftTargets| {
+        [
+            s.cross_entropy(),
+            s.log_sum_exp,
+            s.target_log_sum_exp,
+            s.mean_logit,
+        ]
+    };
+    soft_targets(pairs, logit, target)
+        .into_iter()
+        .flat_map(results)
+        .collect()
 }
 
 fn expected_soft_targets(

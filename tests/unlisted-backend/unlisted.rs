@@ -4,13 +4,15 @@
 //! A package of its own because cargo unifies features within one build of one package: the tests
 //! of burn-contrastive cannot have `burn/ndarray` without its `ndarray`.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+#[path = "../counting/mod.rs"]
+mod counting;
+
 use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::{Bool, Device, Distribution, Tensor, TensorData, Tolerance};
 use burn_contrastive::objective::InfoNceConfig;
 use burn_contrastive::pairwise::{Evaluation, Expr, Pairs, Reduction, columns, hardest, rows};
+use counting::peak_of;
 
 const PAIRS: usize = 13;
 const DIMENSIONS: usize = 7;
@@ -272,32 +274,6 @@ fn the_hardest_pairs_and_their_gradients_are_those_of_flex() {
     assert_all_equal(&run(Device::ndarray().autodiff()), &expected);
 }
 
-/// The system's allocator, counting.
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call goes to `System` unchanged; the counters never touch the memory.
-#[allow(unsafe_code)]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let live = LIVE.fetch_add(layout.size(), Relaxed) + layout.size();
-        PEAK.fetch_max(live, Relaxed);
-        // SAFETY: the caller's layout, as it came.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller's pointer and layout, as they came.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 #[test]
 #[allow(deprecated)]
 fn no_matrix_of_similarities_exists() {
@@ -340,10 +316,7 @@ fn no_matrix_of_similarities_exists() {
     // What the backend allocates once and keeps is no part of an evaluation.
     losses[0].1().backward();
     for (name, loss) in losses {
-        let before = LIVE.load(Relaxed);
-        PEAK.store(before, Relaxed);
-        loss().backward();
-        let peak = PEAK.load(Relaxed) - before;
+        let [peak, _] = peak_of(|| drop(loss().backward()));
         // The budget twice over, for what a block's steps hold beside each other, and of both sides eight
         // copies: normalised, gradients, products with them.
         let bound = 2 * MIB + 8 * 2 * (4 * N * D);

@@ -25,6 +25,7 @@ mod tests;
 mod tile;
 
 pub(crate) use self::backend::{Number, Readable};
+pub(crate) use self::math::{largest, sum};
 
 use rayon::prelude::*;
 
@@ -283,7 +284,7 @@ fn run_tiled<T: Real>(
     if pass.symmetric {
         rows.merge_transposed(&pass.reductions, &mut columns);
     }
-    let mut results = Vec::with_capacity(pass.result_len(n, m));
+    let mut results = Vec::with_capacity(pass.result_len([n, m]));
     for (k, reduction) in pass.reductions.iter().enumerate() {
         match reduction.axis {
             Axis::Rows => rows.results(&reduction.kind, k, &mut results),

@@ -206,7 +206,7 @@ fn evaluate<T: Real>(
     };
     let mut kept = vec![T::ZERO; len];
     let results = go(&pass, &vectors, &mut kept).results;
-    assert_eq!(results.len(), form.result_len(n, m));
+    assert_eq!(results.len(), form.result_len([n, m]));
 
     let upstream = of::<T>(&upstream(results.len()));
     let mut at = 0;

@@ -1,13 +1,10 @@
 //! What happens to a tile of similarities while it is in cache: expressions are evaluated row by row on
 //! strips of numbers, reductions take them in, and the coefficients replace the similarities.
 
-use super::math::{self, Real};
+use super::math::{self, Real, largest, sum};
 use super::states::States;
 use crate::pairwise::expr::{Binary, Leaf, Op, Unary};
 use crate::pairwise::form::{Axis, Kind, Pass, Steps};
-
-/// Numbers added side by side, so that sums over a strip become vector code.
-const LANES: usize = 16;
 
 /// Longest strip, in numbers.
 pub(super) const STRIP: usize = 512;
@@ -67,7 +64,7 @@ impl<T: Real> Numbers<T> {
     }
 
     #[inline(always)]
-    fn results(&mut self, [x, y]: [usize; 2], len: usize) -> (&[T], &[T]) {
+    fn results(&self, [x, y]: [usize; 2], len: usize) -> (&[T], &[T]) {
         let strip = |step: usize| &self.strips[step * self.len..][..len];
         (strip(x), strip(y))
     }
@@ -432,39 +429,6 @@ fn select<T: Real>(out: &mut [T], condition: Arg<T>, x: Arg<T>, y: Arg<T>) {
     }
 }
 
-/// `Σ f(x, y)` in a fixed order, whatever the instructions.
-#[inline(always)]
-fn sum<T: Real>(x: &[T], y: &[T], f: impl Fn(T, T) -> T) -> T {
-    let mut lanes = [T::ZERO; LANES];
-    let (chunks, chunks_y) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
-    let (tail, tail_y) = (chunks.remainder(), chunks_y.remainder());
-    for (x, y) in chunks.zip(chunks_y) {
-        for l in 0..LANES {
-            lanes[l] += f(x[l], y[l]);
-        }
-    }
-    let tail = tail
-        .iter()
-        .zip(tail_y)
-        .fold(T::ZERO, |sum, (&x, &y)| sum + f(x, y));
-    lanes.into_iter().fold(tail, |sum, lane| sum + lane)
-}
-
-/// The largest number; NaN is passed over.
-#[inline(always)]
-fn largest<T: Real>(x: &[T]) -> T {
-    let mut lanes = [T::LOWEST; LANES];
-    let chunks = x.chunks_exact(LANES);
-    let tail = chunks.remainder();
-    for x in chunks {
-        for l in 0..LANES {
-            lanes[l] = x[l].larger(lanes[l]);
-        }
-    }
-    let tail = tail.iter().fold(T::LOWEST, |max, &x| x.larger(max));
-    lanes.into_iter().fold(tail, |max, lane| lane.larger(max))
-}
-
 /// Takes a strip into the state of its row.
 #[inline(always)]
 fn take_row<T: Real, const FMA: bool>(
@@ -477,13 +441,13 @@ fn take_row<T: Real, const FMA: bool>(
     match kind {
         Kind::Sum(_) => state[0] += sum(x, x, |x, _| x),
         Kind::LogSumExp(_) => {
-            let max = largest(x).larger(state[0]);
+            let max = largest(x, |x| x).larger(state[0]);
             let rescale = (state[0] - max).exponential::<FMA>();
             let new = sum(x, x, |x, _| (x - max).exponential::<FMA>());
             *state = [max, state[1] * rescale + new, T::ZERO];
         }
         Kind::SoftmaxMean { .. } => {
-            let max = largest(x).larger(state[0]);
+            let max = largest(x, |x| x).larger(state[0]);
             let rescale = (state[0] - max).exponential::<FMA>();
             let new = sum(x, x, |x, _| (x - max).exponential::<FMA>());
             let weighted = sum(x, y, |x, y| (x - max).exponential::<FMA>() * y);
@@ -491,7 +455,7 @@ fn take_row<T: Real, const FMA: bool>(
         }
         Kind::Max(_) => {
             // A sum that is a number has no NaN among its terms; most strips have nothing to offer.
-            let max = largest(x);
+            let max = largest(x, |x| x);
             if max <= state[0] && !sum(x, x, |x, _| x).is_nan() {
                 return;
             }

@@ -12,7 +12,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, DispatchTensorKind, TensorMetad
 use burn::tensor::{DType, Tensor, TensorData};
 use rayon::prelude::*;
 
-use crate::pairwise::{Number, Readable};
+use crate::pairwise::{Number, Readable, largest, sum};
 
 /// Rows to a task.
 const ROWS: usize = 16;
@@ -117,13 +117,13 @@ fn forward<B: Readable, T: Number>(
 /// Divides a row by its norm, of which it returns the reciprocal.
 fn normalize<T: Number>(row: &mut [T], epsilon: T) -> T {
     // Relative to the largest magnitude squares neither overflow nor vanish.
-    let largest = largest(row);
+    let largest = largest(row, |x| x.abs());
     if largest < epsilon && !row.iter().any(|x| x.is_nan()) {
         row.fill(T::ZERO);
         return T::ZERO;
     }
     row.iter_mut().for_each(|x| *x = *x / largest);
-    let norm = dot(row, row).sqrt();
+    let norm = sum(row, row, |x, y| x * y).sqrt();
     row.iter_mut().for_each(|x| *x = *x / norm);
     T::ONE / norm / largest
 }
@@ -149,41 +149,13 @@ fn backward<B: Readable, T: Number>(
                     gradient.fill(T::ZERO);
                     continue;
                 }
-                let along = dot(gradient, y);
+                let along = sum(gradient, y, |g, y| g * y);
                 for (g, &y) in gradient.iter_mut().zip(y) {
                     *g = (*g - along * y) * reciprocal;
                 }
             }
         });
     B::float_from_data(TensorData::new(x, [rows, width]), &device)
-}
-
-/// The largest magnitude, in lanes that become vector code; NaN is passed over.
-fn largest<T: Number>(x: &[T]) -> T {
-    let mut lanes = [T::ZERO; 16];
-    let chunks = x.chunks_exact(16);
-    let tail = chunks.remainder().iter();
-    let tail = tail.fold(T::ZERO, |max, &x| x.abs().larger(max));
-    for x in chunks {
-        for (lane, &x) in lanes.iter_mut().zip(x) {
-            *lane = x.abs().larger(*lane);
-        }
-    }
-    lanes.into_iter().fold(tail, |max, lane| lane.larger(max))
-}
-
-/// `x·y`, in lanes likewise.
-fn dot<T: Number>(x: &[T], y: &[T]) -> T {
-    let mut lanes = [T::ZERO; 16];
-    let (xs, ys) = (x.chunks_exact(16), y.chunks_exact(16));
-    let tail = xs.remainder().iter().zip(ys.remainder());
-    let tail = tail.fold(T::ZERO, |sum, (&x, &y)| sum + x * y);
-    for (x, y) in xs.zip(ys) {
-        for (lane, (&x, &y)) in lanes.iter_mut().zip(x.iter().zip(y)) {
-            *lane += x * y;
-        }
-    }
-    lanes.into_iter().fold(tail, |sum, lane| sum + lane)
 }
 
 #[derive(Debug)]
