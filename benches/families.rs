@@ -12,7 +12,7 @@ use burn_contrastive::pairwise::{
     Evaluation, Expr, Pairs, Positives, columns, hardest, log_add_exp, rows, soft_targets,
     softmax_above, weighted_softmax,
 };
-use burn_contrastive::similarity::l2_normalize;
+use burn_contrastive::similarity::{SimilarityConfig, l2_normalize};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 /// Two sets of normalised embeddings of each kind.
@@ -41,9 +41,11 @@ const FAMILIES: [(&str, Loss); 9] = [
 ];
 
 fn info_nce(e: &Embeddings, evaluation: Evaluation) -> Tensor<1> {
-    InfoNceConfig::new()
+    let similarity = SimilarityConfig::new()
         .with_normalize(false)
-        .with_evaluation(evaluation)
+        .with_evaluation(evaluation);
+    InfoNceConfig::new()
+        .with_similarity(similarity)
         .init(&e.image.device())
         .forward(e.image.clone(), e.text.clone())
 }

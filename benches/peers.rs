@@ -20,6 +20,7 @@ use std::time::Instant;
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_contrastive::objective::{InfoNce, InfoNceConfig};
 use burn_contrastive::pairwise::Evaluation;
+use burn_contrastive::similarity::SimilarityConfig;
 use peers::memory;
 use serde_json::{Value, json};
 
@@ -62,9 +63,11 @@ fn objective(evaluation: &str, device: &Device) -> InfoNce {
         "dense" => Evaluation::Dense,
         other => panic!("no evaluation is called {other}"),
     };
-    InfoNceConfig::new()
+    let similarity = SimilarityConfig::new()
         .with_normalize(false)
-        .with_evaluation(evaluation)
+        .with_evaluation(evaluation);
+    InfoNceConfig::new()
+        .with_similarity(similarity)
         .init(device)
 }
 

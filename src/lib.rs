@@ -32,7 +32,8 @@
 //! # Memory
 //!
 //! Objectives stream: the similarities of all pairs are computed in blocks and reduced at once. Memory is
-//! `O(N·D)` and a budget. An objective's config has `memory_budget`, 1 GiB by default, and an
+//! `O(N·D)` and a budget. An objective's config has a
+//! [`similarity`](similarity::SimilarityConfig) with a `memory_budget`, 1 GiB by default, and an
 //! [`Evaluation`](pairwise::Evaluation): `Auto` keeps as many similarities for the backward pass as the
 //! budget holds (on CPU backends; fewer products then), `Streaming` keeps none, so that no `N×N` matrix
 //! exists at any size, and `Dense` is the reference, with several `N×N` matrices.

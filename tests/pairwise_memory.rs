@@ -10,6 +10,7 @@ use burn_contrastive::pairwise::{
     Evaluation, Expr, Pairs, Positives, columns, hardest, rows, soft_targets, softmax,
     softmax_above, weighted_softmax,
 };
+use burn_contrastive::similarity::SimilarityConfig;
 use counting::peak_of;
 
 const N: usize = 1_536;
@@ -166,8 +167,12 @@ fn memory_is_bounded_by_the_budget_and_the_embeddings() {
 
     let (image, text) = (embeddings(N, &device), embeddings(N, &device));
     for (evaluation, budget) in [(Evaluation::Streaming, MIB), (Evaluation::Auto, 2 * MIB)] {
-        let config = InfoNceConfig::new().with_evaluation(evaluation);
-        let objective = config.with_memory_budget(budget).init(&device);
+        let similarity = SimilarityConfig::new()
+            .with_evaluation(evaluation)
+            .with_memory_budget(budget);
+        let objective = InfoNceConfig::new()
+            .with_similarity(similarity)
+            .init(&device);
         let peak = peak_of(|| {
             objective.forward(image.clone(), text.clone()).backward();
         });

@@ -32,8 +32,8 @@ use burn::module::{Content, DisplaySettings, Module, ModuleDisplay};
 use burn::tensor::{Device, Tensor};
 
 use crate::check;
-use crate::pairwise::{DEFAULT_MEMORY_BUDGET, Evaluation, Expr, Pairs, Reduction, columns, rows};
-use crate::similarity::{LogitScale, LogitScaleConfig, l2_normalize};
+use crate::pairwise::{Expr, Pairs, Reduction, columns, rows};
+use crate::similarity::{LogitScale, LogitScaleConfig, SimilarityConfig};
 
 /// Configuration of [`InfoNce`].
 #[derive(Config, Debug, PartialEq)]
@@ -44,16 +44,9 @@ pub struct InfoNceConfig {
     /// Weight λ of the image→text direction; text→image weighs 1 − λ. In [0, 1], default ½ (CLIP).
     #[config(default = 0.5)]
     pub image_to_text_weight: f64,
-    /// Whether embeddings are l2-normalised first. Default true. Without, logits are scaled dot
-    /// products, and their size is the caller's affair.
-    #[config(default = true)]
-    pub normalize: bool,
-    /// How the similarities are evaluated. Default: streaming, `O(N·D)` memory and the budget below.
-    #[config(default = "Evaluation::Auto")]
-    pub evaluation: Evaluation,
-    /// Bytes of similarities that may exist at a time. Default 1 GiB.
-    #[config(default = "DEFAULT_MEMORY_BUDGET")]
-    pub memory_budget: usize,
+    /// How embeddings are compared. Default: by cosine, streaming.
+    #[config(default = "SimilarityConfig::new()")]
+    pub similarity: SimilarityConfig,
 }
 
 impl InfoNceConfig {
@@ -75,9 +68,7 @@ impl InfoNceConfig {
         InfoNce {
             logit_scale: self.logit_scale.init(device),
             image_to_text_weight: self.image_to_text_weight,
-            normalize: self.normalize,
-            evaluation: self.evaluation,
-            memory_budget: self.memory_budget,
+            similarity: self.similarity,
         }
     }
 }
@@ -103,10 +94,8 @@ pub struct InfoNce {
     /// The factor between cosines and logits; a parameter where it is learned.
     pub logit_scale: LogitScale,
     image_to_text_weight: f64,
-    normalize: bool,
     #[module(skip)]
-    evaluation: Evaluation,
-    memory_budget: usize,
+    similarity: SimilarityConfig,
 }
 
 impl InfoNce {
@@ -216,17 +205,18 @@ impl InfoNce {
         let extra = |name, tensor: Option<Tensor<2>>, anchor: check::Named| {
             let tensor = tensor.filter(|t| t.dims()[0] > 0)?;
             check::comparable("InfoNce", anchor, (name, &tensor));
-            Some(self.prepare(tensor))
+            Some(self.similarity.prepare(tensor))
         };
         let extra_text = extra("negatives.text", negatives.text, ("image", &image));
         let extra_image = extra("negatives.image", negatives.image, ("text", &text));
 
-        let (image, text) = (self.prepare(image), self.prepare(text));
+        let (image, text) = (
+            self.similarity.prepare(image),
+            self.similarity.prepare(text),
+        );
         let scale = self.scale_for(&image);
         let logits = |anchor: Tensor<2>, other: Tensor<2>| {
-            let mut pairs = Pairs::new(anchor, other)
-                .with_evaluation(self.evaluation)
-                .with_memory_budget(self.memory_budget);
+            let mut pairs = self.similarity.pairs(anchor, other);
             let logit = pairs.similarity() * pairs.scalar(scale.clone());
             (pairs, logit)
         };
@@ -256,17 +246,6 @@ impl InfoNce {
         let text_to_image = cross_entropy(positive, [Some(by_column.clone()), extra_image]);
         let weight = self.image_to_text_weight;
         image_to_text * weight + text_to_image * (1.0 - weight)
-    }
-
-    /// In the dtype to compute with, normalised where configured.
-    fn prepare(&self, embeddings: Tensor<2>) -> Tensor<2> {
-        let dtype = check::compute_dtype(embeddings.dtype());
-        let embeddings = embeddings.cast(dtype);
-        if self.normalize {
-            l2_normalize(embeddings)
-        } else {
-            embeddings
-        }
     }
 
     #[track_caller]
@@ -312,8 +291,8 @@ impl ModuleDisplay for InfoNce {
         content
             .add("logit_scale", &self.logit_scale)
             .add("image_to_text_weight", &self.image_to_text_weight)
-            .add("normalize", &self.normalize)
-            .add("evaluation", &format!("{:?}", self.evaluation))
+            .add("normalize", &self.similarity.normalize)
+            .add("evaluation", &format!("{:?}", self.similarity.evaluation))
             .optional()
     }
 }

@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Device, Tensor};
 use burn_contrastive::objective::{InfoNce, InfoNceConfig, Negatives};
-use burn_contrastive::similarity::LogitScaleConfig;
+use burn_contrastive::similarity::{LogitScaleConfig, SimilarityConfig};
 use proptest::prelude::*;
 
 use super::{Backend, assert_close, numbers, on, random};
@@ -71,7 +71,7 @@ fn oracle_of(config: &InfoNceConfig) -> oracle::InfoNce {
     oracle::InfoNce {
         log_scale: (1.0 / config.logit_scale.temperature).ln(),
         image_to_text_weight: config.image_to_text_weight,
-        normalize: config.normalize,
+        normalize: config.similarity.normalize,
     }
 }
 
@@ -150,7 +150,7 @@ pub fn value_and_gradients_match_the_oracle(backend: &Backend) {
         );
         let config = config(temperature)
             .with_image_to_text_weight(weight)
-            .with_normalize(normalize);
+            .with_similarity(SimilarityConfig::new().with_normalize(normalize));
         let actual = evaluate(backend, &config, &image, &text, DType::F32);
         assert_matches(&actual, &expected(&config, &image, &text), 2e-5);
     }
@@ -419,7 +419,7 @@ pub fn a_temperature_of_a_thousandth(backend: &Backend) {
 pub fn logits_of_ten_thousand(backend: &Backend) {
     let (image, text) = (random(5, 4, 34), random(5, 4, 35));
     let (image, text) = (scaled(&image, 100.0), scaled(&text, 100.0));
-    let config = config(1.0).with_normalize(false);
+    let config = config(1.0).with_similarity(SimilarityConfig::new().with_normalize(false));
     let actual = evaluate(backend, &config, &image, &text, DType::F32);
     assert_close(
         &[actual.loss],
@@ -577,7 +577,7 @@ pub fn a_constant_on_every_logit_changes_nothing(backend: &Backend) {
             let values = (0..n).flat_map(|i| [m.row(i), &[value]].concat()).collect();
             Matrix::new(n, width + 1, values)
         };
-        let config = config(1.0).with_normalize(false);
+        let config = config(1.0).with_similarity(SimilarityConfig::new().with_normalize(false));
         let shifted = each(backend, &config, &wider(&image, 3.0), &wider(&text, 1.0));
         prop_close(&shifted, &each(backend, &config, &image, &text), 1e-5)
     });

@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use burn::tensor::{Bool, Device, Distribution, Tensor, TensorData, Tolerance};
 use burn_contrastive::objective::InfoNceConfig;
 use burn_contrastive::pairwise::{Evaluation, Expr, Pairs, Reduction, columns, hardest, rows};
+use burn_contrastive::similarity::SimilarityConfig;
 use counting::peak_of;
 
 const PAIRS: usize = 13;
@@ -285,7 +286,9 @@ fn no_matrix_of_similarities_exists() {
     let a = matrix(N, D, 0.37, &device).require_grad();
     let b = matrix(N, D, 0.41, &device).require_grad();
     let with_budget = || Pairs::new(a.clone(), b.clone()).with_memory_budget(MIB);
-    let info_nce = InfoNceConfig::new().with_memory_budget(MIB).init(&device);
+    let info_nce = InfoNceConfig::new()
+        .with_similarity(SimilarityConfig::new().with_memory_budget(MIB))
+        .init(&device);
     let losses: [(&str, &dyn Fn() -> Tensor<1>); 4] = [
         ("total", &|| {
             let pairs = with_budget();

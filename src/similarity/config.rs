@@ -1,0 +1,73 @@
+//! How an objective compares embeddings: the part that all of them share.
+
+use burn::config::Config;
+use burn::tensor::Tensor;
+
+use super::l2_normalize;
+use crate::check;
+use crate::pairwise::{DEFAULT_MEMORY_BUDGET, Evaluation, Pairs};
+
+/// How an objective compares embeddings, and what memory that may take.
+#[derive(Config, Copy, Debug, PartialEq)]
+pub struct SimilarityConfig {
+    /// Whether embeddings are l2-normalised first, so that similarities are cosines. Default true.
+    /// Without, they are dot products, and their size is the caller's affair.
+    #[config(default = true)]
+    pub normalize: bool,
+    /// How the similarities are evaluated. Default: streaming, `O(N·D)` memory and the budget below.
+    #[config(default = "Evaluation::Auto")]
+    pub evaluation: Evaluation,
+    /// Bytes of similarities that may exist at a time. Default 1 GiB.
+    #[config(default = "DEFAULT_MEMORY_BUDGET")]
+    pub memory_budget: usize,
+}
+
+impl Default for SimilarityConfig {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SimilarityConfig {
+    /// Embeddings as they are compared: in the dtype to compute with (f64 for f64, f32 for everything
+    /// else), normalised where configured.
+    ///
+    /// # Shapes
+    ///
+    /// - `embeddings`: `[N, D]`, and so is what it returns
+    pub fn prepare(&self, embeddings: Tensor<2>) -> Tensor<2> {
+        let embeddings = embeddings
+            .clone()
+            .cast(check::compute_dtype(embeddings.dtype()));
+        match self.normalize {
+            true => l2_normalize(embeddings),
+            false => embeddings,
+        }
+    }
+
+    /// All pairs of embeddings that [`prepare`](Self::prepare) returned.
+    ///
+    /// # Panics
+    ///
+    /// As [`Pairs::new`].
+    #[track_caller]
+    pub fn pairs(&self, a: Tensor<2>, b: Tensor<2>) -> Pairs {
+        self.evaluate(Pairs::new(a, b))
+    }
+
+    /// All pairs within one set of embeddings that [`prepare`](Self::prepare) returned.
+    ///
+    /// # Panics
+    ///
+    /// As [`Pairs::within`].
+    #[track_caller]
+    pub fn pairs_within(&self, a: Tensor<2>) -> Pairs {
+        self.evaluate(Pairs::within(a))
+    }
+
+    fn evaluate(&self, pairs: Pairs) -> Pairs {
+        pairs
+            .with_evaluation(self.evaluation)
+            .with_memory_budget(self.memory_budget)
+    }
+}
