@@ -131,11 +131,10 @@ impl Vse {
         let mut pairs = self.similarity.pairs(image, text);
         let similarity = pairs.similarity();
         let anchors = [pairs.row(positive.clone()), pairs.column(positive)];
-        let hinges = anchors.map(|own| {
-            let violation = (&similarity - &own + self.margin).relu();
-            // A positive is no negative: 0, or NaN where it is NaN.
-            Expr::select(&Expr::diagonal(), &(&own - &own), &violation)
-        });
+        // A positive is no negative: −∞ leaves 0 of it, and NaN where it is NaN.
+        let (diagonal, never) = (Expr::diagonal(), Expr::constant(f64::NEG_INFINITY));
+        let margin = Expr::select(&diagonal, &never, &Expr::constant(self.margin));
+        let hinges = anchors.map(|own| (&similarity - own + &margin).relu());
         (pairs, hinges)
     }
 }
