@@ -1,6 +1,6 @@
 //! The checks that objectives make of their arguments, and the messages they fail with.
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
 /// Embeddings under the name that a message gives them.
 pub(crate) type Named<'a> = (&'static str, &'a Tensor<2>);
@@ -50,6 +50,18 @@ pub(crate) fn paired(caller: &str, left: Named, right: Named) {
         "{caller}: `{}` has {rows} rows, `{}` has {others}: row i of one belongs to row i of the other, both need the same number",
         left.0,
         right.0
+    );
+}
+
+/// An objective with parameters was built where the embeddings are.
+#[track_caller]
+pub(crate) fn built_on(caller: &str, own: &Device, embeddings: &Tensor<2>) {
+    let theirs = embeddings.device();
+    assert!(
+        *own == theirs && own.is_autodiff() == theirs.is_autodiff(),
+        "{caller}: the objective is on {own:?}, the embeddings are on {theirs:?}: \
+         build it on their device, move it there with `to_device` or `fork`, \
+         or use `.valid()` on the module to evaluate without gradients"
     );
 }
 

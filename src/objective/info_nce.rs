@@ -250,13 +250,8 @@ impl InfoNce {
 
     #[track_caller]
     fn scale_for(&self, embeddings: &Tensor<2>) -> Tensor<1> {
-        let (own, theirs) = (self.logit_scale.log_scale.device(), embeddings.device());
-        assert!(
-            own == theirs && own.is_autodiff() == theirs.is_autodiff(),
-            "InfoNce: the objective is on {own:?}, the embeddings are on {theirs:?}: \
-             build it on their device, move it there with `to_device` or `fork`, \
-             or use `.valid()` on the module to evaluate without gradients"
-        );
+        let own = self.logit_scale.log_scale.device();
+        check::built_on("InfoNce", &own, embeddings);
         self.logit_scale.value_as(embeddings.dtype())
     }
 }

@@ -16,7 +16,8 @@ impl Reduction {
     /// Of `count` parts whose sum is given.
     pub(crate) fn of_sum<const D: usize>(self, sum: Tensor<D>, count: usize) -> Tensor<D> {
         match self {
-            Self::Mean => sum / count as f64,
+            // A product: Burn differentiates a quotient by a number in f32.
+            Self::Mean => sum * (1.0 / count as f64),
             Self::Sum => sum,
         }
     }

@@ -67,11 +67,11 @@ impl VseConfig {
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct Vse {
-    margin: f64,
+    pub(super) margin: f64,
     #[module(skip)]
-    reduction: Reduction,
+    pub(super) reduction: Reduction,
     #[module(skip)]
-    similarity: SimilarityConfig,
+    pub(super) similarity: SimilarityConfig,
 }
 
 impl Vse {

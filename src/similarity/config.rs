@@ -45,6 +45,21 @@ impl SimilarityConfig {
         }
     }
 
+    /// As [`prepare`](Self::prepare), with `x / max(‖x‖, epsilon)` for the normalised: rows of smaller norm
+    /// stay shorter than 1.
+    pub(crate) fn prepare_above(&self, embeddings: Tensor<2>, epsilon: f64) -> Tensor<2> {
+        let prepared = self.prepare(embeddings.clone());
+        if !self.normalize {
+            return prepared;
+        }
+        let scaled = embeddings.cast(prepared.dtype()) * (1.0 / epsilon);
+        // One element of 1 makes a norm of 1: squares of larger ones, which may overflow, change nothing.
+        let bounded = scaled.clone().detach().clamp(-1.0, 1.0);
+        let short = bounded.square().sum_dim(1).lower_elem(1.0);
+        let short = short.expand(prepared.dims());
+        prepared.mask_where(short, scaled)
+    }
+
     /// All pairs of embeddings that [`prepare`](Self::prepare) returned.
     ///
     /// # Panics

@@ -2,6 +2,7 @@
 //! Tests and benches compare with these.
 
 pub mod pairwise;
+pub mod pointwise;
 
 /// Row-major matrix.
 #[derive(Clone, Debug)]

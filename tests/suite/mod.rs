@@ -2,6 +2,7 @@
 
 pub mod info_nce;
 pub mod pairwise;
+pub mod pointwise;
 pub mod retrieval;
 pub mod similarity;
 

@@ -1,0 +1,197 @@
+//! SigLIP, a binary classification of every pair by a sigmoid.
+//!
+//! ```text
+//! L_i = −Σ_j log σ( y_ij·(s·c_ij + b) ),   y_ii = 1, y_ij = −1 for j ≠ i
+//! L   = mean over i of L_i
+//! ```
+//!
+//! | symbol | here |
+//! |---|---|
+//! | `c_ij` | cosine of image `i` and text `j` |
+//! | s | [`SigLip::logit_scale`]; starts at 10, learned by its logarithm |
+//! | b | [`SigLip::bias`]; starts at −10, learned |
+//!
+//! **Gradient.** `∂L/∂z_ij = −y_ij·σ(−y_ij·z_ij) / N` by the logit `z_ij = s·c_ij + b`.
+//!
+//! **How it is computed.** As `softplus(−y·z)`, exact for large logits of either sign.
+//!
+//! **Cost.** `N²·D` time, `N·D` memory; value and gradient, those of s and b among them, in one pass
+//! over the pairs.
+//!
+//! **Degenerate cases.** One pair costs `softplus(−z)`: unlike a softmax it is not 0. N equal embeddings give
+//! `softplus(−s − b) + (N − 1)·softplus(s + b)`. A zero row has similarity 0 to everything and gets a
+//! zero gradient.
+//!
+//! **Source.** Zhai et al. 2023, algorithm 1 ("Sigmoid Loss for Language Image Pre-Training"). The scale is
+//! not clamped there; here it is kept within [1e-6, 1e6] unless configured.
+
+use burn::config::Config;
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
+
+use super::Reduction;
+use crate::check;
+use crate::pairwise::{Expr, Pairs, rows};
+use crate::similarity::{LogitScale, LogitScaleConfig, SimilarityConfig};
+
+/// Configuration of [`SigLip`].
+#[derive(Config, Debug, PartialEq)]
+pub struct SigLipConfig {
+    /// The logit scale. Default: learned, from 10 (temperature 0.1), within [1e-6, 1e6].
+    #[config(
+        default = "LogitScaleConfig::new().with_temperature(0.1).with_min(1e-6).with_max(1e6)"
+    )]
+    pub logit_scale: LogitScaleConfig,
+    /// Initial bias of the logits. Default −10: at the start most pairs are negatives, and say so.
+    #[config(default = -10.0)]
+    pub bias: f64,
+    /// Whether the bias is learned. Default true.
+    #[config(default = true)]
+    pub learn_bias: bool,
+    /// How the losses of the images become one. Default: their mean.
+    #[config(default = "Reduction::Mean")]
+    pub reduction: Reduction,
+    /// How embeddings are compared. Default: by cosine, streaming.
+    #[config(default = "SimilarityConfig::new()")]
+    pub similarity: SimilarityConfig,
+}
+
+impl SigLipConfig {
+    /// Builds the objective on `device` (an autodiff device where scale or bias are to be learned).
+    ///
+    /// # Panics
+    ///
+    /// Where `bias` is not finite, or the logit scale's values are refused by [`LogitScaleConfig::init`].
+    #[track_caller]
+    pub fn init(&self, device: &Device) -> SigLip {
+        let (low, high) = (f32::MIN as f64, f32::MAX as f64);
+        check::within("SigLipConfig", "bias", self.bias, low, high);
+        let bias = Tensor::<1>::from_data([self.bias], device);
+        SigLip {
+            logit_scale: self.logit_scale.init(device),
+            bias: Param::from_tensor(bias).set_require_grad(self.learn_bias),
+            reduction: self.reduction,
+            similarity: self.similarity,
+        }
+    }
+}
+
+/// The pairwise sigmoid loss over the cosines of paired embeddings; built by [`SigLipConfig::init`].
+///
+/// `L = −mean_i Σ_j log σ( y_ij·(s·c_ij + b) )`, `y_ij` = 1 on the diagonal and −1 off it.
+#[derive(Module, Debug)]
+#[module(custom_display)]
+pub struct SigLip {
+    /// The factor between cosines and logits; a parameter where it is learned.
+    pub logit_scale: LogitScale,
+    /// What is added to every logit, `[1]`; a parameter where it is learned.
+    pub bias: Param<Tensor<1>>,
+    #[module(skip)]
+    reduction: Reduction,
+    #[module(skip)]
+    similarity: SimilarityConfig,
+}
+
+impl SigLip {
+    /// The loss, reduced over the batch, in nats.
+    ///
+    /// # Shapes
+    ///
+    /// - `image`, `text`: `[N, D]`, row `i` of one belongs to row `i` of the other
+    /// - returns `[1]`, f64 for f64 embeddings, f32 for all others
+    ///
+    /// # Panics
+    ///
+    /// Where shapes, dtypes or devices of `image` and `text` differ, the batch is empty, or the
+    /// objective was built on another device.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use burn_contrastive::objective::SigLipConfig;
+    ///
+    /// let device = Device::default();
+    /// let equal = Tensor::<2>::ones([4, 3], &device);
+    /// // Logits 10·1 − 10 = 0: every pair is a coin's toss.
+    /// let loss = SigLipConfig::new().init(&device).forward(equal.clone(), equal);
+    /// assert!((loss.into_scalar::<f32>() - 4.0 * 2f32.ln()).abs() < 1e-4);
+    /// ```
+    #[track_caller]
+    pub fn forward(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
+        let count = image.dims()[0];
+        let (pairs, cost) = self.cost(image, text);
+        self.reduction.of_sum(pairs.total(&cost), count)
+    }
+
+    /// The loss of each image, over all texts.
+    ///
+    /// # Shapes
+    ///
+    /// - `image`, `text`: `[N, D]`
+    /// - returns `[N]`
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](Self::forward).
+    #[track_caller]
+    pub fn forward_no_reduction(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
+        let (pairs, cost) = self.cost(image, text);
+        pairs.reduce(&[rows().sum(&cost)]).remove(0)
+    }
+
+    /// The pairs, and the cost of one.
+    #[track_caller]
+    fn cost(&self, image: Tensor<2>, text: Tensor<2>) -> (Pairs, Expr) {
+        check::paired("SigLip", ("image", &image), ("text", &text));
+        check::built_on("SigLip", &self.bias.device(), &image);
+        let [image, text] = [image, text].map(|x| self.similarity.prepare(x));
+        let scale = self.logit_scale.value_as(image.dtype());
+        let mut pairs = self.similarity.pairs(image, text);
+        let (scale, bias) = (pairs.scalar(scale), pairs.scalar(self.bias.val()));
+        let logit = pairs.similarity() * scale + bias;
+        let (positive, negative) = ((-&logit).softplus(), logit.softplus());
+        let cost = Expr::select(&Expr::diagonal(), &positive, &negative);
+        (pairs, cost)
+    }
+}
+
+display!(SigLip: [logit_scale, bias] reduction);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_orthogonal_pairs_by_hand() {
+        // Logits 3·1 − 1 = 2 on the diagonal and −1 off it.
+        let device = Device::default();
+        let x = Tensor::<2>::from_data([[2.0, 0.0], [0.0, 0.5]], &device);
+        let objective = SigLipConfig::new()
+            .with_logit_scale(LogitScaleConfig::fixed(1.0 / 3.0))
+            .with_bias(-1.0)
+            .init(&device);
+        let loss = objective.forward(x.clone(), x).into_scalar::<f32>();
+        let expected = (-2f32).exp().ln_1p() + (-1f32).exp().ln_1p();
+        assert!((loss - expected).abs() < 1e-6, "{loss} against {expected}");
+    }
+
+    #[test]
+    fn a_bias_that_is_not_learned_gets_no_gradient() {
+        let device = Device::default().autodiff();
+        let x = Tensor::<2>::from_data([[2.0, 0.0], [0.0, 0.5]], &device);
+        let objective = SigLipConfig::new().with_learn_bias(false).init(&device);
+        let gradients = objective.forward(x.clone(), x).backward();
+        assert!(objective.bias.val().grad(&gradients).is_none());
+        let scale = &objective.logit_scale.log_scale;
+        assert!(scale.val().grad(&gradients).is_some());
+    }
+
+    #[test]
+    #[should_panic(expected = "`bias` is inf, it must lie in")]
+    fn an_infinite_bias_is_refused() {
+        SigLipConfig::new()
+            .with_bias(f64::INFINITY)
+            .init(&Device::default());
+    }
+}

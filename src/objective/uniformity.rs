@@ -1,0 +1,198 @@
+//! Uniformity: the logarithm of the mean Gaussian potential of all pairs on the unit sphere.
+//!
+//! ```text
+//! L = log mean_ij e^{−t·‖u_i − v_j‖²}                  image–text pairs, the diagonal included
+//! L = log mean_{i≠j} e^{−t·‖u_i − u_j‖²}               within one modality
+//! ```
+//!
+//! | symbol | here |
+//! |---|---|
+//! | `u_i`, `v_j` | normalised image `i`, normalised text `j` |
+//! | t | [`UniformityConfig::t`], 2 by default |
+//!
+//! It is a log-sum-exp, computed with a running maximum: a large `t` neither overflows nor underflows.
+//!
+//! **Gradient.** With `p_ij` the softmax of `−t·‖u_i − v_j‖²` over all pairs, `∂L/∂c_ij = 2t·p_ij`.
+//!
+//! **Cost.** `N²·D` time, `N·D` memory; half of that time within one modality.
+//!
+//! **Degenerate cases.** Equal embeddings give 0, the largest value on the sphere. Within one modality one
+//! sample has no pair: 0, with gradient 0. Zero rows count with norm 0.
+//!
+//! **Sources.** Wang & Isola 2020, section 4.1.2; "Relaxing Contrastiveness in Multimodal Representation
+//! Learning", equation 4 (over image–text pairs).
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+use crate::check;
+use crate::pairwise::{Expr, Pairs, rows};
+use crate::similarity::SimilarityConfig;
+
+/// Configuration of [`Uniformity`].
+#[derive(Config, Debug, PartialEq)]
+pub struct UniformityConfig {
+    /// Factor t of the squared distance, positive. Default 2 (Wang & Isola).
+    #[config(default = 2.0)]
+    pub t: f64,
+    /// How embeddings are compared. Default: on the unit sphere, streaming.
+    #[config(default = "SimilarityConfig::new()")]
+    pub similarity: SimilarityConfig,
+}
+
+impl UniformityConfig {
+    /// Builds the objective; it has no parameters.
+    ///
+    /// # Panics
+    ///
+    /// Where `t` is not positive and finite.
+    #[track_caller]
+    pub fn init(&self, _device: &Device) -> Uniformity {
+        let (tiny, huge) = (f32::MIN_POSITIVE as f64, f32::MAX as f64);
+        check::within("UniformityConfig", "t", self.t, tiny, huge);
+        Uniformity {
+            t: self.t,
+            similarity: self.similarity,
+        }
+    }
+}
+
+/// The logarithm of the mean Gaussian potential; built by [`UniformityConfig::init`].
+///
+/// `L = log mean_ij e^{−t·‖u_i − v_j‖²}` of normalised embeddings.
+#[derive(Module, Debug)]
+#[module(custom_display)]
+pub struct Uniformity {
+    t: f64,
+    #[module(skip)]
+    similarity: SimilarityConfig,
+}
+
+impl Uniformity {
+    /// The loss over all image–text pairs, in [−4t, 0].
+    ///
+    /// # Shapes
+    ///
+    /// - `image`: `[N, D]`, `text`: `[M, D]`
+    /// - returns `[1]`, f64 for f64 embeddings, f32 for all others
+    ///
+    /// # Panics
+    ///
+    /// Where widths, dtypes or devices of `image` and `text` differ, or one of them is empty.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use burn_contrastive::objective::UniformityConfig;
+    ///
+    /// let device = Device::default();
+    /// let x = Tensor::<2>::from_data([[1.0, 0.0], [-1.0, 0.0]], &device);
+    /// let loss = UniformityConfig::new().init(&device).forward(x.clone(), x);
+    /// // Two pairs at distance 0, two at squared distance 4.
+    /// assert!((loss.into_scalar::<f32>() - ((1.0 + (-8f32).exp()) / 2.0).ln()).abs() < 1e-6);
+    /// ```
+    #[track_caller]
+    pub fn forward(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
+        check::comparable("Uniformity", ("image", &image), ("text", &text));
+        let [image, text] = [image, text].map(|x| self.similarity.prepare(x));
+        let count = image.dims()[0] * text.dims()[0];
+        let norms = [&image, &text].map(|x| self.squared_norms(x));
+        let pairs = self.similarity.pairs(image, text);
+        self.log_mean(pairs, norms, count, &Expr::constant(0.0))
+    }
+
+    /// The loss over all pairs of different samples of one modality, in [−4t, 0].
+    ///
+    /// # Shapes
+    ///
+    /// - `embeddings`: `[N, D]`
+    /// - returns `[1]`
+    ///
+    /// # Panics
+    ///
+    /// Where there are no embeddings.
+    #[track_caller]
+    pub fn forward_within(&self, embeddings: Tensor<2>) -> Tensor<1> {
+        let named = ("embeddings", &embeddings);
+        check::comparable("Uniformity", named, named);
+        let embeddings = self.similarity.prepare(embeddings);
+        let rows = embeddings.dims()[0];
+        if rows == 1 {
+            return embeddings.sum() * 0.0;
+        }
+        let norms = self.squared_norms(&embeddings);
+        let pairs = self.similarity.pairs_within(embeddings);
+        let norms = [norms.clone(), norms];
+        self.log_mean(pairs, norms, rows * (rows - 1), &Expr::diagonal())
+    }
+
+    /// `log mean e^{−t·distance²}` over `count` pairs, those not left out.
+    #[track_caller]
+    fn log_mean(
+        &self,
+        mut pairs: Pairs,
+        [row, column]: [Tensor<1>; 2],
+        count: usize,
+        left_out: &Expr,
+    ) -> Tensor<1> {
+        let (row, column) = (pairs.row(row), pairs.column(column));
+        let squared_distance = row + column - pairs.similarity() * 2.0;
+        let potential = (squared_distance * -self.t).except(left_out);
+        pairs.reduce_to_scalar(&[rows().log_sum_exp(&potential)], |results| {
+            let log_sums = results[0].clone();
+            let max = log_sums.clone().detach().max();
+            (log_sums - max.clone()).exp().sum().log() + max - (count as f64).ln()
+        })
+    }
+
+    /// `‖x‖²` of each row: constants on the sphere, 1 but for zero rows.
+    fn squared_norms(&self, x: &Tensor<2>) -> Tensor<1> {
+        let norms = x.clone().square().sum_dim(1).squeeze_dim(1);
+        match self.similarity.normalize {
+            true => norms.detach(),
+            false => norms,
+        }
+    }
+}
+
+display!(Uniformity: t);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scalar(x: Tensor<1>) -> f32 {
+        x.into_scalar()
+    }
+
+    #[test]
+    fn a_square_by_hand() {
+        // Each corner: itself at 0, two at squared distance 2, one at 4.
+        let device = Device::default();
+        let x = [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]];
+        let x = Tensor::<2>::from_data(x, &device);
+        let objective = UniformityConfig::new().with_t(1.0).init(&device);
+        let others = 2.0 * (-2f32).exp() + (-4f32).exp();
+        let across = scalar(objective.forward(x.clone(), x.clone()));
+        assert!((across - ((1.0 + others) / 4.0).ln()).abs() < 1e-6);
+        let within = scalar(objective.forward_within(x));
+        assert!((within - (others / 3.0).ln()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_large_t_is_the_smallest_distance() {
+        let device = Device::default();
+        let x = Tensor::<2>::from_data([[1.0, 0.0], [-1.0, 0.0]], &device);
+        let objective = UniformityConfig::new().with_t(1e4).init(&device);
+        // Every potential is e^{−40000}, which no f32 holds.
+        assert_eq!(scalar(objective.forward_within(x)), -4e4);
+    }
+
+    #[test]
+    #[should_panic(expected = "`t` is 0, it must lie in")]
+    fn a_factor_of_zero_is_refused() {
+        UniformityConfig::new().with_t(0.0).init(&Device::default());
+    }
+}
