@@ -28,6 +28,12 @@ pub(crate) fn comparable(caller: &str, left: Named, right: Named) {
         x.dtype(),
         y.dtype()
     );
+    together(caller, left, right);
+}
+
+/// The two are on one device, in one autodiff context.
+#[track_caller]
+pub(crate) fn together(caller: &str, (a, x): Named, (b, y): Named) {
     let (dx, dy) = (x.device(), y.device());
     assert!(
         dx == dy,

@@ -25,6 +25,7 @@
 //!
 //! - [`objective`]: what a training loop calls.
 //! - [`similarity`]: l2 normalisation, cosine similarity, the (learnable, clamped) logit scale.
+//! - [`weighting`]: how much each negative counts, and its schedule.
 //! - [`pairwise`]: the engine under the objectives, and under yours: expressions of a pair, reduced over
 //!   rows and columns of the similarity matrix.
 //! - [`retrieval`]: recall@k, ranks, R@sum, precision@k, similarity histograms.
@@ -61,6 +62,7 @@ pub mod objective;
 pub mod pairwise;
 pub mod retrieval;
 pub mod similarity;
+pub mod weighting;
 
 /// The programs of the guide are tests.
 #[cfg(doctest)]

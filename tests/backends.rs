@@ -104,6 +104,24 @@ stamp_on_every_backend! {
         of_two_pairs_the_only_negative_is_the_hardest,
         reco_is_orthogonality_where_no_cosine_is_negative,
         barlow_twins_is_orthogonality_of_features;
+    contrastive:
+        every_objective_matches_the_oracle,
+        combinations_match_the_oracle,
+        f64_matches_the_oracle_to_1e_9,
+        each_pair_and_each_direction_match_the_oracle,
+        evaluations_agree,
+        works_under_gradient_checkpointing,
+        each_objective_is_its_criterion,
+        equal_similarities_make_srcl_con_vse,
+        the_decoupled_loss_is_info_nce_without_the_positive,
+        settings_that_change_nothing,
+        extra_negatives_are_weighted_with_those_of_the_batch,
+        weights_of_ones_own,
+        a_single_pair_is_defined,
+        a_temperature_of_a_thousandth,
+        zero_rows_and_duplicates_are_finite,
+        nan_in_gives_nan_out,
+        misuse_panics_with_what_is_wrong;
     pairwise:
         every_family_matches_the_oracle,
         one_pair_one_row_and_one_column_match_the_oracle,

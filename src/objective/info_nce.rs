@@ -28,11 +28,10 @@
 //! "Vision-Language Contrast" has no temperature: set 1.
 
 use burn::config::Config;
-use burn::module::{Content, DisplaySettings, Module, ModuleDisplay};
+use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use crate::check;
-use crate::pairwise::{Expr, Pairs, Reduction, columns, rows};
+use super::contrastive::{Contrast, Criterion, Negatives};
 use crate::similarity::{LogitScale, LogitScaleConfig, SimilarityConfig};
 
 /// Configuration of [`InfoNce`].
@@ -58,30 +57,14 @@ impl InfoNceConfig {
     /// [`LogitScaleConfig::init`].
     #[track_caller]
     pub fn init(&self, device: &Device) -> InfoNce {
-        check::within(
-            "InfoNceConfig",
-            "image_to_text_weight",
-            self.image_to_text_weight,
-            0.0,
-            1.0,
-        );
+        let criterion = Criterion::new()
+            .with_image_to_text_weight(self.image_to_text_weight)
+            .with_similarity(self.similarity);
         InfoNce {
+            criterion: criterion.checked("InfoNceConfig"),
             logit_scale: self.logit_scale.init(device),
-            image_to_text_weight: self.image_to_text_weight,
-            similarity: self.similarity,
         }
     }
-}
-
-/// Negatives from outside the batch, shared by every anchor: a queue or a memory bank, say.
-///
-/// They meet the anchors of the other modality: extra texts the images, extra images the texts.
-#[derive(Clone, Debug, Default)]
-pub struct Negatives {
-    /// Extra images, `[K, D]`.
-    pub image: Option<Tensor<2>>,
-    /// Extra texts, `[M, D]`.
-    pub text: Option<Tensor<2>>,
 }
 
 /// Symmetric InfoNCE over the cosines of paired embeddings; built by [`InfoNceConfig::init`].
@@ -93,9 +76,8 @@ pub struct Negatives {
 pub struct InfoNce {
     /// The factor between cosines and logits; a parameter where it is learned.
     pub logit_scale: LogitScale,
-    image_to_text_weight: f64,
     #[module(skip)]
-    similarity: SimilarityConfig,
+    criterion: Criterion,
 }
 
 impl InfoNce {
@@ -147,7 +129,7 @@ impl InfoNce {
     /// # Shapes
     ///
     /// - `image`, `text`: `[N, D]`
-    /// - `negatives`: image `[K, D]`, text `[M, D]`, either or both; no rows count as none
+    /// - `negatives`: see its fields; any of them, no rows count as none
     /// - returns `[1]`
     ///
     /// # Panics
@@ -160,14 +142,7 @@ impl InfoNce {
         text: Tensor<2>,
         negatives: Negatives,
     ) -> Tensor<1> {
-        let (batch, reductions, outside) = self.reductions(image, text, negatives);
-        if outside.iter().all(Option::is_none) {
-            // A function of the reductions alone, hence right on every device.
-            return batch.reduce_to_scalar(&reductions, |results| {
-                self.each(&results, [None, None]).mean()
-            });
-        }
-        self.each(&batch.reduce(&reductions), outside).mean()
+        self.contrast().mean(image, text, negatives.into())
     }
 
     /// The loss of each pair with negatives beside those of the batch.
@@ -187,110 +162,15 @@ impl InfoNce {
         text: Tensor<2>,
         negatives: Negatives,
     ) -> Tensor<1> {
-        let (batch, reductions, outside) = self.reductions(image, text, negatives);
-        self.each(&batch.reduce(&reductions), outside)
+        self.contrast().each(image, text, negatives.into())
     }
 
-    /// The pairs of the batch and what to compute of them: of each row and of each column the
-    /// log-sum-exp of the negatives, and the logits of the positives. Beside them the log-sum-exps of
-    /// the extra negatives, of each image and of each text.
-    #[track_caller]
-    fn reductions(
-        &self,
-        image: Tensor<2>,
-        text: Tensor<2>,
-        negatives: Negatives,
-    ) -> (Pairs, [Reduction; 3], [Option<Tensor<1>>; 2]) {
-        check::paired("InfoNce", ("image", &image), ("text", &text));
-        let extra = |name, tensor: Option<Tensor<2>>, anchor: check::Named| {
-            let tensor = tensor.filter(|t| t.dims()[0] > 0)?;
-            check::comparable("InfoNce", anchor, (name, &tensor));
-            Some(self.similarity.prepare(tensor))
-        };
-        let extra_text = extra("negatives.text", negatives.text, ("image", &image));
-        let extra_image = extra("negatives.image", negatives.image, ("text", &text));
-
-        let (image, text) = (
-            self.similarity.prepare(image),
-            self.similarity.prepare(text),
-        );
-        let scale = self.scale_for(&image);
-        let logits = |anchor: Tensor<2>, other: Tensor<2>| {
-            let mut pairs = self.similarity.pairs(anchor, other);
-            let logit = pairs.similarity() * pairs.scalar(scale.clone());
-            (pairs, logit)
-        };
-        let outside = |anchor: &Tensor<2>, extra: Option<Tensor<2>>| {
-            let (pairs, logit) = logits(anchor.clone(), extra?);
-            pairs.reduce(&[rows().log_sum_exp(&logit)]).pop()
-        };
-        let outside = [outside(&image, extra_text), outside(&text, extra_image)];
-        let (batch, logit) = logits(image, text);
-        let negative = logit.except(&Expr::diagonal());
-        let positive = Expr::select(&Expr::diagonal(), &logit, &Expr::constant(0.0));
-        let reductions = [
-            rows().log_sum_exp(&negative),
-            columns().log_sum_exp(&negative),
-            rows().sum(&positive),
-        ];
-        (batch, reductions, outside)
-    }
-
-    /// The loss of each pair, from the reductions of the batch and those of extra negatives.
-    fn each(&self, results: &[Tensor<1>], outside: [Option<Tensor<1>>; 2]) -> Tensor<1> {
-        let [by_row, by_column, positive] = results else {
-            unreachable!("three reductions")
-        };
-        let [extra_text, extra_image] = outside;
-        let image_to_text = cross_entropy(positive, [Some(by_row.clone()), extra_text]);
-        let text_to_image = cross_entropy(positive, [Some(by_column.clone()), extra_image]);
-        let weight = self.image_to_text_weight;
-        image_to_text * weight + text_to_image * (1.0 - weight)
-    }
-
-    #[track_caller]
-    fn scale_for(&self, embeddings: &Tensor<2>) -> Tensor<1> {
-        let own = self.logit_scale.log_scale.device();
-        check::built_on("InfoNce", &own, embeddings);
-        self.logit_scale.value_as(embeddings.dtype())
+    fn contrast(&self) -> Contrast<'_> {
+        self.criterion.with("InfoNce", &self.logit_scale)
     }
 }
 
-/// `log(1 + Σ e^{n − p})` over groups of negatives, each given by its log-sum-exp `n`: −∞ for none.
-fn cross_entropy(positive: &Tensor<1>, groups: [Option<Tensor<1>>; 2]) -> Tensor<1> {
-    let gaps: Vec<_> = groups
-        .into_iter()
-        .flatten()
-        .map(|negatives| negatives - positive.clone())
-        .collect();
-    // With m = max(0, gaps): m + log1p(Σ e^{gap − m} + (e^{−m} − 1)), exact for tiny losses, where
-    // m = 0, and free of overflow for large ones.
-    let max = gaps.iter().fold(positive.zeros_like(), |max, gap| {
-        max.max_pair(gap.clone().detach())
-    });
-    let rest = max.clone().neg().exp() - 1.0;
-    let sum = gaps
-        .into_iter()
-        .fold(rest, |sum, gap| sum + (gap - max.clone()).exp());
-    sum.log1p() + max
-}
-
-impl ModuleDisplay for InfoNce {
-    fn custom_settings(&self) -> Option<DisplaySettings> {
-        DisplaySettings::new()
-            .with_new_line_after_attribute(false)
-            .optional()
-    }
-
-    fn custom_content(&self, content: Content) -> Option<Content> {
-        content
-            .add("logit_scale", &self.logit_scale)
-            .add("image_to_text_weight", &self.image_to_text_weight)
-            .add("normalize", &self.similarity.normalize)
-            .add("evaluation", &format!("{:?}", self.similarity.evaluation))
-            .optional()
-    }
-}
+display!(contrast InfoNce);
 
 #[cfg(test)]
 mod tests {

@@ -5,26 +5,46 @@ mod display;
 
 mod alignment;
 mod barlow_twins;
+mod con_vse;
 mod con_vse_plus_plus;
+mod contrastive;
+mod decoupled;
+mod false_negative_removal;
+mod info_cmr;
 mod info_nce;
 mod max_margin;
+mod multi_positive;
+mod mvn;
+mod nt_xent;
 mod orthogonality;
 mod reco;
 mod reduction;
 mod sig_lip;
+mod srcl;
 mod uniformity;
 mod vse;
 mod vse_plus_plus;
 
 pub use alignment::{Alignment, AlignmentConfig};
 pub use barlow_twins::{BarlowTwins, BarlowTwinsConfig};
+pub use con_vse::{ConVse, ConVseConfig};
 pub use con_vse_plus_plus::{ConVsePlusPlus, ConVsePlusPlusConfig};
-pub use info_nce::{InfoNce, InfoNceConfig, Negatives};
+pub use contrastive::{
+    Context, Contrastive, ContrastiveConfig, Criterion, Ids, Negatives, SameId, Teacher,
+};
+pub use decoupled::{Decoupled, DecoupledConfig};
+pub use false_negative_removal::{FalseNegativeRemoval, FalseNegativeRemovalConfig};
+pub use info_cmr::{InfoCmr, InfoCmrConfig};
+pub use info_nce::{InfoNce, InfoNceConfig};
 pub use max_margin::{MaxMargin, MaxMarginConfig};
+pub use multi_positive::{MultiPositive, MultiPositiveConfig};
+pub use mvn::{Mvn, MvnConfig};
+pub use nt_xent::{NtXent, NtXentConfig};
 pub use orthogonality::{Orthogonality, OrthogonalityConfig};
 pub use reco::{ReCo, ReCoConfig};
 pub use reduction::Reduction;
 pub use sig_lip::{SigLip, SigLipConfig};
+pub use srcl::{Srcl, SrclConfig};
 pub use uniformity::{Uniformity, UniformityConfig};
 pub use vse::{Vse, VseConfig};
 pub use vse_plus_plus::{VsePlusPlus, VsePlusPlusConfig};

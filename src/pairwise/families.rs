@@ -140,7 +140,7 @@ fn taken(left_out: &Expr) -> Expr {
 }
 
 /// `log (Σ e^l / n)`, the logarithm of the mean weight; 0 over nothing, where weights do not matter.
-fn log_mean(log_sum: &Tensor<1>, count: &Tensor<1>) -> Tensor<1> {
+pub(crate) fn log_mean(log_sum: &Tensor<1>, count: &Tensor<1>) -> Tensor<1> {
     let nothing = count.clone().equal_elem(0.0);
     let log_count = count.clone().mask_fill(nothing.clone(), 1.0).log();
     log_sum.clone().mask_fill(nothing, 0.0) - log_count

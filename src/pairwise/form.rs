@@ -88,7 +88,7 @@ pub fn columns() -> Along {
 }
 
 /// The axis of a reduction that is still to be chosen.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Along(Axis);
 
 impl Along {

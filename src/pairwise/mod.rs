@@ -49,9 +49,10 @@ mod surrogate;
 pub(crate) use cpu::{Number, Readable, largest, sum};
 pub use evaluation::{DEFAULT_MEMORY_BUDGET, Evaluation};
 pub use expr::Expr;
+pub(crate) use families::log_mean;
 pub use families::{
     BothWays, Hardest, Positives, SoftTargets, hardest, log_add_exp, soft_targets, softmax,
     softmax_above, weighted_softmax,
 };
 pub use form::{Along, Reduction, columns, rows};
-pub use pairs::Pairs;
+pub use pairs::{Pairs, reduce_to_scalar};

@@ -6,7 +6,7 @@ use burn::backend::{Dispatch, DispatchTensor, DispatchTensorKind};
 use burn::tensor::{Bool, DType, FloatDType, Int, Tensor};
 
 use super::expr::{Expr, Leaf};
-use super::form::{Axis, Form, Kind, Reduction};
+use super::form::{Along, Axis, Form, Kind, Reduction};
 use super::ops::{Inputs, PairwiseOps};
 use super::{DEFAULT_MEMORY_BUDGET, Evaluation, chunked, dense, surrogate};
 use crate::check;
@@ -172,6 +172,15 @@ impl Pairs {
         Expr::leaf(Leaf::Column(vectors.len() - 1))
     }
 
+    /// A number of each row or of each column.
+    #[track_caller]
+    pub(crate) fn bind(&mut self, along: Along, vector: Tensor<1>) -> Expr {
+        match along == super::rows() {
+            true => self.row(vector),
+            false => self.column(vector),
+        }
+    }
+
     /// One number for all pairs, `[1]`: a learned logit scale, say.
     #[track_caller]
     pub fn scalar(&mut self, scalar: Tensor<1>) -> Expr {
@@ -287,8 +296,7 @@ impl Pairs {
         Tensor::from_dispatch(Dispatch::pairwise_total(self.inputs(), Arc::new(form)))
     }
 
-    /// `f` of the results of `reductions`, a scalar. The same as calling `f` on what
-    /// [`reduce`](Self::reduce) gives, and right on every device.
+    /// `f` of the results of `reductions`, a scalar: [`reduce_to_scalar`] of one group.
     ///
     /// `f` may depend on the results and on constants, not on other tracked tensors.
     #[track_caller]
@@ -297,20 +305,20 @@ impl Pairs {
         reductions: &[Reduction],
         f: impl Fn(Vec<Tensor<1>>) -> Tensor<1>,
     ) -> Tensor<1> {
-        let streams = self.evaluation != Evaluation::Dense;
-        if streams && self.a.device().is_autodiff() && !is_supported(&self.a) {
-            let form = self.form(reductions);
-            let sizes = self.sizes();
-            let plain = self.clone().without_autodiff().inputs();
-            return surrogate::reduce_to_scalar(self.inputs(), plain, &form, |results| {
-                f(split(results, &form, sizes))
-            });
-        }
-        f(self.reduce(reductions))
+        reduce_to_scalar(vec![(self, reductions.to_vec())], |mut results| {
+            f(results.remove(0))
+        })
+    }
+
+    /// Whether gradients take a way round the engine's operations.
+    fn needs_surrogate(&self) -> bool {
+        self.evaluation != Evaluation::Dense
+            && self.a.device().is_autodiff()
+            && !is_supported(&self.a)
     }
 
     /// The same pairs, constants to the gradient.
-    pub(super) fn constant(self) -> Self {
+    pub(crate) fn constant(self) -> Self {
         match self.a.device().is_autodiff() {
             true => self.without_autodiff(),
             false => self,
@@ -415,6 +423,38 @@ impl Pairs {
             kept: any,
         }
     }
+}
+
+/// `f` of the results of several groups of pairs, each with reductions of its own, a scalar. The same as
+/// calling `f` on what [`Pairs::reduce`] gives for each group, and right on every device.
+///
+/// `f` may depend on the results and on constants, not on other tracked tensors.
+///
+/// # Panics
+///
+/// As [`Pairs::reduce`], save that every device will do, and without any group.
+#[track_caller]
+pub fn reduce_to_scalar(
+    groups: Vec<(Pairs, Vec<Reduction>)>,
+    f: impl Fn(Vec<Vec<Tensor<1>>>) -> Tensor<1>,
+) -> Tensor<1> {
+    assert!(!groups.is_empty(), "reduce_to_scalar: there are no pairs");
+    if !groups.iter().any(|(pairs, _)| pairs.needs_surrogate()) {
+        let reduced = |(pairs, reductions): (Pairs, Vec<Reduction>)| pairs.reduce(&reductions);
+        return f(groups.into_iter().map(reduced).collect());
+    }
+    let (parts, shapes): (Vec<_>, Vec<_>) = groups
+        .into_iter()
+        .map(|(pairs, reductions)| {
+            let (form, sizes) = (pairs.form(&reductions), pairs.sizes());
+            let plain = pairs.clone().without_autodiff().inputs();
+            ((pairs.inputs(), plain, form.clone()), (form, sizes))
+        })
+        .unzip();
+    surrogate::reduce_to_scalar(parts, |results| {
+        let split = |(results, (form, sizes)): (_, &(Form, _))| split(results, form, *sizes);
+        f(results.into_iter().zip(&shapes).map(split).collect())
+    })
 }
 
 /// The results, one after the other, as vectors.

@@ -13,12 +13,54 @@ use super::chunked;
 use super::form::{Form, Wanted};
 use super::ops::Inputs;
 
-/// `f` of all results, one after the other, for inputs on an autodiff device, given on the plain one too.
+/// `f` of all results of each group, one after the other. Inputs are given on an autodiff device, and on the
+/// plain one too.
 pub(super) fn reduce_to_scalar(
+    groups: Vec<(Inputs<Dispatch>, Inputs<Dispatch>, Form)>,
+    f: impl FnOnce(Vec<Tensor<1>>) -> Tensor<1>,
+) -> Tensor<1> {
+    let results: Vec<_> = groups
+        .iter()
+        .map(|(_, inputs, form)| chunked::pass(inputs.clone(), &form.forward(0)).results)
+        .collect();
+
+    // The loss of the results alone, on a graph of its own.
+    let leaf = |results: &DispatchTensor| {
+        Tensor::<1>::from_inner(Tensor::from_dispatch(results.clone())).require_grad()
+    };
+    let leaves: Vec<_> = results.iter().map(leaf).collect();
+    let loss = f(leaves.clone());
+    assert!(
+        loss.dims() == [1],
+        "Pairs: the function of the results gives shape {:?}, a scalar has [1]",
+        loss.dims()
+    );
+    let upstream = loss.backward();
+    let surrogate = groups
+        .into_iter()
+        .zip(results)
+        .zip(leaves)
+        .filter_map(|(((tracked, inputs, form), results), leaf)| {
+            Some(products(
+                tracked,
+                inputs,
+                &form,
+                results,
+                leaf.grad(&upstream)?,
+            ))
+        })
+        .reduce(|sum, group| sum + group)
+        .expect("a loss depends on its reductions");
+    surrogate.clone() - surrogate.detach() + loss.inner()
+}
+
+/// `Σ x·g` over the inputs `x` of one group and the loss's gradients by them.
+fn products(
     tracked: Inputs<Dispatch>,
     mut inputs: Inputs<Dispatch>,
     form: &Form,
-    f: impl FnOnce(Tensor<1>) -> Tensor<1>,
+    results: DispatchTensor,
+    upstream: Tensor<1>,
 ) -> Tensor<1> {
     let wanted = Wanted {
         left: true,
@@ -28,24 +70,9 @@ pub(super) fn reduce_to_scalar(
         scalars: form.scalars > 0,
     };
     let sizes = inputs.sizes();
-    let results = chunked::pass(inputs.clone(), &form.forward(0)).results;
-
-    // The loss of the results alone, on a graph of its own.
-    let leaf = Tensor::<1>::from_inner(Tensor::from_dispatch(results.clone())).require_grad();
-    let loss = f(leaf.clone());
-    assert!(
-        loss.dims() == [1],
-        "Pairs: the function of the results gives shape {:?}, a scalar has [1]",
-        loss.dims()
-    );
-    let upstream = leaf
-        .grad(&loss.backward())
-        .expect("a loss depends on its reductions")
-        .into_dispatch();
-    append_results(&mut inputs, results, upstream, form);
+    append_results(&mut inputs, results, upstream.into_dispatch(), form);
     let outputs = chunked::pass(inputs, &form.backward(wanted, 0));
     let found = gradients(outputs, 0, sizes, form, wanted);
-
     let Inputs {
         a,
         b,
@@ -54,13 +81,12 @@ pub(super) fn reduce_to_scalar(
         scalars,
         ..
     } = tracked;
-    let surrogate = [a, b, rows, columns, scalars]
+    [a, b, rows, columns, scalars]
         .into_iter()
         .zip(found)
         .filter_map(|(x, g)| Some((flat(x) * flat(g?)).sum()))
         .reduce(|sum, product| sum + product)
-        .expect("the gradient by the left side is always wanted");
-    surrogate.clone() - surrogate.detach() + loss.inner()
+        .expect("the gradient by the left side is always wanted")
 }
 
 fn flat(tensor: DispatchTensor) -> Tensor<1> {

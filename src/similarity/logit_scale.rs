@@ -34,6 +34,12 @@ impl LogitScaleConfig {
             .with_max(scale.max(100.0))
     }
 
+    /// ALBEF's: learned, from temperature 0.07, within temperatures [0.001, 0.5]. (ALBEF learns the temperature
+    /// itself, here it is the logarithm of its inverse.)
+    pub fn albef() -> Self {
+        Self::new().with_min(2.0).with_max(1000.0)
+    }
+
     /// Builds the module on `device`.
     ///
     /// # Panics
@@ -102,6 +108,13 @@ impl LogitScale {
         let correction =
             raw.clone().detach().clamp(self.log_min, self.log_max) - raw.clone().detach();
         (raw + correction).exp()
+    }
+
+    /// The scale for these embeddings, in the dtype that they are computed in.
+    #[track_caller]
+    pub(crate) fn for_embeddings(&self, caller: &str, embeddings: &Tensor<2>) -> Tensor<1> {
+        check::built_on(caller, &self.log_scale.device(), embeddings);
+        self.value_as(check::compute_dtype(embeddings.dtype()))
     }
 
     /// The same module with its parameter inside the clamp range: call it after an optimiser step.

@@ -1,11 +1,12 @@
 //! The objectives again, as naive loops over `f64`, written from the equations and nothing else.
 //! Tests and benches compare with these.
 
+pub mod contrastive;
 pub mod pairwise;
 pub mod pointwise;
 
 /// Row-major matrix.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Matrix {
     pub rows: usize,
     pub width: usize,

@@ -203,6 +203,7 @@ pub fn extra_negatives_match_the_oracle(backend: &Backend) {
         let negatives = Negatives {
             image: with_image.then(|| on(&device, &extra_image, DType::F32)),
             text: with_text.then(|| negative.clone()),
+            ..Negatives::default()
         };
         let each = objective.forward_with_negatives_no_reduction(
             anchor.clone(),
@@ -343,6 +344,7 @@ pub fn a_single_pair_against_extra_negatives(backend: &Backend) {
         Negatives {
             image: None,
             text: Some(tensor(&extra)),
+            ..Negatives::default()
         },
     );
     assert_close(
@@ -360,6 +362,7 @@ pub fn no_rows_of_extra_negatives_are_none(backend: &Backend) {
     let negatives = Negatives {
         image: nothing(),
         text: nothing(),
+        ..Negatives::default()
     };
     let with = objective.forward_with_negatives(tensor(&image), tensor(&text), negatives);
     assert_eq!(
@@ -665,6 +668,7 @@ pub fn refuses_negatives_of_another_width(backend: &Backend) {
         let negatives = Negatives {
             image: None,
             text: Some(zeros(backend, [5, 4])),
+            ..Negatives::default()
         };
         let _ = objective.forward_with_negatives(
             zeros(backend, [2, 3]),

@@ -1,5 +1,6 @@
 //! The suite that every backend must pass, and what its tests share.
 
+pub mod contrastive;
 pub mod info_nce;
 pub mod pairwise;
 pub mod pointwise;

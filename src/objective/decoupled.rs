@@ -1,0 +1,178 @@
+//! Decoupled contrastive learning (DCL): InfoNCE without the positive in the denominator.
+//!
+//! With `c_ij` the cosine of image `i` and text `j`:
+//!
+//! ```text
+//! L_i = ½·( log Σ_{j≠i} e^{c_ij/τ} − c_ii/τ ) + ½·( log Σ_{j≠i} e^{c_ji/τ} − c_ii/τ )
+//! L   = mean over i of L_i
+//! ```
+//!
+//! A positive that is already near no longer weakens the pull and the push of its anchor, which helps small batches.
+//! The loss is not bounded below by 0.
+//!
+//! | symbol | here |
+//! |---|---|
+//! | τ | [`DecoupledConfig::logit_scale`], fixed at 0.1 |
+//! | the ½s | [`DecoupledConfig::directions`] |
+//! | negatives | the other modality's; also the own one's under [`DecoupledConfig::within_modality`] |
+//!
+//! **Gradient.** `∂L/∂c_ij = ( p_ij + q_ij ) / (2·τ·N)` off the diagonal, `p`, `q` the softmax over a row's and a column's
+//! negatives, and `∂L/∂c_ii = −1/(τ·N)`.
+//!
+//! **Cost.** That of InfoNCE; within the modality twice that.
+//!
+//! **Degenerate cases.** One pair has no negatives: loss 0, gradient 0 (the equation would give −∞). N equal embeddings give
+//! `ln(N − 1)`.
+//!
+//! **Source.** Yeh et al. 2022, "Decoupled Contrastive Learning", equation 6. Theirs is for two views of images, with the negatives of
+//! both views, as in lightly's `DCLLoss`: `within_modality`. Across modalities the other one's are the default here.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+use super::Reduction;
+use super::contrastive::{Context, Contrast, Criterion};
+use crate::similarity::{LogitScale, LogitScaleConfig, SimilarityConfig};
+
+/// Configuration of [`Decoupled`].
+#[derive(Config, Debug, PartialEq)]
+pub struct DecoupledConfig {
+    /// The logit scale. Default: fixed, temperature 0.1 (DCL).
+    #[config(default = "LogitScaleConfig::fixed(0.1)")]
+    pub logit_scale: LogitScaleConfig,
+    /// Whether the other samples of the anchor's own modality are negatives too. Default false.
+    #[config(default = false)]
+    pub within_modality: bool,
+    /// Whether the two directions are added or averaged. Default: averaged (lightly).
+    #[config(default = "Reduction::Mean")]
+    pub directions: Reduction,
+    /// How embeddings are compared. Default: by cosine, streaming.
+    #[config(default = "SimilarityConfig::new()")]
+    pub similarity: SimilarityConfig,
+}
+
+impl DecoupledConfig {
+    /// The parts of the objective, to be recombined in a [`Contrastive`](super::Contrastive).
+    pub fn criterion(&self) -> Criterion {
+        Criterion::new()
+            .with_decoupled(true)
+            .with_within_modality(self.within_modality)
+            .with_directions(self.directions)
+            .with_similarity(self.similarity)
+    }
+
+    /// Builds the objective on `device`.
+    ///
+    /// # Panics
+    ///
+    /// Where [`LogitScaleConfig::init`] refuses the logit scale's values.
+    #[track_caller]
+    pub fn init(&self, device: &Device) -> Decoupled {
+        Decoupled {
+            logit_scale: self.logit_scale.init(device),
+            criterion: self.criterion().checked("DecoupledConfig"),
+        }
+    }
+}
+
+/// Decoupled contrast of paired embeddings; built by [`DecoupledConfig::init`].
+///
+/// `L = ½·mean_i [ log Σ_{j≠i} e^{c_ij/τ} + log Σ_{j≠i} e^{c_ji/τ} − 2·c_ii/τ ]`.
+#[derive(Module, Debug)]
+#[module(custom_display)]
+pub struct Decoupled {
+    /// The factor between cosines and logits; a parameter where it is learned.
+    pub logit_scale: LogitScale,
+    #[module(skip)]
+    criterion: Criterion,
+}
+
+impl Decoupled {
+    /// The loss, mean over the batch, in nats.
+    ///
+    /// # Shapes
+    ///
+    /// - `image`, `text`: `[N, D]`, row `i` of one belongs to row `i` of the other
+    /// - returns `[1]`, f64 for f64 embeddings, f32 for all others
+    ///
+    /// # Panics
+    ///
+    /// Where shapes, dtypes or devices of the embeddings differ, the batch is empty, or the
+    /// objective was built on another device.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use burn_contrastive::objective::DecoupledConfig;
+    ///
+    /// let device = Device::default();
+    /// let equal = Tensor::<2>::ones([4, 3], &device);
+    /// let loss = DecoupledConfig::new().init(&device).forward(equal.clone(), equal);
+    /// assert!((loss.into_scalar::<f32>() - 3f32.ln()).abs() < 1e-5);
+    /// ```
+    #[track_caller]
+    pub fn forward(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
+        self.contrast().mean(image, text, Context::default())
+    }
+
+    /// The loss of each pair, `[N]`: see [`forward`](Self::forward).
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](Self::forward).
+    #[track_caller]
+    pub fn forward_no_reduction(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
+        self.contrast().each(image, text, Context::default())
+    }
+
+    fn contrast(&self) -> Contrast<'_> {
+        self.criterion.with("Decoupled", &self.logit_scale)
+    }
+}
+
+display!(contrast Decoupled);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_orthogonal_pairs_by_hand() {
+        // One negative at cosine 0, the positive at 1: 0 − 1/τ, whatever the direction; within the
+        // modality one more negative at cosine 0: ln 2 more.
+        let device = Device::default();
+        let x = Tensor::<2>::from_data([[3.0, 0.0], [0.0, 0.2]], &device);
+        for (within, expected) in [(false, -10.0), (true, 2f32.ln() - 10.0)] {
+            let objective = DecoupledConfig::new()
+                .with_within_modality(within)
+                .init(&device);
+            let loss = objective.forward(x.clone(), x.clone()).into_scalar::<f32>();
+            assert!((loss - expected).abs() < 1e-5, "{loss} against {expected}");
+        }
+    }
+
+    #[test]
+    fn a_single_pair_costs_nothing() {
+        let device = Device::default().autodiff();
+        let x = Tensor::<2>::from_data([[1.0, 2.0]], &device).require_grad();
+        let loss = DecoupledConfig::new()
+            .init(&device)
+            .forward(x.clone(), x.clone());
+        let gradient = x.grad(&loss.backward()).unwrap();
+        assert_eq!(loss.into_scalar::<f32>(), 0.0);
+        assert_eq!(
+            gradient.into_data().try_to_vec::<f32>().unwrap(),
+            [0.0, 0.0]
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "`temperature` is 0, it must lie in")]
+    fn a_temperature_of_zero_is_refused() {
+        DecoupledConfig::new()
+            .with_logit_scale(LogitScaleConfig::new().with_temperature(0.0))
+            .init(&Device::default());
+    }
+}

@@ -1,0 +1,180 @@
+//! InfoCMR: InfoNCE with hard negatives of each anchor and noise, both directions added.
+//!
+//! With `c_ij` the cosine of image `i` and text `j`, `h_i` the hard texts (and `h'_i` the hard images) of pair `i`, and `g` noise
+//! vectors:
+//!
+//! ```text
+//! D_i(image→text) = −log( e^{c_ii/τ} / ( Σ_j e^{c_ij/τ} + Σ_k e^{cos(image_i, h_ik)/τ} + Σ_z e^{cos(image_i, g_z)/τ} ) )
+//! L = mean over i of  D_i(image→text) + D_i(text→image)
+//! ```
+//!
+//! | symbol | here |
+//! |---|---|
+//! | τ | [`InfoCmrConfig::logit_scale`], fixed at 0.05 |
+//! | `h`, `h'` | [`Negatives::hard_text`], [`Negatives::hard_image`]: synthesised ones, say |
+//! | `g` | [`Negatives::noise`]: the paper draws 128 vectors of N(0, I) anew each step, one set for both directions |
+//! | the sum of the two | [`InfoCmrConfig::directions`] |
+//!
+//! **Gradient.** That of a softmax over all candidates. It reaches hard negatives and noise where they are tracked; the paper's are
+//! constants.
+//!
+//! **Cost.** That of InfoNCE and `N·Z` noise pairs; the hard negatives' logits are `N·m` numbers.
+//!
+//! **Degenerate cases.** Without hard negatives and noise: ConVSE. One pair without either: 0. N equal embeddings without
+//! either: `2·ln N`.
+//!
+//! **Source.** "ITContrast: Contrastive Learning with Hard Negative Synthesis for Image-Text Matching", Wu et al., equations 6 and 7.
+//! Their denominator, printed as `1 + |C̄| Σ`, is read as the sum over the positive and the `|C̄|` negatives.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+use super::Reduction;
+use super::contrastive::{Contrast, Criterion, Negatives};
+use crate::similarity::{LogitScale, LogitScaleConfig, SimilarityConfig};
+
+/// Configuration of [`InfoCmr`].
+#[derive(Config, Debug, PartialEq)]
+pub struct InfoCmrConfig {
+    /// The logit scale. Default: fixed, temperature 0.05 (the paper, §4.1).
+    #[config(default = "LogitScaleConfig::fixed(0.05)")]
+    pub logit_scale: LogitScaleConfig,
+    /// Whether the two directions are added or averaged. Default: added (the paper).
+    #[config(default = "Reduction::Sum")]
+    pub directions: Reduction,
+    /// How embeddings are compared. Default: by cosine, streaming.
+    #[config(default = "SimilarityConfig::new()")]
+    pub similarity: SimilarityConfig,
+}
+
+impl InfoCmrConfig {
+    /// The parts of the objective, to be recombined in a [`Contrastive`](super::Contrastive).
+    pub fn criterion(&self) -> Criterion {
+        Criterion::new()
+            .with_directions(self.directions)
+            .with_similarity(self.similarity)
+    }
+
+    /// Builds the objective on `device`.
+    ///
+    /// # Panics
+    ///
+    /// Where [`LogitScaleConfig::init`] refuses the logit scale's values.
+    #[track_caller]
+    pub fn init(&self, device: &Device) -> InfoCmr {
+        InfoCmr {
+            logit_scale: self.logit_scale.init(device),
+            criterion: self.criterion().checked("InfoCmrConfig"),
+        }
+    }
+}
+
+/// InfoCMR over the cosines of paired embeddings; built by [`InfoCmrConfig::init`].
+///
+/// `L = mean_i [ CE over texts, hard texts of i and noise + CE over images, hard images of i and noise ]`.
+#[derive(Module, Debug)]
+#[module(custom_display)]
+pub struct InfoCmr {
+    /// The factor between cosines and logits; a parameter where it is learned.
+    pub logit_scale: LogitScale,
+    #[module(skip)]
+    criterion: Criterion,
+}
+
+impl InfoCmr {
+    /// The loss, mean over the batch, in nats.
+    ///
+    /// # Shapes
+    ///
+    /// - `image`, `text`: `[N, D]`, row `i` of one belongs to row `i` of the other
+    /// - `negatives`: see its fields; extra ones of either modality (a queue) are allowed too
+    /// - returns `[1]`, f64 for f64 embeddings, f32 for all others
+    ///
+    /// # Panics
+    ///
+    /// Where shapes, dtypes or devices of the embeddings differ, the batch is empty, or the
+    /// objective was built on another device.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Distribution, Tensor};
+    /// use burn_contrastive::objective::{InfoCmrConfig, Negatives};
+    ///
+    /// let device = Device::default();
+    /// let random = |rows| Tensor::<2>::random([rows, 16], Distribution::Default, &device);
+    /// let negatives = Negatives {
+    ///     noise: Some(Tensor::random([128, 16], Distribution::Normal(0.0, 1.0), &device)),
+    ///     hard_image: Some(random(8 * 3).reshape([8, 3, 16])),
+    ///     hard_text: Some(random(8 * 3).reshape([8, 3, 16])),
+    ///     ..Negatives::default()
+    /// };
+    /// let objective = InfoCmrConfig::new().init(&device);
+    /// assert_eq!(objective.forward(random(8), random(8), negatives).dims(), [1]);
+    /// ```
+    #[track_caller]
+    pub fn forward(&self, image: Tensor<2>, text: Tensor<2>, negatives: Negatives) -> Tensor<1> {
+        self.contrast().mean(image, text, negatives.into())
+    }
+
+    /// The loss of each pair, `[N]`: see [`forward`](Self::forward).
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](Self::forward).
+    #[track_caller]
+    pub fn forward_no_reduction(
+        &self,
+        image: Tensor<2>,
+        text: Tensor<2>,
+        negatives: Negatives,
+    ) -> Tensor<1> {
+        self.contrast().each(image, text, negatives.into())
+    }
+
+    fn contrast(&self) -> Contrast<'_> {
+        self.criterion.with("InfoCmr", &self.logit_scale)
+    }
+}
+
+display!(contrast InfoCmr);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_pair_by_hand() {
+        // The positive at cosine 1; noise at 0 for both; a hard text at −1 and, twice, a hard image at 0.
+        let device = Device::default();
+        let x = || Tensor::<2>::from_data([[2.0, 0.0]], &device);
+        let negatives = Negatives {
+            noise: Some(Tensor::from_data([[0.0, 5.0]], &device)),
+            hard_text: Some(Tensor::from_data([[[-1.0, 0.0]]], &device)),
+            hard_image: Some(Tensor::from_data([[[0.0, 1.0], [0.0, 3.0]]], &device)),
+            ..Negatives::default()
+        };
+        let objective = InfoCmrConfig::new()
+            .with_logit_scale(LogitScaleConfig::fixed(1.0))
+            .init(&device);
+        let loss = objective.forward(x(), x(), negatives).into_scalar::<f32>();
+        let e = |x: f32| x.exp();
+        let expected = (e(-1.0) + e(-2.0)).ln_1p() + (3.0 * e(-1.0)).ln_1p();
+        assert!((loss - expected).abs() < 1e-6, "{loss} against {expected}");
+    }
+
+    #[test]
+    #[should_panic(expected = "`negatives.hard_text` has shape [2, 1, 3], it must be [1, m, 2]")]
+    fn hard_negatives_of_another_shape_are_refused() {
+        let device = Device::default();
+        let x = Tensor::<2>::ones([1, 2], &device);
+        let negatives = Negatives {
+            hard_text: Some(Tensor::ones([2, 1, 3], &device)),
+            ..Negatives::default()
+        };
+        InfoCmrConfig::new()
+            .init(&device)
+            .forward(x.clone(), x, negatives);
+    }
+}
