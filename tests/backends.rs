@@ -122,6 +122,11 @@ stamp_on_every_backend! {
         zero_rows_and_duplicates_are_finite,
         nan_in_gives_nan_out,
         misuse_panics_with_what_is_wrong;
+    weighting:
+        weights_match_the_oracle_in_any_block,
+        the_two_conditions_hold,
+        read_outs_match_naive_loops,
+        a_single_pair_and_nan_have_defined_read_outs;
     pairwise:
         every_family_matches_the_oracle,
         one_pair_one_row_and_one_column_match_the_oracle,

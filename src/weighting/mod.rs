@@ -6,6 +6,7 @@
 //! scales them to mean one over the anchor's weighted negatives, those of the batch and extra ones
 //! together. Hard negatives, noise and negatives of the anchor's own modality have no weight and count one.
 
+mod readout;
 mod regulation;
 mod schedule;
 
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 use burn::config::Config;
 
+pub use readout::{BatchWeights, WeighedPair, WeightHistogram};
 pub use regulation::{Norm, SimilarityRegulation};
 pub use schedule::{AlphaSchedule, AlphaScheduleConfig, Shape};
 

@@ -6,6 +6,7 @@ pub mod pairwise;
 pub mod pointwise;
 pub mod retrieval;
 pub mod similarity;
+pub mod weighting;
 
 use approx::abs_diff_eq;
 use burn::tensor::{DType, Device, Tensor, TensorData};
