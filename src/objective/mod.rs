@@ -17,6 +17,7 @@ mod max_margin;
 mod multi_positive;
 mod mvn;
 mod nt_xent;
+mod named;
 mod orthogonality;
 mod reco;
 mod reduction;
@@ -42,6 +43,10 @@ pub use max_margin::{MaxMargin, MaxMarginConfig};
 pub use multi_positive::{MultiPositive, MultiPositiveConfig};
 pub use mvn::{Mvn, MvnConfig};
 pub use nt_xent::{NtXent, NtXentConfig};
+pub use named::{
+    AnyConfig, AnyObjective, Features, Input, Objective, ObjectiveConfig, Parameter, Value,
+    WeightedSum,
+};
 pub use orthogonality::{Orthogonality, OrthogonalityConfig};
 pub use reco::{ReCo, ReCoConfig};
 pub use reduction::Reduction;

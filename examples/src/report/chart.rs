@@ -15,7 +15,7 @@ const HEIGHT: u32 = 270 * UNIT;
 const LARGEST: f64 = 1e100;
 
 /// One line of a chart.
-pub(super) struct Line {
+pub(crate) struct Line {
     pub role: Role,
     /// A thin and pale line: the background of a stronger one.
     pub faint: bool,
@@ -25,7 +25,7 @@ pub(super) struct Line {
 
 /// What the y axis shows.
 #[derive(Clone, Copy)]
-pub(super) enum Extent {
+pub(crate) enum Extent {
     /// From zero, or lower if a value is.
     FromZero,
     /// From the smallest to the largest value.
@@ -33,7 +33,7 @@ pub(super) enum Extent {
 }
 
 /// Draws lines over the optimisation steps, from none; `None` if there is nothing to draw.
-pub(super) fn lines(lines: &[Line], extent: Extent) -> Option<String> {
+pub(crate) fn lines(lines: &[Line], extent: Extent) -> Option<String> {
     let drawable = |&&(x, y): &&(f64, f64)| x.is_finite() && y.abs() <= LARGEST;
     let points = || {
         lines
@@ -80,7 +80,7 @@ pub(super) fn lines(lines: &[Line], extent: Extent) -> Option<String> {
 }
 
 /// One distribution of a chart of [`densities`].
-pub(super) struct Density {
+pub(crate) struct Density {
     pub role: Role,
     /// Height of each bin.
     pub heights: Vec<f64>,
@@ -88,8 +88,9 @@ pub(super) struct Density {
     pub mean: f64,
 }
 
-/// Draws distributions over `bounds` in equal bins, of which the page shows `window`.
-pub(super) fn densities(
+/// Draws distributions of a quantity over `bounds` in equal bins, of which the page shows `window`.
+pub(crate) fn densities(
+    quantity: &str,
     densities: &[Density],
     bounds: Range<f64>,
     window: Range<f64>,
@@ -101,7 +102,7 @@ pub(super) fn densities(
         &mut svg,
         window.clone(),
         top.clone(),
-        "cosine similarity",
+        quantity,
         |chart| {
             for density in densities {
                 let colour = density.role.colour();
@@ -278,7 +279,7 @@ mod tests {
                 heights,
                 mean: f64::NAN,
             };
-            let svg = densities(&[density], -1.0..1.0, -0.5..1.0, 0.0);
+            let svg = densities("size", &[density], -1.0..1.0, -0.5..1.0, 0.0);
             assert!(svg.ends_with("</svg>\n"));
         }
     }

@@ -46,7 +46,7 @@ impl Histogram {
     }
 
     /// Whether there is nothing to draw.
-    pub(super) fn is_blank(&self) -> bool {
+    pub(crate) fn is_blank(&self) -> bool {
         let nothing = total(&self.positive) + total(&self.negative) == 0.0;
         nothing || !(self.low.is_finite() && self.high.is_finite() && self.low < self.high)
     }

@@ -25,16 +25,16 @@
 //! | `similarities.{before, after}` | `low`, `high`, `positive[]`, `negative[]`: pairs in each of the equal bins from `low` to `high`; `positive_mean`, `negative_mean`; or `null` |
 //! | `config` | the run's complete configuration |
 
-mod chart;
+pub(crate) mod chart;
 mod curve;
 mod examples;
-mod file;
+pub(crate) mod file;
 mod histogram;
-mod html;
+pub(crate) mod html;
 mod library;
 mod metrics;
-mod number;
-mod palette;
+pub(crate) mod number;
+pub(crate) mod palette;
 mod retrieval;
 mod run;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Numbers as programs read them (JSON) and as people read them (text).
 
 /// Serialises an `f64` as a JSON number where it is finite, and as `null` where it is not; reads `null` as NaN.
-pub(super) mod or_null {
+pub(crate) mod or_null {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
@@ -14,7 +14,7 @@ pub(super) mod or_null {
 }
 
 /// `1234567` as `1,234,567`.
-pub(super) fn grouped(value: u64) -> String {
+pub(crate) fn grouped(value: u64) -> String {
     let digits = value.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (position, digit) in digits.chars().enumerate() {
@@ -27,7 +27,7 @@ pub(super) fn grouped(value: u64) -> String {
 }
 
 /// A value with `decimals` places; scientific where that would be long, a dash where it is not finite.
-pub(super) fn fixed(value: f64, decimals: usize) -> String {
+pub(crate) fn fixed(value: f64, decimals: usize) -> String {
     if !value.is_finite() {
         "–".to_string()
     } else if value.abs() >= 1e7 {
@@ -43,7 +43,7 @@ pub(super) fn fixed(value: f64, decimals: usize) -> String {
 }
 
 /// A rank: whole where it is, else with one decimal.
-pub(super) fn rank(value: f64) -> String {
+pub(crate) fn rank(value: f64) -> String {
     if value.fract() == 0.0 && value.abs() < 1e7 {
         grouped(value as u64)
     } else {
@@ -52,7 +52,7 @@ pub(super) fn rank(value: f64) -> String {
 }
 
 /// A value of a quantity of unknown magnitude, with about four significant digits.
-pub(super) fn significant(value: f64) -> String {
+pub(crate) fn significant(value: f64) -> String {
     let magnitude = value.abs();
     if !value.is_finite() {
         "–".to_string()
@@ -67,7 +67,7 @@ pub(super) fn significant(value: f64) -> String {
 }
 
 /// Formats the ticks of an axis whose values span `span`: as many decimals as tell neighbours apart.
-pub(super) fn tick(value: f64, low: f64, high: f64) -> String {
+pub(crate) fn tick(value: f64, low: f64, high: f64) -> String {
     let span = high - low;
     let largest = low.abs().max(high.abs());
     if value.abs() < span * 1e-9 {

@@ -7,7 +7,7 @@ use plotters::style::RGBColor;
 /// What a colour stands for. A chart is drawn in the light colours, so that an SVG copied out of the page is complete; in
 /// dark mode, style rules that match these very values replace them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(crate) enum Role {
     /// Labels of an axis.
     Text,
     /// Lines of the grid.
@@ -59,7 +59,7 @@ fn hex([red, green, blue]: [u8; 3]) -> String {
 }
 
 /// The style rules of all colours.
-pub(super) fn style_rules() -> String {
+pub(crate) fn style_rules() -> String {
     let mut css = String::new();
     let mut dark_css = String::new();
     for (role, light, dark) in &COLOURS {

@@ -34,7 +34,8 @@ pub(super) fn training(run: &RunReport) -> Markup {
     }
 }
 
-fn figure(
+/// A chart with its title, legend and caption; the description is what is heard in its place.
+pub(crate) fn figure(
     title: &str,
     legend: &[(Role, &str)],
     svg: &str,
@@ -239,7 +240,7 @@ pub(super) fn similarities(similarities: &Similarities) -> Markup {
 }
 
 /// From the first to the last bin that is not empty, with one bin of air.
-fn occupied(histogram: &Histogram) -> Range<f64> {
+pub(crate) fn occupied(histogram: &Histogram) -> Range<f64> {
     let bins = histogram.positive.len().max(histogram.negative.len());
     let width = (histogram.high - histogram.low) / bins as f64;
     let counts = |bin: &usize| {
@@ -253,7 +254,8 @@ fn occupied(histogram: &Histogram) -> Range<f64> {
     edge(first)..edge(last + 2)
 }
 
-fn distribution(title: &str, histogram: &Histogram, window: &Range<f64>) -> Markup {
+/// The similarities of positives and negatives, with their means.
+pub(crate) fn distribution(title: &str, histogram: &Histogram, window: &Range<f64>) -> Markup {
     let negative = histogram.density(&histogram.negative);
     let positive = histogram.density(&histogram.positive);
     let highest = negative
@@ -274,7 +276,7 @@ fn distribution(title: &str, histogram: &Histogram, window: &Range<f64>) -> Mark
         },
     ];
     let bounds = histogram.low..histogram.high;
-    let svg = chart::densities(&distributions, bounds, window.clone(), highest);
+    let svg = chart::densities("cosine similarity", &distributions, bounds, window.clone(), highest);
     let means = format!(
         "Mean {} of the positives, {} of the negatives.",
         fixed(histogram.positive_mean, 3),

@@ -1,6 +1,6 @@
 //! `report.html`: one page for people, which needs nothing but itself.
 
-mod figures;
+pub(crate) mod figures;
 mod gallery;
 
 use std::time::Duration;
@@ -21,6 +21,19 @@ pub(super) fn page(run: &RunReport) -> String {
         "" => "Training run",
         title => title,
     };
+    let main = html! {
+        (headline(&run.retrieval))
+        (retrieval_table(&run.retrieval))
+        (figures::training(run))
+        (figures::similarities(&run.similarities))
+        (gallery::examples(&run.examples))
+        (details(run))
+    };
+    document(title, facts(run), main)
+}
+
+/// A page that needs nothing but itself: title, a line of facts, and what follows.
+pub(crate) fn document(title: &str, facts: Vec<String>, main: Markup) -> String {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -34,15 +47,11 @@ pub(super) fn page(run: &RunReport) -> String {
                 style { (PreEscaped(STYLE)) (PreEscaped(palette::style_rules())) }
             }
             body {
-                header { (heading(title, run)) }
-                main {
-                    (headline(&run.retrieval))
-                    (retrieval_table(&run.retrieval))
-                    (figures::training(run))
-                    (figures::similarities(&run.similarities))
-                    (gallery::examples(&run.examples))
-                    (details(run))
+                header {
+                    h1 { (title) }
+                    ul.facts { @for fact in facts { li { (fact) } } }
                 }
+                main { (main) }
                 footer { "Written by burn-contrastive " (env!("CARGO_PKG_VERSION")) }
             }
         }
@@ -50,7 +59,8 @@ pub(super) fn page(run: &RunReport) -> String {
     .into_string()
 }
 
-fn heading(title: &str, run: &RunReport) -> Markup {
+/// What a run was, in a line.
+fn facts(run: &RunReport) -> Vec<String> {
     let parameters = run.parameter_total();
     let facts = [
         run.started_at()
@@ -60,14 +70,11 @@ fn heading(title: &str, run: &RunReport) -> Markup {
         (parameters > 0).then(|| format!("{} parameters", grouped(parameters))),
         (!run.dataset.name.is_empty()).then(|| run.dataset.name.clone()),
     ];
-    html! {
-        h1 { (title) }
-        ul.facts { @for fact in facts.into_iter().flatten() { li { (fact) } } }
-    }
+    facts.into_iter().flatten().collect()
 }
 
 /// `3.2s`, `4m 12s`; `None` where there is nothing to tell.
-fn duration(seconds: f64) -> Option<String> {
+pub(crate) fn duration(seconds: f64) -> Option<String> {
     if seconds > 0.0 && seconds < 9.95 {
         return Some(format!("{seconds:.1}s"));
     }
@@ -76,7 +83,7 @@ fn duration(seconds: f64) -> Option<String> {
 }
 
 /// The few numbers to remember.
-fn headline(retrieval: &Retrieval) -> Markup {
+pub(crate) fn headline(retrieval: &Retrieval) -> Markup {
     html! {
         @if retrieval.after.is_some() {
             dl.tiles aria-label="Headline results" {
@@ -115,7 +122,7 @@ fn tile(
 }
 
 /// `value` in percent of `best`, within the meter.
-fn share(value: f64, best: f64) -> f64 {
+pub(crate) fn share(value: f64, best: f64) -> f64 {
     if value.is_finite() {
         (100.0 * value / best).clamp(0.0, 100.0)
     } else {
@@ -133,7 +140,21 @@ fn times(value: f64, chance: f64) -> Markup {
 }
 
 fn retrieval_table(retrieval: &Retrieval) -> Markup {
-    if retrieval.rows().next().is_none() {
+    let lead = html! {
+        "Held-out pairs"
+        @if !retrieval.split.is_empty() { " (" (retrieval.split) ")" }
+    };
+    table_of_recalls(lead, retrieval, retrieval.rows())
+}
+
+/// How often queries find their counterparts: `lead` begins the explanation, and each row has its name.
+pub(crate) fn table_of_recalls(
+    lead: Markup,
+    retrieval: &Retrieval,
+    rows: impl IntoIterator<Item = (&'static str, RetrievalScores)>,
+) -> Markup {
+    let mut rows = rows.into_iter().peekable();
+    if rows.peek().is_none() {
         return html! {};
     }
     let cells = |scores: &DirectionScores| {
@@ -149,9 +170,7 @@ fn retrieval_table(retrieval: &Retrieval) -> Markup {
         section aria-labelledby="retrieval" {
             h2 #retrieval { "Retrieval" }
             p.lead {
-                "Held-out pairs"
-                @if !retrieval.split.is_empty() { " (" (retrieval.split) ")" }
-                ": each of " (grouped(retrieval.images)) " images ranks "
+                (lead) ": each of " (grouped(retrieval.images)) " images ranks "
                 (grouped(retrieval.captions)) " captions, and each caption ranks all images. Recall (R@k) is the percentage \
                  of queries with a match among the first k; ranks are those of the first match, 1 is best."
             }
@@ -175,7 +194,7 @@ fn retrieval_table(retrieval: &Retrieval) -> Markup {
                         }
                     }
                     tbody {
-                        @for (name, scores) in retrieval.rows() {
+                        @for (name, scores) in rows {
                             tr {
                                 th scope="row" { (name) }
                                 (cells(&scores.image_to_text))

@@ -1,0 +1,62 @@
+//! The file of gradients, written one objective at a time: no more than one objective's are ever held.
+
+use std::path::Path;
+
+use anyhow::Result;
+use burn::tensor::{DType, Tensor};
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+
+use crate::report::file::Partial;
+
+/// A safetensors file of `NAME.image` and `NAME.text`, f32, in the making.
+pub struct GradientFile {
+    file: Partial,
+}
+
+impl GradientFile {
+    /// Begins the file: its header needs the names and the shape that all gradients have.
+    pub fn create<'a>(
+        path: &Path,
+        names: impl Iterator<Item = &'a str>,
+        shape: [usize; 2],
+    ) -> Result<Self> {
+        let size = shape[0] * shape[1] * size_of::<f32>();
+        let tensors = names
+            .flat_map(|name| ["image", "text"].map(|side| format!("{name}.{side}")))
+            .enumerate()
+            .map(|(k, name)| {
+                let info = TensorInfo {
+                    dtype: Dtype::F32,
+                    shape: shape.to_vec(),
+                    data_offsets: (k * size, (k + 1) * size),
+                };
+                (name, info)
+            });
+        let mut header = serde_json::to_string(&Metadata::new(None, tensors.collect())?)?;
+        // The numbers begin at a multiple of eight bytes.
+        header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
+        let mut file = Partial::create(path)?;
+        file.write(&(header.len() as u64).to_le_bytes())?;
+        file.write(header.as_bytes())?;
+        Ok(Self { file })
+    }
+
+    /// Appends the gradients of the next objective, in the order of the names.
+    pub fn append(&mut self, gradients: [Tensor<2>; 2]) -> Result<()> {
+        for gradient in gradients {
+            let data = gradient.cast(DType::F32).into_data();
+            let numbers = data.as_slice::<f32>().expect("f32");
+            for piece in numbers.chunks(1 << 16) {
+                let bytes: Vec<u8> = piece.iter().flat_map(|x| x.to_le_bytes()).collect();
+                self.file.write(&bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The file, complete but for its name.
+    pub fn finish(self) -> Partial {
+        self.file
+    }
+}

@@ -1,0 +1,145 @@
+//! One objective on the embeddings: its value, its gradient, what it costs.
+
+use std::panic::{self, AssertUnwindSafe};
+use std::time::Instant;
+
+use anyhow::{Result, anyhow, ensure};
+use burn::tensor::{Device, Int, Tensor};
+use burn_contrastive::objective::{Features, Objective, ObjectiveConfig};
+
+use super::heap::peak_of;
+
+/// An objective with the name that results go by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Named {
+    /// Unique in its list.
+    pub name: String,
+    /// The objective.
+    pub config: ObjectiveConfig,
+}
+
+/// What was measured of an objective.
+pub struct Measured {
+    /// The loss, as the objective reduces it.
+    pub loss: f64,
+    /// Median time of an evaluation, forward and backward.
+    pub seconds: f64,
+    /// The most memory an evaluation took beside the embeddings; `None` where it cannot be told.
+    pub peak_bytes: Option<u64>,
+    /// The derivatives of the loss by `image` and by `text` as they are in the file, `[N, D]` each.
+    pub gradients: [Tensor<2>; 2],
+}
+
+/// Evaluations that are timed: as many as fit the time, between these.
+const EVALUATIONS: std::ops::RangeInclusive<usize> = 3..=9;
+const ENOUGH_SECONDS: f64 = 0.5;
+
+/// Checks that the objective can be evaluated on these embeddings.
+///
+/// # Errors
+///
+/// If an input is missing, naming it, or a parameter is out of range.
+pub fn check(objective: &Named, features: &Features, device: &Device) -> Result<()> {
+    let Named { name, config } = objective;
+    for input in config.needs() {
+        ensure!(
+            features.has(input),
+            "objective `{name}`: {} needs `{input}`, which the file has not",
+            config.name()
+        );
+    }
+    init(objective, device).map(drop)
+}
+
+fn init(Named { name, config }: &Named, device: &Device) -> Result<Objective> {
+    caught(|| config.init(device)).map_err(|message| anyhow!("objective `{name}`: {message}"))
+}
+
+/// What `f` returns, or the message that it panics with.
+fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let result = panic::catch_unwind(AssertUnwindSafe(f));
+    panic::set_hook(hook);
+    result.map_err(|payload| match payload.downcast::<String>() {
+        Ok(message) => *message,
+        Err(payload) => payload
+            .downcast::<&str>()
+            .map_or("it failed".to_string(), |message| message.to_string()),
+    })
+}
+
+/// Evaluates the objective several times, after once to warm up. The features are those of a device without autodiff.
+///
+/// # Errors
+///
+/// As [`check`].
+pub fn measure(objective: &Named, features: &Features) -> Result<Measured> {
+    let plain = features.image.device();
+    check(objective, features, &plain)?;
+    let module = init(objective, &plain.clone().autodiff())?;
+    let evaluate = || {
+        let features = tracked(features);
+        let start = Instant::now();
+        let loss = module.forward(&features);
+        let mut gradients = loss.backward();
+        let gradients = [&features.image, &features.text].map(|x| {
+            x.grad_remove(&mut gradients)
+                .unwrap_or_else(|| x.clone().inner().zeros_like())
+        });
+        let loss = loss.into_data().iter::<f64>().next().expect("one number");
+        plain.sync().map_err(|error| anyhow!("{error:?}"))?;
+        anyhow::Ok((start.elapsed().as_secs_f64(), loss, gradients))
+    };
+
+    evaluate()?;
+    let pools = || plain.memory_pool_usage();
+    plain.memory_cleanup();
+    let before = pools();
+    let mut seconds = Vec::new();
+    let (last, heap) = peak_of(|| {
+        loop {
+            let (time, loss, gradients) = evaluate()?;
+            seconds.push(time);
+            let enough = seconds.len() >= *EVALUATIONS.start()
+                && seconds.iter().sum::<f64>() >= ENOUGH_SECONDS;
+            if enough || seconds.len() == *EVALUATIONS.end() {
+                return anyhow::Ok((loss, gradients));
+            }
+        }
+    });
+    let (loss, gradients) = last?;
+    seconds.sort_by(f64::total_cmp);
+    Ok(Measured {
+        loss,
+        seconds: seconds[seconds.len() / 2],
+        // A device with memory of its own tells what its pools have grown to; the heap is not where the work was done.
+        peak_bytes: match (before, pools()) {
+            (Some(before), Some(after)) => {
+                Some(after.bytes_reserved.saturating_sub(before.bytes_in_use))
+            }
+            _ => heap,
+        },
+        gradients,
+    })
+}
+
+/// The same numbers on the autodiff device, image and text tracked.
+fn tracked(features: &Features) -> Features {
+    fn constant<const R: usize>(x: &Option<Tensor<R>>) -> Option<Tensor<R>> {
+        x.clone().map(Tensor::from_inner)
+    }
+    let label = features.label.clone().map(Tensor::<1, Int>::from_inner);
+    Features {
+        image: Tensor::from_inner(features.image.clone()).require_grad(),
+        text: Tensor::from_inner(features.text.clone()).require_grad(),
+        teacher_image: constant(&features.teacher_image),
+        teacher_text: constant(&features.teacher_text),
+        queue_image: constant(&features.queue_image),
+        queue_text: constant(&features.queue_text),
+        noise: constant(&features.noise),
+        hard_image: constant(&features.hard_image),
+        hard_text: constant(&features.hard_text),
+        label,
+    }
+}

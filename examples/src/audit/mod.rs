@@ -1,0 +1,350 @@
+//! What embeddings are like, and what objectives say of them: the program `audit`.
+//!
+//! # The embeddings
+//! A safetensors file. Row `i` of `image` and of `text` are a pair; floats are f16, bf16, f32 or f64, and finite.
+//!
+//! | tensor | shape | |
+//! |---|---|---|
+//! | `image`, `text` | `[N, D]` | the embeddings, of any norm |
+//! | `teacher_image`, `teacher_text` | `[N, E]` | the same images and texts by a teacher; the momentum features of `image-text-contrastive` |
+//! | `queue_image`, `queue_text` | `[K, D]`, `[M, D]` | embeddings of earlier batches |
+//! | `noise` | `[Z, D]` | noise that every anchor of `info-cmr` meets |
+//! | `hard_image`, `hard_text` | `[N, m, D]` | hard negatives of each caption, and of each image |
+//! | `image_id` | `[N]`, integers | which image each caption describes; rows of `image` with the same id are the same image |
+//! | `label` | `[N]`, integers | classes |
+//!
+//! There are as many rows of `image` as captions: row `i` is the image of caption `i`, and an image with several captions
+//! has its row several times, under one `image_id`. For retrieval and the statistics of similarities each image then
+//! counts once (by its first row), with all its captions as its positives. Objectives see the pairs as they stand.
+//!
+//! # The results
+//! | key of `--json` | value |
+//! |---|---|
+//! | `embeddings.{file, pairs, images, width, tensors[].{name, dtype, shape}}` | what was read |
+//! | `device`, `evaluation` | how it was computed |
+//! | `objectives.NAME.objective` | the objective, with all its parameters |
+//! | `objectives.NAME.loss` | its value, reduced as the objective does it |
+//! | `objectives.NAME.seconds` | median time of 3 to 9 evaluations, forward and backward, after one to warm up |
+//! | `objectives.NAME.peak_bytes` | the most heap that was live during them, above what was live before; on a GPU what the device's memory pools grew to; `null` if neither can be told |
+//! | `objectives.NAME.gradient_norm.{image, text}` | l2 norms of the gradients |
+//! | `retrieval.{i2t_r1, i2t_r5, i2t_r10, t2i_r1, t2i_r5, t2i_r10}` | recall in percent |
+//! | `retrieval.rsum` | their sum |
+//! | `precision.{i2t, t2i}.K` | percentage of the K nearest with the query's label, K of 1, 5, 10; or `null` without labels |
+//! | `similarity.{positive_mean, positive_deviation, negative_mean, negative_deviation}` | of the cosines of matching and of other pairs |
+//! | `similarity.overlap` | `Σ min(p, q)` of their two normalised histograms in 200 equal bins over [−1, 1]: 0 apart, 1 the same |
+//! | `similarity.histogram.{edges, positive, negative}` | these histograms' counts |
+//! | `alignment` | `E ‖u − v‖²` over the pairs, u and v normalised |
+//! | `uniformity` | `log E e^{−2‖u − v‖²}` over all image–text pairs |
+//! | `modality_gap` | `‖E u − E v‖` |
+//! | `weights` | what SRCL makes of the negatives (below), or `null` of a single pair |
+//!
+//! A number that is not finite is `null`. The weights are those of `w_ij = (1/s_ij) / mean_{j≠i} (1/s_ij)`, with
+//! `s_ij = α·e^{ĉ_ij} + (1 − α)·e^{c_ij}`: `weights.alpha` is that of the first `srcl` among the objectives, else 1 with a
+//! teacher and 0 without. `weights.histogram.{edges, image_to_text, text_to_image}` counts all negatives;
+//! `weights.pairs` are the 20 negatives of the largest `s`, likely to be matches in truth, each with the rows `image` and
+//! `text`, `similarity`, `teacher_similarity`, and its weights `image_to_text` and `text_to_image`. Captions of the same
+//! image are not listed.
+//!
+//! `--gradients` holds `NAME.image` and `NAME.text`, f32, `[N, D]`: the derivatives of the loss by the embeddings as they
+//! are in the file, before normalisation.
+//!
+//! Everything is computed in blocks: memory is `O(N·D)` beside each objective's own budget, 1 GiB (`--evaluation streaming`
+//! keeps nothing, `dense` is the reference, with several `N×N` matrices).
+
+mod gradients;
+pub mod heap;
+pub mod measure;
+pub mod objectives;
+mod page;
+pub mod statistics;
+pub mod tensors;
+pub mod weights;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use burn::tensor::{Device, Tensor};
+use burn_contrastive::objective::{self, ObjectiveConfig};
+use burn_contrastive::pairwise::Evaluation;
+use serde_json::{Map, Value, json};
+
+use crate::report::file::{self, Partial};
+use gradients::GradientFile;
+use measure::{check, measure};
+use statistics::{Precision, Statistics};
+use tensors::{Embeddings, Found};
+use weights::Weights;
+
+/// What to do.
+pub struct Options {
+    /// The embeddings.
+    pub embeddings: PathBuf,
+    /// The objectives; without, all that there are inputs for.
+    pub objectives: Option<PathBuf>,
+    /// Where to compute, without autodiff.
+    pub device: Device,
+    /// Its name.
+    pub device_name: String,
+    /// How objectives evaluate similarities.
+    pub evaluation: Evaluation,
+    /// Where to write the results for programs.
+    pub json: Option<PathBuf>,
+    /// Where to write the gradients.
+    pub gradients: Option<PathBuf>,
+    /// Where to write the page for people.
+    pub report: Option<PathBuf>,
+}
+
+/// Everything that was found.
+pub struct Findings {
+    /// The file's name.
+    pub file: String,
+    /// What it holds.
+    pub found: Vec<Found>,
+    /// Number of pairs and width of the embeddings.
+    pub shape: [usize; 2],
+    /// The device's name.
+    pub device: String,
+    /// How objectives evaluated similarities.
+    pub evaluation: Evaluation,
+    /// Each objective, in the order of the list.
+    pub objectives: Vec<Finding>,
+    /// What the embeddings are like.
+    pub statistics: Statistics,
+    /// The weights of the negatives.
+    pub weights: Option<Weights>,
+}
+
+/// What was found of an objective.
+pub struct Finding {
+    /// Its name in the list.
+    pub name: String,
+    /// What it is.
+    pub config: ObjectiveConfig,
+    /// Its value.
+    pub loss: f64,
+    /// Median time of an evaluation.
+    pub seconds: f64,
+    /// The most memory an evaluation took.
+    pub peak_bytes: Option<u64>,
+    /// l2 norms of the gradients by image and text.
+    pub gradient_norms: [f64; 2],
+}
+
+/// Reads, evaluates, and writes what was asked for, all of it or nothing. `tell` hears how it goes on.
+///
+/// # Errors
+///
+/// On whatever is wrong with the files or does not fit together, before anything is evaluated; and if a file cannot be
+/// written.
+pub fn audit(options: &Options, mut tell: impl FnMut(&str)) -> Result<Findings> {
+    let paths: Vec<_> = [&options.json, &options.gradients, &options.report]
+        .into_iter()
+        .flatten()
+        .collect();
+    for (k, path) in paths.iter().enumerate() {
+        ensure!(
+            !paths[..k].contains(path) && **path != options.embeddings,
+            "{} is named twice: every file needs a path of its own",
+            path.display()
+        );
+    }
+    let listed = options.objectives.as_deref().map(objectives::read);
+    let listed = listed.transpose().context("--objectives")?;
+    let embeddings =
+        Embeddings::read(&options.embeddings, &options.device).context("--embeddings")?;
+    embeddings.unknown.iter().for_each(|note| tell(note));
+    let features = &embeddings.features;
+    let mut objectives = listed.unwrap_or_else(|| objectives::all_possible(features));
+    for objective in &mut objectives {
+        let config = objective.config.clone();
+        objective.config = config.with_evaluation(options.evaluation);
+        check(objective, features, &options.device)?;
+    }
+    let shape = features.image.dims();
+    // What cannot be written is found out before hours of computing.
+    let create = |path: &Option<PathBuf>| path.as_deref().map(Partial::create).transpose();
+    let (mut json, mut report) = (create(&options.json)?, create(&options.report)?);
+    let names = objectives.iter().map(|objective| &*objective.name);
+    let gradients = options.gradients.as_deref();
+    let gradients = gradients.map(|path| GradientFile::create(path, names, shape));
+    let mut gradients = gradients.transpose()?;
+
+    tell("retrieval, similarities and geometry");
+    let statistics = Statistics::of(&embeddings);
+    let srcl = objectives.iter().find(|one| one.config.name() == "srcl");
+    let alpha = match srcl.and_then(|srcl| srcl.config.get("alpha")) {
+        Some(objective::Value::Number(alpha)) => alpha,
+        _ if features.teacher_image.is_some() && features.teacher_text.is_some() => 1.0,
+        _ => 0.0,
+    };
+    tell("weights of the negatives");
+    let weights = Weights::of(features, embeddings.image_ids.as_deref(), alpha);
+    let mut found = Vec::new();
+    for objective in objectives {
+        tell(&objective.name);
+        let measured = measure(&objective, features)?;
+        let norm = |x: &Tensor<2>| {
+            let square = x.clone().square().sum().into_data();
+            square.iter::<f64>().next().map_or(f64::NAN, f64::sqrt)
+        };
+        found.push(Finding {
+            name: objective.name,
+            config: objective.config,
+            loss: measured.loss,
+            seconds: measured.seconds,
+            peak_bytes: measured.peak_bytes,
+            gradient_norms: [norm(&measured.gradients[0]), norm(&measured.gradients[1])],
+        });
+        if let Some(file) = &mut gradients {
+            file.append(measured.gradients)?;
+        }
+    }
+    let findings = Findings {
+        file: options.embeddings.display().to_string(),
+        found: embeddings.found,
+        shape,
+        device: options.device_name.clone(),
+        evaluation: options.evaluation,
+        objectives: found,
+        statistics,
+        weights,
+    };
+    if let Some(file) = &mut json {
+        file.write(format!("{:#}\n", findings.to_json()).as_bytes())?;
+    }
+    if let Some(file) = &mut report {
+        file.write(page::page(&findings).as_bytes())?;
+    }
+    let gradients = gradients.map(GradientFile::finish);
+    file::commit([json, gradients, report].into_iter().flatten())?;
+    Ok(findings)
+}
+
+impl Findings {
+    /// As the module's documentation describes it.
+    pub fn to_json(&self) -> Value {
+        let objective = |found: &Finding| {
+            let value = json!({
+                "objective": found.config,
+                "loss": found.loss,
+                "seconds": found.seconds,
+                "peak_bytes": found.peak_bytes,
+                "gradient_norm": {"image": found.gradient_norms[0], "text": found.gradient_norms[1]},
+            });
+            (found.name.clone(), value)
+        };
+        let Statistics {
+            images,
+            retrieval,
+            precision,
+            similarity,
+            ..
+        } = &self.statistics;
+        let (i2t, t2i) = (retrieval.image_to_text, retrieval.text_to_image);
+        let tensor = |found: &Found| json!({"name": found.name, "dtype": found.dtype, "shape": found.shape});
+        json!({
+            "embeddings": {
+                "file": self.file,
+                "pairs": self.shape[0],
+                "images": images,
+                "width": self.shape[1],
+                "tensors": self.found.iter().map(tensor).collect::<Vec<_>>(),
+            },
+            "device": self.device,
+            "evaluation": format!("{:?}", self.evaluation).to_lowercase(),
+            "objectives": self.objectives.iter().map(objective).collect::<Map<_, _>>(),
+            "retrieval": {
+                "i2t_r1": i2t.recall_at_1,
+                "i2t_r5": i2t.recall_at_5,
+                "i2t_r10": i2t.recall_at_10,
+                "t2i_r1": t2i.recall_at_1,
+                "t2i_r5": t2i.recall_at_5,
+                "t2i_r10": t2i.recall_at_10,
+                "rsum": retrieval.recall_sum,
+            },
+            "precision": precision.as_ref().map(Precision::to_json),
+            "similarity": {
+                "positive_mean": similarity.positive.mean,
+                "positive_deviation": similarity.positive.deviation,
+                "negative_mean": similarity.negative.mean,
+                "negative_deviation": similarity.negative.deviation,
+                "overlap": similarity.overlap(),
+                "histogram": {
+                    "edges": similarity.edges(),
+                    "positive": similarity.positive_counts,
+                    "negative": similarity.negative_counts,
+                },
+            },
+            "alignment": self.statistics.alignment,
+            "uniformity": self.statistics.uniformity,
+            "modality_gap": self.statistics.modality_gap,
+            "weights": self.weights.as_ref().map(Weights::to_json),
+        })
+    }
+}
+
+impl Precision {
+    fn to_json(&self) -> Value {
+        let side = |precision: &[(usize, f64)]| -> Map<String, Value> {
+            let figure = |(k, percent): &(usize, f64)| (k.to_string(), json!(percent));
+            precision.iter().map(figure).collect()
+        };
+        json!({"i2t": side(&self.image_to_text), "t2i": side(&self.text_to_image)})
+    }
+}
+
+impl Weights {
+    fn to_json(&self) -> Value {
+        json!({
+            "alpha": self.alpha,
+            "histogram": {
+                "edges": self.edges,
+                "image_to_text": self.image_to_text,
+                "text_to_image": self.text_to_image,
+            },
+            "pairs": self.likely,
+        })
+    }
+}
+
+impl fmt::Display for Findings {
+    /// A few lines for a terminal.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Statistics {
+            images,
+            retrieval,
+            similarity,
+            ..
+        } = &self.statistics;
+        let [pairs, width] = self.shape;
+        writeln!(f, "{pairs} pairs of {images} images, width {width}\n\n{retrieval}\n")?;
+        writeln!(
+            f,
+            "similarity: positives {:.3} ± {:.3}, negatives {:.3} ± {:.3}, overlap {:.3}",
+            similarity.positive.mean,
+            similarity.positive.deviation,
+            similarity.negative.mean,
+            similarity.negative.deviation,
+            similarity.overlap()
+        )?;
+        writeln!(
+            f,
+            "alignment {:.4}, uniformity {:.4}, modality gap {:.4}\n",
+            self.statistics.alignment, self.statistics.uniformity, self.statistics.modality_gap
+        )?;
+        let names = self.objectives.iter().map(|found| found.name.chars().count());
+        let wide = names.max().unwrap_or(0).max("objective".len());
+        writeln!(f, "{:wide$}  {:>14}  {:>10}  {:>12}", "objective", "loss", "seconds", "peak bytes")?;
+        for found in &self.objectives {
+            let peak = found.peak_bytes.map_or("–".to_string(), |bytes| bytes.to_string());
+            writeln!(
+                f,
+                "{:wide$}  {:>14.6}  {:>10.4}  {peak:>12}",
+                found.name, found.loss, found.seconds
+            )?;
+        }
+        Ok(())
+    }
+}

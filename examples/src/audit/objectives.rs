@@ -1,0 +1,122 @@
+//! Which objectives to evaluate: those of a file, or all that the embeddings have inputs for.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use burn_contrastive::objective::{AnyConfig, Features, ObjectiveConfig};
+use serde_json::Value;
+
+use super::measure::Named;
+
+/// The objectives of a JSON file: a list of objects as [`ObjectiveConfig`] reads them, each with a `"name"` that its
+/// results go by, the objective's own unless said.
+///
+/// # Errors
+///
+/// If the file cannot be read, on malformed JSON, unknown objectives and parameters (with the nearest there are), and on
+/// names that are empty or used twice.
+pub fn read(path: &Path) -> Result<Vec<Named>> {
+    let file = || path.display().to_string();
+    let text = fs::read_to_string(path).with_context(file)?;
+    parse(&text).with_context(file)
+}
+
+fn parse(text: &str) -> Result<Vec<Named>> {
+    let list: Value = serde_json::from_str(text).context("this is not valid JSON")?;
+    let Value::Array(list) = list else {
+        bail!(
+            "expected a list of objectives, such as [{{\"name\": \"a\", \"objective\": \"info-nce\"}}]"
+        );
+    };
+    ensure!(!list.is_empty(), "the list of objectives is empty");
+    let mut objectives = Vec::<Named>::new();
+    for (index, mut entry) in list.into_iter().enumerate() {
+        let place = || format!("objective {} of the list", index + 1);
+        let name = entry.as_object_mut().and_then(|entry| entry.remove("name"));
+        let name = match name {
+            None => None,
+            Some(Value::String(name)) if !name.trim().is_empty() => Some(name),
+            Some(other) => bail!("{}: `name` is {other}, it must be a word", place()),
+        };
+        let place = || match &name {
+            Some(name) => format!("objective `{name}`"),
+            None => place(),
+        };
+        let config = serde_json::from_value::<ObjectiveConfig>(entry)
+            .map_err(|error| anyhow!("{}: {error}", place()))?;
+        let name = name.unwrap_or_else(|| config.name().to_string());
+        ensure!(
+            objectives.iter().all(|known| known.name != name),
+            "the name `{name}` is used twice: give each objective a `name` of its own"
+        );
+        objectives.push(Named { name, config });
+    }
+    Ok(objectives)
+}
+
+/// Every objective whose inputs are there, at its defaults.
+pub fn all_possible(features: &Features) -> Vec<Named> {
+    let possible = |name: &&str| {
+        let config = ObjectiveConfig::named(name).expect("a name of the list");
+        let has_all = config.needs().into_iter().all(|input| features.has(input));
+        (has_all && *name != "sum").then(|| Named {
+            name: name.to_string(),
+            config,
+        })
+    };
+    AnyConfig::NAMES.iter().filter_map(possible).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(text: &str) -> String {
+        format!("{:#}", parse(text).unwrap_err())
+    }
+
+    #[test]
+    fn each_objective_has_a_name_and_its_parameters() {
+        let list = parse(
+            r#"[{"name": "a", "objective": "info-nce", "temperature": 0.05}, {"objective": "vse"}]"#,
+        )
+        .unwrap();
+        assert_eq!(list[0].name, "a");
+        assert_eq!(list[1].name, "vse");
+        let AnyConfig::InfoNce(config) = &list[0].config.kind else {
+            panic!("{:?}", list[0]);
+        };
+        assert_eq!(config.logit_scale.temperature, 0.05);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, expected) in [
+            ("[1", "this is not valid JSON"),
+            ("{}", "expected a list of objectives"),
+            ("[]", "the list of objectives is empty"),
+            ("[3]", "objective 1 of the list: invalid type: integer `3`, expected an objective"),
+            (r#"[{"name": 3, "objective": "vse"}]"#, "`name` is 3"),
+            (
+                r#"[{"objective": "vse"}, {"objective": "vse"}]"#,
+                "the name `vse` is used twice",
+            ),
+            (
+                r#"[{"name": "x", "objective": "infonce"}]"#,
+                "objective `x`: there is no objective `infonce`; did you mean `info-nce`?",
+            ),
+            (
+                r#"[{"name": "x", "objective": "vse", "margn": 1}]"#,
+                "objective `x`: `vse` has no parameter `margn`; did you mean `margin`?",
+            ),
+            (
+                r#"[{"objective": "vse", "margin": true}]"#,
+                "objective 1 of the list: `margin` of `vse` is true, it must be a number",
+            ),
+        ] {
+            let message = message(text);
+            assert!(message.contains(expected), "{text}: {message}");
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! The page for people: figures of the embeddings, of the weights, and of the objectives beside each other.
+
+use maud::{Markup, html};
+
+use super::weights::Weights;
+use super::{Finding, Findings};
+use crate::report::chart::{self, Density};
+use crate::report::html::{document, duration, figures, headline, share, table_of_recalls};
+use crate::report::number::{fixed, grouped, significant};
+use crate::report::palette::Role;
+use crate::report::{Histogram, Retrieval};
+
+/// The whole page.
+pub(super) fn page(findings: &Findings) -> String {
+    let statistics = &findings.statistics;
+    let [pairs, width] = findings.shape.map(|count| count as u64);
+    let facts = vec![
+        findings.file.clone(),
+        format!("{} pairs", grouped(pairs)),
+        format!("{} images", grouped(statistics.images as u64)),
+        format!("width {}", grouped(width)),
+        findings.device.clone(),
+    ];
+    let retrieval = Retrieval {
+        split: String::new(),
+        images: statistics.images as u64,
+        captions: pairs,
+        chance: Some((&statistics.chance).into()),
+        before: None,
+        after: Some((&statistics.retrieval).into()),
+    };
+    let rows = [
+        ("Chance", retrieval.chance),
+        ("These embeddings", retrieval.after),
+    ];
+    let rows = rows
+        .into_iter()
+        .filter_map(|(name, scores)| Some((name, scores?)));
+    let main = html! {
+        (headline(&retrieval))
+        (table_of_recalls(html! { "All pairs of the file" }, &retrieval, rows))
+        (precision(findings))
+        (similarities(findings))
+        @if let Some(weights) = &findings.weights { (weights_section(weights)) }
+        (comparison(findings))
+        (data(findings))
+    };
+    document("Embedding audit", facts, main)
+}
+
+fn precision(findings: &Findings) -> Markup {
+    let Some(precision) = &findings.statistics.precision else {
+        return html! {};
+    };
+    let sides = [
+        ("Image → text", &precision.image_to_text),
+        ("Text → image", &precision.text_to_image),
+    ];
+    html! {
+        section aria-labelledby="precision" {
+            h2 #precision { "Precision by label" }
+            p.lead { "The percentage of the k nearest candidates that carry the query's label." }
+            div.scroll tabindex="0" role="region" aria-labelledby="precision" {
+                table.plain {
+                    thead { tr {
+                        td {}
+                        @for (k, _) in &precision.image_to_text { th scope="col" { "k = " (k) } }
+                    } }
+                    tbody { @for (name, figures) in sides { tr {
+                        th scope="row" { (name) }
+                        @for (_, percent) in figures { td { (fixed(*percent, 1)) } }
+                    } } }
+                }
+            }
+        }
+    }
+}
+
+fn similarities(findings: &Findings) -> Markup {
+    let statistics = &findings.statistics;
+    let similarity = &statistics.similarity;
+    let histogram = Histogram::from(similarity.clone());
+    let shape = [
+        (
+            "Overlap",
+            similarity.overlap(),
+            "of the two distributions: 0 apart, 1 the same",
+        ),
+        (
+            "Alignment",
+            statistics.alignment,
+            "mean squared distance of a pair, 0 at best",
+        ),
+        (
+            "Uniformity",
+            statistics.uniformity,
+            "log mean Gaussian potential; lower is more spread out",
+        ),
+        (
+            "Modality gap",
+            statistics.modality_gap,
+            "distance of the mean image from the mean caption",
+        ),
+    ];
+    html! {
+        section aria-labelledby="similarities" {
+            h2 #similarities { "Similarities" }
+            p.lead {
+                "How similar matching pairs (positives) and all other pairs (negatives) are. Each distribution has area \
+                 one, as there are far more negatives; an upright line marks its mean."
+            }
+            div.figures {
+                @if !histogram.is_blank() {
+                    (figures::distribution("Cosines", &histogram, &figures::occupied(&histogram)))
+                }
+                dl.measures {
+                    @for (name, value, meaning) in shape {
+                        div {
+                            dt { (name) }
+                            dd.number { (fixed(value, 3)) }
+                            dd.small { (meaning) }
+                        }
+                    }
+                    div {
+                        dt { "Positives" }
+                        dd.number { (fixed(similarity.positive.mean, 3)) }
+                        dd.small { "± " (fixed(similarity.positive.deviation, 3)) }
+                    }
+                    div {
+                        dt { "Negatives" }
+                        dd.number { (fixed(similarity.negative.mean, 3)) }
+                        dd.small { "± " (fixed(similarity.negative.deviation, 3)) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn weights_section(weights: &Weights) -> Markup {
+    let source = match weights.alpha {
+        1.0 => "by the teacher alone".to_string(),
+        0.0 => "by these embeddings alone".to_string(),
+        alpha => format!("by the teacher to {}", fixed(alpha, 2)),
+    };
+    html! {
+        section aria-labelledby="weights" {
+            h2 #weights { "Weights of the negatives" }
+            p.lead {
+                "SRCL weighs each negative by how little it resembles the anchor, judged " (source) " (α = "
+                (fixed(weights.alpha, 2)) "), with a mean of one an anchor: false negatives should get little weight."
+            }
+            div.figures {
+                (histogram(weights))
+                (heat_map(weights))
+            }
+            (likely(weights))
+        }
+    }
+}
+
+fn histogram(weights: &Weights) -> Markup {
+    let bounds = weights.edges[0]..*weights.edges.last().expect("edges");
+    let density = |role, counts: &[u64]| {
+        let all = counts.iter().sum::<u64>() as f64;
+        let width = (bounds.end - bounds.start) / counts.len() as f64;
+        Density {
+            role,
+            heights: counts.iter().map(|&count| count as f64 / all / width).collect(),
+            mean: 1.0,
+        }
+    };
+    let densities = [
+        density(Role::First, &weights.image_to_text),
+        density(Role::Second, &weights.text_to_image),
+    ];
+    let heights = densities.iter().flat_map(|density| &density.heights);
+    let highest = heights.copied().fold(0.0, f64::max);
+    let svg = chart::densities("weight", &densities, bounds.clone(), bounds.clone(), highest);
+    let below = |share: f64| {
+        let counts = || weights.image_to_text.iter().zip(&weights.text_to_image);
+        let all: u64 = counts().map(|(a, b)| a + b).sum();
+        let mut sum = 0;
+        for ((a, b), edge) in counts().zip(&weights.edges[1..]) {
+            sum += a + b;
+            if sum as f64 >= share * all as f64 {
+                return *edge;
+            }
+        }
+        bounds.end
+    };
+    let description = format!(
+        "From {} to {}; a tenth of all negatives weigh less than {}, half less than {}. The upright line is the mean, 1.",
+        fixed(bounds.start, 2),
+        fixed(bounds.end, 2),
+        fixed(below(0.1), 2),
+        fixed(below(0.5), 2),
+    );
+    let legend = [
+        (Role::First, "image → text"),
+        (Role::Second, "text → image"),
+    ];
+    figures::figure(
+        "Distribution of the weights",
+        &legend,
+        &svg,
+        &description,
+        html! { (description) },
+    )
+}
+
+/// The weights that some captions give to some images, dark where small.
+fn heat_map(weights: &Weights) -> Markup {
+    let all = || weights.heat.iter().flatten().filter(|weight| !weight.is_nan());
+    let (low, high) = all().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &w| {
+        (low.min(w), high.max(w))
+    });
+    let heat = |weight: f64| match high > low {
+        true => (100.0 * (high - weight) / (high - low)).round(),
+        false => 0.0,
+    };
+    html! {
+        figure {
+            h3 { "Weights of some captions" }
+            div.scroll.heat tabindex="0" role="region" aria-label="Weights that captions give to images" {
+                table {
+                    thead { tr {
+                        th scope="col" { "row" }
+                        @for row in &weights.rows { th scope="col" { (row) } }
+                    } }
+                    tbody { @for (text, line) in weights.rows.iter().zip(&weights.heat) { tr {
+                        th scope="row" { (text) }
+                        @for &weight in line {
+                            @if weight.is_nan() { td.own { "·" } }
+                            @else {
+                                td style=(format!("--heat:{}%", heat(weight))) title=(fixed(weight, 4)) {
+                                    (fixed(weight, 2))
+                                }
+                            }
+                        }
+                    } } }
+                }
+            }
+            figcaption {
+                "Captions down, images across, by their rows in the file: those of the likeliest false negatives first. \
+                 Strong colour is little weight."
+            }
+        }
+    }
+}
+
+fn likely(weights: &Weights) -> Markup {
+    let teacher = weights.likely.iter().any(|pair| pair.teacher_similarity.is_some());
+    html! {
+        @if !weights.likely.is_empty() {
+            h3 #likely { "Likely false negatives" }
+            p.lead {
+                "The " (weights.likely.len()) " pairs of an image and a caption of another that resemble each other most."
+            }
+            div.scroll tabindex="0" role="region" aria-labelledby="likely" {
+                table.plain {
+                    thead { tr {
+                        th scope="col" { "image (row)" }
+                        th scope="col" { "caption (row)" }
+                        th scope="col" { "similarity" }
+                        @if teacher { th scope="col" { "by the teacher" } }
+                        th scope="col" { "weight, image → text" }
+                        th scope="col" { "weight, text → image" }
+                    } }
+                    tbody { @for pair in &weights.likely { tr {
+                        th scope="row" { (pair.image) }
+                        td { (pair.text) }
+                        td { (fixed(pair.similarity, 3)) }
+                        @if teacher { td { (fixed(pair.teacher_similarity.unwrap_or(f64::NAN), 3)) } }
+                        td { (fixed(pair.image_to_text, 3)) }
+                        td { (fixed(pair.text_to_image, 3)) }
+                    } } }
+                }
+            }
+        }
+    }
+}
+
+fn comparison(findings: &Findings) -> Markup {
+    let objectives = &findings.objectives;
+    let most = |of: &dyn Fn(&Finding) -> f64| objectives.iter().map(of).fold(0.0, f64::max);
+    let slowest = most(&|found| found.seconds);
+    let largest = most(&|found| found.peak_bytes.unwrap_or(0) as f64);
+    let bar = |value: f64, most: f64, text: String| {
+        html! {
+            td.bar { span style=(format!("width:{:.1}%", share(value, most))) {} (text) }
+        }
+    };
+    html! {
+        section aria-labelledby="objectives" {
+            h2 #objectives { "Objectives" }
+            p.lead {
+                "Losses are each in their own units: compare them between embeddings, not with each other. Time is that of \
+                 one evaluation, forward and backward; memory is what it takes beside the embeddings. The gradient is by the \
+                 embeddings as they are in the file."
+            }
+            div.scroll tabindex="0" role="region" aria-labelledby="objectives" {
+                table.plain {
+                    thead { tr {
+                        th scope="col" { "name" }
+                        th scope="col" { "objective" }
+                        th scope="col" { "loss" }
+                        th scope="col" { "time" }
+                        th scope="col" { "peak memory" }
+                        th scope="col" { "‖gradient‖ image" }
+                        th scope="col" { "text" }
+                    } }
+                    tbody { @for found in objectives { tr {
+                        th scope="row" { (found.name) }
+                        td.text { (parameters(found)) }
+                        td { (significant(found.loss)) }
+                        (bar(found.seconds, slowest, time(found.seconds)))
+                        @match found.peak_bytes {
+                            Some(bytes) => (bar(bytes as f64, largest, memory(bytes))),
+                            None => td { "–" },
+                        }
+                        td { (significant(found.gradient_norms[0])) }
+                        td { (significant(found.gradient_norms[1])) }
+                    } } }
+                }
+            }
+        }
+    }
+}
+
+/// `vse, margin 0.2, reduction mean`.
+fn parameters(found: &Finding) -> String {
+    let mut config = found.config.clone();
+    let name = config.name();
+    let parameters = config.parameters();
+    let parameters = parameters.iter().map(|p| format!(", {} {}", p.name, p.get()));
+    std::iter::once(name.to_string()).chain(parameters).collect()
+}
+
+fn time(seconds: f64) -> String {
+    match seconds {
+        s if s < 1e-3 => format!("{} µs", fixed(1e6 * s, 0)),
+        s if s < 1.0 => format!("{} ms", fixed(1e3 * s, 1)),
+        s => duration(s).unwrap_or_default(),
+    }
+}
+
+fn memory(bytes: u64) -> String {
+    match bytes as f64 {
+        b if b < 1e6 => format!("{} kB", fixed(b / 1e3, 1)),
+        b if b < 1e9 => format!("{} MB", fixed(b / 1e6, 1)),
+        b => format!("{} GB", fixed(b / 1e9, 2)),
+    }
+}
+
+fn data(findings: &Findings) -> Markup {
+    html! {
+        section aria-labelledby="data" {
+            h2 #data { "Data" }
+            div.columns {
+                table {
+                    caption { (findings.file) }
+                    thead { tr { th scope="col" { "tensor" } th scope="col" { "shape" } th scope="col" { "dtype" } } }
+                    tbody { @for found in &findings.found { tr {
+                        th scope="row" { (found.name) }
+                        td { (found.shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" × ")) }
+                        td { (found.dtype) }
+                    } } }
+                }
+            }
+        }
+    }
+}

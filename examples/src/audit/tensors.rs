@@ -1,0 +1,361 @@
+//! Embeddings from a safetensors file: read in pieces, widened on the way, checked row by row.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn_contrastive::objective::Features;
+use half::{bf16, f16};
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+
+/// The names that a file may hold.
+pub const NAMES: [&str; 11] = [
+    "image",
+    "text",
+    "teacher_image",
+    "teacher_text",
+    "queue_image",
+    "queue_text",
+    "noise",
+    "hard_image",
+    "hard_text",
+    "image_id",
+    "label",
+];
+
+/// What a file holds.
+pub struct Embeddings {
+    /// The tensors that objectives take, on a device without autodiff, in f64 where `image` or `text` is (and the device
+    /// has it), else in f32. `label` is [`labels`](Self::labels), or else [`image_ids`](Self::image_ids).
+    pub features: Features,
+    /// Of each caption, a number of its image: equal where the images are the same.
+    pub image_ids: Option<Vec<usize>>,
+    /// Of each pair, a number of its class.
+    pub labels: Option<Vec<usize>>,
+    /// The tensors there are, with dtype and shape as in the file.
+    pub found: Vec<Found>,
+    /// Names that mean nothing here, with the nearest that does.
+    pub unknown: Vec<String>,
+}
+
+/// A tensor of the file.
+pub struct Found {
+    /// Its name.
+    pub name: &'static str,
+    /// Its dtype in the file.
+    pub dtype: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+}
+
+impl Embeddings {
+    /// Reads the tensors that [`NAMES`] lists.
+    ///
+    /// # Errors
+    ///
+    /// Without such a file, or if it is not in the format; if `image` or `text` is missing; on wrong dtypes and shapes,
+    /// with tensor and shape; on numbers that are not finite, with tensor and row.
+    pub fn read(path: &Path, device: &Device) -> Result<Self> {
+        let mut file = TensorFile::open(path)?;
+        let [image, text] = ["image", "text"].map(|name| file.info(name));
+        let (Some(image), Some(text)) = (image, text) else {
+            let missing = if image.is_none() { "image" } else { "text" };
+            bail!(
+                "`{missing}` is missing: {} holds {}",
+                path.display(),
+                file.names()
+            );
+        };
+        let wide = [image, text].iter().any(|info| info.dtype == Dtype::F64);
+        let dtype = match wide && device.supports_dtype(DType::F64) {
+            true => DType::F64,
+            false => DType::F32,
+        };
+        let [n, d] = rank::<2>("image", &image.shape, "[N, D]")?;
+        ensure!(
+            n > 0 && d > 0,
+            "`image` is empty, shape [{n}, {d}]: it needs a row and a column"
+        );
+        let expected = |name: &str, shape: &[usize], needed: String| {
+            anyhow::anyhow!("`{name}` has shape {shape:?}, it must be {needed}")
+        };
+
+        let mut read = |name: &'static str| -> Result<Option<TensorData>> {
+            let Some(info) = file.info(name) else {
+                return Ok(None);
+            };
+            let shape = info.shape.clone();
+            let fits = match name {
+                "image" | "text" => shape == [n, d],
+                "teacher_image" | "teacher_text" => {
+                    shape.len() == 2 && shape[0] == n && shape[1] > 0
+                }
+                "queue_image" | "queue_text" | "noise" => shape.len() == 2 && shape[1] == d,
+                _ => shape.len() == 3 && [shape[0], shape[2]] == [n, d],
+            };
+            if !fits {
+                let needed = match name {
+                    "text" => format!("that of `image`, [{n}, {d}]"),
+                    "teacher_image" | "teacher_text" => format!("[{n}, E]: a row for each pair"),
+                    "queue_image" | "queue_text" | "noise" => format!("[K, {d}]"),
+                    _ => format!("[{n}, m, {d}]: m negatives for each pair"),
+                };
+                return Err(expected(name, &shape, needed));
+            }
+            let data = match dtype {
+                DType::F64 => TensorData::new(file.numbers::<f64>(name)?, shape),
+                _ => TensorData::new(file.numbers::<f32>(name)?, shape),
+            };
+            Ok(Some(data))
+        };
+        let mut matrix = |name| -> Result<Option<Tensor<2>>> {
+            Ok(read(name)?.map(|data| Tensor::from_data(data, (device, dtype))))
+        };
+        let present = "its presence was checked";
+        let mut features = Features::new(
+            matrix("image")?.expect(present),
+            matrix("text")?.expect(present),
+        );
+        features.teacher_image = matrix("teacher_image")?;
+        features.teacher_text = matrix("teacher_text")?;
+        features.queue_image = matrix("queue_image")?;
+        features.queue_text = matrix("queue_text")?;
+        features.noise = matrix("noise")?;
+        let mut cube = |name| -> Result<Option<Tensor<3>>> {
+            Ok(read(name)?.map(|data| Tensor::from_data(data, (device, dtype))))
+        };
+        features.hard_image = cube("hard_image")?;
+        features.hard_text = cube("hard_text")?;
+        if let (Some(image), Some(text)) = (&features.teacher_image, &features.teacher_text) {
+            ensure!(
+                image.dims()[1] == text.dims()[1],
+                "`teacher_text` has width {}, `teacher_image` has {}: they are compared, and need the same",
+                text.dims()[1],
+                image.dims()[1]
+            );
+        }
+
+        let image_ids = file.identities("image_id", n)?;
+        let labels = file.identities("label", n)?;
+        features.label = labels.as_ref().or(image_ids.as_ref()).map(|labels| {
+            let labels: Vec<i32> = labels.iter().map(|&label| label as i32).collect();
+            Tensor::<1, Int>::from_data(labels.as_slice(), (device, DType::I32))
+        });
+        Ok(Self {
+            features,
+            image_ids,
+            labels,
+            found: file.found(),
+            unknown: file.unknown(),
+        })
+    }
+}
+
+/// A file of which the header is read, and nothing else yet.
+struct TensorFile {
+    reader: BufReader<File>,
+    metadata: Metadata,
+    /// Where the tensors' bytes begin.
+    start: u64,
+}
+
+/// No header is longer.
+const LONGEST_HEADER: u64 = 100_000_000;
+
+impl TensorFile {
+    fn open(path: &Path) -> Result<Self> {
+        let name = path.display();
+        let file = File::open(path).with_context(|| format!("{name}: could not be opened"))?;
+        let length = file
+            .metadata()
+            .with_context(|| format!("{name}: could not be read"))?
+            .len();
+        let mut reader = BufReader::with_capacity(1 << 20, file);
+        let mut size = [0; 8];
+        let not_one = || format!("{name} is not a safetensors file");
+        reader.read_exact(&mut size).with_context(not_one)?;
+        let size = u64::from_le_bytes(size);
+        ensure!(
+            size <= LONGEST_HEADER && size + 8 <= length,
+            "{}: its header would be {size} bytes long",
+            not_one()
+        );
+        let mut header = vec![0; size as usize];
+        reader.read_exact(&mut header).with_context(not_one)?;
+        let metadata: Metadata = serde_json::from_slice(&header).with_context(not_one)?;
+        let (start, needed) = (8 + size, metadata.data_len() as u64);
+        ensure!(
+            start + needed == length,
+            "{name} is {length} bytes long, its header says {}: it is {}",
+            start + needed,
+            if start + needed > length { "cut off" } else { "followed by something else" }
+        );
+        Ok(Self {
+            reader,
+            metadata,
+            start,
+        })
+    }
+
+    fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.metadata.info(name)
+    }
+
+    fn names(&self) -> String {
+        match self.metadata.offset_keys() {
+            names if names.is_empty() => "no tensors".to_string(),
+            names => names.join(", "),
+        }
+    }
+
+    fn found(&self) -> Vec<Found> {
+        let found = |name| {
+            let info = self.info(name)?;
+            Some(Found {
+                name,
+                dtype: format!("{:?}", info.dtype).to_lowercase(),
+                shape: info.shape.clone(),
+            })
+        };
+        NAMES.into_iter().filter_map(found).collect()
+    }
+
+    fn unknown(&self) -> Vec<String> {
+        let names = self.metadata.offset_keys();
+        let unknown = names.into_iter().filter(|name| !NAMES.contains(&&**name));
+        unknown
+            .map(|name| {
+                let nearest = NAMES
+                    .iter()
+                    .min_by_key(|known| strsim::damerau_levenshtein(known, &name))
+                    .filter(|known| strsim::damerau_levenshtein(known, &name) <= known.len() / 2);
+                match nearest {
+                    Some(known) => format!("`{name}` is not used; did you mean `{known}`?"),
+                    None => format!("`{name}` is not used"),
+                }
+            })
+            .collect()
+    }
+
+    /// Calls `each` with every element's bytes.
+    fn elements(&mut self, name: &str, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let info = self.info(name).expect("asked for what is there");
+        let (begin, end) = info.data_offsets;
+        let width = info.dtype.bitsize() / 8;
+        let at = self.start + begin as u64;
+        let failed = || format!("`{name}` could not be read");
+        self.reader.seek(SeekFrom::Start(at)).with_context(failed)?;
+        // A multiple of every width.
+        let mut piece = vec![0; (1 << 20).min(end - begin)];
+        let mut left = end - begin;
+        while left > 0 {
+            let piece = &mut piece[..left.min(1 << 20)];
+            self.reader.read_exact(piece).with_context(failed)?;
+            piece.chunks_exact(width).try_for_each(&mut each)?;
+            left -= piece.len();
+        }
+        Ok(())
+    }
+
+    /// The numbers of a tensor, all finite.
+    fn numbers<T: Widest>(&mut self, name: &str) -> Result<Vec<T>> {
+        let info = self.info(name).expect("asked for what is there");
+        let (dtype, shape) = (info.dtype, info.shape.clone());
+        let read: fn(&[u8]) -> T = match dtype {
+            Dtype::F16 => |x| T::from_f32(f16::from_le_bytes(array(x)).to_f32()),
+            Dtype::BF16 => |x| T::from_f32(bf16::from_le_bytes(array(x)).to_f32()),
+            Dtype::F32 => |x| T::from_f32(f32::from_le_bytes(array(x))),
+            Dtype::F64 => |x| T::from_f64(f64::from_le_bytes(array(x))),
+            other => bail!("`{name}` is {other:?}, it must be F16, BF16, F32 or F64"),
+        };
+        let row_length: usize = shape[1..].iter().product();
+        let mut numbers = Vec::with_capacity(shape.iter().product());
+        self.elements(name, |bytes| {
+            let number = read(bytes);
+            ensure!(
+                number.is_finite(),
+                "`{name}` holds {number} in row {}: all numbers must be finite",
+                numbers.len() / row_length
+            );
+            numbers.push(number);
+            Ok(())
+        })?;
+        Ok(numbers)
+    }
+
+    /// Integers of each pair, renumbered from 0 in the order of their first appearance.
+    fn identities(&mut self, name: &str, n: usize) -> Result<Option<Vec<usize>>> {
+        let Some(info) = self.info(name) else {
+            return Ok(None);
+        };
+        ensure!(
+            info.shape == [n],
+            "`{name}` has shape {:?}, it must be [{n}]: a number for each pair",
+            info.shape
+        );
+        let read: fn(&[u8]) -> i128 = match info.dtype {
+            Dtype::I8 => |x| i8::from_le_bytes(array(x)).into(),
+            Dtype::U8 => |x| x[0].into(),
+            Dtype::I16 => |x| i16::from_le_bytes(array(x)).into(),
+            Dtype::U16 => |x| u16::from_le_bytes(array(x)).into(),
+            Dtype::I32 => |x| i32::from_le_bytes(array(x)).into(),
+            Dtype::U32 => |x| u32::from_le_bytes(array(x)).into(),
+            Dtype::I64 => |x| i64::from_le_bytes(array(x)).into(),
+            Dtype::U64 => |x| u64::from_le_bytes(array(x)).into(),
+            other => bail!("`{name}` is {other:?}, it must be of whole numbers, such as I64"),
+        };
+        let mut numbers = HashMap::new();
+        let mut identities = Vec::with_capacity(n);
+        self.elements(name, |bytes| {
+            let next = numbers.len();
+            identities.push(*numbers.entry(read(bytes)).or_insert(next));
+            Ok(())
+        })?;
+        Ok(Some(identities))
+    }
+}
+
+/// A float to compute in.
+trait Widest: Copy + std::fmt::Display {
+    fn from_f32(x: f32) -> Self;
+    fn from_f64(x: f64) -> Self;
+    fn is_finite(self) -> bool;
+}
+
+impl Widest for f32 {
+    fn from_f32(x: f32) -> Self {
+        x
+    }
+    fn from_f64(x: f64) -> Self {
+        x as f32
+    }
+    fn is_finite(self) -> bool {
+        self.is_finite()
+    }
+}
+
+impl Widest for f64 {
+    fn from_f32(x: f32) -> Self {
+        x.into()
+    }
+    fn from_f64(x: f64) -> Self {
+        x
+    }
+    fn is_finite(self) -> bool {
+        self.is_finite()
+    }
+}
+
+fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    bytes.try_into().expect("as many bytes as the dtype has")
+}
+
+fn rank<const R: usize>(name: &str, shape: &[usize], needed: &str) -> Result<[usize; R]> {
+    shape
+        .try_into()
+        .map_err(|_| anyhow::anyhow!("`{name}` has shape {shape:?}, it must be {needed}"))
+}

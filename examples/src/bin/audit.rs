@@ -1,0 +1,95 @@
+//! Says what embeddings are like, and what each objective makes of them.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use burn_contrastive::pairwise::Evaluation;
+use burn_contrastive_examples::audit::heap::CountingAllocator;
+use burn_contrastive_examples::audit::{Options, audit};
+use burn_contrastive_examples::training::device::parse_device;
+use clap::{Parser, ValueEnum};
+
+/// What is wrong with the arguments or the files.
+const BAD_INPUT: u8 = 2;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+/// Say what embeddings of images and texts are like, and what objectives make of them.
+///
+/// Reads `image` and `text` ([N, D]; f16, bf16, f32 or f64) from a safetensors file, and where an objective needs them
+/// teacher_image, teacher_text, queue_image, queue_text, noise, hard_image, hard_text, image_id and label. Without
+/// --json, --gradients and --report it prints what it finds, and writes nothing.
+#[derive(Parser)]
+#[command(name = "audit", version)]
+struct Arguments {
+    /// The embeddings
+    #[arg(long, value_name = "FILE.safetensors")]
+    embeddings: PathBuf,
+
+    /// A JSON list of objectives, such as [{"name": "a", "objective": "info-nce", "temperature": 0.07}] [default: all that
+    /// the file has inputs for]
+    #[arg(long, value_name = "FILE.json")]
+    objectives: Option<PathBuf>,
+
+    /// Backend to compute on, with an index where the machine has several, such as cuda:1
+    #[arg(long, default_value = "flex")]
+    device: String,
+
+    /// How objectives evaluate the similarities of all pairs
+    #[arg(long, value_enum, default_value = "auto")]
+    evaluation: EvaluationName,
+
+    /// Write everything found, for programs
+    #[arg(long, value_name = "OUT.json")]
+    json: Option<PathBuf>,
+
+    /// Write the gradients by image and text of each objective
+    #[arg(long, value_name = "OUT.safetensors")]
+    gradients: Option<PathBuf>,
+
+    /// Write a page for people
+    #[arg(long, value_name = "OUT.html")]
+    report: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum EvaluationName {
+    /// In blocks; similarities are kept for the backward pass as far as 1 GiB goes
+    Auto,
+    /// In blocks, each forgotten after use
+    Streaming,
+    /// All at once: the reference, with several N×N matrices
+    Dense,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(BAD_INPUT)
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<()> {
+    let options = Options {
+        device: parse_device(&arguments.device)?,
+        device_name: arguments.device,
+        embeddings: arguments.embeddings,
+        objectives: arguments.objectives,
+        evaluation: match arguments.evaluation {
+            EvaluationName::Auto => Evaluation::Auto,
+            EvaluationName::Streaming => Evaluation::Streaming,
+            EvaluationName::Dense => Evaluation::Dense,
+        },
+        json: arguments.json,
+        gradients: arguments.gradients,
+        report: arguments.report,
+    };
+    let findings = audit(&options, |progress| eprintln!("audit: {progress}"))?;
+    print!("{findings}");
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! The parameters of objectives by name: read and written as plain values, kept in the objectives' own configs.
+
+use std::fmt;
+
+use crate::objective::Reduction;
+use crate::similarity::LogitScaleConfig;
+
+/// The value of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value {
+    /// A number.
+    Number(f64),
+    /// True or false.
+    Flag(bool),
+    /// `"mean"` or `"sum"`.
+    Reduction(Reduction),
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Flag(flag) => write!(f, "{flag}"),
+            Self::Reduction(Reduction::Mean) => f.write_str("mean"),
+            Self::Reduction(Reduction::Sum) => f.write_str("sum"),
+        }
+    }
+}
+
+/// A parameter of an objective: its name, and where its config keeps it.
+#[derive(Debug)]
+pub struct Parameter<'a> {
+    /// Its name in JSON.
+    pub name: &'static str,
+    slot: Slot<'a>,
+}
+
+#[derive(Debug)]
+enum Slot<'a> {
+    Number(&'a mut f64),
+    Temperature(&'a mut LogitScaleConfig),
+    Flag(&'a mut bool),
+    Reduction(&'a mut Reduction),
+}
+
+impl<'a> Parameter<'a> {
+    pub(super) fn number(name: &'static str, slot: &'a mut f64) -> Self {
+        let slot = Slot::Number(slot);
+        Self { name, slot }
+    }
+
+    /// The initial temperature of a logit scale.
+    pub(super) fn temperature(scale: &'a mut LogitScaleConfig) -> Self {
+        let slot = Slot::Temperature(scale);
+        Self {
+            name: "temperature",
+            slot,
+        }
+    }
+
+    pub(super) fn flag(name: &'static str, slot: &'a mut bool) -> Self {
+        let slot = Slot::Flag(slot);
+        Self { name, slot }
+    }
+
+    pub(super) fn reduction(slot: &'a mut Reduction) -> Self {
+        let slot = Slot::Reduction(slot);
+        Self {
+            name: "reduction",
+            slot,
+        }
+    }
+
+    /// Its value.
+    pub fn get(&self) -> Value {
+        match &self.slot {
+            Slot::Number(number) => Value::Number(**number),
+            Slot::Temperature(scale) => Value::Number(scale.temperature),
+            Slot::Flag(flag) => Value::Flag(**flag),
+            Slot::Reduction(reduction) => Value::Reduction(**reduction),
+        }
+    }
+
+    /// Gives it another value. The range of a logit scale widens as far as a temperature takes; whether a value is in
+    /// the objective's range is checked when the objective is built.
+    ///
+    /// # Errors
+    ///
+    /// If the value is of another kind, with what it must be.
+    pub fn set(&mut self, value: Value) -> Result<(), &'static str> {
+        match (&mut self.slot, value) {
+            (Slot::Number(slot), Value::Number(number)) => **slot = number,
+            (Slot::Temperature(scale), Value::Number(temperature)) => {
+                scale.temperature = temperature;
+                scale.min = scale.min.min(1.0 / temperature);
+                scale.max = scale.max.max(1.0 / temperature);
+            }
+            (Slot::Flag(slot), Value::Flag(flag)) => **slot = flag,
+            (Slot::Reduction(slot), Value::Reduction(reduction)) => **slot = reduction,
+            (Slot::Number(_) | Slot::Temperature(_), _) => return Err("a number"),
+            (Slot::Flag(_), _) => return Err("true or false"),
+            (Slot::Reduction(_), _) => return Err("\"mean\" or \"sum\""),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,137 @@
+//! JSON of an objective by name: its name and its parameters, side by side.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use super::config::{AnyConfig, ObjectiveConfig, hint};
+use super::parameter::Value;
+use crate::objective::Reduction;
+
+impl Serialize for ObjectiveConfig {
+    /// With every parameter at its value, defaults included.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("objective", self.name())?;
+        for parameter in self.clone().parameters() {
+            map.serialize_entry(parameter.name, &parameter.get())?;
+        }
+        if let AnyConfig::Sum(terms) = &self.kind {
+            map.serialize_entry("terms", terms)?;
+        }
+        map.serialize_entry("weight", &self.weight)?;
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for ObjectiveConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectiveVisitor)
+    }
+}
+
+struct ObjectiveVisitor;
+
+impl<'de> Visitor<'de> for ObjectiveVisitor {
+    type Value = ObjectiveConfig;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an objective, such as {\"objective\": \"info-nce\", \"temperature\": 0.07}")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ObjectiveConfig, A::Error> {
+        // Parameters may stand before the name of the objective they belong to.
+        let (mut name, mut terms) = (None::<String>, None::<Vec<ObjectiveConfig>>);
+        let mut values = Vec::<(String, Value)>::new();
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "objective" => name = Some(map.next_value()?),
+                "terms" => terms = Some(map.next_value()?),
+                _ if values.iter().any(|(known, _)| *known == key) => {
+                    return Err(A::Error::custom(format!("`{key}` is given twice")));
+                }
+                _ => values.push((key, map.next_value()?)),
+            }
+        }
+        let Some(name) = name else {
+            let keys: Vec<_> = values.iter().map(|(key, _)| key.as_str()).collect();
+            let nearest = keys
+                .iter()
+                .find(|key| hint(key, &["objective"]).contains("did you mean"))
+                .map_or(String::new(), |key| format!("; `{key}` is not known"));
+            return Err(A::Error::custom(format!(
+                "`objective` is missing, the name of one{nearest}; there are {}",
+                AnyConfig::NAMES.join(", ")
+            )));
+        };
+        let mut config = ObjectiveConfig::named(&name).map_err(A::Error::custom)?;
+        match (&mut config.kind, terms) {
+            (AnyConfig::Sum(slot), Some(terms)) => *slot = terms,
+            (AnyConfig::Sum(_), None) => {
+                return Err(A::Error::custom("`sum` needs `terms`, a list of objectives"));
+            }
+            (_, Some(_)) => {
+                return Err(A::Error::custom(format!(
+                    "`{name}` has no parameter `terms`; `sum` has"
+                )));
+            }
+            (_, None) => {}
+        }
+        for (key, value) in values {
+            config.set(&key, value).map_err(A::Error::custom)?;
+        }
+        Ok(config)
+    }
+}
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            // Whole numbers too: readers tell settings of numbers from settings of counts by their defaults.
+            Self::Number(number) => serializer.serialize_f64(*number),
+            Self::Flag(flag) => serializer.serialize_bool(*flag),
+            Self::Reduction(_) => serializer.collect_str(self),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ValueVisitor)
+    }
+}
+
+struct ValueVisitor;
+
+impl Visitor<'_> for ValueVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a number, true, false, \"mean\" or \"sum\"")
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Flag(value))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::Number(value))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value as f64))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value as f64))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
+        match value {
+            "mean" => Ok(Value::Reduction(Reduction::Mean)),
+            "sum" => Ok(Value::Reduction(Reduction::Sum)),
+            _ => Err(E::invalid_value(serde::de::Unexpected::Str(value), &self)),
+        }
+    }
+}
