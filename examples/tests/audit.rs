@@ -173,7 +173,14 @@ impl Files {
             names
         };
         let before = names();
-        let outputs = ["--json", "o.json", "--gradients", "o.safetensors", "--report", "o.html"];
+        let outputs = [
+            "--json",
+            "o.json",
+            "--gradients",
+            "o.safetensors",
+            "--report",
+            "o.html",
+        ];
         let output = self.audit(&[arguments, &outputs].concat());
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{errors}");
@@ -285,7 +292,8 @@ fn values_and_gradients_match_naive_loops() {
     for name in ["a", "vse", "both"] {
         let found = &out["objectives"][name];
         let loss = found["loss"].as_f64().unwrap();
-        close(loss, expected(name, &values["image"], &values["text"]), 1e-10);
+                // A logit scale is a parameter in f32, whatever the embeddings are.
+        close(loss, expected(name, &values["image"], &values["text"]), 1e-7);
         assert!(found["seconds"].as_f64().unwrap() > 0.0);
         assert!(found["peak_bytes"].as_u64().unwrap() > 0);
         let slopes = differences(&values, |image, text| expected(name, image, text));

@@ -35,7 +35,10 @@ impl GradientFile {
             });
         let mut header = serde_json::to_string(&Metadata::new(None, tensors.collect())?)?;
         // The numbers begin at a multiple of eight bytes.
-        header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
+        header.extend(std::iter::repeat_n(
+            ' ',
+            header.len().next_multiple_of(8) - header.len(),
+        ));
         let mut file = Partial::create(path)?;
         file.write(&(header.len() as u64).to_le_bytes())?;
         file.write(header.as_bytes())?;

@@ -243,7 +243,8 @@ impl Findings {
             ..
         } = &self.statistics;
         let (i2t, t2i) = (retrieval.image_to_text, retrieval.text_to_image);
-        let tensor = |found: &Found| json!({"name": found.name, "dtype": found.dtype, "shape": found.shape});
+        let tensor =
+            |found: &Found| json!({"name": found.name, "dtype": found.dtype, "shape": found.shape});
         json!({
             "embeddings": {
                 "file": self.file,
@@ -319,7 +320,10 @@ impl fmt::Display for Findings {
             ..
         } = &self.statistics;
         let [pairs, width] = self.shape;
-        writeln!(f, "{pairs} pairs of {images} images, width {width}\n\n{retrieval}\n")?;
+        writeln!(
+            f,
+            "{pairs} pairs of {images} images, width {width}\n\n{retrieval}\n"
+        )?;
         writeln!(
             f,
             "similarity: positives {:.3} ± {:.3}, negatives {:.3} ± {:.3}, overlap {:.3}",
@@ -334,11 +338,20 @@ impl fmt::Display for Findings {
             "alignment {:.4}, uniformity {:.4}, modality gap {:.4}\n",
             self.statistics.alignment, self.statistics.uniformity, self.statistics.modality_gap
         )?;
-        let names = self.objectives.iter().map(|found| found.name.chars().count());
+        let names = self
+            .objectives
+            .iter()
+            .map(|found| found.name.chars().count());
         let wide = names.max().unwrap_or(0).max("objective".len());
-        writeln!(f, "{:wide$}  {:>14}  {:>10}  {:>12}", "objective", "loss", "seconds", "peak bytes")?;
+        writeln!(
+            f,
+            "{:wide$}  {:>14}  {:>10}  {:>12}",
+            "objective", "loss", "seconds", "peak bytes"
+        )?;
         for found in &self.objectives {
-            let peak = found.peak_bytes.map_or("–".to_string(), |bytes| bytes.to_string());
+            let peak = found
+                .peak_bytes
+                .map_or("–".to_string(), |bytes| bytes.to_string());
             writeln!(
                 f,
                 "{:wide$}  {:>14.6}  {:>10.4}  {peak:>12}",

@@ -96,7 +96,10 @@ mod tests {
             ("[1", "this is not valid JSON"),
             ("{}", "expected a list of objectives"),
             ("[]", "the list of objectives is empty"),
-            ("[3]", "objective 1 of the list: invalid type: integer `3`, expected an objective"),
+            (
+                "[3]",
+                "objective 1 of the list: invalid type: integer `3`, expected an objective",
+            ),
             (r#"[{"name": 3, "objective": "vse"}]"#, "`name` is 3"),
             (
                 r#"[{"objective": "vse"}, {"objective": "vse"}]"#,

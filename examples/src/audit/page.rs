@@ -166,7 +166,10 @@ fn histogram(weights: &Weights) -> Markup {
         let width = (bounds.end - bounds.start) / counts.len() as f64;
         Density {
             role,
-            heights: counts.iter().map(|&count| count as f64 / all / width).collect(),
+            heights: counts
+                .iter()
+                .map(|&count| count as f64 / all / width)
+                .collect(),
             mean: 1.0,
         }
     };
@@ -176,7 +179,13 @@ fn histogram(weights: &Weights) -> Markup {
     ];
     let heights = densities.iter().flat_map(|density| &density.heights);
     let highest = heights.copied().fold(0.0, f64::max);
-    let svg = chart::densities("weight", &densities, bounds.clone(), bounds.clone(), highest);
+    let svg = chart::densities(
+        "weight",
+        &densities,
+        bounds.clone(),
+        bounds.clone(),
+        highest,
+    );
     let below = |share: f64| {
         let counts = || weights.image_to_text.iter().zip(&weights.text_to_image);
         let all: u64 = counts().map(|(a, b)| a + b).sum();
@@ -211,7 +220,13 @@ fn histogram(weights: &Weights) -> Markup {
 
 /// The weights that some captions give to some images, dark where small.
 fn heat_map(weights: &Weights) -> Markup {
-    let all = || weights.heat.iter().flatten().filter(|weight| !weight.is_nan());
+    let all = || {
+        weights
+            .heat
+            .iter()
+            .flatten()
+            .filter(|weight| !weight.is_nan())
+    };
     let (low, high) = all().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &w| {
         (low.min(w), high.max(w))
     });
@@ -250,7 +265,10 @@ fn heat_map(weights: &Weights) -> Markup {
 }
 
 fn likely(weights: &Weights) -> Markup {
-    let teacher = weights.likely.iter().any(|pair| pair.teacher_similarity.is_some());
+    let teacher = weights
+        .likely
+        .iter()
+        .any(|pair| pair.teacher_similarity.is_some());
     html! {
         @if !weights.likely.is_empty() {
             h3 #likely { "Likely false negatives" }
@@ -333,8 +351,12 @@ fn parameters(found: &Finding) -> String {
     let mut config = found.config.clone();
     let name = config.name();
     let parameters = config.parameters();
-    let parameters = parameters.iter().map(|p| format!(", {} {}", p.name, p.get()));
-    std::iter::once(name.to_string()).chain(parameters).collect()
+    let parameters = parameters
+        .iter()
+        .map(|p| format!(", {} {}", p.name, p.get()));
+    std::iter::once(name.to_string())
+        .chain(parameters)
+        .collect()
 }
 
 fn time(seconds: f64) -> String {

@@ -192,7 +192,11 @@ impl TensorFile {
             start + needed == length,
             "{name} is {length} bytes long, its header says {}: it is {}",
             start + needed,
-            if start + needed > length { "cut off" } else { "followed by something else" }
+            if start + needed > length {
+                "cut off"
+            } else {
+                "followed by something else"
+            }
         );
         Ok(Self {
             reader,

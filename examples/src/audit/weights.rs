@@ -101,14 +101,17 @@ impl Weights {
         let pairs = nearest.into_sorted();
         let (images, texts): (Vec<_>, Vec<_>) = pairs.iter().copied().unzip();
         let found = sides.among(&images, &texts);
-        let likely = pairs.iter().enumerate().map(|(k, &(image, text))| LikelyPair {
-            image,
-            text,
-            similarity: found.student[k][k],
-            teacher_similarity: found.teacher.as_ref().map(|teacher| teacher[k][k]),
-            image_to_text: 1.0 / found.mixed[k][k] / row_means[image],
-            text_to_image: 1.0 / found.mixed[k][k] / column_means[text],
-        });
+        let likely = pairs
+            .iter()
+            .enumerate()
+            .map(|(k, &(image, text))| LikelyPair {
+                image,
+                text,
+                similarity: found.student[k][k],
+                teacher_similarity: found.teacher.as_ref().map(|teacher| teacher[k][k]),
+                image_to_text: 1.0 / found.mixed[k][k] / row_means[image],
+                text_to_image: 1.0 / found.mixed[k][k] / column_means[text],
+            });
         let likely = likely.collect();
 
         let mut rows: Vec<usize> = Vec::new();
@@ -232,12 +235,16 @@ impl Nearest {
     /// Whether a pair of this similarity, which is positive, is among them.
     fn takes(&self, similarity: f32) -> bool {
         self.0.len() < LISTED
-            || self.0.peek().is_some_and(|least| similarity.to_bits() > least.0.0)
+            || self
+                .0
+                .peek()
+                .is_some_and(|least| similarity.to_bits() > least.0.0)
     }
 
     fn add(&mut self, similarity: f32, i: usize, j: usize) {
         // Positive floats are in the order of their bits.
-        self.0.push(Reverse((similarity.to_bits(), Reverse((i, j)))));
+        self.0
+            .push(Reverse((similarity.to_bits(), Reverse((i, j)))));
         if self.0.len() > LISTED {
             self.0.pop();
         }
@@ -281,7 +288,10 @@ fn coarse(counts: &[Fine; 2]) -> (Vec<f64>, [Vec<u64>; 2]) {
         let parts = fine.0[first..end].chunks(width);
         parts.map(|part| part.iter().sum()).collect()
     };
-    ((0..=bins).map(edge).collect(), [&counts[0], &counts[1]].map(joined))
+    (
+        (0..=bins).map(edge).collect(),
+        [&counts[0], &counts[1]].map(joined),
+    )
 }
 
 #[cfg(test)]

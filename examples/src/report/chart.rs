@@ -98,26 +98,20 @@ pub(crate) fn densities(
 ) -> String {
     let mut svg = String::new();
     let top = widened(0.0..highest * 1.05);
-    draw(
-        &mut svg,
-        window.clone(),
-        top.clone(),
-        quantity,
-        |chart| {
-            for density in densities {
-                let colour = density.role.colour();
-                let outline = outline(&density.heights, &bounds, &window);
-                chart.draw_series([Polygon::new(outline.clone(), colour.mix(0.22).filled())])?;
-                let stroke = colour.stroke_width(UNIT * 3 / 2);
-                chart.draw_series([PathElement::new(outline, stroke)])?;
-                if window.contains(&density.mean) {
-                    let mark = [(density.mean, top.start), (density.mean, top.end)];
-                    chart.draw_series([PathElement::new(mark, colour.stroke_width(UNIT))])?;
-                }
+    draw(&mut svg, window.clone(), top.clone(), quantity, |chart| {
+        for density in densities {
+            let colour = density.role.colour();
+            let outline = outline(&density.heights, &bounds, &window);
+            chart.draw_series([Polygon::new(outline.clone(), colour.mix(0.22).filled())])?;
+            let stroke = colour.stroke_width(UNIT * 3 / 2);
+            chart.draw_series([PathElement::new(outline, stroke)])?;
+            if window.contains(&density.mean) {
+                let mark = [(density.mean, top.start), (density.mean, top.end)];
+                chart.draw_series([PathElement::new(mark, colour.stroke_width(UNIT))])?;
             }
-            Ok(())
-        },
-    );
+        }
+        Ok(())
+    });
     svg
 }
 

@@ -67,6 +67,15 @@ macro_rules! catalogue {
 catalogue! {
     "info-nce" => InfoNce: InfoNceConfig;
     "vse" => Vse: VseConfig;
+    "vse-plus-plus" => VsePlusPlus: VsePlusPlusConfig;
+    "con-vse-plus-plus" => ConVsePlusPlus: ConVsePlusPlusConfig;
+    "reco" => ReCo: ReCoConfig;
+    "orthogonality" => Orthogonality: OrthogonalityConfig;
+    "alignment" => Alignment: AlignmentConfig;
+    "uniformity" => Uniformity: UniformityConfig;
+    "barlow-twins" => BarlowTwins: BarlowTwinsConfig;
+    "siglip" => SigLip: SigLipConfig;
+    "max-margin" => MaxMargin: MaxMarginConfig;
 }
 
 /// An objective by name, with its parameters: what a configuration file says of it.
@@ -121,15 +130,47 @@ impl ObjectiveConfig {
     /// The parameters that the objective has, beside its weight.
     pub fn parameters(&mut self) -> Vec<Parameter<'_>> {
         use AnyConfig as C;
-        let hard_negatives = &mut self.hard_negatives;
+        use Parameter as P;
         match &mut self.kind {
             C::InfoNce(c) => vec![
-                Parameter::temperature(&mut c.logit_scale),
-                Parameter::number("lambda", &mut c.image_to_text_weight),
+                P::temperature(&mut c.logit_scale),
+                P::number("lambda", &mut c.image_to_text_weight),
             ],
             C::Vse(c) => vec![
-                Parameter::number("margin", &mut c.margin),
-                Parameter::reduction(&mut c.reduction),
+                P::number("margin", &mut c.margin),
+                P::reduction(&mut c.reduction),
+            ],
+            C::VsePlusPlus(c) => vec![
+                P::number("margin", &mut c.margin),
+                P::reduction(&mut c.reduction),
+            ],
+            C::ConVsePlusPlus(c) => vec![
+                P::number("margin", &mut c.margin),
+                P::number("temperature", &mut c.temperature),
+                P::reduction(&mut c.reduction),
+            ],
+            C::ReCo(c) => vec![
+                P::number("lambda", &mut c.negative_weight),
+                P::reduction(&mut c.reduction),
+            ],
+            C::Orthogonality(c) => vec![
+                P::number("lambda", &mut c.negative_weight),
+                P::reduction(&mut c.reduction),
+            ],
+            C::Alignment(_) => vec![],
+            C::Uniformity(c) => vec![P::number("t", &mut c.t)],
+            C::BarlowTwins(c) => vec![
+                P::number("lambda", &mut c.redundancy_weight),
+                P::flag("center", &mut c.center),
+            ],
+            C::SigLip(c) => vec![
+                P::scale(&mut c.logit_scale),
+                P::number("bias", &mut c.bias),
+                P::reduction(&mut c.reduction),
+            ],
+            C::MaxMargin(c) => vec![
+                P::number("margin", &mut c.margin),
+                P::reduction(&mut c.reduction),
             ],
             C::Sum(_) => vec![],
         }
@@ -187,14 +228,24 @@ impl ObjectiveConfig {
         }
     }
 
-    /// How embeddings are compared, where the objective compares pairs (not features, as `barlow-twins` does).
+    /// How embeddings are compared; of a sum, by each term.
     pub fn similarity(&mut self) -> Vec<&mut SimilarityConfig> {
         use AnyConfig as C;
-        match &mut self.kind {
-            C::InfoNce(c) => vec![&mut c.similarity],
-            C::Vse(c) => vec![&mut c.similarity],
-            C::Sum(terms) => terms.iter_mut().flat_map(Self::similarity).collect(),
-        }
+        let similarity = match &mut self.kind {
+            C::InfoNce(c) => &mut c.similarity,
+            C::Vse(c) => &mut c.similarity,
+            C::VsePlusPlus(c) => &mut c.similarity,
+            C::ConVsePlusPlus(c) => &mut c.similarity,
+            C::ReCo(c) => &mut c.similarity,
+            C::Orthogonality(c) => &mut c.similarity,
+            C::Alignment(c) => &mut c.similarity,
+            C::Uniformity(c) => &mut c.similarity,
+            C::BarlowTwins(c) => &mut c.similarity,
+            C::SigLip(c) => &mut c.similarity,
+            C::MaxMargin(c) => &mut c.similarity,
+            C::Sum(terms) => return terms.iter_mut().flat_map(Self::similarity).collect(),
+        };
+        vec![similarity]
     }
 
     /// The same objective, its similarities evaluated another way.

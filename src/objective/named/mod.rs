@@ -23,7 +23,7 @@ mod objective;
 mod parameter;
 mod serde;
 
-pub use config::{AnyObjective, AnyConfig, ObjectiveConfig};
+pub use config::{AnyConfig, AnyObjective, ObjectiveConfig};
 pub use features::{Features, Input};
 pub use objective::{Objective, WeightedSum};
 pub use parameter::{Parameter, Value};

@@ -44,6 +44,15 @@ impl Objective {
         match &self.kind {
             AnyObjective::InfoNce(objective) => objective.forward(image, text),
             AnyObjective::Vse(objective) => objective.forward(image, text),
+            AnyObjective::VsePlusPlus(objective) => objective.forward(image, text),
+            AnyObjective::ConVsePlusPlus(objective) => objective.forward(image, text),
+            AnyObjective::ReCo(objective) => objective.forward(image, text),
+            AnyObjective::Orthogonality(objective) => objective.forward(image, text),
+            AnyObjective::Alignment(objective) => objective.forward(image, text),
+            AnyObjective::Uniformity(objective) => objective.forward(image, text),
+            AnyObjective::BarlowTwins(objective) => objective.forward(image, text),
+            AnyObjective::SigLip(objective) => objective.forward(image, text),
+            AnyObjective::MaxMargin(objective) => objective.forward(image, text),
             AnyObjective::Sum(sum) => sum.forward(features),
         }
     }
@@ -53,8 +62,9 @@ impl Objective {
     pub fn logit_scales(&mut self) -> Vec<&mut LogitScale> {
         match &mut self.kind {
             AnyObjective::InfoNce(objective) => vec![&mut objective.logit_scale],
-            AnyObjective::Vse(_) => vec![],
+            AnyObjective::SigLip(objective) => vec![&mut objective.logit_scale],
             AnyObjective::Sum(sum) => sum.terms.iter_mut().flat_map(Self::logit_scales).collect(),
+            _ => vec![],
         }
     }
 
@@ -110,7 +120,9 @@ impl WeightedSum {
     pub fn forward(&self, features: &Features) -> Tensor<1> {
         let weighted = |(term, &weight): (&Objective, &f64)| term.forward(features) * weight;
         let losses = self.terms.iter().zip(&self.weights).map(weighted);
-        losses.reduce(|sum, loss| sum + loss).expect("one term at least")
+        losses
+            .reduce(|sum, loss| sum + loss)
+            .expect("one term at least")
     }
 }
 

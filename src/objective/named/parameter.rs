@@ -39,6 +39,7 @@ pub struct Parameter<'a> {
 enum Slot<'a> {
     Number(&'a mut f64),
     Temperature(&'a mut LogitScaleConfig),
+    Scale(&'a mut LogitScaleConfig),
     Flag(&'a mut bool),
     Reduction(&'a mut Reduction),
 }
@@ -54,6 +55,15 @@ impl<'a> Parameter<'a> {
         let slot = Slot::Temperature(scale);
         Self {
             name: "temperature",
+            slot,
+        }
+    }
+
+    /// The same by its inverse, the initial scale.
+    pub(super) fn scale(scale: &'a mut LogitScaleConfig) -> Self {
+        let slot = Slot::Scale(scale);
+        Self {
+            name: "scale",
             slot,
         }
     }
@@ -76,6 +86,7 @@ impl<'a> Parameter<'a> {
         match &self.slot {
             Slot::Number(number) => Value::Number(**number),
             Slot::Temperature(scale) => Value::Number(scale.temperature),
+            Slot::Scale(scale) => Value::Number(1.0 / scale.temperature),
             Slot::Flag(flag) => Value::Flag(**flag),
             Slot::Reduction(reduction) => Value::Reduction(**reduction),
         }
@@ -91,16 +102,21 @@ impl<'a> Parameter<'a> {
         match (&mut self.slot, value) {
             (Slot::Number(slot), Value::Number(number)) => **slot = number,
             (Slot::Temperature(scale), Value::Number(temperature)) => {
-                scale.temperature = temperature;
-                scale.min = scale.min.min(1.0 / temperature);
-                scale.max = scale.max.max(1.0 / temperature);
+                widen(scale, temperature, 1.0 / temperature);
             }
+            (Slot::Scale(scale), Value::Number(factor)) => widen(scale, 1.0 / factor, factor),
             (Slot::Flag(slot), Value::Flag(flag)) => **slot = flag,
             (Slot::Reduction(slot), Value::Reduction(reduction)) => **slot = reduction,
-            (Slot::Number(_) | Slot::Temperature(_), _) => return Err("a number"),
+            (Slot::Number(_) | Slot::Temperature(_) | Slot::Scale(_), _) => return Err("a number"),
             (Slot::Flag(_), _) => return Err("true or false"),
             (Slot::Reduction(_), _) => return Err("\"mean\" or \"sum\""),
         }
         Ok(())
     }
+}
+
+fn widen(scale: &mut LogitScaleConfig, temperature: f64, factor: f64) {
+    scale.temperature = temperature;
+    scale.min = scale.min.min(factor);
+    scale.max = scale.max.max(factor);
 }

@@ -69,7 +69,9 @@ impl<'de> Visitor<'de> for ObjectiveVisitor {
         match (&mut config.kind, terms) {
             (AnyConfig::Sum(slot), Some(terms)) => *slot = terms,
             (AnyConfig::Sum(_), None) => {
-                return Err(A::Error::custom("`sum` needs `terms`, a list of objectives"));
+                return Err(A::Error::custom(
+                    "`sum` needs `terms`, a list of objectives",
+                ));
             }
             (_, Some(_)) => {
                 return Err(A::Error::custom(format!(

@@ -276,7 +276,13 @@ pub(crate) fn distribution(title: &str, histogram: &Histogram, window: &Range<f6
         },
     ];
     let bounds = histogram.low..histogram.high;
-    let svg = chart::densities("cosine similarity", &distributions, bounds, window.clone(), highest);
+    let svg = chart::densities(
+        "cosine similarity",
+        &distributions,
+        bounds,
+        window.clone(),
+        highest,
+    );
     let means = format!(
         "Mean {} of the positives, {} of the negatives.",
         fixed(histogram.positive_mean, 3),
