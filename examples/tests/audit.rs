@@ -224,13 +224,14 @@ fn info_nce(c: &[Vec<f64>], temperature: f64) -> f64 {
 /// The mean over the pairs of the sums of both directions' hinges.
 fn vse(c: &[Vec<f64>], margin: f64) -> f64 {
     let n = c.len();
-    let mut sum = 0.0;
-    for i in 0..n {
-        for j in (0..n).filter(|&j| j != i) {
-            sum += (margin + c[i][j] - c[i][i]).max(0.0) + (margin + c[j][i] - c[i][i]).max(0.0);
-        }
-    }
-    sum / n as f64
+    let hinge = |other: f64, own: f64| (margin + other - own).max(0.0);
+    let cost = |i: usize| {
+        let negatives = (0..n).filter(move |&j| j != i);
+        negatives
+            .map(|j| hinge(c[i][j], c[i][i]) + hinge(c[j][i], c[i][i]))
+            .sum::<f64>()
+    };
+    (0..n).map(cost).sum::<f64>() / n as f64
 }
 
 fn close(actual: f64, expected: f64, tolerance: f64) {
@@ -292,8 +293,12 @@ fn values_and_gradients_match_naive_loops() {
     for name in ["a", "vse", "both"] {
         let found = &out["objectives"][name];
         let loss = found["loss"].as_f64().unwrap();
-                // A logit scale is a parameter in f32, whatever the embeddings are.
-        close(loss, expected(name, &values["image"], &values["text"]), 1e-7);
+        // A logit scale is a parameter in f32, whatever the embeddings are.
+        close(
+            loss,
+            expected(name, &values["image"], &values["text"]),
+            1e-7,
+        );
         assert!(found["seconds"].as_f64().unwrap() > 0.0);
         assert!(found["peak_bytes"].as_u64().unwrap() > 0);
         let slopes = differences(&values, |image, text| expected(name, image, text));
@@ -303,5 +308,391 @@ fn values_and_gradients_match_naive_loops() {
                 close(*actual, expected, 1e-6);
             }
         }
+    }
+}
+
+fn info_nce_and_vse() -> Value {
+    json!([{"name": "a", "objective": "info-nce", "temperature": 0.2}, {"objective": "vse"}])
+}
+
+#[test]
+fn evaluations_agree() {
+    let files = Files::new(&everything(Dtype::F32).0);
+    let all = ["auto", "streaming", "dense"].map(|evaluation| {
+        let (out, gradients) = files.run(info_nce_and_vse(), &["--evaluation", evaluation]);
+        assert_eq!(out["evaluation"], evaluation);
+        (out, gradients)
+    });
+    for (out, gradients) in &all[..2] {
+        let (dense, expected) = &all[2];
+        for name in ["a", "vse"] {
+            let loss = |out: &Value| out["objectives"][name]["loss"].as_f64().unwrap();
+            close(loss(out), loss(dense), 1e-5);
+        }
+        for (name, gradient) in gradients {
+            for (actual, expected) in gradient.iter().zip(&expected[name]) {
+                close(*actual, *expected, 1e-5);
+            }
+        }
+    }
+}
+
+#[test]
+fn half_precision_is_read_exactly_and_computed_in_f32() {
+    for dtype in [Dtype::BF16, Dtype::F16] {
+        let (tensors, values) = everything(dtype);
+        let (out, gradients) = Files::new(&tensors).run(info_nce_and_vse(), &[]);
+        let loss = |image: &[f64], text: &[f64]| info_nce(&cosines(image, text, D), 0.2);
+        let found = out["objectives"]["a"]["loss"].as_f64().unwrap();
+        close(found, loss(&values["image"], &values["text"]), 1e-6);
+        let [by_image, _] = differences(&values, loss);
+        for (actual, expected) in gradients["a.image"].iter().zip(by_image) {
+            close(*actual, expected, 1e-6);
+        }
+        assert_eq!(
+            out["embeddings"]["tensors"][0]["dtype"],
+            format!("{dtype:?}").to_lowercase()
+        );
+    }
+}
+
+#[test]
+fn statistics_match_naive_loops() {
+    let (mut tensors, values) = everything(Dtype::F64);
+    let files = Files::new(&tensors);
+    let (out, _) = files.run(info_nce_and_vse(), &["--report", "out.html"]);
+    let number = |path: &str| out.pointer(path).and_then(Value::as_f64).expect(path);
+    let c = cosines(&values["image"], &values["text"], D);
+    let recall = |at: &dyn Fn(usize, usize) -> f64, k: usize| {
+        let rank = |i| (0..N).filter(|&j| j != i && at(i, j) >= at(i, i)).count();
+        100.0 * (0..N).filter(|&i| rank(i) < k).count() as f64 / N as f64
+    };
+    let mut sum = 0.0;
+    for k in [1, 5, 10] {
+        let (i2t, t2i) = (recall(&|i, j| c[i][j], k), recall(&|i, j| c[j][i], k));
+        close(number(&format!("/retrieval/i2t_r{k}")), i2t, 1e-9);
+        close(number(&format!("/retrieval/t2i_r{k}")), t2i, 1e-9);
+        sum += i2t + t2i;
+    }
+    close(number("/retrieval/rsum"), sum, 1e-9);
+    let all = || (0..N).flat_map(|i| (0..N).map(move |j| (i, j)));
+    let moments = |values: Vec<f64>| {
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        let square = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>();
+        (mean, (square / values.len() as f64).sqrt())
+    };
+    let of = |matching| {
+        let chosen = all().filter(|(i, j)| (i == j) == matching);
+        moments(chosen.map(|(i, j)| c[i][j]).collect())
+    };
+    for (name, (mean, deviation)) in [("positive", of(true)), ("negative", of(false))] {
+        close(number(&format!("/similarity/{name}_mean")), mean, 1e-9);
+        close(
+            number(&format!("/similarity/{name}_deviation")),
+            deviation,
+            1e-9,
+        );
+    }
+    let bins = |matching| {
+        let mut bins = [0.0; 200];
+        let chosen: Vec<_> = all().filter(|(i, j)| (i == j) == matching).collect();
+        for &(i, j) in &chosen {
+            bins[((c[i][j] + 1.0) * 100.0) as usize] += 1.0 / chosen.len() as f64;
+        }
+        bins
+    };
+    let overlap = bins(true)
+        .iter()
+        .zip(bins(false))
+        .map(|(p, n)| p.min(n))
+        .sum();
+    close(number("/similarity/overlap"), overlap, 1e-9);
+    let distance = |i: usize, j: usize| 2.0 - 2.0 * c[i][j];
+    close(
+        number("/alignment"),
+        (0..N).map(|i| distance(i, i)).sum::<f64>() / N as f64,
+        1e-9,
+    );
+    let potential: f64 = all().map(|(i, j)| (-2.0 * distance(i, j)).exp()).sum();
+    close(
+        number("/uniformity"),
+        (potential / (N * N) as f64).ln(),
+        1e-9,
+    );
+    let centre = |x: &[f64], k: usize| {
+        let unit = |i| {
+            let x = row(x, i, D);
+            x[k] / x.iter().map(|x| x * x).sum::<f64>().sqrt()
+        };
+        (0..N).map(unit).sum::<f64>() / N as f64
+    };
+    let gap = (0..D).map(|k| (centre(&values["image"], k) - centre(&values["text"], k)).powi(2));
+    close(number("/modality_gap"), gap.sum::<f64>().sqrt(), 1e-9);
+
+    // SRCL's weights, of the teacher alone.
+    let t = cosines(&values["teacher_image"], &values["teacher_text"], 3);
+    assert_eq!(number("/weights/alpha"), 1.0);
+    let pairs = out["weights"]["pairs"].as_array().unwrap();
+    assert_eq!(pairs.len(), 20);
+    let mut order: Vec<_> = all().filter(|(i, j)| i != j).collect();
+    order.sort_by(|a, b| t[b.0][b.1].total_cmp(&t[a.0][a.1]));
+    for (pair, (i, j)) in pairs.iter().zip(order) {
+        assert_eq!((&pair["image"], &pair["text"]), (&json!(i), &json!(j)));
+        close(pair["similarity"].as_f64().unwrap(), c[i][j], 1e-6);
+        close(pair["teacher_similarity"].as_f64().unwrap(), t[i][j], 1e-6);
+        let others = (0..N).filter(|&k| k != i).map(|k| (-t[i][k]).exp());
+        let weight = (N - 1) as f64 * (-t[i][j]).exp() / others.sum::<f64>();
+        close(pair["image_to_text"].as_f64().unwrap(), weight, 1e-5);
+    }
+    let counts = out["weights"]["histogram"]["text_to_image"]
+        .as_array()
+        .unwrap();
+    let count: u64 = counts.iter().map(|count| count.as_u64().unwrap()).sum();
+    assert_eq!(count as usize, N * (N - 1));
+
+    // Captions of one image: each image counts once, and its captions are all right.
+    let ids: Vec<i64> = (0..N as i64).map(|i| 90 - i / 3).collect();
+    tensors.insert("image_id".to_string(), integers(&ids));
+    tensors.insert("label".to_string(), integers(&[5; N]));
+    let (out, _) = Files::new(&tensors).run(info_nce_and_vse(), &[]);
+    assert_eq!(out["embeddings"]["images"], 4);
+    let hits = (0..N).filter(|&text| {
+        let nearest = (0..4).max_by(|&a, &b| c[3 * a][text].total_cmp(&c[3 * b][text]));
+        nearest == Some(text / 3)
+    });
+    let expected = 100.0 * hits.count() as f64 / N as f64;
+    close(out["retrieval"]["t2i_r1"].as_f64().unwrap(), expected, 1e-9);
+    assert_eq!(
+        out["precision"],
+        json!({"i2t": {"1": 100.0, "5": 100.0, "10": 100.0}, "t2i": {"1": 100.0}})
+    );
+    for pair in out["weights"]["pairs"].as_array().unwrap() {
+        let id = |side: &str| ids[pair[side].as_u64().unwrap() as usize];
+        assert_ne!(id("image"), id("text"));
+    }
+}
+
+#[test]
+fn without_a_list_every_objective_that_has_its_inputs_is_evaluated() {
+    let (tensors, _) = everything(Dtype::F32);
+    let plain: Tensors = tensors
+        .iter()
+        .filter(|(name, _)| ["image", "text"].contains(&&***name))
+        .map(|(name, raw)| (name.clone(), raw.clone()))
+        .collect();
+    let names = |tensors: &Tensors| {
+        let files = Files::new(tensors);
+        let output = files.audit(&["--json", "out.json"]);
+        assert!(output.status.success());
+        let out: Value =
+            serde_json::from_slice(&fs::read(files.path("out.json")).unwrap()).unwrap();
+        let objectives = out["objectives"].as_object().unwrap().clone();
+        for (name, found) in &objectives {
+            assert!(found["loss"].is_number(), "{name}: {found}");
+        }
+        objectives
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect::<Vec<_>>()
+    };
+    let plain = names(&plain);
+    let everything = names(&tensors);
+    for name in ["info-nce", "vse", "siglip", "barlow-twins"] {
+        assert!(plain.contains(&name.to_string()), "{plain:?}");
+    }
+    assert!(plain.iter().all(|name| everything.contains(name)));
+}
+
+#[test]
+fn a_single_pair_has_no_negatives() {
+    let tensors = Tensors::from([
+        (
+            "image".to_string(),
+            floats(Dtype::F32, &[1, 2], &[3.0, 4.0]),
+        ),
+        ("text".to_string(), floats(Dtype::F32, &[1, 2], &[4.0, 3.0])),
+    ]);
+    let files = Files::new(&tensors);
+    let output = files.audit(&["--json", "out.json", "--report", "out.html"]);
+    assert!(output.status.success());
+    let out: Value = serde_json::from_slice(&fs::read(files.path("out.json")).unwrap()).unwrap();
+    assert_eq!(out["objectives"]["info-nce"]["loss"], 0.0);
+    assert_eq!(out["similarity"]["negative_mean"], Value::Null);
+    assert_eq!(out["weights"], Value::Null);
+    close(out["alignment"].as_f64().unwrap(), 2.0 - 2.0 * 0.96, 1e-6);
+}
+
+#[test]
+fn the_report_needs_nothing_but_itself() {
+    let files = Files::new(&everything(Dtype::F32).0);
+    let output = files.audit(&["--report", "out.html"]);
+    assert!(output.status.success());
+    let html = fs::read_to_string(files.path("out.html")).unwrap();
+    for section in [
+        "Retrieval",
+        "Similarities",
+        "Weights of the negatives",
+        "Objectives",
+        "Data",
+    ] {
+        assert!(html.contains(&format!(">{section}</h2>")), "{section}");
+    }
+    assert_eq!(html.matches("<svg ").count(), 2);
+    assert!(!html.contains("<script") && !html.contains("NaN"));
+    let outside = html.replace("http://www.w3.org/2000/svg", "");
+    assert!(!outside.contains("http://") && !outside.contains("https://"));
+}
+
+// --- what can be wrong ---------------------------------------------------------------------------
+
+#[test]
+fn bad_files_are_refused_with_tensor_and_row() {
+    let (good, values) = everything(Dtype::F32);
+    let check = |change: &dyn Fn(&mut Tensors), expected: &[&str]| {
+        let mut tensors = good.clone();
+        change(&mut tensors);
+        let message = Files::new(&tensors).refused(&[]);
+        for part in expected {
+            assert!(message.contains(part), "{part}: {message}");
+        }
+    };
+    let put = |name: &str, raw: Raw| {
+        let name = name.to_string();
+        move |tensors: &mut Tensors| drop(tensors.insert(name.clone(), raw.clone()))
+    };
+    check(&|t| drop(t.remove("text")), &["`text` is missing", "image"]);
+    check(&|t| drop(t.remove("image")), &["`image` is missing"]);
+    let mut broken = values["text"].clone();
+    broken[7 * D + 2] = f64::NAN;
+    check(
+        &put("text", floats(Dtype::F32, &[N, D], &broken)),
+        &["`text` holds NaN in row 7"],
+    );
+    broken[7 * D + 2] = f64::INFINITY;
+    check(
+        &put("teacher_image", floats(Dtype::F32, &[N, D], &broken)),
+        &["`teacher_image` holds inf in row 7"],
+    );
+    let shaped = |shape: &[usize]| floats(Dtype::F32, shape, &vec![0.5; shape.iter().product()]);
+    for (name, shape, expected) in [
+        (
+            "image",
+            &[N * D][..],
+            "`image` has shape [60], it must be [N, D]",
+        ),
+        ("image", &[0, D], "`image` is empty"),
+        (
+            "text",
+            &[N - 1, D],
+            "`text` has shape [11, 5], it must be that of `image`, [12, 5]",
+        ),
+        ("text", &[N, D + 1], "`text` has shape [12, 6]"),
+        (
+            "teacher_text",
+            &[N + 1, 3],
+            "`teacher_text` has shape [13, 3], it must be [12, E]",
+        ),
+        (
+            "teacher_text",
+            &[N, 4],
+            "`teacher_text` has width 4, `teacher_image` has 3",
+        ),
+        (
+            "queue_image",
+            &[4, D + 1],
+            "`queue_image` has shape [4, 6], it must be [K, 5]",
+        ),
+        ("noise", &[4], "`noise` has shape [4], it must be [K, 5]"),
+        (
+            "hard_image",
+            &[N, D],
+            "`hard_image` has shape [12, 5], it must be [12, m, 5]",
+        ),
+        ("label", &[N], "`label` is F32, it must be of whole numbers"),
+    ] {
+        check(&put(name, shaped(shape)), &[expected]);
+    }
+    check(
+        &put("image_id", integers(&[1, 2])),
+        &["`image_id` has shape [2], it must be [12]"],
+    );
+    let mut whole = shaped(&[N, D]);
+    whole.dtype = Dtype::I32;
+    check(
+        &put("image", whole),
+        &["`image` is I32, it must be F16, BF16, F32 or F64"],
+    );
+}
+
+#[test]
+fn files_that_are_no_safetensors_are_refused() {
+    let files = Files::new(&everything(Dtype::F32).0);
+    let path = files.path("pairs.safetensors");
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() - 3]).unwrap();
+    assert!(files.refused(&[]).contains("it is cut off"));
+    fs::write(&path, [&whole[..], b"xyz"].concat()).unwrap();
+    assert!(
+        files
+            .refused(&[])
+            .contains("it is followed by something else")
+    );
+    for content in [
+        &b""[..],
+        b"{}",
+        b"\xff\xff\xff\xff\xff\xff\xff\xff{}",
+        b"\x02\0\0\0\0\0\0\0[]",
+    ] {
+        fs::write(&path, content).unwrap();
+        assert!(
+            files
+                .refused(&[])
+                .contains("pairs.safetensors is not a safetensors file")
+        );
+    }
+    fs::remove_file(&path).unwrap();
+    assert!(
+        files
+            .refused(&[])
+            .contains("pairs.safetensors: could not be opened")
+    );
+}
+
+#[test]
+fn bad_lists_and_arguments_are_refused() {
+    let (tensors, _) = everything(Dtype::F32);
+    let plain = ["image", "text"].map(|name| (name.to_string(), tensors[name].clone()));
+    let files = Files::new(&plain.into());
+    for (list, expected) in [
+        ("[", "objectives.json: this is not valid JSON"),
+        (r#"[{"objective": "infonce"}]"#, "did you mean `info-nce`?"),
+        (
+            r#"[{"objective": "vse", "temperature": 1}]"#,
+            "`vse` has no parameter `temperature`",
+        ),
+        (
+            r#"[{"name": "b", "objective": "vse", "margin": -2}]"#,
+            "objective `b`: VseConfig: `margin` is -2, it must lie in [0",
+        ),
+    ] {
+        fs::write(files.path("objectives.json"), list).unwrap();
+        let message = files.refused(&["--objectives", "objectives.json"]);
+        assert!(message.contains(expected), "{list}: {message}");
+    }
+    assert!(
+        files
+            .refused(&["--objectives", "none.json"])
+            .contains("none.json")
+    );
+    assert!(
+        files
+            .refused(&["--device", "tpu"])
+            .contains("no backend is called `tpu`")
+    );
+    fs::create_dir(files.path("folder")).unwrap();
+    for path in ["folder/none/out.json", "pairs.safetensors"] {
+        let output = files.audit(&["--json", path]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&output.stderr).contains(path));
     }
 }

@@ -1,13 +1,13 @@
 //! One objective on the embeddings: its value, its gradient, what it costs.
 
-use std::panic::{self, AssertUnwindSafe};
 use std::time::Instant;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use burn::tensor::{Device, Int, Tensor};
 use burn_contrastive::objective::{Features, Objective, ObjectiveConfig};
 
 use super::heap::peak_of;
+use crate::training::objective::checked_init;
 
 /// An objective with the name that results go by.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,21 +52,7 @@ pub fn check(objective: &Named, features: &Features, device: &Device) -> Result<
 }
 
 fn init(Named { name, config }: &Named, device: &Device) -> Result<Objective> {
-    caught(|| config.init(device)).map_err(|message| anyhow!("objective `{name}`: {message}"))
-}
-
-/// What `f` returns, or the message that it panics with.
-fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| {}));
-    let result = panic::catch_unwind(AssertUnwindSafe(f));
-    panic::set_hook(hook);
-    result.map_err(|payload| match payload.downcast::<String>() {
-        Ok(message) => *message,
-        Err(payload) => payload
-            .downcast::<&str>()
-            .map_or("it failed".to_string(), |message| message.to_string()),
-    })
+    checked_init(config, device).with_context(|| format!("objective `{name}`"))
 }
 
 /// Evaluates the objective several times, after once to warm up. The features are those of a device without autodiff.

@@ -1,8 +1,5 @@
 //! The weights that SRCL would give the negatives: how they are distributed, and which pairs they spare most.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
 use burn::tensor::{DType, Int, Tensor};
 use burn_contrastive::objective::Features;
 use burn_contrastive::similarity::l2_normalize;
@@ -98,7 +95,7 @@ impl Weights {
         });
         let (edges, [image_to_text, text_to_image]) = coarse(&counts);
 
-        let pairs = nearest.into_sorted();
+        let pairs: Vec<_> = nearest.0.into_iter().map(|(_, i, j)| (i, j)).collect();
         let (images, texts): (Vec<_>, Vec<_>) = pairs.iter().copied().unzip();
         let found = sides.among(&images, &texts);
         let likely = pairs
@@ -227,33 +224,20 @@ impl Sides {
     }
 }
 
-/// The most similar pairs so far; of equals, the first.
+/// The most similar pairs so far, in descending order; of equals, the first.
 #[derive(Default)]
-struct Nearest(BinaryHeap<Reverse<(u32, Reverse<(usize, usize)>)>>);
+struct Nearest(Vec<(f32, usize, usize)>);
 
 impl Nearest {
-    /// Whether a pair of this similarity, which is positive, is among them.
+    /// Whether a pair of this similarity is among them.
     fn takes(&self, similarity: f32) -> bool {
-        self.0.len() < LISTED
-            || self
-                .0
-                .peek()
-                .is_some_and(|least| similarity.to_bits() > least.0.0)
+        self.0.len() < LISTED || self.0.last().is_some_and(|least| similarity > least.0)
     }
 
     fn add(&mut self, similarity: f32, i: usize, j: usize) {
-        // Positive floats are in the order of their bits.
-        self.0
-            .push(Reverse((similarity.to_bits(), Reverse((i, j)))));
-        if self.0.len() > LISTED {
-            self.0.pop();
-        }
-    }
-
-    /// The most similar first.
-    fn into_sorted(self) -> Vec<(usize, usize)> {
-        let sorted = self.0.into_sorted_vec().into_iter();
-        sorted.map(|Reverse((_, Reverse(pair)))| pair).collect()
+        let place = self.0.partition_point(|pair| pair.0 >= similarity);
+        self.0.insert(place, (similarity, i, j));
+        self.0.truncate(LISTED);
     }
 }
 

@@ -32,6 +32,10 @@ struct Arguments {
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     config: Option<PathBuf>,
 
+    /// The objective to train by, at its defaults: any that needs images and texts alone, such as con-vse or siglip
+    #[arg(long, value_name = "NAME", conflicts_with = "resume")]
+    objective: Option<String>,
+
     /// One setting over those of the file, such as schedule.steps=500 or model=vit-b-32; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -76,9 +80,12 @@ fn main() -> ExitCode {
 }
 
 fn clip(arguments: Arguments) -> Result<()> {
+    // The objective comes first: settings may be its own.
+    let objective = arguments.objective.map(|name| format!("objective={name}"));
+    let settings: Vec<_> = objective.into_iter().chain(arguments.set).collect();
     let mut config = match &arguments.resume {
-        Some(run) => TrainingConfig::read(&run.join(CONFIG_FILE))?.with(None, &arguments.set)?,
-        None => TrainingConfig::load(arguments.config.as_deref(), &arguments.set)?,
+        Some(run) => TrainingConfig::read(&run.join(CONFIG_FILE))?.with(None, &settings)?,
+        None => TrainingConfig::load(arguments.config.as_deref(), &settings)?,
     };
     if let Some(path) = arguments.data {
         config.data.path = Some(path);

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Bool, Device, Int, Tensor};
-use burn_contrastive::objective::{InfoNce, InfoNceConfig};
+use burn_contrastive::objective::Objective;
 use serde::{Deserialize, Serialize};
 
 use super::{ImageEncoder, ImageEncoderConfig, Pooling, TextEncoder, TextEncoderConfig};
@@ -106,14 +106,14 @@ impl DualEncoderConfig {
     ///
     /// On sizes that do not fit together, see [`ImageEncoderConfig::init`] and
     /// [`TextEncoderConfig::init`].
-    pub fn init(&self, objective: &InfoNceConfig, device: &Device) -> DualEncoder {
+    pub fn init(&self, objective: Objective, device: &Device) -> DualEncoder {
         let projection = |width| LinearConfig::new(width, self.embedding).with_bias(false);
         DualEncoder {
             image: self.image.init(device),
             text: self.text.init(device),
             image_projection: projection(self.image.width).init(device),
             text_projection: projection(self.text.width).init(device),
-            objective: objective.init(device),
+            objective,
         }
     }
 }
@@ -125,8 +125,8 @@ pub struct DualEncoder {
     text: TextEncoder,
     image_projection: Linear,
     text_projection: Linear,
-    /// What the two encoders are trained by; it owns the logit scale.
-    pub objective: InfoNce,
+    /// What the two encoders are trained by; it owns the logit scale, if it has one.
+    pub objective: Objective,
 }
 
 impl DualEncoder {
@@ -163,9 +163,13 @@ impl DualEncoder {
         ]
     }
 
-    /// The factor that multiplies the similarities, 1/τ.
+    /// The factor that multiplies the similarities, 1/τ; one where the objective has none.
     pub fn logit_scale(&self) -> Tensor<1> {
-        self.objective.logit_scale.value()
+        let mut objective = self.objective.clone();
+        match objective.logit_scales().first() {
+            Some(scale) => scale.value(),
+            None => Tensor::ones([1], &self.image_projection.weight.val().device()),
+        }
     }
 }
 
@@ -173,6 +177,7 @@ impl DualEncoder {
 mod tests {
     use super::*;
     use burn::tensor::{Distribution, Tolerance};
+    use burn_contrastive::objective::ObjectiveConfig;
 
     fn small(pooling: Pooling) -> DualEncoderConfig {
         let mut config = DualEncoderConfig::tiny();
@@ -197,7 +202,8 @@ mod tests {
     }
 
     fn init(config: &DualEncoderConfig) -> DualEncoder {
-        config.init(&InfoNceConfig::new(), &Device::flex())
+        let objective = ObjectiveConfig::named("info-nce").unwrap();
+        config.init(objective.init(&Device::flex()), &Device::flex())
     }
 
     #[test]

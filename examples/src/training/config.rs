@@ -8,6 +8,7 @@ use burn_contrastive::objective::InfoNceConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::objective::TrainingObjective;
 use super::optimizer::OptimizerConfig;
 use super::schedule::ScheduleConfig;
 use super::settings;
@@ -24,8 +25,8 @@ pub struct TrainingConfig {
     pub data: DataConfig,
     /// The two encoders; a preset's name stands for its settings.
     pub model: DualEncoderConfig,
-    /// The objective.
-    pub objective: InfoNceConfig,
+    /// The objective; its name stands for its settings.
+    pub objective: TrainingObjective,
     /// The optimiser.
     pub optimizer: OptimizerConfig,
     /// Length and learning rate.
@@ -91,7 +92,7 @@ impl Default for TrainingConfig {
             seed: 0,
             data: DataConfig::default(),
             model: DualEncoderConfig::tiny(),
-            objective: InfoNceConfig::new(),
+            objective: TrainingObjective::InfoNce(InfoNceConfig::new()),
             optimizer: OptimizerConfig {
                 learning_rate: 1e-3,
                 weight_decay: 0.1,
@@ -302,26 +303,32 @@ impl TrainingConfig {
             "schedule.final_fraction = {} must be in [0, 1]",
             schedule.final_fraction,
         );
+        self.objective.check()?;
         self.transform().validate().context("data")
     }
 }
 
-/// `model=NAME` stands for that preset's settings.
-fn preset(key: &str, name: &str) -> Option<Result<Value>> {
-    (key == "model").then(|| {
-        let config = DualEncoderConfig::preset(name).ok_or_else(|| {
-            anyhow!(
-                "there is no preset `{name}`; there are {}",
-                PRESETS.join(", ")
-            )
-        })?;
-        Ok(serde_json::to_value(config)?)
-    })
+/// `model=NAME` stands for that preset's settings, `objective=NAME` for that objective's.
+fn preset(key: &str, value: &Value) -> Option<Result<Value>> {
+    match key {
+        "model" => value.as_str().map(|name| {
+            let config = DualEncoderConfig::preset(name).ok_or_else(|| {
+                anyhow!(
+                    "there is no preset `{name}`; there are {}",
+                    PRESETS.join(", ")
+                )
+            })?;
+            Ok(serde_json::to_value(config)?)
+        }),
+        "objective" => TrainingObjective::preset(value),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn_contrastive::objective::Value::Number;
 
     fn load(pairs: &[&str]) -> Result<TrainingConfig> {
         let pairs: Vec<_> = pairs.iter().map(ToString::to_string).collect();
@@ -346,6 +353,56 @@ mod tests {
             serde_json::to_value(read).unwrap(),
             serde_json::to_value(config).unwrap()
         );
+    }
+
+    #[test]
+    fn an_objective_is_known_by_its_name_and_has_its_own_settings() {
+        let name = |config: &TrainingConfig| match &config.objective {
+            TrainingObjective::InfoNce(_) => "info-nce, all settings",
+            TrainingObjective::Named(config) => config.name(),
+        };
+        let parameter = |config: &TrainingConfig, parameter| match &config.objective {
+            TrainingObjective::Named(config) => config.get(parameter),
+            TrainingObjective::InfoNce(_) => None,
+        };
+        let config = load(&["objective.logit_scale.temperature=0.05"]).unwrap();
+        assert_eq!(name(&config), "info-nce, all settings");
+
+        let config = load(&["objective=vse", "objective.margin=0.3"]).unwrap();
+        assert_eq!(name(&config), "vse");
+        assert_eq!(parameter(&config, "margin"), Some(Number(0.3)));
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mine.json");
+        fs::write(
+            &path,
+            r#"{"objective": {"objective": "siglip", "bias": -5}}"#,
+        )
+        .unwrap();
+        let config = TrainingConfig::load(Some(&path), &[]).unwrap();
+        assert_eq!(name(&config), "siglip");
+        assert_eq!(parameter(&config, "bias"), Some(Number(-5.0)));
+        assert_eq!(parameter(&config, "scale"), Some(Number(10.0)));
+        config.write(&path).unwrap();
+        assert_eq!(
+            TrainingConfig::read(&path).unwrap().objective,
+            config.objective
+        );
+
+        for (pairs, expected) in [
+            (&["objective=infonce"][..], "did you mean `info-nce`?"),
+            (
+                &["objective=vse", "objective.margn=1"],
+                "there is no setting objective.margn; did you mean objective.margin?",
+            ),
+            (
+                &["objective=vse", "objective.margin=-1"],
+                "`margin` is -1, it must lie in [0",
+            ),
+        ] {
+            let error = format!("{:#}", load(pairs).unwrap_err());
+            assert!(error.contains(expected), "{pairs:?}: {error}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod device;
 pub mod evaluation;
 pub mod history;
 pub mod interrupt;
+pub mod objective;
 pub mod optimizer;
 pub mod progress;
 mod random;

@@ -5,8 +5,9 @@
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Map, Value};
 
-/// What turns a name given in place of a group of settings into that group: `(key, name)` to settings.
-pub type Presets<'a> = &'a dyn Fn(&str, &str) -> Option<Result<Value>>;
+/// What stands for a whole group of settings, such as a name: from key and value to the group, which is then replaced.
+/// `None` of any other value.
+pub type Presets<'a> = &'a dyn Fn(&str, &Value) -> Option<Result<Value>>;
 
 /// Lays the settings of a JSON file over `base`.
 ///
@@ -76,27 +77,26 @@ fn merge(
         let Some(slot) = known.get_mut(&key) else {
             return Err(fault(unknown(&dotted, &key, path, known)));
         };
+        if slot.is_object()
+            && let Some(settings) = presets(&dotted, &value)
+        {
+            *slot = settings.map_err(|error| fault(format!("{dotted}: {error}")))?;
+            continue;
+        }
         match (slot, value) {
             (slot @ Value::Object(_), Value::Object(inner)) => {
                 merge(slot, inner, &dotted, presets)?
             }
-            (slot @ Value::Object(_), value) => {
-                let preset = value.as_str().and_then(|name| presets(&dotted, name));
-                *slot = match preset {
-                    Some(settings) => {
-                        settings.map_err(|error| fault(format!("{dotted}: {error}")))?
-                    }
-                    None => {
-                        let example = slot.as_object().and_then(|group| group.keys().next());
-                        let example = example
-                            .map(|name| format!(", such as {dotted}.{name}"))
-                            .unwrap_or_default();
-                        return Err(fault(format!(
-                            "{dotted} is a group of settings{example}; it cannot be {}",
-                            kind(&value)
-                        )));
-                    }
-                }
+            (Value::Object(group), value) => {
+                let example = group
+                    .keys()
+                    .next()
+                    .map(|name| format!(", such as {dotted}.{name}"))
+                    .unwrap_or_default();
+                return Err(fault(format!(
+                    "{dotted} is a group of settings{example}; it cannot be {}",
+                    kind(&value)
+                )));
             }
             (slot, value) => {
                 if let Some(expected) = mismatch(slot, &value) {
@@ -179,10 +179,10 @@ mod tests {
         json!({"seed": 0, "schedule": {"steps": 10, "epochs": null, "rate": 0.5, "flag": true}, "model": {"width": 4}})
     }
 
-    fn presets(key: &str, name: &str) -> Option<Result<Value>> {
-        (key == "model").then(|| match name {
-            "wide" => Ok(json!({"width": 8})),
-            other => Err(anyhow!("no preset {other}")),
+    fn presets(key: &str, value: &Value) -> Option<Result<Value>> {
+        (key == "model" && value.is_string()).then(|| match value.as_str() {
+            Some("wide") => Ok(json!({"width": 8})),
+            other => Err(anyhow!("no preset {}", other.unwrap())),
         })
     }
 

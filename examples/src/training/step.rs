@@ -6,6 +6,7 @@ use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{ExecutionError, Tensor};
 use burn::train::metric::{Adaptor, ItemLazy, LossInput};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
+use burn_contrastive::objective::Features;
 use burn_contrastive::retrieval::{LogitScaleInput, RetrievalInput};
 
 use crate::data::Batch;
@@ -16,7 +17,7 @@ use crate::models::DualEncoder;
 pub struct PairOutput {
     /// The objective, `[1]`.
     pub loss: Tensor<1>,
-    /// The factor on the similarities, `[1]`.
+    /// The factor on the similarities, `[1]`; one where the objective has none.
     pub logit_scale: Tensor<1>,
     /// Embeddings of the images, `[batch, embedding]`.
     pub images: Tensor<2>,
@@ -28,8 +29,9 @@ impl PairOutput {
     fn of(model: &DualEncoder, batch: Batch) -> Self {
         let images = model.embed_image(batch.images);
         let texts = model.embed_text(batch.tokens, batch.padding);
+        let features = Features::new(images.clone(), texts.clone());
         Self {
-            loss: model.objective.forward(images.clone(), texts.clone()),
+            loss: model.objective.forward(&features),
             logit_scale: model.logit_scale(),
             images,
             texts,
@@ -96,7 +98,7 @@ impl TrainStep for DualEncoder {
         TrainOutput::new(self, gradients, output.inner())
     }
 
-    /// An optimiser step, after which the logit scale is put back into its range.
+    /// An optimiser step, after which logit scales are put back into their ranges.
     fn optimize(
         self,
         optimizer: &mut ModuleOptimizer,
@@ -107,7 +109,7 @@ impl TrainStep for DualEncoder {
         Self: Module + Sized,
     {
         let mut model = optimizer.step(learning_rate, self, gradients);
-        model.objective.logit_scale = model.objective.logit_scale.clamped();
+        model.objective = model.objective.clamped();
         model
     }
 }

@@ -39,10 +39,9 @@ impl Start {
     /// equal parameters matter.
     pub fn fresh(config: &TrainingConfig, device: &Device) -> Self {
         device.seed(config.seed);
-        let model = config
-            .model
-            .init(&config.objective, &device.clone().autodiff())
-            .materialize();
+        let device = device.clone().autodiff();
+        let objective = config.objective.init(&device);
+        let model = config.model.init(objective, &device).materialize();
         Self {
             model,
             optimizer: config.optimizer.init(),

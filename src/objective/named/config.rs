@@ -92,17 +92,11 @@ pub struct ObjectiveConfig {
     pub kind: AnyConfig,
     /// Factor on the loss, 1 unless said.
     pub weight: f64,
-    /// Whether image anchors also meet their row of `hard_text`, and text anchors theirs of `hard_image`. Default false.
-    pub hard_negatives: bool,
 }
 
 impl From<AnyConfig> for ObjectiveConfig {
     fn from(kind: AnyConfig) -> Self {
-        Self {
-            kind,
-            weight: 1.0,
-            hard_negatives: false,
-        }
+        Self { kind, weight: 1.0 }
     }
 }
 
@@ -273,10 +267,7 @@ impl ObjectiveConfig {
 
     #[track_caller]
     fn init_unweighted(&self, device: &Device) -> Objective {
-        Objective {
-            kind: self.kind.init(device),
-            hard_negatives: self.hard_negatives,
-        }
+        self.kind.init(device).into()
     }
 }
 

@@ -22,6 +22,8 @@ mod features;
 mod objective;
 mod parameter;
 mod serde;
+#[cfg(test)]
+mod tests;
 
 pub use config::{AnyConfig, AnyObjective, ObjectiveConfig};
 pub use features::{Features, Input};

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use super::config::AnyObjective;
-use super::features::{Features, Input};
+use super::features::Features;
 use crate::similarity::LogitScale;
 
 /// An objective by name; built by [`ObjectiveConfig::init`](super::ObjectiveConfig::init), or from one at hand:
@@ -13,16 +13,11 @@ use crate::similarity::LogitScale;
 pub struct Objective {
     /// Which objective.
     pub kind: AnyObjective,
-    pub(super) hard_negatives: bool,
 }
 
 impl From<AnyObjective> for Objective {
-    /// Without hard negatives of each anchor.
     fn from(kind: AnyObjective) -> Self {
-        Self {
-            kind,
-            hard_negatives: false,
-        }
+        Self { kind }
     }
 }
 
@@ -123,15 +118,5 @@ impl WeightedSum {
         losses
             .reduce(|sum, loss| sum + loss)
             .expect("one term at least")
-    }
-}
-
-/// An input that must be there.
-#[allow(dead_code)]
-#[track_caller]
-fn needed<T: Clone>(tensor: &Option<T>, objective: &str, input: Input) -> T {
-    match tensor {
-        Some(tensor) => tensor.clone(),
-        None => panic!("{objective} needs `{input}`, which `features` has not"),
     }
 }

@@ -1,0 +1,190 @@
+//! What must hold for every objective by name.
+
+use burn::tensor::{Device, Distribution, Int, Tensor};
+
+use super::*;
+use crate::objective::Reduction;
+
+/// A batch with every input there is.
+fn everything(device: &Device) -> Features {
+    device.seed(3);
+    let matrix =
+        |rows: usize| Tensor::<2>::random([rows, 4], Distribution::Normal(0.0, 1.0), device);
+    let cube = || Tensor::<3>::random([6, 2, 4], Distribution::Normal(0.0, 1.0), device);
+    Features {
+        teacher_image: Some(matrix(6)),
+        teacher_text: Some(matrix(6)),
+        queue_image: Some(matrix(3)),
+        queue_text: Some(matrix(5)),
+        noise: Some(matrix(2)),
+        hard_image: Some(cube()),
+        hard_text: Some(cube()),
+        label: Some(Tensor::<1, Int>::from_data([0, 1, 1, 2, 3, 3], device)),
+        ..Features::new(matrix(6), matrix(6))
+    }
+}
+
+fn read(json: &str) -> Result<ObjectiveConfig, String> {
+    serde_json::from_str(json).map_err(|error| error.to_string())
+}
+
+fn loss(config: &ObjectiveConfig, features: &Features) -> f64 {
+    let device = features.image.device();
+    let loss = config.init(&device).forward(features);
+    f64::from(loss.into_scalar::<f32>())
+}
+
+/// Every name but that of a sum, which has no defaults.
+fn names() -> impl Iterator<Item = &'static str> {
+    AnyConfig::NAMES
+        .iter()
+        .copied()
+        .filter(|&name| name != "sum")
+}
+
+#[test]
+fn every_objective_is_built_and_evaluated_at_its_defaults() {
+    let features = everything(&Device::default());
+    for name in names() {
+        let config = ObjectiveConfig::named(name).unwrap();
+        assert_eq!(config.name(), name);
+        assert!(config.needs().iter().all(|&input| features.has(input)));
+        let loss = loss(&config, &features);
+        assert!(loss.is_finite(), "{name}: {loss}");
+    }
+}
+
+#[test]
+fn json_has_every_parameter_and_reads_back() {
+    for name in names() {
+        let mut config = ObjectiveConfig::named(name).unwrap();
+        let json = serde_json::to_value(&config).unwrap();
+        let parameters: Vec<_> = config.parameters().iter().map(|p| p.name).collect();
+        assert_eq!(
+            json.as_object().unwrap().len(),
+            parameters.len() + 2,
+            "{json}"
+        );
+        assert_eq!(json["objective"], name);
+        assert_eq!(
+            serde_json::from_value::<ObjectiveConfig>(json).unwrap(),
+            config
+        );
+    }
+}
+
+/// A parameter that reaches nothing would change nothing.
+#[test]
+fn every_parameter_changes_the_loss() {
+    let features = everything(&Device::default());
+    for name in names() {
+        let mut config = ObjectiveConfig::named(name).unwrap();
+        let before = loss(&config, &features);
+        let parameters: Vec<_> = config
+            .parameters()
+            .iter()
+            .map(|p| (p.name, p.get()))
+            .collect();
+        for (parameter, value) in parameters {
+            let other = match value {
+                Value::Number(number) if number.abs() >= 1.0 => Value::Number(0.7 * number),
+                Value::Number(number) => Value::Number(0.9 * number + 0.03),
+                Value::Flag(flag) => Value::Flag(!flag),
+                Value::Reduction(Reduction::Mean) => Value::Reduction(Reduction::Sum),
+                Value::Reduction(Reduction::Sum) => Value::Reduction(Reduction::Mean),
+            };
+            let mut config = config.clone();
+            config.set(parameter, other).unwrap();
+            assert_eq!(config.get(parameter), Some(other));
+            let after = loss(&config, &features);
+            assert_ne!(after, before, "{name}: {parameter} at {other}");
+        }
+    }
+}
+
+#[test]
+fn what_a_file_says_is_what_is_built() {
+    let config = read(r#"{"temperature": 0.005, "lambda": 1, "objective": "info-nce"}"#).unwrap();
+    let AnyConfig::InfoNce(info_nce) = &config.kind else {
+        panic!("{config:?}")
+    };
+    assert_eq!(info_nce.logit_scale.temperature, 0.005);
+    assert_eq!(info_nce.image_to_text_weight, 1.0);
+    // The range of the scale is as wide as the temperature asks.
+    let mut objective = config.init(&Device::default()).clamped();
+    let scale = objective.logit_scales()[0].value().into_scalar::<f32>();
+    assert!((scale - 200.0).abs() < 1e-2, "{scale}");
+    let siglip = read(r#"{"objective": "siglip", "scale": 4, "bias": -2.5}"#).unwrap();
+    assert_eq!(siglip.get("scale"), Some(Value::Number(4.0)));
+}
+
+#[test]
+fn a_weighted_sum_is_the_sum_of_its_terms() {
+    let features = everything(&Device::default());
+    let [info_nce, vse, sum] = [
+        r#"{"objective": "info-nce"}"#,
+        r#"{"objective": "vse", "margin": 0.4}"#,
+        r#"{"objective": "sum", "weight": 2, "terms": [
+            {"objective": "info-nce", "weight": 0.25},
+            {"objective": "sum", "terms": [{"objective": "vse", "margin": 0.4, "weight": -3}]}
+        ]}"#,
+    ]
+    .map(|json| read(json).unwrap());
+    let expected = 2.0 * (0.25 * loss(&info_nce, &features) - 3.0 * loss(&vse, &features));
+    assert!((loss(&sum, &features) - expected).abs() < 1e-5);
+    let json = serde_json::to_string(&sum).unwrap();
+    assert_eq!(read(&json).unwrap(), sum);
+}
+
+#[test]
+fn what_is_unknown_errs_with_the_nearest() {
+    for (json, expected) in [
+        (
+            r#"{"objective": "infonce"}"#,
+            "there is no objective `infonce`; did you mean `info-nce`?",
+        ),
+        (
+            r#"{"objective": "zzzzzzzzz"}"#,
+            "there is no objective `zzzzzzzzz`; there are info-nce, ",
+        ),
+        (
+            r#"{"objective": "vse", "margins": 1}"#,
+            "`vse` has no parameter `margins`; did you mean `margin`?",
+        ),
+        (
+            r#"{"objective": "vse", "t": 1}"#,
+            "`vse` has no parameter `t`; there are margin, reduction, weight",
+        ),
+        (
+            r#"{"objective": "vse", "margin": true}"#,
+            "`margin` of `vse` is true, it must be a number",
+        ),
+        (
+            r#"{"objective": "vse", "margin": 1, "margin": 2}"#,
+            "`margin` is given twice",
+        ),
+        (
+            r#"{"objective": "vse", "reduction": "max"}"#,
+            "\"mean\" or \"sum\"",
+        ),
+        (
+            r#"{"objective": "vse", "terms": []}"#,
+            "`vse` has no parameter `terms`",
+        ),
+        (r#"{"objective": "sum"}"#, "`sum` needs `terms`"),
+        (r#"{"objectiv": "vse"}"#, "expected"),
+        (r#"{}"#, "`objective` is missing"),
+        (r#"3"#, "expected an objective, such as"),
+    ] {
+        let error = read(json).unwrap_err();
+        assert!(error.contains(expected), "{json}: {error}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "`terms` is empty")]
+fn a_sum_of_nothing_is_refused() {
+    read(r#"{"objective": "sum", "terms": []}"#)
+        .unwrap()
+        .init(&Device::default());
+}
