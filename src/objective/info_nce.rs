@@ -31,6 +31,7 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
+use super::Reduction;
 use super::contrastive::{Contrast, Criterion, Negatives};
 use crate::similarity::{LogitScale, LogitScaleConfig, SimilarityConfig};
 
@@ -43,12 +44,23 @@ pub struct InfoNceConfig {
     /// Weight λ of the image→text direction; text→image weighs 1 − λ. In [0, 1], default ½ (CLIP).
     #[config(default = 0.5)]
     pub image_to_text_weight: f64,
+    /// Whether the two directions are averaged or added. Default: averaged (CLIP).
+    #[config(default = "Reduction::Mean")]
+    pub directions: Reduction,
     /// How embeddings are compared. Default: by cosine, streaming.
     #[config(default = "SimilarityConfig::new()")]
     pub similarity: SimilarityConfig,
 }
 
 impl InfoNceConfig {
+    /// The parts of the objective, to be recombined in a [`Contrastive`](super::Contrastive).
+    pub fn criterion(&self) -> Criterion {
+        Criterion::new()
+            .with_image_to_text_weight(self.image_to_text_weight)
+            .with_directions(self.directions)
+            .with_similarity(self.similarity)
+    }
+
     /// Builds the objective on `device` (an autodiff device where the logit scale is to be learned).
     ///
     /// # Panics
@@ -57,11 +69,8 @@ impl InfoNceConfig {
     /// [`LogitScaleConfig::init`].
     #[track_caller]
     pub fn init(&self, device: &Device) -> InfoNce {
-        let criterion = Criterion::new()
-            .with_image_to_text_weight(self.image_to_text_weight)
-            .with_similarity(self.similarity);
         InfoNce {
-            criterion: criterion.checked("InfoNceConfig"),
+            criterion: self.criterion().checked("InfoNceConfig"),
             logit_scale: self.logit_scale.init(device),
         }
     }

@@ -16,8 +16,8 @@ mod information;
 mod max_margin;
 mod multi_positive;
 mod mvn;
-mod nt_xent;
 mod named;
+mod nt_xent;
 mod orthogonality;
 mod reco;
 mod reduction;
@@ -42,11 +42,11 @@ pub use information::mutual_information_bound;
 pub use max_margin::{MaxMargin, MaxMarginConfig};
 pub use multi_positive::{MultiPositive, MultiPositiveConfig};
 pub use mvn::{Mvn, MvnConfig};
-pub use nt_xent::{NtXent, NtXentConfig};
 pub use named::{
     AnyConfig, AnyObjective, Features, Input, Objective, ObjectiveConfig, Parameter, Value,
     WeightedSum,
 };
+pub use nt_xent::{NtXent, NtXentConfig};
 pub use orthogonality::{Orthogonality, OrthogonalityConfig};
 pub use reco::{ReCo, ReCoConfig};
 pub use reduction::Reduction;

@@ -117,6 +117,15 @@ pub struct Contrastive {
 }
 
 impl Contrastive {
+    /// Of parts that were checked.
+    pub(in crate::objective) fn of(logit_scale: LogitScale, criterion: Criterion) -> Self {
+        Self {
+            logit_scale,
+            criterion,
+            log_weight: None,
+        }
+    }
+
     /// With weights of the user's own in place of those of the criterion's
     /// [`Weighting`](crate::weighting::Weighting); under `Uniform` they weigh, under `Removal` they remove.
     pub fn with_log_weight(self, log_weight: LogWeight) -> Self {

@@ -10,12 +10,17 @@ use crate::objective::*;
 use crate::pairwise::Evaluation;
 use crate::similarity::SimilarityConfig;
 
-/// Everything that there is once an objective.
+/// Everything that there is once an objective: its name, its module and its config. The softmax contrasts share
+/// one module, that of their parts.
 macro_rules! catalogue {
-    ($($name:literal => $objective:ident: $config:ident;)+) => {
+    (
+        contrasts { $($contrast_name:literal => $contrast:ident: $contrast_config:ident;)+ }
+        others { $($name:literal => $objective:ident: $config:ident;)+ }
+    ) => {
         /// An objective's own config.
         #[derive(Clone, Debug, PartialEq)]
         pub enum AnyConfig {
+            $(#[doc = concat!("`", $contrast_name, "`")] $contrast($contrast_config),)+
             $(#[doc = concat!("`", $name, "`")] $objective($config),)+
             /// `sum`: other objectives, each times its weight.
             Sum(Vec<ObjectiveConfig>),
@@ -25,6 +30,8 @@ macro_rules! catalogue {
         #[derive(Module, Debug)]
         #[allow(clippy::large_enum_variant)] // One at a time.
         pub enum AnyObjective {
+            /// InfoNCE and its relatives, whose parts are a [`Criterion`].
+            Contrastive(Contrastive),
             $(#[doc = concat!("`", $name, "`")] $objective($objective),)+
             /// `sum`
             Sum(WeightedSum),
@@ -32,11 +39,12 @@ macro_rules! catalogue {
 
         impl AnyConfig {
             /// The names, in the order of the documentation.
-            pub const NAMES: &[&str] = &[$($name,)+ "sum"];
+            pub const NAMES: &[&str] = &[$($contrast_name,)+ $($name,)+ "sum"];
 
             /// The objective of that name, at its defaults.
             pub fn named(name: &str) -> Option<Self> {
                 match name {
+                    $($contrast_name => Some(Self::$contrast($contrast_config::new())),)+
                     $($name => Some(Self::$objective($config::new())),)+
                     "sum" => Some(Self::Sum(Vec::new())),
                     _ => None,
@@ -46,14 +54,28 @@ macro_rules! catalogue {
             /// Its name.
             pub fn name(&self) -> &'static str {
                 match self {
+                    $(Self::$contrast(_) => $contrast_name,)+
                     $(Self::$objective(_) => $name,)+
                     Self::Sum(_) => "sum",
+                }
+            }
+
+            /// How embeddings are compared; of a sum, by each term.
+            fn similarity(&mut self) -> Vec<&mut SimilarityConfig> {
+                match self {
+                    $(Self::$contrast(config) => vec![&mut config.similarity],)+
+                    $(Self::$objective(config) => vec![&mut config.similarity],)+
+                    Self::Sum(terms) => terms.iter_mut().flat_map(|term| term.kind.similarity()).collect(),
                 }
             }
 
             #[track_caller]
             fn init(&self, device: &Device) -> AnyObjective {
                 match self {
+                    // Checked in the objective's own name.
+                    $(Self::$contrast(config) => AnyObjective::Contrastive(
+                        Contrastive::of(config.init(device).logit_scale, config.criterion()),
+                    ),)+
                     $(Self::$objective(config) => AnyObjective::$objective(config.init(device)),)+
                     Self::Sum(terms) => AnyObjective::Sum(WeightedSum::new(
                         terms.iter().map(|term| (term.weight, term.init_unweighted(device))),
@@ -65,17 +87,29 @@ macro_rules! catalogue {
 }
 
 catalogue! {
-    "info-nce" => InfoNce: InfoNceConfig;
-    "vse" => Vse: VseConfig;
-    "vse-plus-plus" => VsePlusPlus: VsePlusPlusConfig;
-    "con-vse-plus-plus" => ConVsePlusPlus: ConVsePlusPlusConfig;
-    "reco" => ReCo: ReCoConfig;
-    "orthogonality" => Orthogonality: OrthogonalityConfig;
-    "alignment" => Alignment: AlignmentConfig;
-    "uniformity" => Uniformity: UniformityConfig;
-    "barlow-twins" => BarlowTwins: BarlowTwinsConfig;
-    "siglip" => SigLip: SigLipConfig;
-    "max-margin" => MaxMargin: MaxMarginConfig;
+    contrasts {
+        "info-nce" => InfoNce: InfoNceConfig;
+        "con-vse" => ConVse: ConVseConfig;
+        "mvn" => Mvn: MvnConfig;
+        "nt-xent" => NtXent: NtXentConfig;
+        "dcl" => Decoupled: DecoupledConfig;
+        "srcl" => Srcl: SrclConfig;
+        "false-negative-removal" => FalseNegativeRemoval: FalseNegativeRemovalConfig;
+        "info-cmr" => InfoCmr: InfoCmrConfig;
+        "multi-positive" => MultiPositive: MultiPositiveConfig;
+    }
+    others {
+        "vse" => Vse: VseConfig;
+        "vse-plus-plus" => VsePlusPlus: VsePlusPlusConfig;
+        "con-vse-plus-plus" => ConVsePlusPlus: ConVsePlusPlusConfig;
+        "max-margin" => MaxMargin: MaxMarginConfig;
+        "siglip" => SigLip: SigLipConfig;
+        "reco" => ReCo: ReCoConfig;
+        "orthogonality" => Orthogonality: OrthogonalityConfig;
+        "alignment" => Alignment: AlignmentConfig;
+        "uniformity" => Uniformity: UniformityConfig;
+        "barlow-twins" => BarlowTwins: BarlowTwinsConfig;
+    }
 }
 
 /// An objective by name, with its parameters: what a configuration file says of it.
@@ -92,11 +126,18 @@ pub struct ObjectiveConfig {
     pub kind: AnyConfig,
     /// Factor on the loss, 1 unless said.
     pub weight: f64,
+    /// Of softmax contrasts: whether image anchors also meet their row of `hard_text`, and text anchors theirs of
+    /// `hard_image`. Default false.
+    pub hard_negatives: bool,
 }
 
 impl From<AnyConfig> for ObjectiveConfig {
     fn from(kind: AnyConfig) -> Self {
-        Self { kind, weight: 1.0 }
+        Self {
+            kind,
+            weight: 1.0,
+            hard_negatives: false,
+        }
     }
 }
 
@@ -125,22 +166,41 @@ impl ObjectiveConfig {
     pub fn parameters(&mut self) -> Vec<Parameter<'_>> {
         use AnyConfig as C;
         use Parameter as P;
+        let hard = &mut self.hard_negatives;
         match &mut self.kind {
-            C::InfoNce(c) => vec![
-                P::temperature(&mut c.logit_scale),
-                P::number("lambda", &mut c.image_to_text_weight),
-            ],
-            C::Vse(c) => vec![
-                P::number("margin", &mut c.margin),
-                P::reduction(&mut c.reduction),
-            ],
-            C::VsePlusPlus(c) => vec![
-                P::number("margin", &mut c.margin),
-                P::reduction(&mut c.reduction),
-            ],
-            C::ConVsePlusPlus(c) => vec![
-                P::number("margin", &mut c.margin),
-                P::number("temperature", &mut c.temperature),
+            C::InfoNce(c) => {
+                let mut parameters = P::contrast(&mut c.logit_scale, &mut c.directions, hard);
+                parameters.push(P::number("lambda", &mut c.image_to_text_weight));
+                parameters
+            }
+            C::ConVse(c) => P::contrast(&mut c.logit_scale, &mut c.directions, hard),
+            C::Mvn(c) => P::contrast(&mut c.logit_scale, &mut c.directions, hard),
+            C::NtXent(c) => P::contrast(&mut c.logit_scale, &mut c.directions, hard),
+            C::Decoupled(c) => P::contrast(&mut c.logit_scale, &mut c.directions, hard),
+            C::Srcl(c) => {
+                let mut parameters = P::contrast(&mut c.logit_scale, &mut c.directions, hard);
+                parameters.extend(P::regulation(&mut c.regulation));
+                parameters
+            }
+            C::FalseNegativeRemoval(c) => {
+                let mut parameters = P::contrast(&mut c.logit_scale, &mut c.directions, hard);
+                parameters.extend(P::regulation(&mut c.regulation));
+                parameters.push(P::number("threshold", &mut c.threshold));
+                parameters
+            }
+            C::InfoCmr(c) => P::contrast(&mut c.logit_scale, &mut c.directions, hard),
+            C::MultiPositive(c) => P::contrast(&mut c.logit_scale, &mut c.directions, hard),
+            C::Vse(c) => P::margin(&mut c.margin, &mut c.reduction),
+            C::VsePlusPlus(c) => P::margin(&mut c.margin, &mut c.reduction),
+            C::ConVsePlusPlus(c) => {
+                let mut parameters = P::margin(&mut c.margin, &mut c.reduction);
+                parameters.push(P::number("temperature", &mut c.temperature));
+                parameters
+            }
+            C::MaxMargin(c) => P::margin(&mut c.margin, &mut c.reduction),
+            C::SigLip(c) => vec![
+                P::scale(&mut c.logit_scale),
+                P::number("bias", &mut c.bias),
                 P::reduction(&mut c.reduction),
             ],
             C::ReCo(c) => vec![
@@ -156,15 +216,6 @@ impl ObjectiveConfig {
             C::BarlowTwins(c) => vec![
                 P::number("lambda", &mut c.redundancy_weight),
                 P::flag("center", &mut c.center),
-            ],
-            C::SigLip(c) => vec![
-                P::scale(&mut c.logit_scale),
-                P::number("bias", &mut c.bias),
-                P::reduction(&mut c.reduction),
-            ],
-            C::MaxMargin(c) => vec![
-                P::number("margin", &mut c.margin),
-                P::reduction(&mut c.reduction),
             ],
             C::Sum(_) => vec![],
         }
@@ -208,43 +259,30 @@ impl ObjectiveConfig {
         }
     }
 
-    /// The inputs that the objective needs, with these parameters, beside image and text.
+    /// The inputs that the objective needs, with these parameters, beside image and text: a teacher where weights are of
+    /// it (`alpha` is not 0), hard negatives where `hard_negatives` says so.
     pub fn needs(&self) -> Vec<Input> {
         use AnyConfig as C;
-        match &self.kind {
-            C::Sum(terms) => {
-                let mut all: Vec<_> = terms.iter().flat_map(Self::needs).collect();
-                all.sort();
-                all.dedup();
-                all
-            }
+        const TEACHER: [Input; 2] = [Input::TeacherImage, Input::TeacherText];
+        let mut inputs = match &self.kind {
+            C::Srcl(c) if c.regulation.alpha != 0.0 => TEACHER.to_vec(),
+            C::FalseNegativeRemoval(c) if c.regulation.alpha != 0.0 => TEACHER.to_vec(),
+            C::InfoCmr(_) => vec![Input::Noise],
+            C::MultiPositive(_) => vec![Input::Label],
+            C::Sum(terms) => terms.iter().flat_map(Self::needs).collect(),
             _ => vec![],
-        }
-    }
-
-    /// How embeddings are compared; of a sum, by each term.
-    pub fn similarity(&mut self) -> Vec<&mut SimilarityConfig> {
-        use AnyConfig as C;
-        let similarity = match &mut self.kind {
-            C::InfoNce(c) => &mut c.similarity,
-            C::Vse(c) => &mut c.similarity,
-            C::VsePlusPlus(c) => &mut c.similarity,
-            C::ConVsePlusPlus(c) => &mut c.similarity,
-            C::ReCo(c) => &mut c.similarity,
-            C::Orthogonality(c) => &mut c.similarity,
-            C::Alignment(c) => &mut c.similarity,
-            C::Uniformity(c) => &mut c.similarity,
-            C::BarlowTwins(c) => &mut c.similarity,
-            C::SigLip(c) => &mut c.similarity,
-            C::MaxMargin(c) => &mut c.similarity,
-            C::Sum(terms) => return terms.iter_mut().flat_map(Self::similarity).collect(),
         };
-        vec![similarity]
+        if self.hard_negatives {
+            inputs.extend([Input::HardImage, Input::HardText]);
+        }
+        inputs.sort();
+        inputs.dedup();
+        inputs
     }
 
     /// The same objective, its similarities evaluated another way.
     pub fn with_evaluation(mut self, evaluation: Evaluation) -> Self {
-        for similarity in self.similarity() {
+        for similarity in self.kind.similarity() {
             similarity.evaluation = evaluation;
         }
         self
@@ -261,13 +299,13 @@ impl ObjectiveConfig {
         let objective = self.init_unweighted(device);
         match self.weight == 1.0 {
             true => objective,
-            false => AnyObjective::Sum(WeightedSum::new([(self.weight, objective)])).into(),
+            false => WeightedSum::new([(self.weight, objective)]).into(),
         }
     }
 
     #[track_caller]
     fn init_unweighted(&self, device: &Device) -> Objective {
-        self.kind.init(device).into()
+        Objective::new(self.name(), self.kind.init(device), self.needs())
     }
 }
 

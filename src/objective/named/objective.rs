@@ -4,24 +4,44 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use super::config::AnyObjective;
-use super::features::Features;
+use super::features::{Features, Input};
+use crate::objective::{Context, Ids, Negatives, Teacher};
 use crate::similarity::LogitScale;
 
-/// An objective by name; built by [`ObjectiveConfig::init`](super::ObjectiveConfig::init), or from one at hand:
-/// `Objective::from(AnyObjective::InfoNce(info_nce))`.
+/// An objective by name; built by [`ObjectiveConfig::init`](super::ObjectiveConfig::init), or from one at hand
+/// with [`new`](Self::new).
 #[derive(Module, Debug)]
 pub struct Objective {
     /// Which objective.
     pub kind: AnyObjective,
+    #[module(skip)]
+    name: String,
+    #[module(skip)]
+    inputs: Vec<Input>,
 }
 
-impl From<AnyObjective> for Objective {
-    fn from(kind: AnyObjective) -> Self {
-        Self { kind }
+impl From<WeightedSum> for Objective {
+    fn from(sum: WeightedSum) -> Self {
+        // Its terms have their own inputs.
+        Self::new("sum", AnyObjective::Sum(sum), [])
     }
 }
 
 impl Objective {
+    /// An objective under the name that messages give it, with the inputs that it takes beside image and text.
+    pub fn new(name: &str, kind: AnyObjective, inputs: impl IntoIterator<Item = Input>) -> Self {
+        Self {
+            kind,
+            name: name.to_string(),
+            inputs: inputs.into_iter().collect(),
+        }
+    }
+
+    /// The inputs that it needs beside image and text.
+    pub fn needs(&self) -> &[Input] {
+        &self.inputs
+    }
+
     /// The loss of a batch, in the objective's own units.
     ///
     /// # Shapes
@@ -31,24 +51,55 @@ impl Objective {
     ///
     /// # Panics
     ///
-    /// Where an input that the objective needs is missing
-    /// (see [`ObjectiveConfig::needs`](super::ObjectiveConfig::needs)), and as the objective itself.
+    /// Where an input that the objective [needs](Self::needs) is missing, and as the objective itself.
     #[track_caller]
     pub fn forward(&self, features: &Features) -> Tensor<1> {
+        for &input in &self.inputs {
+            assert!(
+                features.has(input),
+                "{} needs `{input}`, which `features` has not",
+                self.name
+            );
+        }
         let (image, text) = (features.image.clone(), features.text.clone());
         match &self.kind {
-            AnyObjective::InfoNce(objective) => objective.forward(image, text),
+            AnyObjective::Contrastive(objective) => {
+                objective.forward(image, text, self.context(features))
+            }
             AnyObjective::Vse(objective) => objective.forward(image, text),
             AnyObjective::VsePlusPlus(objective) => objective.forward(image, text),
             AnyObjective::ConVsePlusPlus(objective) => objective.forward(image, text),
+            AnyObjective::MaxMargin(objective) => objective.forward(image, text),
+            AnyObjective::SigLip(objective) => objective.forward(image, text),
             AnyObjective::ReCo(objective) => objective.forward(image, text),
             AnyObjective::Orthogonality(objective) => objective.forward(image, text),
             AnyObjective::Alignment(objective) => objective.forward(image, text),
             AnyObjective::Uniformity(objective) => objective.forward(image, text),
             AnyObjective::BarlowTwins(objective) => objective.forward(image, text),
-            AnyObjective::SigLip(objective) => objective.forward(image, text),
-            AnyObjective::MaxMargin(objective) => objective.forward(image, text),
             AnyObjective::Sum(sum) => sum.forward(features),
+        }
+    }
+
+    /// What the objective takes of the features.
+    fn context(&self, features: &Features) -> Context {
+        let takes = |input| self.inputs.contains(&input);
+        let matrix = |input, tensor: &Option<Tensor<2>>| tensor.clone().filter(|_| takes(input));
+        let cube = |input, tensor: &Option<Tensor<3>>| tensor.clone().filter(|_| takes(input));
+        let teacher_image = matrix(Input::TeacherImage, &features.teacher_image);
+        let teacher_text = matrix(Input::TeacherText, &features.teacher_text);
+        let label = features.label.clone().filter(|_| takes(Input::Label));
+        Context {
+            negatives: Negatives {
+                image: matrix(Input::QueueImage, &features.queue_image),
+                text: matrix(Input::QueueText, &features.queue_text),
+                noise: matrix(Input::Noise, &features.noise),
+                hard_image: cube(Input::HardImage, &features.hard_image),
+                hard_text: cube(Input::HardText, &features.hard_text),
+            },
+            teacher: teacher_image
+                .zip(teacher_text)
+                .map(|(image, text)| Teacher::new(image, text)),
+            ids: label.map(Ids::new),
         }
     }
 
@@ -56,7 +107,7 @@ impl Objective {
     /// of a sum's terms.
     pub fn logit_scales(&mut self) -> Vec<&mut LogitScale> {
         match &mut self.kind {
-            AnyObjective::InfoNce(objective) => vec![&mut objective.logit_scale],
+            AnyObjective::Contrastive(objective) => vec![&mut objective.logit_scale],
             AnyObjective::SigLip(objective) => vec![&mut objective.logit_scale],
             AnyObjective::Sum(sum) => sum.terms.iter_mut().flat_map(Self::logit_scales).collect(),
             _ => vec![],

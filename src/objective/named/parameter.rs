@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::objective::Reduction;
 use crate::similarity::LogitScaleConfig;
+use crate::weighting::SimilarityRegulation;
 
 /// The value of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -66,6 +67,32 @@ impl<'a> Parameter<'a> {
             name: "scale",
             slot,
         }
+    }
+
+    /// Those of every softmax contrast.
+    pub(super) fn contrast(
+        scale: &'a mut LogitScaleConfig,
+        directions: &'a mut Reduction,
+        hard_negatives: &'a mut bool,
+    ) -> Vec<Self> {
+        vec![
+            Self::temperature(scale),
+            Self::reduction(directions),
+            Self::flag("hard_negatives", hard_negatives),
+        ]
+    }
+
+    /// A margin, and how losses are reduced.
+    pub(super) fn margin(margin: &'a mut f64, reduction: &'a mut Reduction) -> Vec<Self> {
+        vec![Self::number("margin", margin), Self::reduction(reduction)]
+    }
+
+    /// Those of weights by similarity.
+    pub(super) fn regulation(regulation: &'a mut SimilarityRegulation) -> [Self; 2] {
+        [
+            Self::number("alpha", &mut regulation.alpha),
+            Self::number("weight_temperature", &mut regulation.weight_temperature),
+        ]
     }
 
     pub(super) fn flag(name: &'static str, slot: &'a mut bool) -> Self {
