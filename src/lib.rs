@@ -24,6 +24,8 @@
 //! | [`InfoNce`](objective::InfoNce) | image `[N, D]`, text `[N, D]`, optional extra negatives | `N²·D` time, `N·D` memory | CLIP, ConVIRT |
 //!
 //! - [`objective`]: what a training loop calls.
+//! - [`negatives`]: where negatives come from besides the batch: a queue, hard sampling, synthesis, noise.
+//! - [`momentum`]: a slowly moving copy of an encoder.
 //! - [`similarity`]: l2 normalisation, cosine similarity, the (learnable, clamped) logit scale.
 //! - [`weighting`]: how much each negative counts, and its schedule.
 //! - [`pairwise`]: the engine under the objectives, and under yours: expressions of a pair, reduced over
@@ -58,8 +60,12 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod check;
+mod context;
+pub mod momentum;
+pub mod negatives;
 pub mod objective;
 pub mod pairwise;
+mod random;
 pub mod retrieval;
 pub mod similarity;
 pub mod weighting;

@@ -81,6 +81,19 @@ stamp_on_every_backend! {
         refuses_autodiff_with_plain,
         refuses_an_objective_without_autodiff,
         refuses_negatives_of_another_width;
+    negatives:
+        a_queue_keeps_the_newest_whatever_the_batches,
+        a_queue_goes_on_from_its_record,
+        a_queue_holds_constants_where_it_was_built,
+        a_queue_refuses_what_does_not_fit,
+        frequencies_follow_the_softmax,
+        blocks_of_rows_change_no_draw,
+        without_any_difference_draws_are_uniform,
+        positives_are_never_drawn,
+        where_all_are_positives_none_is_drawn,
+        a_momentum_copy_is_the_moving_average,
+        a_momentum_copy_goes_on_from_its_record,
+        a_momentum_copy_is_not_trained;
     pointwise:
         values_and_gradients_match_the_oracle,
         f64_matches_the_oracle_to_1e_9,

@@ -2,6 +2,7 @@
 
 pub mod contrastive;
 pub mod info_nce;
+pub mod negatives;
 pub mod pairwise;
 pub mod pointwise;
 pub mod retrieval;

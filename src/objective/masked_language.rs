@@ -1,0 +1,383 @@
+//! Masked language modelling: guess the words that were hidden, from the others and the image.
+//!
+//! Of each text, 15 % of the tokens are chosen, special ones never; of the chosen, 80 % are replaced by the mask,
+//! 10 % by a token drawn at random, and 10 % stay. A model and a head of the caller's give logits over the
+//! vocabulary, and
+//!
+//! ```text
+//! L = mean over chosen tokens of CE(z, token)
+//! L = (1 − α)·CE(z, token) + α·CE(z, softmax(z'))          with the logits z' of a momentum teacher
+//! ```
+//!
+//! **Cost.** Logits count for the chosen tokens alone. [`Masked::gather`] takes their hidden states out
+//! first, so that the head, usually the largest product of the model, runs on 15 % of the tokens.
+//!
+//! **Degenerate cases.** Where no token was chosen the loss is 0, with gradient 0.
+//!
+//! **Sources.** Devlin et al. 2019 (BERT), section 3.1, task 1; Li et al. 2021 (ALBEF), equations 3 and 7.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::tensor::activation::{log_softmax, softmax};
+use burn::tensor::{Int, Tensor, TensorData};
+
+use crate::check;
+use crate::context::constant_like;
+use crate::random::{Purpose, Random};
+
+/// Configuration of [`MaskedLanguage`].
+#[derive(Config, Debug, PartialEq)]
+pub struct MaskedLanguageConfig {
+    /// How many tokens there are, V.
+    pub vocabulary: usize,
+    /// The token that stands for a hidden one.
+    pub mask_token: usize,
+    /// Tokens that are never hidden: padding, beginning and end, the mask, and the like.
+    pub special_tokens: Vec<usize>,
+    /// Probability that a token is chosen. Default 0.15 (BERT).
+    #[config(default = 0.15)]
+    pub probability: f64,
+    /// Share of the chosen that the mask replaces. Default 0.8 (BERT).
+    #[config(default = 0.8)]
+    pub masked_share: f64,
+    /// Share of the chosen that a random token replaces; the rest stays. Default 0.1 (BERT).
+    #[config(default = 0.1)]
+    pub random_share: f64,
+    /// Seed of the choices. Default 0.
+    #[config(default = 0)]
+    pub seed: u64,
+}
+
+impl MaskedLanguageConfig {
+    /// Builds the objective; it has no parameters.
+    ///
+    /// # Panics
+    ///
+    /// Where a probability or share is outside [0, 1], the shares exceed 1 together, or `mask_token` is not
+    /// below `vocabulary`.
+    #[track_caller]
+    pub fn init(&self) -> MaskedLanguage {
+        let name = "MaskedLanguageConfig";
+        check::within(name, "probability", self.probability, 0.0, 1.0);
+        check::within(name, "masked_share", self.masked_share, 0.0, 1.0);
+        let rest = 1.0 - self.masked_share;
+        // Room for the rounding of shares given in decimal.
+        check::within(name, "random_share", self.random_share, 0.0, rest + 1e-9);
+        assert!(
+            self.mask_token < self.vocabulary,
+            "{name}: `mask_token` is {}, it must be below `vocabulary`, {}",
+            self.mask_token,
+            self.vocabulary
+        );
+        MaskedLanguage {
+            config: self.clone(),
+        }
+    }
+}
+
+/// Texts with hidden tokens, and what was hidden.
+#[derive(Clone, Debug)]
+pub struct Masked {
+    /// What the model reads, `[B, L]`.
+    pub tokens: Tensor<2, Int>,
+    /// Where a token is to be guessed: rows of the texts laid end to end, ascending.
+    pub positions: Vec<usize>,
+    /// The tokens that stood there.
+    pub targets: Vec<usize>,
+}
+
+impl Masked {
+    /// What belongs to the hidden tokens; `None` where there is none.
+    ///
+    /// # Shapes
+    ///
+    /// - `states`: `[B, L, W]`, hidden states or logits
+    /// - returns `[P, W]`, a row for each of [`positions`](Self::positions)
+    ///
+    /// # Panics
+    ///
+    /// Where `states` is not of `B` texts of length `L`.
+    #[track_caller]
+    pub fn gather(&self, states: Tensor<3>) -> Option<Tensor<2>> {
+        let ([batch, length], shape) = (self.tokens.dims(), states.dims());
+        assert!(
+            shape[..2] == [batch, length],
+            "MaskedLanguage: states have shape {shape:?}, they belong to {batch} texts of length {length}"
+        );
+        let positions = self.integers(&self.positions, &states)?;
+        Some(
+            states
+                .reshape([batch * length, shape[2]])
+                .select(0, positions),
+        )
+    }
+
+    /// Numbers of the hidden tokens, beside `other`.
+    fn integers<const D: usize>(
+        &self,
+        numbers: &[usize],
+        other: &Tensor<D>,
+    ) -> Option<Tensor<1, Int>> {
+        let data: Vec<i32> = numbers.iter().map(|&x| x as i32).collect();
+        let data = TensorData::new(data, [numbers.len()]);
+        let plain = || Tensor::from_data(data, &other.device().inner());
+        (!numbers.is_empty()).then(|| constant_like(plain(), other))
+    }
+}
+
+/// Guessing hidden words; built by [`MaskedLanguageConfig::init`].
+///
+/// # Example
+///
+/// ```
+/// use burn::tensor::{Device, Int, Tensor};
+/// use burn_contrastive::objective::MaskedLanguageConfig;
+///
+/// let device = Device::default();
+/// // 0 pads, 1 begins, 2 ends, 3 is the mask.
+/// let objective = MaskedLanguageConfig::new(100, 3, vec![0, 1, 2, 3]).init();
+/// let tokens = Tensor::<2, Int>::from_data([[1, 17, 30, 52, 8, 2, 0, 0]], &device);
+/// let masked = objective.mask(tokens, 0);
+/// // In the place of a model: every token is as likely.
+/// let logits = Tensor::<3>::zeros([1, 8, 100], &device);
+/// let loss = objective.forward(logits, &masked).into_scalar::<f32>();
+/// assert!(masked.positions.is_empty() || (loss - 100f32.ln()).abs() < 1e-5);
+/// ```
+#[derive(Module, Debug)]
+pub struct MaskedLanguage {
+    #[module(skip)]
+    config: MaskedLanguageConfig,
+}
+
+impl MaskedLanguage {
+    /// Hides tokens: a function of the texts, the seed and the step. Reads the tokens back from their device.
+    ///
+    /// # Shapes
+    ///
+    /// - `tokens`: `[B, L]`
+    pub fn mask(&self, tokens: Tensor<2, Int>, step: u64) -> Masked {
+        let config = &self.config;
+        let (shape, device, dtype) = (tokens.dims(), tokens.device(), tokens.dtype());
+        let data = tokens.into_data().convert::<i64>();
+        let mut read = data.try_to_vec::<i64>().expect("integers");
+        let mut random = Random::new(config.seed, step, Purpose::Masking);
+        let (mut positions, mut targets) = (Vec::new(), Vec::new());
+        for (position, token) in read.iter_mut().enumerate() {
+            // Drawn for every token, so that one text's choices do not hang on another's length.
+            let (chosen, how, which) = (
+                random.uniform(),
+                random.uniform(),
+                random.below(config.vocabulary),
+            );
+            let special = config.special_tokens.contains(&(*token as usize));
+            if special || chosen >= config.probability {
+                continue;
+            }
+            positions.push(position);
+            targets.push(*token as usize);
+            if how < config.masked_share {
+                *token = config.mask_token as i64;
+            } else if how < config.masked_share + config.random_share {
+                *token = which as i64;
+            }
+        }
+        let data = TensorData::new(read, shape).convert_dtype(dtype);
+        Masked {
+            tokens: Tensor::from_data(data, (&device, dtype)),
+            positions,
+            targets,
+        }
+    }
+
+    /// The loss, mean over the hidden tokens, in nats.
+    ///
+    /// # Shapes
+    ///
+    /// - `logits`: `[B, L, V]`
+    /// - returns `[1]`, f64 for f64 logits, f32 for all others
+    ///
+    /// # Panics
+    ///
+    /// Where `logits` has another shape.
+    #[track_caller]
+    pub fn forward(&self, logits: Tensor<3>, masked: &Masked) -> Tensor<1> {
+        match masked.gather(logits.clone()) {
+            Some(gathered) => self.forward_gathered(gathered, masked),
+            None => {
+                let logits = logits.clone().cast(check::compute_dtype(logits.dtype()));
+                logits.slice([0..1, 0..1, 0..1]).reshape([1]) * 0.0
+            }
+        }
+    }
+
+    /// The loss from the logits of the hidden tokens alone: a head's, of what [`Masked::gather`] gave.
+    ///
+    /// # Shapes
+    ///
+    /// - `logits`: `[P, V]`
+    /// - returns `[1]`
+    ///
+    /// # Panics
+    ///
+    /// Where `logits` has another shape.
+    #[track_caller]
+    pub fn forward_gathered(&self, logits: Tensor<2>, masked: &Masked) -> Tensor<1> {
+        self.against_tokens(self.log_probabilities("logits", logits, masked), masked)
+    }
+
+    /// The loss against the hidden tokens, `1 − alpha` of it, and against a momentum teacher's
+    /// distribution, `alpha` of it. ALBEF's `alpha` is 0.4, from 0 over the first epoch.
+    ///
+    /// # Shapes
+    ///
+    /// - `logits`, `teacher`: `[P, V]`; the teacher is a constant
+    /// - returns `[1]`
+    ///
+    /// # Panics
+    ///
+    /// Where a shape is another, or `alpha` is outside [0, 1].
+    #[track_caller]
+    pub fn forward_distilled(
+        &self,
+        logits: Tensor<2>,
+        teacher: Tensor<2>,
+        alpha: f64,
+        masked: &Masked,
+    ) -> Tensor<1> {
+        check::within("MaskedLanguage", "alpha", alpha, 0.0, 1.0);
+        self.check_shape("teacher", &teacher, masked);
+        let log_probabilities = self.log_probabilities("logits", logits, masked);
+        let teacher = softmax(
+            teacher.without_autodiff().cast(log_probabilities.dtype()),
+            1,
+        );
+        let teacher = constant_like(teacher, &log_probabilities);
+        let soft = (log_probabilities.clone() * teacher).sum_dim(1).mean();
+        self.against_tokens(log_probabilities, masked) * (1.0 - alpha) - soft * alpha
+    }
+
+    #[track_caller]
+    fn check_shape(&self, name: &str, logits: &Tensor<2>, masked: &Masked) {
+        let (shape, count) = (logits.dims(), masked.positions.len());
+        let vocabulary = self.config.vocabulary;
+        assert!(
+            shape == [count, vocabulary],
+            "MaskedLanguage: `{name}` has shape {shape:?}, it needs {count} hidden tokens over a vocabulary of {vocabulary}"
+        );
+    }
+
+    #[track_caller]
+    fn log_probabilities(&self, name: &str, logits: Tensor<2>, masked: &Masked) -> Tensor<2> {
+        self.check_shape(name, &logits, masked);
+        log_softmax(logits.clone().cast(check::compute_dtype(logits.dtype())), 1)
+    }
+
+    fn against_tokens(&self, log_probabilities: Tensor<2>, masked: &Masked) -> Tensor<1> {
+        let targets = masked
+            .integers(&masked.targets, &log_probabilities)
+            .expect("logits of hidden tokens");
+        log_probabilities
+            .gather(1, targets.unsqueeze_dim::<2>(1))
+            .mean()
+            .neg()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    fn config() -> MaskedLanguageConfig {
+        MaskedLanguageConfig::new(50, 3, vec![0, 1, 2, 3])
+    }
+
+    fn integers(tokens: Tensor<2, Int>) -> Vec<usize> {
+        let data = tokens.into_data().convert::<i64>();
+        let data = data.try_to_vec::<i64>().unwrap();
+        data.into_iter().map(|x| x as usize).collect()
+    }
+
+    #[test]
+    fn choices_have_their_shares_and_spare_special_tokens() {
+        let device = Device::default();
+        // 64 texts: begin, 60 words, end, two of padding.
+        let text: Vec<i32> = [
+            vec![1],
+            (0..60).map(|k| 4 + k % 46).collect(),
+            vec![2, 0, 0],
+        ]
+        .concat();
+        let tokens =
+            Tensor::<1, Int>::from_data(text.repeat(64).as_slice(), &device).reshape([64, 64]);
+        let before = integers(tokens.clone());
+        let objective = config().init();
+        let masked = objective.mask(tokens.clone(), 9);
+        let after = integers(masked.tokens.clone());
+
+        let chosen = masked.positions.len() as f64;
+        assert!((chosen / (64.0 * 60.0) - 0.15).abs() < 0.02, "{chosen}");
+        let [mut hidden, mut kept] = [0.0; 2];
+        for (&position, &target) in masked.positions.iter().zip(&masked.targets) {
+            assert!(before[position] == target && target > 3);
+            hidden += f64::from(after[position] == 3) / chosen;
+            kept += f64::from(after[position] == target) / chosen;
+        }
+        // A random token is the mask, or the same, once in 50.
+        assert!(
+            (hidden - 0.8).abs() < 0.06 && (kept - 0.1).abs() < 0.05,
+            "{hidden}, {kept}"
+        );
+        let untouched = (0..before.len()).filter(|k| !masked.positions.contains(k));
+        assert!(untouched.into_iter().all(|k| before[k] == after[k]));
+
+        assert_eq!(integers(objective.mask(tokens.clone(), 9).tokens), after);
+        assert_ne!(integers(objective.mask(tokens, 10).tokens), after);
+    }
+
+    #[test]
+    fn two_hidden_tokens_by_hand() {
+        let device = Device::default();
+        let objective = MaskedLanguageConfig::new(2, 0, vec![]).init();
+        let masked = Masked {
+            tokens: Tensor::zeros([1, 3], &device),
+            positions: vec![0, 2],
+            targets: vec![1, 0],
+        };
+        let logits = Tensor::<3>::from_data([[[0.0, 2.0], [9.0, 9.0], [0.0, 1.0]]], &device);
+        let expected = ((-2f32).exp().ln_1p() + 1f32.exp().ln_1p()) / 2.0;
+        let loss = objective
+            .forward(logits.clone(), &masked)
+            .into_scalar::<f32>();
+        assert!((loss - expected).abs() < 1e-6, "{loss} against {expected}");
+
+        // A teacher that knows nothing: half of each token's cross-entropy.
+        let gathered = masked.gather(logits).unwrap();
+        let even = Tensor::<2>::zeros([2, 2], &device);
+        let soft = (((-2f32).exp().ln_1p() + 2f32.exp().ln_1p()) / 2.0
+            + ((-1f32).exp().ln_1p() + 1f32.exp().ln_1p()) / 2.0)
+            / 2.0;
+        let loss = objective.forward_distilled(gathered, even, 0.25, &masked);
+        let expected = 0.75 * expected + 0.25 * soft;
+        assert!((loss.into_scalar::<f32>() - expected).abs() < 1e-6);
+    }
+
+    #[test]
+    fn without_hidden_tokens_the_loss_is_zero() {
+        let device = Device::default().autodiff();
+        let objective = config().with_probability(0.0).init();
+        let masked = objective.mask(Tensor::full([2, 3], 7, &device), 0);
+        let logits = Tensor::<3>::ones([2, 3, 50], &device).require_grad();
+        assert!(masked.gather(logits.clone()).is_none());
+        let loss = objective.forward(logits.clone(), &masked);
+        let gradient = logits.grad(&loss.backward()).unwrap();
+        assert_eq!(loss.into_scalar::<f32>(), 0.0);
+        assert_eq!(gradient.abs().sum().into_scalar::<f32>(), 0.0);
+    }
+
+    #[test]
+    #[should_panic(expected = "`random_share` is 0.3, it must lie in [0, 0.2")]
+    fn shares_past_one_are_refused() {
+        config().with_random_share(0.3).init();
+    }
+}
