@@ -135,6 +135,18 @@ stamp_on_every_backend! {
         zero_rows_and_duplicates_are_finite,
         nan_in_gives_nan_out,
         misuse_panics_with_what_is_wrong;
+    image_text_contrastive:
+        value_and_gradients_match_the_oracle,
+        f64_matches_the_oracle_to_1e_8,
+        the_mean_over_pairs_is_the_loss,
+        evaluations_agree,
+        without_soft_targets_and_with_its_own_features_it_is_info_nce,
+        whoever_agrees_with_its_momentum_stays,
+        an_empty_queue_is_none,
+        a_single_pair_costs_nothing,
+        a_temperature_of_a_thousandth,
+        nan_in_gives_nan_out,
+        misuse_panics_with_what_is_wrong;
     weighting:
         weights_match_the_oracle_in_any_block,
         the_two_conditions_hold,

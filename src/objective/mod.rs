@@ -10,6 +10,7 @@ mod con_vse_plus_plus;
 mod contrastive;
 mod decoupled;
 mod false_negative_removal;
+mod image_text_contrastive;
 mod image_text_matching;
 mod info_cmr;
 mod info_nce;
@@ -38,6 +39,7 @@ pub use contrastive::{
 };
 pub use decoupled::{Decoupled, DecoupledConfig};
 pub use false_negative_removal::{FalseNegativeRemoval, FalseNegativeRemovalConfig};
+pub use image_text_contrastive::{ImageTextContrastive, ImageTextContrastiveConfig};
 pub use image_text_matching::{ImageTextMatching, ImageTextMatchingConfig, MatchingPairs};
 pub use info_cmr::{InfoCmr, InfoCmrConfig};
 pub use info_nce::{InfoNce, InfoNceConfig};

@@ -2,6 +2,7 @@
 //! Tests and benches compare with these.
 
 pub mod contrastive;
+pub mod distillation;
 pub mod pairwise;
 pub mod pointwise;
 

@@ -1,6 +1,7 @@
 //! The suite that every backend must pass, and what its tests share.
 
 pub mod contrastive;
+pub mod image_text_contrastive;
 pub mod info_nce;
 pub mod negatives;
 pub mod pairwise;

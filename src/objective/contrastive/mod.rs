@@ -44,6 +44,7 @@ use burn::tensor::{Device, Tensor};
 pub use context::{Context, Ids, Negatives, Teacher};
 pub(super) use criterion::Contrast;
 pub use criterion::{Criterion, SameId};
+pub(super) use terms::cross_entropy;
 
 use crate::similarity::{LogitScale, LogitScaleConfig};
 use crate::weighting::LogWeight;

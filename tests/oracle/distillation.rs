@@ -1,0 +1,62 @@
+//! The image-text contrast against momentum features, target by target.
+
+use super::{Matrix, cosine, log_sum_exp};
+
+#[derive(Clone, Debug)]
+pub struct ImageTextContrastive {
+    pub log_scale: f64,
+    /// The targets' own scale, which is a constant to the gradient.
+    pub target_log_scale: f64,
+    pub alpha: f64,
+    pub directions_added: bool,
+}
+
+/// In pairs of image and text.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    pub batch: [Matrix; 2],
+    pub momentum: [Matrix; 2],
+    pub queue: [Option<Matrix>; 2],
+}
+
+impl ImageTextContrastive {
+    fn anchor(&self, own: usize, i: usize, x: &Inputs) -> f64 {
+        let other = 1 - own;
+        let queue = x.queue[other].as_ref();
+        let candidates: Vec<&[f64]> = (0..x.momentum[other].rows)
+            .map(|j| x.momentum[other].row(j))
+            .chain(
+                queue
+                    .into_iter()
+                    .flat_map(|q| (0..q.rows).map(|j| q.row(j))),
+            )
+            .collect();
+        let logits = |anchor: &[f64], log_scale: f64| -> Vec<f64> {
+            let logit = |v: &&[f64]| log_scale.exp() * cosine(anchor, v);
+            candidates.iter().map(logit).collect()
+        };
+        let z = logits(x.batch[own].row(i), self.log_scale);
+        let t = logits(x.momentum[own].row(i), self.target_log_scale);
+        (0..z.len())
+            .map(|j| {
+                let soft = (t[j] - log_sum_exp(&t)).exp();
+                let target = self.alpha * soft + (1.0 - self.alpha) * f64::from(u8::from(i == j));
+                target * (log_sum_exp(&z) - z[j])
+            })
+            .sum()
+    }
+
+    /// The loss of each pair.
+    pub fn each(&self, x: &Inputs) -> Vec<f64> {
+        let factor = if self.directions_added { 1.0 } else { 0.5 };
+        (0..x.batch[0].rows)
+            .map(|i| factor * (self.anchor(0, i, x) + self.anchor(1, i, x)))
+            .collect()
+    }
+
+    /// Their mean.
+    pub fn loss(&self, x: &Inputs) -> f64 {
+        let each = self.each(x);
+        each.iter().sum::<f64>() / each.len() as f64
+    }
+}

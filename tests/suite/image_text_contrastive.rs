@@ -1,0 +1,286 @@
+//! The image-text contrast against momentum features: against the oracle, its identities, and hostile input.
+
+use burn::tensor::{DType, Device, Tensor};
+use burn_contrastive::objective::{ImageTextContrastiveConfig, InfoNceConfig, Reduction, Teacher};
+use burn_contrastive::pairwise::Evaluation;
+use burn_contrastive::similarity::{LogitScaleConfig, SimilarityConfig};
+
+use super::info_nce::assert_panics;
+use super::{Backend, assert_close, numbers, on, random};
+use crate::oracle::distillation::{ImageTextContrastive, Inputs};
+use crate::oracle::{self, Matrix};
+
+const TEMPERATURE: f64 = 0.2;
+
+fn config(alpha: f64) -> ImageTextContrastiveConfig {
+    let scale = LogitScaleConfig::albef().with_temperature(TEMPERATURE);
+    ImageTextContrastiveConfig::new()
+        .with_alpha(alpha)
+        .with_logit_scale(scale)
+}
+
+fn oracle_of(config: &ImageTextContrastiveConfig) -> ImageTextContrastive {
+    let log_scale = (1.0 / config.logit_scale.temperature).ln();
+    ImageTextContrastive {
+        log_scale,
+        target_log_scale: log_scale,
+        alpha: config.alpha,
+        directions_added: config.directions == Reduction::Sum,
+    }
+}
+
+fn inputs(n: usize, queued: [usize; 2]) -> Inputs {
+    let width = 4;
+    let queue = |rows, seed| (rows > 0).then(|| random(rows, width, seed));
+    Inputs {
+        batch: [random(n, width, 180), random(n, width, 181)],
+        momentum: [random(n, width, 182), random(n, width, 183)],
+        queue: [queue(queued[0], 184), queue(queued[1], 185)],
+    }
+}
+
+fn momentum(device: &Device, x: &Inputs, dtype: DType) -> Teacher {
+    let tensor = |m: &Matrix| on(device, m, dtype);
+    let [image, text] = x.momentum.each_ref().map(tensor);
+    let [negative_image, negative_text] = x.queue.each_ref().map(|q| q.as_ref().map(tensor));
+    Teacher {
+        image,
+        text,
+        negative_image,
+        negative_text,
+    }
+}
+
+/// Loss, and gradients by image, text and the scale's logarithm.
+fn evaluate(
+    device: &Device,
+    config: &ImageTextContrastiveConfig,
+    x: &Inputs,
+    dtype: DType,
+) -> (f64, [Vec<f64>; 3]) {
+    let objective = config.init(device);
+    let [image, text] = x
+        .batch
+        .each_ref()
+        .map(|m| on(device, m, dtype).require_grad());
+    let momentum = momentum(device, x, dtype);
+    let loss = objective.forward(image.clone(), text.clone(), momentum);
+    let gradients = loss.backward();
+    let by_scale = objective.logit_scale.log_scale.grad(&gradients);
+    (
+        numbers(loss)[0],
+        [
+            numbers(image.grad(&gradients).unwrap()),
+            numbers(text.grad(&gradients).unwrap()),
+            numbers(by_scale.unwrap()),
+        ],
+    )
+}
+
+fn expected(config: &ImageTextContrastiveConfig, x: &Inputs) -> (f64, [Vec<f64>; 3]) {
+    let oracle = oracle_of(config);
+    let by_side = |side: usize| {
+        let loss = |values: &[f64]| {
+            let mut moved = x.clone();
+            moved.batch[side].values = values.to_vec();
+            oracle.loss(&moved)
+        };
+        oracle::gradient(loss, &x.batch[side].values, 1e-3)
+    };
+    let by_scale = oracle::gradient(
+        |s| {
+            let moved = ImageTextContrastive {
+                log_scale: s[0],
+                ..oracle.clone()
+            };
+            moved.loss(x)
+        },
+        &[oracle.log_scale],
+        1e-3,
+    );
+    (oracle.loss(x), [by_side(0), by_side(1), by_scale])
+}
+
+#[track_caller]
+fn assert_matches(found: &(f64, [Vec<f64>; 3]), expected: &(f64, [Vec<f64>; 3]), tolerance: f64) {
+    assert_close(&[found.0], &[expected.0], tolerance);
+    for (found, expected) in found.1.iter().zip(&expected.1) {
+        assert_close(found, expected, tolerance);
+    }
+}
+
+pub fn value_and_gradients_match_the_oracle(backend: &Backend) {
+    let device = backend.device.clone().autodiff();
+    for (n, queued, alpha) in [
+        (4, [0, 0], 0.4),
+        (4, [3, 6], 0.4),
+        (3, [0, 5], 1.0),
+        (3, [4, 0], 0.0),
+    ] {
+        println!("{n} pairs, {queued:?} in the queue, alpha {alpha}");
+        let (config, x) = (config(alpha), inputs(n, queued));
+        let found = evaluate(&device, &config, &x, DType::F32);
+        assert_matches(&found, &expected(&config, &x), 4e-5);
+        let added = config.with_directions(Reduction::Sum);
+        let found = evaluate(&device, &added, &x, DType::F32);
+        assert_close(&[found.0], &[oracle_of(&added).loss(&x)], 1e-5);
+    }
+}
+
+pub fn f64_matches_the_oracle_to_1e_8(backend: &Backend) {
+    if !backend.dtypes.contains(&DType::F64) {
+        println!("{:?} has no f64: nothing to check", backend.device);
+        return;
+    }
+    let device = backend.device.clone().autodiff();
+    // A scale that f32 holds exactly.
+    let config = config(0.4).with_logit_scale(LogitScaleConfig::albef().with_temperature(0.5));
+    let held = LogitScaleConfig::albef().with_temperature((-(2f64.ln() as f32 as f64)).exp());
+    let x = inputs(4, [3, 5]);
+    let found = evaluate(&device, &config, &x, DType::F64);
+    let expected = expected(&config.clone().with_logit_scale(held), &x);
+    assert_close(&[found.0], &[expected.0], 1e-13);
+    for side in [0, 1] {
+        assert_close(&found.1[side], &expected.1[side], 1e-8);
+    }
+}
+
+pub fn the_mean_over_pairs_is_the_loss(backend: &Backend) {
+    let (config, x) = (config(0.4), inputs(5, [2, 3]));
+    let objective = config.init(&backend.device);
+    let [image, text] = x.batch.each_ref().map(|m| backend.tensor(m, DType::F32));
+    let momentum = || momentum(&backend.device, &x, DType::F32);
+    let each = objective.forward_no_reduction(image.clone(), text.clone(), momentum());
+    assert_close(&numbers(each.clone()), &oracle_of(&config).each(&x), 1e-5);
+    let loss = objective.forward(image, text, momentum());
+    assert_close(&numbers(loss), &numbers(each.mean()), 1e-6);
+}
+
+pub fn evaluations_agree(backend: &Backend) {
+    let device = backend.device.clone().autodiff();
+    let x = inputs(4, [3, 6]);
+    let with = |evaluation| {
+        let similarity = SimilarityConfig::new().with_evaluation(evaluation);
+        evaluate(
+            &device,
+            &config(0.4).with_similarity(similarity),
+            &x,
+            DType::F32,
+        )
+    };
+    let dense = with(Evaluation::Dense);
+    for evaluation in [Evaluation::Auto, Evaluation::Streaming] {
+        assert_matches(&with(evaluation), &dense, 4e-5);
+    }
+}
+
+pub fn without_soft_targets_and_with_its_own_features_it_is_info_nce(backend: &Backend) {
+    let mut x = inputs(5, [0, 0]);
+    x.momentum = x.batch.clone();
+    let [image, text] = x.batch.each_ref().map(|m| backend.tensor(m, DType::F32));
+    let itc = config(0.0).init(&backend.device).forward(
+        image.clone(),
+        text.clone(),
+        momentum(&backend.device, &x, DType::F32),
+    );
+    let info_nce = InfoNceConfig::new()
+        .with_logit_scale(LogitScaleConfig::fixed(TEMPERATURE))
+        .init(&backend.device);
+    assert_close(&numbers(itc), &numbers(info_nce.forward(image, text)), 1e-6);
+}
+
+pub fn whoever_agrees_with_its_momentum_stays(backend: &Backend) {
+    // Soft targets alone, equal to the prediction: cross-entropy is at its minimum.
+    let mut x = inputs(5, [4, 4]);
+    x.momentum = x.batch.clone();
+    let device = backend.device.clone().autodiff();
+    let (_, gradients) = evaluate(&device, &config(1.0), &x, DType::F32);
+    assert!(
+        gradients.iter().flatten().all(|g| g.abs() < 1e-6),
+        "{gradients:?}"
+    );
+}
+
+pub fn an_empty_queue_is_none(backend: &Backend) {
+    let x = inputs(4, [0, 0]);
+    let objective = config(0.4).init(&backend.device);
+    let [image, text] = x.batch.each_ref().map(|m| backend.tensor(m, DType::F32));
+    let plain = momentum(&backend.device, &x, DType::F32);
+    let nothing = || Some(image.clone().slice([0..0, 0..4]));
+    let empty = Teacher {
+        negative_image: nothing(),
+        negative_text: nothing(),
+        ..plain.clone()
+    };
+    assert_eq!(
+        numbers(objective.forward(image.clone(), text.clone(), empty)),
+        numbers(objective.forward(image.clone(), text, plain))
+    );
+}
+
+pub fn a_single_pair_costs_nothing(backend: &Backend) {
+    let device = backend.device.clone().autodiff();
+    let (loss, gradients) = evaluate(&device, &config(0.4), &inputs(1, [0, 0]), DType::F32);
+    assert_eq!(loss, 0.0);
+    assert!(gradients.iter().flatten().all(|&g| g == 0.0));
+}
+
+pub fn a_temperature_of_a_thousandth(backend: &Backend) {
+    let device = backend.device.clone().autodiff();
+    let cold = LogitScaleConfig::albef().with_temperature(0.001);
+    let config = config(0.4).with_logit_scale(cold);
+    let x = inputs(4, [3, 0]);
+    let (loss, gradients) = evaluate(&device, &config, &x, DType::F32);
+    assert_close(&[loss], &[oracle_of(&config).loss(&x)], 1e-4);
+    assert!(gradients.iter().flatten().all(|g| g.is_finite()));
+}
+
+pub fn nan_in_gives_nan_out(backend: &Backend) {
+    for place in 0..3 {
+        let mut x = inputs(3, [2, 2]);
+        let broken = match place {
+            0 => &mut x.batch[0],
+            1 => &mut x.momentum[1],
+            _ => x.queue[1].as_mut().unwrap(),
+        };
+        broken.values[1] = f64::NAN;
+        let [image, text] = x.batch.each_ref().map(|m| backend.tensor(m, DType::F32));
+        let momentum = momentum(&backend.device, &x, DType::F32);
+        let loss = config(0.4)
+            .init(&backend.device)
+            .forward(image, text, momentum);
+        assert!(numbers(loss)[0].is_nan(), "bad input {place}");
+    }
+}
+
+pub fn misuse_panics_with_what_is_wrong(backend: &Backend) {
+    let x = |rows: usize, width: usize| Tensor::<2>::ones([rows, width], &backend.device);
+    let refused = |message: &str, text: Tensor<2>, momentum: Teacher| {
+        assert_panics(message, || {
+            let _ = config(0.4)
+                .init(&backend.device)
+                .forward(x(4, 3), text, momentum);
+        });
+    };
+    let good = || Teacher::new(x(4, 3), x(4, 3));
+    refused("`image` has 4 rows, `text` has 5", x(5, 3), good());
+    refused(
+        "`image` has 4 rows, `momentum.image` has 3",
+        x(4, 3),
+        Teacher::new(x(3, 3), x(4, 3)),
+    );
+    refused(
+        "`text` has width 3, `momentum.text` has width 2",
+        x(4, 3),
+        Teacher::new(x(4, 3), x(4, 2)),
+    );
+    let queue = Teacher {
+        negative_text: Some(x(7, 2)),
+        ..good()
+    };
+    refused(
+        "`image` has width 3, `momentum.negative_text` has width 2",
+        x(4, 3),
+        queue,
+    );
+}
