@@ -8,6 +8,8 @@ pub(crate) enum Purpose {
     HardImages = 2,
     Noise = 3,
     Masking = 4,
+    ClustersOfTexts = 5,
+    ClustersOfImages = 6,
 }
 
 /// The SplitMix64 generator of Steele, Lea and Flood (2014).

@@ -94,6 +94,14 @@ stamp_on_every_backend! {
         a_momentum_copy_is_the_moving_average,
         a_momentum_copy_goes_on_from_its_record,
         a_momentum_copy_is_not_trained;
+    synthesis:
+        one_cluster_matches_the_oracle,
+        clusters_that_are_apart_match_the_oracle,
+        a_cluster_remembers_what_is_nearest_to_its_center,
+        of_a_cluster_of_its_own_another_stands_in,
+        gradients_flow_where_asked_for,
+        hard_negatives_are_finite_and_repeatable,
+        hard_negatives_are_nearer_than_the_samples;
     pointwise:
         values_and_gradients_match_the_oracle,
         f64_matches_the_oracle_to_1e_9,

@@ -5,6 +5,7 @@ pub mod contrastive;
 pub mod distillation;
 pub mod pairwise;
 pub mod pointwise;
+pub mod synthesis;
 
 /// Row-major matrix.
 #[derive(Clone, Debug, Default)]

@@ -8,6 +8,7 @@ pub mod pairwise;
 pub mod pointwise;
 pub mod retrieval;
 pub mod similarity;
+pub mod synthesis;
 pub mod weighting;
 
 use approx::abs_diff_eq;
