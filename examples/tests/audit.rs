@@ -234,6 +234,30 @@ fn vse(c: &[Vec<f64>], margin: f64) -> f64 {
     (0..n).map(cost).sum::<f64>() / n as f64
 }
 
+/// `−log f_ii / (f_ii + Σ_{j≠i} w_ij f_ij + Σ f)` of image `i` and of text `i`, added: weights by pair, and the logits of
+/// each anchor's other negatives.
+fn contrast(
+    z: &[Vec<f64>],
+    weights: [&dyn Fn(usize, usize) -> f64; 2],
+    others: [&dyn Fn(usize) -> Vec<f64>; 2],
+) -> f64 {
+    let n = z.len();
+    let at = |side: usize, i: usize, j: usize| [z[i][j], z[j][i]][side];
+    let loss = |side: usize, i: usize| {
+        let negatives = (0..n).filter(|&j| j != i);
+        let batch = negatives.map(|j| weights[side](i, j) * at(side, i, j).exp());
+        let others = others[side](i).into_iter().map(f64::exp);
+        (z[i][i].exp() + batch.chain(others).sum::<f64>()).ln() - z[i][i]
+    };
+    (0..n).map(|i| loss(0, i) + loss(1, i)).sum::<f64>() / n as f64
+}
+
+/// SRCL's weight of `j` among the negatives of `i`, `s` by anchor and negative.
+fn regulated(s: impl Fn(usize, usize) -> f64, n: usize, i: usize, j: usize) -> f64 {
+    let others = (0..n).filter(|&k| k != i).map(|k| 1.0 / s(i, k));
+    (n - 1) as f64 / s(i, j) / others.sum::<f64>()
+}
+
 fn close(actual: f64, expected: f64, tolerance: f64) {
     assert!(
         (actual - expected).abs() <= tolerance * (1.0 + expected.abs()),
@@ -279,30 +303,93 @@ fn values_and_gradients_match_naive_loops() {
             {"objective": "info-nce", "temperature": 0.2},
             {"objective": "vse", "margin": 0.3, "reduction": "sum", "weight": 0.1},
         ]},
+        {"objective": "srcl", "alpha": 0.7, "temperature": 0.5},
+        {"objective": "false-negative-removal", "threshold": 0.9, "temperature": 0.5, "reduction": "mean"},
+        {"objective": "info-cmr", "temperature": 0.5, "hard_negatives": true},
+        {"objective": "reco", "lambda": 0.3},
+        {"objective": "siglip", "scale": 3, "bias": -1.5},
+        {"objective": "uniformity", "t": 1.5},
     ]);
     let (out, gradients) = files.run(list, &[]);
-    let expected = |name: &str, image: &[f64], text: &[f64]| {
+    let teacher = cosines(&values["teacher_image"], &values["teacher_text"], 3);
+    let expected = |name: &str, image: &[f64], text: &[f64], fixed: &[Vec<f64>]| {
         let c = cosines(image, text, D);
+        let all = || (0..N).flat_map(|i| (0..N).map(move |j| (i, j)));
+        let total = |of: &dyn Fn(usize, usize) -> f64| all().map(|(i, j)| of(i, j)).sum::<f64>();
+        let logits = |temperature: f64| -> Vec<Vec<f64>> {
+            let row = |row: &Vec<f64>| row.iter().map(|c| c / temperature).collect();
+            c.iter().map(row).collect()
+        };
+        // The weights are constants to the gradient: of the embeddings as they were.
+        let mixed = |alpha: f64, i: usize, j: usize| {
+            alpha * teacher[i][j].exp() + (1.0 - alpha) * fixed[i][j].exp()
+        };
+        let none = |_| Vec::new();
         match name {
             "a" => info_nce(&c, 0.2),
             "vse" => vse(&c, 0.3),
-            _ => info_nce(&c, 0.2) + 0.1 * N as f64 * vse(&c, 0.3),
+            "both" => info_nce(&c, 0.2) + 0.1 * N as f64 * vse(&c, 0.3),
+            "srcl" => contrast(
+                &logits(0.5),
+                [
+                    &|i, j| regulated(|i, j| mixed(0.7, i, j), N, i, j),
+                    &|i, j| regulated(|i, j| mixed(0.7, j, i), N, i, j),
+                ],
+                [&none, &none],
+            ),
+            "false-negative-removal" => {
+                let kept = |weight: f64| f64::from(weight >= 0.9);
+                0.5 * contrast(
+                    &logits(0.5),
+                    [
+                        &|i, j| kept(regulated(|i, j| mixed(1.0, i, j), N, i, j)),
+                        &|i, j| kept(regulated(|i, j| mixed(1.0, j, i), N, i, j)),
+                    ],
+                    [&none, &none],
+                )
+            }
+            "info-cmr" => {
+                let others = |anchors: &[f64], hard: &[f64], i: usize| -> Vec<f64> {
+                    let hard = row(hard, i, 2 * D).chunks(D);
+                    let all = hard.chain(values["noise"].chunks(D));
+                    all.map(|x| cosine(row(anchors, i, D), x) / 0.5).collect()
+                };
+                contrast(
+                    &logits(0.5),
+                    [&|_, _| 1.0; 2],
+                    [&|i| others(image, &values["hard_text"], i), &|i| {
+                        others(text, &values["hard_image"], i)
+                    }],
+                )
+            }
+            "reco" => total(&|i, j| match i == j {
+                true => (1.0 - c[i][j]).powi(2),
+                false => 0.3 * c[i][j].max(0.0).powi(2),
+            }),
+            "siglip" => {
+                let cost = |i: usize, j: usize| {
+                    let logit = 3.0 * c[i][j] - 1.5;
+                    (if i == j { -logit } else { logit }).exp().ln_1p()
+                };
+                total(&cost) / N as f64
+            }
+            "uniformity" => {
+                (total(&|i, j| (-1.5 * (2.0 - 2.0 * c[i][j])).exp()) / (N * N) as f64).ln()
+            }
+            other => panic!("{other}"),
         }
     };
-    assert_eq!(out["objectives"].as_object().unwrap().len(), 3);
-    for name in ["a", "vse", "both"] {
-        let found = &out["objectives"][name];
-        let loss = found["loss"].as_f64().unwrap();
+    let fixed = cosines(&values["image"], &values["text"], D);
+    let objectives = out["objectives"].as_object().unwrap();
+    assert_eq!(objectives.len(), 9);
+    for (name, found) in objectives {
+        let loss = |image: &[f64], text: &[f64]| expected(name, image, text, &fixed);
         // A logit scale is a parameter in f32, whatever the embeddings are.
-        close(
-            loss,
-            expected(name, &values["image"], &values["text"]),
-            1e-7,
-        );
+        let value = loss(&values["image"], &values["text"]);
+        close(found["loss"].as_f64().unwrap(), value, 2e-7);
         assert!(found["seconds"].as_f64().unwrap() > 0.0);
         assert!(found["peak_bytes"].as_u64().unwrap() > 0);
-        let slopes = differences(&values, |image, text| expected(name, image, text));
-        for (side, slopes) in ["image", "text"].iter().zip(slopes) {
+        for (side, slopes) in ["image", "text"].iter().zip(differences(&values, loss)) {
             let gradient = &gradients[&format!("{name}.{side}")];
             for (actual, expected) in gradient.iter().zip(slopes) {
                 close(*actual, expected, 1e-6);
@@ -434,15 +521,25 @@ fn statistics_match_naive_loops() {
     assert_eq!(number("/weights/alpha"), 1.0);
     let pairs = out["weights"]["pairs"].as_array().unwrap();
     assert_eq!(pairs.len(), 20);
+    let weight = |i: usize, j: usize| {
+        let negatives = |others: &dyn Fn(usize) -> f64, own: usize| {
+            let shares = (0..N).filter(|&k| k != own).map(others);
+            (-t[i][j]).exp() * (N - 1) as f64 / shares.sum::<f64>()
+        };
+        [
+            negatives(&|k| (-t[i][k]).exp(), i),
+            negatives(&|k| (-t[k][j]).exp(), j),
+        ]
+    };
     let mut order: Vec<_> = all().filter(|(i, j)| i != j).collect();
-    order.sort_by(|a, b| t[b.0][b.1].total_cmp(&t[a.0][a.1]));
+    order.sort_by_key(|&(i, j)| (1e9 * (weight(i, j)[0] + weight(i, j)[1])) as u64);
     for (pair, (i, j)) in pairs.iter().zip(order) {
         assert_eq!((&pair["image"], &pair["text"]), (&json!(i), &json!(j)));
-        close(pair["similarity"].as_f64().unwrap(), c[i][j], 1e-6);
-        close(pair["teacher_similarity"].as_f64().unwrap(), t[i][j], 1e-6);
-        let others = (0..N).filter(|&k| k != i).map(|k| (-t[i][k]).exp());
-        let weight = (N - 1) as f64 * (-t[i][j]).exp() / others.sum::<f64>();
-        close(pair["image_to_text"].as_f64().unwrap(), weight, 1e-5);
+        let number = |key: &str| pair[key].as_f64().unwrap();
+        close(number("similarity"), c[i][j], 1e-9);
+        close(number("teacher_similarity"), t[i][j], 1e-9);
+        close(number("image_to_text"), weight(i, j)[0], 1e-9);
+        close(number("text_to_image"), weight(i, j)[1], 1e-9);
     }
     let counts = out["weights"]["histogram"]["text_to_image"]
         .as_array()
@@ -497,8 +594,13 @@ fn without_a_list_every_objective_that_has_its_inputs_is_evaluated() {
     };
     let plain = names(&plain);
     let everything = names(&tensors);
-    for name in ["info-nce", "vse", "siglip", "barlow-twins"] {
-        assert!(plain.contains(&name.to_string()), "{plain:?}");
+    let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    for name in names(&["info-nce", "vse", "siglip", "barlow-twins", "uniformity"]) {
+        assert!(plain.contains(&name), "{plain:?}");
+    }
+    for name in names(&["srcl", "false-negative-removal", "info-cmr"]) {
+        assert!(!plain.contains(&name), "{plain:?}");
+        assert!(everything.contains(&name), "{everything:?}");
     }
     assert!(plain.iter().all(|name| everything.contains(name)));
 }
@@ -673,6 +775,14 @@ fn bad_lists_and_arguments_are_refused() {
         (
             r#"[{"name": "b", "objective": "vse", "margin": -2}]"#,
             "objective `b`: VseConfig: `margin` is -2, it must lie in [0",
+        ),
+        (
+            r#"[{"name": "c", "objective": "srcl"}]"#,
+            "objective `c`: srcl needs `teacher_image`, which the file has not",
+        ),
+        (
+            r#"[{"objective": "con-vse", "hard_negatives": true}]"#,
+            "con-vse needs `hard_image`",
         ),
     ] {
         fs::write(files.path("objectives.json"), list).unwrap();

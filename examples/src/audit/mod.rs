@@ -41,9 +41,10 @@
 //! A number that is not finite is `null`. The weights are those of `w_ij = (1/s_ij) / mean_{j≠i} (1/s_ij)`, with
 //! `s_ij = α·e^{ĉ_ij} + (1 − α)·e^{c_ij}`: `weights.alpha` is that of the first `srcl` among the objectives, else 1 with a
 //! teacher and 0 without. `weights.histogram.{edges, image_to_text, text_to_image}` counts all negatives;
-//! `weights.pairs` are the 20 negatives of the largest `s`, likely to be matches in truth, each with the rows `image` and
-//! `text`, `similarity`, `teacher_similarity`, and its weights `image_to_text` and `text_to_image`. Captions of the same
-//! image are not listed.
+//! `weights.information` is `E log(1/w)` of either direction, the estimated mutual information of negatives in nats;
+//! `weights.pairs` are the 20 negatives of the least weight (the mean of both directions), likely to be matches in truth,
+//! each with the rows `image` and `text`, `similarity`, `teacher_similarity`, and its weights `image_to_text` and
+//! `text_to_image`. Captions of the same image are not listed.
 //!
 //! `--gradients` holds `NAME.image` and `NAME.text`, f32, `[N, D]`: the derivatives of the loss by the embeddings as they
 //! are in the file, before normalisation.
@@ -67,6 +68,7 @@ use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor};
 use burn_contrastive::objective::{self, ObjectiveConfig};
 use burn_contrastive::pairwise::Evaluation;
+use burn_contrastive::weighting::WeighedPair;
 use serde_json::{Map, Value, json};
 
 use crate::report::file::{self, Partial};
@@ -298,14 +300,25 @@ impl Precision {
 
 impl Weights {
     fn to_json(&self) -> Value {
+        let pair = |pair: &WeighedPair| {
+            json!({
+                "image": pair.image,
+                "text": pair.text,
+                "similarity": pair.similarity,
+                "teacher_similarity": pair.teacher,
+                "image_to_text": pair.image_to_text,
+                "text_to_image": pair.text_to_image,
+            })
+        };
         json!({
             "alpha": self.alpha,
+            "information": {"image_to_text": self.information[0], "text_to_image": self.information[1]},
             "histogram": {
                 "edges": self.edges,
                 "image_to_text": self.image_to_text,
                 "text_to_image": self.text_to_image,
             },
-            "pairs": self.likely,
+            "pairs": self.likely.iter().map(pair).collect::<Vec<_>>(),
         })
     }
 }

@@ -265,15 +265,12 @@ fn heat_map(weights: &Weights) -> Markup {
 }
 
 fn likely(weights: &Weights) -> Markup {
-    let teacher = weights
-        .likely
-        .iter()
-        .any(|pair| pair.teacher_similarity.is_some());
+    let teacher = weights.likely.iter().any(|pair| pair.teacher.is_some());
     html! {
         @if !weights.likely.is_empty() {
             h3 #likely { "Likely false negatives" }
             p.lead {
-                "The " (weights.likely.len()) " pairs of an image and a caption of another that resemble each other most."
+                "The " (weights.likely.len()) " pairs of an image and another's caption that are weighed least."
             }
             div.scroll tabindex="0" role="region" aria-labelledby="likely" {
                 table.plain {
@@ -289,7 +286,7 @@ fn likely(weights: &Weights) -> Markup {
                         th scope="row" { (pair.image) }
                         td { (pair.text) }
                         td { (fixed(pair.similarity, 3)) }
-                        @if teacher { td { (fixed(pair.teacher_similarity.unwrap_or(f64::NAN), 3)) } }
+                        @if teacher { td { (fixed(pair.teacher.unwrap_or(f64::NAN), 3)) } }
                         td { (fixed(pair.image_to_text, 3)) }
                         td { (fixed(pair.text_to_image, 3)) }
                     } } }
