@@ -594,6 +594,17 @@ fn without_a_list_every_objective_that_has_its_inputs_is_evaluated() {
     };
     let plain = names(&plain);
     let everything = names(&tensors);
+    // The momentum features must have the embeddings' width, which this teacher's have not.
+    let itc = "image-text-contrastive".to_string();
+    assert!(!everything.contains(&itc), "{everything:?}");
+    let mut momentum = tensors;
+    for name in ["teacher_image", "teacher_text"] {
+        momentum.insert(
+            name.to_string(),
+            momentum[&name.replace("teacher_", "")].clone(),
+        );
+    }
+    assert!(names(&momentum).contains(&itc));
     let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
     for name in names(&["info-nce", "vse", "siglip", "barlow-twins", "uniformity"]) {
         assert!(plain.contains(&name), "{plain:?}");
@@ -778,7 +789,7 @@ fn bad_lists_and_arguments_are_refused() {
         ),
         (
             r#"[{"name": "c", "objective": "srcl"}]"#,
-            "objective `c`: srcl needs `teacher_image`, which the file has not",
+            "objective `c`: srcl needs `teacher_image`",
         ),
         (
             r#"[{"objective": "con-vse", "hard_negatives": true}]"#,

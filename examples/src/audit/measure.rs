@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 use burn::tensor::{Device, Int, Tensor};
 use burn_contrastive::objective::{Features, Objective, ObjectiveConfig};
 
@@ -38,15 +38,11 @@ const ENOUGH_SECONDS: f64 = 0.5;
 ///
 /// # Errors
 ///
-/// If an input is missing, naming it, or a parameter is out of range.
+/// If an input is missing or does not fit, naming it, or a parameter is out of range.
 pub fn check(objective: &Named, features: &Features, device: &Device) -> Result<()> {
     let Named { name, config } = objective;
-    for input in config.needs() {
-        ensure!(
-            features.has(input),
-            "objective `{name}`: {} needs `{input}`, which the file has not",
-            config.name()
-        );
+    if let Err(fault) = config.check(features) {
+        bail!("objective `{name}`: {fault} (in the file of embeddings)");
     }
     init(objective, device).map(drop)
 }

@@ -59,8 +59,7 @@ fn parse(text: &str) -> Result<Vec<Named>> {
 pub fn all_possible(features: &Features) -> Vec<Named> {
     let possible = |name: &&str| {
         let config = ObjectiveConfig::named(name).expect("a name of the list");
-        let has_all = config.needs().into_iter().all(|input| features.has(input));
-        (has_all && *name != "sum").then(|| Named {
+        (config.check(features).is_ok() && *name != "sum").then(|| Named {
             name: name.to_string(),
             config,
         })

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::Device;
 
-use super::features::Input;
+use super::features::{Features, Input};
 use super::objective::{Objective, WeightedSum};
 use super::parameter::{Parameter, Value};
 use crate::objective::*;
@@ -99,6 +99,7 @@ catalogue! {
         "multi-positive" => MultiPositive: MultiPositiveConfig;
     }
     others {
+        "image-text-contrastive" => ImageTextContrastive: ImageTextContrastiveConfig;
         "vse" => Vse: VseConfig;
         "vse-plus-plus" => VsePlusPlus: VsePlusPlusConfig;
         "con-vse-plus-plus" => ConVsePlusPlus: ConVsePlusPlusConfig;
@@ -190,6 +191,11 @@ impl ObjectiveConfig {
             }
             C::InfoCmr(c) => P::contrast(&mut c.logit_scale, &mut c.directions, hard),
             C::MultiPositive(c) => P::contrast(&mut c.logit_scale, &mut c.directions, hard),
+            C::ImageTextContrastive(c) => vec![
+                P::temperature(&mut c.logit_scale),
+                P::number("momentum_alpha", &mut c.alpha),
+                P::reduction(&mut c.directions),
+            ],
             C::Vse(c) => P::margin(&mut c.margin, &mut c.reduction),
             C::VsePlusPlus(c) => P::margin(&mut c.margin, &mut c.reduction),
             C::ConVsePlusPlus(c) => {
@@ -223,6 +229,7 @@ impl ObjectiveConfig {
 
     /// The value of a parameter, if the objective has it.
     pub fn get(&self, name: &str) -> Option<Value> {
+        let name = self.resolved(name);
         let mut config = self.clone();
         let parameters = config.parameters();
         let parameter = parameters.iter().find(|known| known.name == name)?;
@@ -245,8 +252,9 @@ impl ObjectiveConfig {
             self.weight = weight;
             return Ok(());
         }
+        let resolved = self.resolved(name);
         let mut parameters = self.parameters();
-        match parameters.iter_mut().find(|known| known.name == name) {
+        match parameters.iter_mut().find(|known| known.name == resolved) {
             Some(parameter) => parameter.set(value).map_err(wrong),
             None => {
                 let mut known: Vec<_> = parameters.iter().map(|known| known.name).collect();
@@ -259,14 +267,24 @@ impl ObjectiveConfig {
         }
     }
 
+    /// The share of a momentum encoder's soft targets may be called α, as in its paper.
+    fn resolved<'a>(&self, name: &'a str) -> &'a str {
+        match (&self.kind, name) {
+            (AnyConfig::ImageTextContrastive(_), "alpha") => "momentum_alpha",
+            _ => name,
+        }
+    }
+
     /// The inputs that the objective needs, with these parameters, beside image and text: a teacher where weights are of
-    /// it (`alpha` is not 0), hard negatives where `hard_negatives` says so.
+    /// it (`alpha` is not 0), hard negatives where `hard_negatives` says so. `image-text-contrastive` takes the teacher's
+    /// embeddings for the momentum encoders', and a queue if there is one.
     pub fn needs(&self) -> Vec<Input> {
         use AnyConfig as C;
         const TEACHER: [Input; 2] = [Input::TeacherImage, Input::TeacherText];
         let mut inputs = match &self.kind {
             C::Srcl(c) if c.regulation.alpha != 0.0 => TEACHER.to_vec(),
             C::FalseNegativeRemoval(c) if c.regulation.alpha != 0.0 => TEACHER.to_vec(),
+            C::ImageTextContrastive(_) => TEACHER.to_vec(),
             C::InfoCmr(_) => vec![Input::Noise],
             C::MultiPositive(_) => vec![Input::Label],
             C::Sum(terms) => terms.iter().flat_map(Self::needs).collect(),
@@ -278,6 +296,36 @@ impl ObjectiveConfig {
         inputs.sort();
         inputs.dedup();
         inputs
+    }
+
+    /// Checks that the objective can be evaluated on these features.
+    ///
+    /// # Errors
+    ///
+    /// If an input is missing, or the width of one does not fit, naming it.
+    pub fn check(&self, features: &Features) -> Result<(), String> {
+        let name = self.name();
+        if let Some(input) = self.needs().into_iter().find(|&input| !features.has(input)) {
+            return Err(format!("{name} needs `{input}`"));
+        }
+        match &self.kind {
+            AnyConfig::Sum(terms) => terms.iter().try_for_each(|term| term.check(features)),
+            AnyConfig::ImageTextContrastive(_) => {
+                let width = features.image.dims()[1];
+                let momentum = features
+                    .teacher_image
+                    .as_ref()
+                    .map_or(width, |x| x.dims()[1]);
+                match momentum == width {
+                    true => Ok(()),
+                    false => Err(format!(
+                        "{name} compares `teacher_image` with `text`: their widths are {momentum} and {width}, it \
+                         needs the same"
+                    )),
+                }
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The same objective, its similarities evaluated another way.

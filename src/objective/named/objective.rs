@@ -66,6 +66,16 @@ impl Objective {
             AnyObjective::Contrastive(objective) => {
                 objective.forward(image, text, self.context(features))
             }
+            AnyObjective::ImageTextContrastive(objective) => {
+                let (image_m, text_m) = (&features.teacher_image, &features.teacher_text);
+                let momentum = Teacher {
+                    image: image_m.clone().expect("it is needed"),
+                    text: text_m.clone().expect("it is needed"),
+                    negative_image: features.queue_image.clone(),
+                    negative_text: features.queue_text.clone(),
+                };
+                objective.forward(image, text, momentum)
+            }
             AnyObjective::Vse(objective) => objective.forward(image, text),
             AnyObjective::VsePlusPlus(objective) => objective.forward(image, text),
             AnyObjective::ConVsePlusPlus(objective) => objective.forward(image, text),
@@ -108,6 +118,7 @@ impl Objective {
     pub fn logit_scales(&mut self) -> Vec<&mut LogitScale> {
         match &mut self.kind {
             AnyObjective::Contrastive(objective) => vec![&mut objective.logit_scale],
+            AnyObjective::ImageTextContrastive(objective) => vec![&mut objective.logit_scale],
             AnyObjective::SigLip(objective) => vec![&mut objective.logit_scale],
             AnyObjective::Sum(sum) => sum.terms.iter_mut().flat_map(Self::logit_scales).collect(),
             _ => vec![],

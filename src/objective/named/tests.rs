@@ -144,6 +144,45 @@ fn a_weighted_sum_is_the_sum_of_its_terms() {
     assert_eq!(read(&json).unwrap(), sum);
 }
 
+/// Its own features in place of the momentum ones and no soft targets: InfoNCE. `alpha` is `momentum_alpha` there.
+#[test]
+fn the_momentum_contrast_takes_the_teacher_for_the_momentum_encoder() {
+    let mut features = everything(&Device::default());
+    let soft = read(r#"{"objective": "image-text-contrastive", "momentum_alpha": 0}"#).unwrap();
+    assert_eq!(soft.get("alpha"), Some(Value::Number(0.0)));
+    let with_queue = loss(&soft, &features);
+    (features.queue_image, features.queue_text) = (None, None);
+    assert_ne!(loss(&soft, &features), with_queue);
+    features.teacher_image = Some(features.image.clone());
+    features.teacher_text = Some(features.text.clone());
+    let hard = loss(&ObjectiveConfig::named("info-nce").unwrap(), &features);
+    assert!((loss(&soft, &features) - hard).abs() < 1e-5);
+
+    features.teacher_image = Some(features.image.clone().repeat_dim(1, 2));
+    let error = soft.check(&features).unwrap_err();
+    assert!(error.contains("their widths are 8 and 4"), "{error}");
+    features.teacher_image = None;
+    let error = soft.check(&features).unwrap_err();
+    assert_eq!(error, "image-text-contrastive needs `teacher_image`");
+}
+
+#[test]
+#[should_panic(expected = "srcl needs `teacher_image`, which `features` has not")]
+fn an_input_that_is_missing_is_named() {
+    let features = everything(&Device::default());
+    let features = Features::new(features.image, features.text);
+    loss(&ObjectiveConfig::named("srcl").unwrap(), &features);
+}
+
+#[test]
+fn weights_of_the_model_alone_need_no_teacher() {
+    let features = everything(&Device::default());
+    let features = Features::new(features.image, features.text);
+    let srcl = read(r#"{"objective": "srcl", "alpha": 0}"#).unwrap();
+    assert_eq!(srcl.needs(), []);
+    assert!(loss(&srcl, &features).is_finite());
+}
+
 #[test]
 fn what_is_unknown_errs_with_the_nearest() {
     for (json, expected) in [
