@@ -199,6 +199,7 @@ macro_rules! stamp_on_cpu_backends {
 }
 
 stamp_on_cpu_backends! {
+    contrastive: blocks_change_nothing;
     pairwise:
         every_family_matches_the_oracle_in_f64,
         blocks_and_what_is_kept_change_nothing,

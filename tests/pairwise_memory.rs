@@ -5,7 +5,10 @@
 mod counting;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use burn_contrastive::objective::InfoNceConfig;
+use burn_contrastive::objective::{
+    Context, ContrastiveConfig, Criterion, FalseNegativeRemovalConfig, InfoNceConfig,
+    MultiPositiveConfig, Negatives, SrclConfig, Teacher,
+};
 use burn_contrastive::pairwise::{
     Evaluation, Expr, Pairs, Positives, columns, hardest, rows, soft_targets, softmax,
     softmax_above, weighted_softmax,
@@ -87,6 +90,52 @@ const FAMILIES: [(&str, Loss); 9] = [
         pairs.reduce_to_scalar(&sums, |sums| sums[0].clone().sum() + sums[1].clone().sum())
     }),
 ];
+
+/// Softmax contrasts of several parts.
+fn contrasts(device: &Device) -> Vec<(&'static str, Criterion, Context)> {
+    let teacher = || Teacher {
+        negative_text: Some(embeddings(M, device)),
+        ..Teacher::new(embeddings(N, device), embeddings(N, device))
+    };
+    let queue = || Negatives {
+        text: Some(embeddings(M, device)),
+        ..Negatives::default()
+    };
+    let taught = || Context {
+        negatives: queue(),
+        ..teacher().into()
+    };
+    let ids = Tensor::<1, Int>::arange(0..N as i64, device) / 3;
+    vec![
+        (
+            "SRCL with a teacher and a queue",
+            SrclConfig::new().criterion(),
+            taught(),
+        ),
+        (
+            "false-negative removal by a teacher",
+            FalseNegativeRemovalConfig::new().criterion(),
+            taught(),
+        ),
+        (
+            "several positives in both modalities",
+            MultiPositiveConfig::new()
+                .with_within_modality(true)
+                .criterion(),
+            Context {
+                ids: Some(ids.into()),
+                ..Context::default()
+            },
+        ),
+        (
+            "a guide: a teacher",
+            Criterion::new()
+                .with_guided_margin(Some(0.0))
+                .with_label_smoothing(0.1),
+            taught(),
+        ),
+    ]
+}
 
 fn run(loss: Loss, pairs: impl Fn(Tensor<2>, Tensor<2>) -> Pairs, device: &Device) -> [usize; 2] {
     let (a, b) = (embeddings(N, device), embeddings(M, device));
@@ -187,7 +236,21 @@ fn memory_is_bounded_by_the_budget_and_the_embeddings() {
             .sum()
             .backward();
     };
+    // Products of one set with itself have workspaces of their own.
     within();
+    let similarity = SimilarityConfig::new()
+        .with_evaluation(Evaluation::Streaming)
+        .with_memory_budget(MIB);
+    for (name, criterion, context) in contrasts(&device) {
+        let contrast = ContrastiveConfig::new()
+            .with_criterion(criterion.with_similarity(similarity))
+            .init(&device);
+        let peak = peak_of(|| {
+            let (image, text) = (image.clone(), text.clone());
+            contrast.forward(image, text, context.clone()).backward();
+        });
+        check(name, Evaluation::Streaming, MIB, peak);
+    }
     check(
         "within one set",
         Evaluation::Streaming,

@@ -38,7 +38,7 @@ use burn::tensor::{Device, Tensor};
 use super::Reduction;
 use super::contrastive::{Teacher, cross_entropy};
 use crate::check;
-use crate::pairwise::{Expr, Pairs, log_add_exp, reduce_to_scalar, rows};
+use crate::pairwise::{Expr, Pairs, log_add_exp, reduce_to_scalar, rows, share_memory_budget};
 use crate::similarity::{LogitScale, LogitScaleConfig, SimilarityConfig};
 
 /// Configuration of [`ImageTextContrastive`].
@@ -204,15 +204,18 @@ impl ImageTextContrastive {
             }
         };
         let [text_queue, image_queue] = queues;
-        [
+        let mut groups = [
             ([image, own_image.clone()], own_text.clone(), text_queue),
             ([text, own_text], own_image, image_queue),
         ]
         .map(|(anchors, batch, queue)| {
             let batch = group(&anchors, &batch, true);
             let queue = queue.map(|queue| group(&anchors, &queue, false));
-            [batch].into_iter().chain(queue).collect()
-        })
+            [batch].into_iter().chain(queue).collect::<Vec<_>>()
+        });
+        let pairs = groups.iter_mut().flatten().map(|group| &mut group.pairs);
+        share_memory_budget(pairs, self.similarity.memory_budget);
+        groups
     }
 
     /// What to compute of a group: the log-sum-exp of the negatives; the positives' logits, of the batch; where

@@ -55,4 +55,5 @@ pub use families::{
     softmax_above, weighted_softmax,
 };
 pub use form::{Along, Reduction, columns, rows};
+pub(crate) use pairs::share_memory_budget;
 pub use pairs::{Pairs, reduce_to_scalar};

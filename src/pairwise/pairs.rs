@@ -344,6 +344,12 @@ impl Pairs {
         [self.a.dims()[0], self.b.dims()[0]]
     }
 
+    /// How many there are, the teacher's included.
+    fn similarities(&self) -> usize {
+        let [n, m] = self.sizes();
+        n * m * (1 + usize::from(self.teacher.is_some()))
+    }
+
     #[track_caller]
     fn form(&self, reductions: &[Reduction]) -> Form {
         assert!(
@@ -376,9 +382,7 @@ impl Pairs {
             !with_index || self.sizes().into_iter().max() <= Some(exact),
             "Pairs: maxima are found among at most {exact} rows or columns"
         );
-        let matrices = 1 + usize::from(self.teacher.is_some());
-        let [n, m] = self.sizes();
-        let all = matrices * n * m * self.a.dtype().size();
+        let all = self.similarities() * self.a.dtype().size();
         let [memory, kept] = self.evaluation.memory(self.memory_budget, all);
         Form {
             reductions: reductions.to_vec(),
@@ -455,6 +459,19 @@ pub fn reduce_to_scalar(
         let split = |(results, (form, sizes)): (_, &(Form, _))| split(results, form, *sizes);
         f(results.into_iter().zip(&shapes).map(split).collect())
     })
+}
+
+/// Divides a memory budget among pairs whose similarities are kept side by side, by how many they are.
+pub(crate) fn share_memory_budget<'a>(
+    groups: impl IntoIterator<Item = &'a mut Pairs>,
+    bytes: usize,
+) {
+    let keeping = |pairs: &&mut Pairs| pairs.evaluation == Evaluation::Auto;
+    let groups: Vec<_> = groups.into_iter().filter(keeping).collect();
+    let all: usize = groups.iter().map(|pairs| pairs.similarities()).sum();
+    for pairs in groups {
+        pairs.memory_budget = (bytes as f64 * pairs.similarities() as f64 / all as f64) as usize;
+    }
 }
 
 /// The results, one after the other, as vectors.

@@ -564,6 +564,55 @@ pub fn works_under_gradient_checkpointing(backend: &Backend) {
     }
 }
 
+/// Over several blocks, in a budget that holds a part of the similarities.
+pub fn blocks_change_nothing(backend: &Backend) {
+    let device = backend.device.clone().autodiff();
+    let width = 8;
+    let inputs = |seed| {
+        let batch = batch(530, width, seed);
+        with_teacher(
+            Inputs {
+                negatives: [Some(random(70, width, 94)), Some(random(600, width, 95))],
+                ..batch
+            },
+            5,
+        )
+    };
+    let regulation = SimilarityRegulation::new()
+        .with_alpha(0.5)
+        .with_weight_temperature(0.3);
+    let removal = Weighting::Removal {
+        regulation,
+        threshold: 0.5,
+    };
+    let criteria = [
+        Criterion::new()
+            .with_weighting(Weighting::Regulation(regulation))
+            .with_within_modality(true),
+        Criterion::new()
+            .with_weighting(removal)
+            .with_decoupled(true),
+        Criterion::new()
+            .with_guided_margin(Some(0.1))
+            .with_label_smoothing(0.1),
+    ];
+    for (seed, criterion) in (200..).step_by(2).zip(criteria) {
+        println!("{criterion:?}");
+        let with = |evaluation| {
+            let similarity = SimilarityConfig::new()
+                .with_evaluation(evaluation)
+                .with_memory_budget(1 << 20);
+            let criterion = criterion.with_similarity(similarity);
+            evaluate(&device, criterion, 0.2, &inputs(seed), DType::F64)
+        };
+        // In f64, so that no pair is at the other side of a threshold.
+        let dense = with(Evaluation::Dense);
+        for evaluation in [Evaluation::Auto, Evaluation::Streaming] {
+            assert_matches(&with(evaluation), &dense, 1e-7);
+        }
+    }
+}
+
 // --- identities -----------------------------------------------------------------------------------
 
 /// Loss of an objective under its own name.
@@ -1047,8 +1096,8 @@ pub fn misuse_panics_with_what_is_wrong(backend: &Backend) {
         }
         .into(),
     );
-    assert_panics("`label_smoothing` is 1, it must lie in", || {
-        let _ = build(Criterion::new().with_label_smoothing(1.0), 0.2, device);
+    assert_panics("`label_smoothing` is 2, it must lie in [0, 1]", || {
+        let _ = build(Criterion::new().with_label_smoothing(2.0), 0.2, device);
     });
     assert_panics("InfoNceConfig: `image_to_text_weight` is -1", || {
         let _ = InfoNceConfig::new()

@@ -10,9 +10,12 @@ mod counting;
 use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::{Bool, Device, Distribution, Tensor, TensorData, Tolerance};
-use burn_contrastive::objective::InfoNceConfig;
+use burn_contrastive::objective::{
+    Context, ContrastiveConfig, Criterion, InfoNceConfig, Negatives, Teacher,
+};
 use burn_contrastive::pairwise::{Evaluation, Expr, Pairs, Reduction, columns, hardest, rows};
 use burn_contrastive::similarity::SimilarityConfig;
+use burn_contrastive::weighting::{SimilarityRegulation, Weighting};
 use counting::peak_of;
 
 const PAIRS: usize = 13;
@@ -67,6 +70,53 @@ fn embeddings_on_different_devices_are_refused() {
 fn info_nce_on_ndarray_equals_flex() {
     let _alone = alone();
     assert_equals_flex(Device::ndarray());
+}
+
+/// Several groups of pairs: a teacher's weights and a queue, removal, the own modality.
+#[test]
+#[allow(deprecated)]
+fn contrasts_on_ndarray_equal_flex() {
+    let _alone = alone();
+    let regulation = SimilarityRegulation::new().with_alpha(0.5);
+    let removal = Weighting::Removal {
+        regulation,
+        threshold: 0.9,
+    };
+    for weighting in [Weighting::Regulation(regulation), removal] {
+        let run = |device: Device| {
+            let leaf = |rows, step| matrix(rows, DIMENSIONS, step, &device).require_grad();
+            let (image, text, queue) = (leaf(PAIRS, 0.37), leaf(PAIRS, 0.41), leaf(5, 0.43));
+            let constant = |rows, step| matrix(rows, 4, step, &device);
+            let context = Context {
+                negatives: Negatives {
+                    text: Some(queue.clone()),
+                    ..Negatives::default()
+                },
+                teacher: Some(Teacher {
+                    negative_text: Some(constant(5, 0.31)),
+                    ..Teacher::new(constant(PAIRS, 0.29), constant(PAIRS, 0.23))
+                }),
+                ids: None,
+            };
+            let criterion = Criterion::new()
+                .with_weighting(weighting)
+                .with_within_modality(true)
+                .with_guided_margin(Some(0.5));
+            let contrast = ContrastiveConfig::new()
+                .with_criterion(criterion)
+                .init(&device);
+            let loss = contrast.forward(image.clone(), text.clone(), context);
+            let gradients = loss.backward();
+            let by_leaf =
+                [image, text, queue].map(|leaf| leaf.grad(&gradients).expect("a gradient"));
+            let by_scale = contrast.logit_scale.log_scale.grad(&gradients);
+            let mut found = vec![loss.into_data(), by_scale.expect("a gradient").into_data()];
+            found.extend(by_leaf.map(Tensor::into_data));
+            found
+        };
+        let expected = run(Device::flex().autodiff());
+        assert_all_equal(&run(Device::ndarray().autodiff()), &expected);
+    }
 }
 
 #[cfg(feature = "wgpu")]

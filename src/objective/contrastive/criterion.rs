@@ -8,7 +8,7 @@ use super::context::{Context, Ids, Negatives, Teacher};
 use super::terms::{Candidates, Direction, Group, Part, Terms};
 use crate::check;
 use crate::objective::Reduction;
-use crate::pairwise::{Expr, Pairs, columns, reduce_to_scalar, rows};
+use crate::pairwise::{Expr, Pairs, columns, reduce_to_scalar, rows, share_memory_budget};
 use crate::similarity::{LogitScale, SimilarityConfig, paired_similarity};
 use crate::weighting::{LogWeight, Weighting};
 
@@ -48,7 +48,7 @@ pub struct Criterion {
     /// Leaves out negatives that a teacher finds more similar to the anchor than the anchor's positive, by
     /// more than this (GISTEmbed, where it is 0). Default: none are left out.
     pub guided_margin: Option<f64>,
-    /// Share ε of the target that is spread evenly over all candidates, in [0, 1). Default 0.
+    /// Share ε of the target that is spread evenly over all candidates, in [0, 1]. Default 0.
     #[config(default = 0.0)]
     pub label_smoothing: f64,
     /// How embeddings are compared. Default: by cosine, streaming.
@@ -68,14 +68,7 @@ impl Criterion {
     pub(in crate::objective) fn checked(self, config: &str) -> Self {
         let weight = self.image_to_text_weight;
         check::within(config, "image_to_text_weight", weight, 0.0, 1.0);
-        let below_one = 1.0 - f64::EPSILON;
-        check::within(
-            config,
-            "label_smoothing",
-            self.label_smoothing,
-            0.0,
-            below_one,
-        );
+        check::within(config, "label_smoothing", self.label_smoothing, 0.0, 1.0);
         if let Some(margin) = self.guided_margin {
             check::within(config, "guided_margin", margin, -f64::MAX, f64::MAX);
         }
@@ -339,6 +332,8 @@ impl Contrast<'_> {
         if let Some(threshold) = self.criterion.weighting.threshold() {
             remove(&mut groups, threshold);
         }
+        let pairs = groups.iter_mut().map(|group| &mut group.pairs);
+        share_memory_budget(pairs, similarity.memory_budget);
         Plan { groups, hard }
     }
 
@@ -359,14 +354,17 @@ impl Contrast<'_> {
             return None;
         }
         let caller = self.caller;
+        let Some(teacher) = teacher else {
+            panic!(
+                "{caller}: `teacher` is missing: its weights or its filter compare by a teacher's features"
+            )
+        };
         let Teacher {
             image: teacher_image,
             text,
             negative_image,
             negative_text,
-        } = teacher.unwrap_or_else(|| {
-            panic!("{caller}: `teacher` is missing: its weights or its filter compare by a teacher's features")
-        });
+        } = teacher;
         let (names, rows) = (["teacher.image", "teacher.text"], image.dims()[0]);
         check::paired(caller, (names[0], &teacher_image), (names[1], &text));
         assert!(
@@ -529,8 +527,10 @@ impl Groups<'_> {
             .guided_margin
             .filter(|_| !matches!(kind, Kind::Noise(_)));
         let asks_teacher = guided.is_some() || log_weight.is_some_and(LogWeight::needs_teacher);
-        let teacher = asks_teacher.then(|| {
-            let Some([anchors, others]) = sides.teacher else {
+        let teacher = match (sides.teacher, kind) {
+            _ if !asks_teacher => None,
+            (Some([anchors, others]), _) => Some(pairs.teacher(anchors, others)),
+            (None, kind) => {
                 let name = match kind {
                     Kind::Extra(0) => "text",
                     _ => "image",
@@ -539,9 +539,8 @@ impl Groups<'_> {
                     "{}: `teacher.negative_{name}` is missing: `negatives.{name}` are compared by a teacher's features",
                     contrast.caller
                 )
-            };
-            pairs.teacher(anchors, others)
-        });
+            }
+        };
         let none = Expr::constant(0.0);
         let diagonal = Expr::diagonal();
         let same = sides

@@ -65,7 +65,7 @@ impl ContrastiveConfig {
     ///
     /// # Panics
     ///
-    /// Where `image_to_text_weight` is not in [0, 1], `label_smoothing` not in [0, 1), a value of the
+    /// Where `image_to_text_weight` is not in [0, 1], `label_smoothing` not in [0, 1], a value of the
     /// weighting is out of range, or the logit scale's are refused by [`LogitScaleConfig::init`].
     #[track_caller]
     pub fn init(&self, device: &Device) -> Contrastive {
@@ -199,3 +199,38 @@ impl Contrastive {
 }
 
 display!(contrast Contrastive);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::objective::SrclConfig;
+    use crate::weighting::{Norm, SimilarityRegulation, Weighting};
+
+    #[test]
+    fn a_config_survives_json() {
+        let regulation = SimilarityRegulation::new().with_norm(Norm::Softmax { delta: 3.0 });
+        let criterion = Criterion::new()
+            .with_decoupled(true)
+            .with_same_id(SameId::Positive)
+            .with_guided_margin(Some(0.1))
+            .with_weighting(Weighting::Removal {
+                regulation,
+                threshold: 0.3,
+            });
+        let config = ContrastiveConfig::new().with_criterion(criterion);
+        let json = serde_json::to_string(&config).unwrap();
+        let read: ContrastiveConfig = serde_json::from_str(&json).unwrap();
+        assert_eq!(read, config);
+    }
+
+    #[test]
+    fn displays_the_parts_that_are_not_clips() {
+        let config = ContrastiveConfig::new().with_criterion(SrclConfig::new().criterion());
+        let shown = config.init(&Device::default()).to_string();
+        assert!(
+            shown.contains("directions: Sum") && shown.contains("weighting: Regulation"),
+            "{shown}"
+        );
+        assert!(!shown.contains("decoupled"), "{shown}");
+    }
+}
