@@ -94,6 +94,12 @@ stamp_on_every_backend! {
         a_momentum_copy_is_the_moving_average,
         a_momentum_copy_goes_on_from_its_record,
         a_momentum_copy_is_not_trained;
+    pretraining:
+        matching_has_the_loss_and_gradient_of_its_logits,
+        pairs_that_do_not_exist_cost_nothing,
+        masked_words_have_the_loss_and_gradient_of_their_logits,
+        texts_are_masked_alike_on_every_device,
+        all_sources_of_negatives_work_together;
     synthesis:
         one_cluster_matches_the_oracle,
         clusters_that_are_apart_match_the_oracle,

@@ -5,9 +5,12 @@
 mod counting;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn_contrastive::negatives::{HardNegativeSamplerConfig, HardNegativeSynthesisConfig};
 use burn_contrastive::objective::{
-    Context, ContrastiveConfig, Criterion, FalseNegativeRemovalConfig, InfoNceConfig,
-    MultiPositiveConfig, Negatives, SrclConfig, Teacher,
+    BarlowTwinsConfig, ConVsePlusPlusConfig, Context, ContrastiveConfig, Criterion,
+    FalseNegativeRemovalConfig, InfoNceConfig, MaxMarginConfig, MultiPositiveConfig, Negatives,
+    OrthogonalityConfig, ReCoConfig, SigLipConfig, SrclConfig, Teacher, UniformityConfig,
+    VseConfig, VsePlusPlusConfig,
 };
 use burn_contrastive::pairwise::{
     Evaluation, Expr, Pairs, Positives, columns, hardest, rows, soft_targets, softmax,
@@ -148,6 +151,45 @@ fn run(loss: Loss, pairs: impl Fn(Tensor<2>, Tensor<2>) -> Pairs, device: &Devic
     })
 }
 
+type Run = fn(SimilarityConfig, [Tensor<2>; 2], &Device);
+
+macro_rules! objective {
+    ($config:ident) => {
+        (stringify!($config), |similarity, [image, text], device| {
+            let objective = $config::new().with_similarity(similarity).init(device);
+            objective.forward(image, text).backward();
+        })
+    };
+}
+
+/// Objectives forward and backward, and what draws or makes their negatives.
+const OBJECTIVES: [(&str, Run); 12] = [
+    objective!(InfoNceConfig),
+    objective!(VseConfig),
+    objective!(VsePlusPlusConfig),
+    objective!(ConVsePlusPlusConfig),
+    objective!(MaxMarginConfig),
+    objective!(ReCoConfig),
+    objective!(OrthogonalityConfig),
+    objective!(SigLipConfig),
+    objective!(UniformityConfig),
+    objective!(BarlowTwinsConfig),
+    ("hard negatives drawn", |similarity, [image, text], _| {
+        let sampler = HardNegativeSamplerConfig::new().with_similarity(similarity);
+        sampler
+            .init()
+            .draw_both(image, text, Positives::Diagonal, 0);
+    }),
+    (
+        "hard negatives synthesised",
+        |similarity, [image, text], _| {
+            let synthesis = HardNegativeSynthesisConfig::new().with_similarity(similarity);
+            let synthesis = synthesis.with_max_prototypes(64).init();
+            synthesis.synthesize(image, text, 0).unwrap();
+        },
+    ),
+];
+
 /// Numbers for each row and column: embeddings, their gradients and copies, what is bound, results.
 const VECTORS: usize = 4 * (N + M) * (4 * D + 16);
 /// The steps of an expression, for one row of a tile.
@@ -215,17 +257,21 @@ fn memory_is_bounded_by_the_budget_and_the_embeddings() {
     );
 
     let (image, text) = (embeddings(N, &device), embeddings(N, &device));
-    for (evaluation, budget) in [(Evaluation::Streaming, MIB), (Evaluation::Auto, 2 * MIB)] {
+    let of = |run: Run, evaluation, budget| {
         let similarity = SimilarityConfig::new()
             .with_evaluation(evaluation)
             .with_memory_budget(budget);
-        let objective = InfoNceConfig::new()
-            .with_similarity(similarity)
-            .init(&device);
-        let peak = peak_of(|| {
-            objective.forward(image.clone(), text.clone()).backward();
-        });
-        check("InfoNCE", evaluation, budget, peak);
+        peak_of(|| run(similarity, [image.clone(), text.clone()], &device))
+    };
+    // A product of the backend's own, and its workspace.
+    of(OBJECTIVES[10].1, Evaluation::Streaming, MIB);
+    for (name, run) in OBJECTIVES {
+        let peak = of(run, Evaluation::Streaming, MIB);
+        check(name, Evaluation::Streaming, MIB, peak);
+    }
+    for (name, run) in &OBJECTIVES[..2] {
+        let peak = of(*run, Evaluation::Auto, 2 * MIB);
+        check(name, Evaluation::Auto, 2 * MIB, peak);
     }
     let within = || {
         let pairs = Pairs::within(image.clone()).with_evaluation(Evaluation::Streaming);

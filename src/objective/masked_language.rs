@@ -163,7 +163,7 @@ impl MaskedLanguage {
         let mut random = Random::new(config.seed, step, Purpose::Masking);
         let (mut positions, mut targets) = (Vec::new(), Vec::new());
         for (position, token) in read.iter_mut().enumerate() {
-            // Drawn for every token, so that one text's choices do not hang on another's length.
+            // Drawn for every token: what becomes of one does not depend on the others.
             let (chosen, how, which) = (
                 random.uniform(),
                 random.uniform(),

@@ -6,6 +6,7 @@ pub mod info_nce;
 pub mod negatives;
 pub mod pairwise;
 pub mod pointwise;
+pub mod pretraining;
 pub mod retrieval;
 pub mod similarity;
 pub mod synthesis;
