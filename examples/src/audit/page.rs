@@ -1,7 +1,9 @@
 //! The page for people: figures of the embeddings, of the weights, and of the objectives beside each other.
 
+use burn_contrastive::objective::{AnyConfig, Value};
 use maud::{Markup, html};
 
+use super::statistics::BINS;
 use super::weights::Weights;
 use super::{Finding, Findings};
 use crate::report::chart::{self, Density};
@@ -79,7 +81,7 @@ fn precision(findings: &Findings) -> Markup {
 fn similarities(findings: &Findings) -> Markup {
     let statistics = &findings.statistics;
     let similarity = &statistics.similarity;
-    let histogram = Histogram::from(similarity.clone());
+    let histogram = joined(Histogram::from(similarity.clone()));
     let shape = [
         (
             "Overlap",
@@ -137,18 +139,31 @@ fn similarities(findings: &Findings) -> Markup {
     }
 }
 
+/// With no more bins than the positives can fill evenly.
+fn joined(histogram: Histogram) -> Histogram {
+    let positives = histogram.positive.iter().sum::<u64>() as f64;
+    let enough = |width: &usize| (BINS / width) as f64 <= 4.0 * positives.sqrt();
+    let width = [1, 2, 4, 5].into_iter().find(enough).unwrap_or(10);
+    let join = |counts: &[u64]| counts.chunks(width).map(|part| part.iter().sum()).collect();
+    Histogram {
+        positive: join(&histogram.positive),
+        negative: join(&histogram.negative),
+        ..histogram
+    }
+}
+
 fn weights_section(weights: &Weights) -> Markup {
-    let source = match weights.alpha {
-        1.0 => "by the teacher alone".to_string(),
-        0.0 => "by these embeddings alone".to_string(),
-        alpha => format!("by the teacher to {}", fixed(alpha, 2)),
+    let judge = match weights.alpha {
+        1.0 => "the teacher",
+        0.0 => "these embeddings",
+        _ => "the teacher and these embeddings",
     };
     html! {
         section aria-labelledby="weights" {
             h2 #weights { "Weights of the negatives" }
             p.lead {
-                "SRCL weighs each negative by how little it resembles the anchor, judged " (source) " (α = "
-                (fixed(weights.alpha, 2)) "), with a mean of one an anchor: false negatives should get little weight."
+                "SRCL weighs each negative by how little it resembles the anchor in the eyes of " (judge) " (α\u{a0}=\u{a0}"
+                (significant(weights.alpha)) "), with a mean of one an anchor: false negatives should get little weight."
             }
             div.figures {
                 (histogram(weights))
@@ -246,7 +261,7 @@ fn heat_map(weights: &Weights) -> Markup {
                     tbody { @for (text, line) in weights.rows.iter().zip(&weights.heat) { tr {
                         th scope="row" { (text) }
                         @for &weight in line {
-                            @if weight.is_nan() { td.own { "·" } }
+                            @if weight.is_nan() { td.self { "·" } }
                             @else {
                                 td style=(format!("--heat:{}%", heat(weight))) title=(fixed(weight, 4)) {
                                     (fixed(weight, 2))
@@ -303,7 +318,7 @@ fn comparison(findings: &Findings) -> Markup {
     let largest = most(&|found| found.peak_bytes.unwrap_or(0) as f64);
     let bar = |value: f64, most: f64, text: String| {
         html! {
-            td.bar { span style=(format!("width:{:.1}%", share(value, most))) {} (text) }
+            td { (text) span.bar { i style=(format!("width:{:.1}%", share(value, most))) {} } }
         }
     };
     html! {
@@ -318,7 +333,7 @@ fn comparison(findings: &Findings) -> Markup {
                 table.plain {
                     thead { tr {
                         th scope="col" { "name" }
-                        th scope="col" { "objective" }
+                        th.text scope="col" { "objective" }
                         th scope="col" { "loss" }
                         th scope="col" { "time" }
                         th scope="col" { "peak memory" }
@@ -343,17 +358,28 @@ fn comparison(findings: &Findings) -> Markup {
     }
 }
 
-/// `vse, margin 0.2, reduction mean`.
+/// `vse · margin 0.2 · reduction mean`; without the name where it is that of the list, and without flags that are off.
 fn parameters(found: &Finding) -> String {
     let mut config = found.config.clone();
-    let name = config.name();
+    let name = Some(config.name()).filter(|name| *name != found.name);
     let parameters = config.parameters();
     let parameters = parameters
         .iter()
-        .map(|p| format!(", {} {}", p.name, p.get()));
-    std::iter::once(name.to_string())
+        .filter(|parameter| parameter.get() != Value::Flag(false))
+        .map(|parameter| format!("{} {}", parameter.name, parameter.get()));
+    let terms = match &found.config.kind {
+        AnyConfig::Sum(terms) => terms.as_slice(),
+        _ => &[],
+    };
+    let terms = terms
+        .iter()
+        .map(|term| format!("{} × {}", term.weight, term.name()));
+    let parts = name
+        .map(str::to_string)
+        .into_iter()
         .chain(parameters)
-        .collect()
+        .chain(terms);
+    parts.collect::<Vec<_>>().join(" · ")
 }
 
 fn time(seconds: f64) -> String {
