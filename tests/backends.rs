@@ -135,6 +135,7 @@ stamp_on_every_backend! {
         every_objective_matches_the_oracle,
         combinations_match_the_oracle,
         f64_matches_the_oracle_to_1e_9,
+        matches_lightly_and_pytorch_metric_learning,
         each_pair_and_each_direction_match_the_oracle,
         evaluations_agree,
         works_under_gradient_checkpointing,

@@ -116,11 +116,6 @@ fn contrasts(device: &Device) -> Vec<(&'static str, Criterion, Context)> {
             taught(),
         ),
         (
-            "false-negative removal by a teacher",
-            FalseNegativeRemovalConfig::new().criterion(),
-            taught(),
-        ),
-        (
             "several positives in both modalities",
             MultiPositiveConfig::new()
                 .with_within_modality(true)
@@ -131,8 +126,9 @@ fn contrasts(device: &Device) -> Vec<(&'static str, Criterion, Context)> {
             },
         ),
         (
-            "a guide: a teacher",
-            Criterion::new()
+            "false-negative removal, guided and smoothed, by a teacher",
+            FalseNegativeRemovalConfig::new()
+                .criterion()
                 .with_guided_margin(Some(0.0))
                 .with_label_smoothing(0.1),
             taught(),

@@ -507,6 +507,53 @@ pub fn f64_matches_the_oracle_to_1e_9(backend: &Backend) {
     }
 }
 
+pub fn matches_lightly_and_pytorch_metric_learning(backend: &Backend) {
+    let stored: serde_json::Value =
+        serde_json::from_str(include_str!("../fixtures/contrasts/contrasts.json")).unwrap();
+    let list = |v: &serde_json::Value| -> Vec<f64> { serde_json::from_value(v.clone()).unwrap() };
+    let device = backend.device.clone().autodiff();
+    let smoothing = stored["made_by"]["label_smoothing"].as_f64().unwrap();
+    let cases = stored["cases"].as_array().unwrap();
+    assert!(cases.len() >= 28, "the fixture lost cases: {}", cases.len());
+    for case in cases {
+        let origin = case["origin"].as_str().unwrap();
+        let (input, temperature) = (
+            &stored["inputs"][case["input"].as_u64().unwrap() as usize],
+            case["temperature"].as_f64().unwrap(),
+        );
+        println!("{origin} at temperature {temperature}");
+        let (criterion, with_ids) = match origin {
+            "lightly.NTXentLoss" | "pytorch_metric_learning.NTXentLoss" => {
+                (NtXentConfig::new().criterion(), false)
+            }
+            "lightly.DCLLoss" => {
+                let dcl = DecoupledConfig::new().with_within_modality(true);
+                (dcl.criterion(), false)
+            }
+            "pytorch_metric_learning.SupConLoss" => {
+                let sup_con = MultiPositiveConfig::new().with_within_modality(true);
+                (sup_con.criterion(), true)
+            }
+            "torch.cross_entropy" => (Criterion::new().with_label_smoothing(smoothing), false),
+            other => panic!("an objective for {other}"),
+        };
+        let (n, width) = (
+            list(&input["ids"]).len(),
+            input["d"].as_u64().unwrap() as usize,
+        );
+        let ids = list(&input["ids"]).iter().map(|&id| id as i64).collect();
+        let inputs = Inputs {
+            batch: ["image", "text"].map(|side| Matrix::new(n, width, list(&input[side]))),
+            ids: with_ids.then_some(ids),
+            ..Inputs::default()
+        };
+        let (loss, gradients) = evaluate(&device, criterion, temperature, &inputs, DType::F32);
+        assert_close(&[loss], &[case["loss"].as_f64().unwrap()], 2e-6);
+        assert_close(&gradients[0], &list(&case["image"]), 2e-5);
+        assert_close(&gradients[1], &list(&case["text"]), 2e-5);
+    }
+}
+
 pub fn each_pair_and_each_direction_match_the_oracle(backend: &Backend) {
     for (name, criterion, temperature, inputs) in objectives().into_iter().chain(combinations()) {
         println!("{name}");
