@@ -8,7 +8,6 @@ use burn::tensor::Tensor;
 
 use super::SimilarityRegulation;
 use crate::check;
-use crate::objective::Teacher;
 use crate::pairwise::{Expr, columns, log_mean, rows};
 use crate::similarity::SimilarityConfig;
 
@@ -22,13 +21,12 @@ const BLOCK: usize = 1 << 20;
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
-/// use burn_contrastive::objective::Teacher;
 /// use burn_contrastive::similarity::SimilarityConfig;
 /// use burn_contrastive::weighting::SimilarityRegulation;
 ///
 /// let device = Device::default();
 /// let image = Tensor::<2>::from_data([[1.0, 0.0], [0.6, 0.8], [-1.0, 0.0]], &device);
-/// let teacher = Teacher::new(image.clone(), image.clone());
+/// let teacher = [image.clone(), image.clone()];
 /// let weights = SimilarityRegulation::new()
 ///     .weights(image.clone(), image, Some(teacher), SimilarityConfig::new());
 /// let [by_image, _] = weights.histogram(4, 2.0);
@@ -122,7 +120,7 @@ impl SimilarityRegulation {
     /// # Shapes
     ///
     /// - `image`, `text`: `[N, D]`, row `i` of one belongs to row `i` of the other
-    /// - `teacher`: `[N, E]` both; needed unless α is 0
+    /// - `teacher`: its features of the images and of the texts, `[N, E]` both; needed unless α is 0
     ///
     /// # Panics
     ///
@@ -133,7 +131,7 @@ impl SimilarityRegulation {
         &self,
         image: Tensor<2>,
         text: Tensor<2>,
-        teacher: Option<Teacher>,
+        teacher: Option<[Tensor<2>; 2]>,
         similarity: SimilarityConfig,
     ) -> BatchWeights {
         self.check();
@@ -145,7 +143,7 @@ impl SimilarityRegulation {
             self.alpha
         );
         let [image, text] = [image, text].map(|x| similarity.prepare(x.inner()));
-        let teacher = teacher.map(|t| [t.image, t.text].map(|x| similarity.prepare(x.inner())));
+        let teacher = teacher.map(|sides| sides.map(|x| similarity.prepare(x.inner())));
 
         let mut pairs = similarity.pairs(image.clone(), text.clone());
         let theirs = teacher

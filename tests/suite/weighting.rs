@@ -1,7 +1,6 @@
 //! The weights of similarity regulation: against the oracle, the paper's two conditions, and their read-outs.
 
 use burn::tensor::DType;
-use burn_contrastive::objective::Teacher;
 use burn_contrastive::similarity::SimilarityConfig;
 use burn_contrastive::weighting::{BatchWeights, Norm, SimilarityRegulation};
 
@@ -38,8 +37,7 @@ fn sides(seed: u64) -> Sides {
 
 fn weights(backend: &Backend, regulation: SimilarityRegulation, x: &Sides) -> BatchWeights {
     let tensor = |m: &Matrix| backend.tensor(m, DType::F32);
-    let [image, text] = x.teacher.each_ref().map(tensor);
-    let teacher = Some(Teacher::new(image, text));
+    let teacher = Some(x.teacher.each_ref().map(tensor));
     regulation.weights(
         tensor(&x.image),
         tensor(&x.text),

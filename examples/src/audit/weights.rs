@@ -1,6 +1,6 @@
 //! The weights that SRCL would give the negatives: how they are distributed, and which pairs they spare most.
 
-use burn_contrastive::objective::{Features, Teacher};
+use burn_contrastive::objective::Features;
 use burn_contrastive::similarity::SimilarityConfig;
 use burn_contrastive::weighting::{BatchWeights, SimilarityRegulation, WeighedPair};
 
@@ -58,7 +58,7 @@ impl Weights {
         let weights = SimilarityRegulation::new().with_alpha(alpha).weights(
             features.image.clone(),
             features.text.clone(),
-            teacher.map(|(image, text)| Teacher::new(image, text)),
+            teacher.map(|(image, text)| [image, text]),
             SimilarityConfig::new(),
         );
         let [by_image, by_text] = weights.histogram(FINE_BINS, LARGEST);
