@@ -635,6 +635,69 @@ fn a_single_pair_has_no_negatives() {
     close(out["alignment"].as_f64().unwrap(), 2.0 - 2.0 * 0.96, 1e-6);
 }
 
+/// An empty queue is no queue, no noise is no negative.
+#[test]
+fn tensors_without_rows_are_as_good_as_none() {
+    let (mut tensors, values) = everything(Dtype::F64);
+    for name in ["queue_image", "queue_text", "noise"] {
+        tensors.insert(name.to_string(), floats(Dtype::F64, &[0, D], &[]));
+    }
+    for name in ["hard_image", "hard_text"] {
+        tensors.insert(name.to_string(), floats(Dtype::F64, &[N, 0, D], &[]));
+    }
+    for (name, side) in [("teacher_image", "image"), ("teacher_text", "text")] {
+        tensors.insert(name.to_string(), tensors[side].clone());
+    }
+    let list = json!([
+        {"objective": "info-cmr", "temperature": 0.2, "hard_negatives": true},
+        {"objective": "image-text-contrastive", "temperature": 0.2, "alpha": 0},
+    ]);
+    let (out, _) = Files::new(&tensors).run(list, &[]);
+    let expected = info_nce(&cosines(&values["image"], &values["text"], D), 0.2);
+    for (name, factor) in [("info-cmr", 2.0), ("image-text-contrastive", 1.0)] {
+        let loss = out["objectives"][name]["loss"].as_f64().unwrap();
+        close(loss, factor * expected, 2e-7);
+    }
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "slow without optimisation")]
+fn streaming_needs_no_matrix_of_all_pairs() {
+    const PAIRS: usize = 3000;
+    const WIDTH: usize = 8;
+    let side = |seed| {
+        let shape = [PAIRS, WIDTH];
+        floats(Dtype::F32, &shape, &random(PAIRS * WIDTH, seed))
+    };
+    let names = ["image", "text", "teacher_image", "teacher_text"];
+    let tensors = (1..)
+        .zip(names)
+        .map(|(k, name)| (name.to_string(), side(k)));
+    let files = Files::new(&tensors.collect());
+    let list = r#"[{"objective": "info-nce"}, {"objective": "srcl"}, {"objective": "siglip"}]"#;
+    fs::write(files.path("list.json"), list).unwrap();
+    let peaks = |evaluation: &str| {
+        let arguments = ["--objectives", "list.json", "--evaluation", evaluation];
+        let output = files.audit(&[&arguments[..], &["--json", "out.json"]].concat());
+        assert!(output.status.success());
+        let out: Value =
+            serde_json::from_slice(&fs::read(files.path("out.json")).unwrap()).unwrap();
+        let objectives = out["objectives"].as_object().unwrap().values();
+        objectives
+            .map(|found| found["peak_bytes"].as_u64().unwrap() as usize)
+            .collect::<Vec<_>>()
+    };
+    let matrix = 4 * PAIRS * PAIRS;
+    for (streaming, dense) in peaks("streaming").into_iter().zip(peaks("dense")) {
+        // A block and its like of the teacher.
+        assert!(
+            streaming < matrix,
+            "{streaming} bytes, a matrix has {matrix}"
+        );
+        assert!(dense > 2 * matrix, "{dense} bytes, a matrix has {matrix}");
+    }
+}
+
 #[test]
 fn the_report_needs_nothing_but_itself() {
     let files = Files::new(&everything(Dtype::F32).0);

@@ -30,7 +30,7 @@ pub const NAMES: [&str; 11] = [
 /// What a file holds.
 pub struct Embeddings {
     /// The tensors that objectives take, on a device without autodiff, in f64 where `image` or `text` is (and the device
-    /// has it), else in f32. `label` is [`labels`](Self::labels), or else [`image_ids`](Self::image_ids).
+    /// computes in it), else in f32. `label` is [`labels`](Self::labels), or else [`image_ids`](Self::image_ids).
     pub features: Features,
     /// Of each caption, a number of its image: equal where the images are the same.
     pub image_ids: Option<Vec<usize>>,
@@ -71,7 +71,7 @@ impl Embeddings {
             );
         };
         let wide = [image, text].iter().any(|info| info.dtype == Dtype::F64);
-        let dtype = match wide && device.supports_dtype(DType::F64) {
+        let dtype = match wide && has_f64(device) {
             true => DType::F64,
             false => DType::F32,
         };
@@ -152,6 +152,15 @@ impl Embeddings {
             found: file.found(),
             unknown: file.unknown(),
         })
+    }
+}
+
+/// Whether the device computes in f64 to its precision: shader languages that have the type have no exponential of it.
+fn has_f64(device: &Device) -> bool {
+    device.supports_dtype(DType::F64) && {
+        let tenth = Tensor::<1>::from_data([0.1f64], (device, DType::F64));
+        let found = tenth.exp().into_data().iter::<f64>().next();
+        found.is_some_and(|found| (found - 0.1f64.exp()).abs() < 1e-14)
     }
 }
 
