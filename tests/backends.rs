@@ -109,6 +109,7 @@ stamp_on_every_backend! {
         hard_negatives_are_finite_and_repeatable,
         hard_negatives_are_nearer_than_the_samples;
     pointwise:
+        matches_open_clip_lightly_and_pytorch_metric_learning,
         values_and_gradients_match_the_oracle,
         f64_matches_the_oracle_to_1e_9,
         half_precision_is_as_good_as_its_inputs,

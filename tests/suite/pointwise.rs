@@ -6,7 +6,7 @@ use burn_contrastive::objective::{
     ReCoConfig, Reduction, SigLipConfig, UniformityConfig, VseConfig, VsePlusPlusConfig,
 };
 use burn_contrastive::pairwise::Evaluation;
-use burn_contrastive::similarity::SimilarityConfig;
+use burn_contrastive::similarity::{LogitScaleConfig, SimilarityConfig};
 
 use super::info_nce::assert_panics;
 use super::{Backend, assert_close, numbers, on, random};
@@ -231,6 +231,63 @@ pub fn the_mean_over_pairs_is_the_loss(backend: &Backend) {
         let each = each(&backend.device, similarity, tensor(&image), tensor(&text));
         assert_eq!(each.dims(), [5], "{}", case.name);
         assert_close(&numbers(each.mean()), &[(case.oracle)(&image, &text)], 1e-5);
+    }
+}
+
+pub fn matches_open_clip_lightly_and_pytorch_metric_learning(backend: &Backend) {
+    let stored: serde_json::Value =
+        serde_json::from_str(include_str!("../fixtures/pair_losses/pair_losses.json")).unwrap();
+    let number = |v: &serde_json::Value| v.as_f64().unwrap();
+    let list =
+        |v: &serde_json::Value| -> Vec<f64> { v.as_array().unwrap().iter().map(number).collect() };
+    let device = backend.device.clone().autodiff();
+    let cases = stored["cases"].as_array().unwrap();
+    assert!(cases.len() >= 24, "the fixture lost cases: {}", cases.len());
+    for case in cases {
+        let input = &stored["inputs"][case["input"].as_u64().unwrap() as usize];
+        let [n, width] = ["n", "d"].map(|key| input[key].as_u64().unwrap() as usize);
+        let tracked = ["image", "text"].map(|key| {
+            let matrix = Matrix::new(n, width, list(&input[key]));
+            on(&device, &matrix, DType::F32).require_grad()
+        });
+        let [image, text] = tracked.clone();
+        let parameter = |key: &str| number(&case[key]);
+        let name = case["objective"].as_str().unwrap();
+        let loss = match name {
+            "sig_lip" => {
+                let scale =
+                    LogitScaleConfig::new().with_temperature(1.0 / parameter("logit_scale"));
+                let config = SigLipConfig::new().with_logit_scale(scale);
+                let objective = config.with_bias(parameter("bias")).init(&device);
+                objective.forward(image, text)
+            }
+            "barlow_twins" => BarlowTwinsConfig::new()
+                .with_redundancy_weight(parameter("weight"))
+                .with_center(true)
+                .init(&device)
+                .forward(image, text),
+            "vse" => VseConfig::new()
+                .with_margin(parameter("margin"))
+                .with_reduction(Reduction::Sum)
+                .init(&device)
+                .forward(image, text),
+            "vse_plus_plus" => VsePlusPlusConfig::new()
+                .with_margin(parameter("margin"))
+                .with_reduction(Reduction::Sum)
+                .init(&device)
+                .forward(image, text),
+            other => panic!("no objective `{other}`"),
+        };
+        println!("{name} of {n} pairs");
+        let gradients = loss.backward();
+        assert_close(&numbers(loss), &[number(&case["loss"])], 1e-5);
+        for (x, key) in tracked.iter().zip(["image", "text"]) {
+            assert_close(
+                &numbers(x.grad(&gradients).unwrap()),
+                &list(&case[key]),
+                5e-5,
+            );
+        }
     }
 }
 
