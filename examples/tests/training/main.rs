@@ -182,6 +182,44 @@ fn a_resumed_run_continues_to_the_same_bits_with_accumulation_and_dropout() {
     }
 }
 
+/// Its learned parameters are saved with the model, whatever they are.
+#[test]
+fn any_objective_of_images_and_texts_trains_and_resumes() {
+    let _lock = exclusively();
+    let sum = r#"objective={"objective": "sum", "terms": [
+        {"objective": "info-nce", "temperature": 0.1},
+        {"objective": "uniformity", "weight": 0.1}
+    ]}"#;
+    for objective in ["objective=siglip", "objective=vse", sum] {
+        resumed_equals_uninterrupted(&[objective], 4);
+    }
+    let config = config(&["objective=vse", "schedule.steps=1"]);
+    let folder = tempfile::tempdir().unwrap();
+    let trained = from_scratch(&config, folder.path(), Event::None, Interrupter::new()).unwrap();
+    assert_eq!(trained.history.steps[0].logit_scale, 1.0);
+}
+
+#[test]
+fn an_objective_that_needs_more_than_images_and_texts_is_refused() {
+    let load = |pair: &str| TrainingConfig::load(None, &[pair.to_string()]);
+    for (pair, needs) in [
+        (
+            "objective=srcl",
+            "objective `srcl` needs `teacher_image`, `teacher_text`",
+        ),
+        ("objective=info-cmr", "objective `info-cmr` needs `noise`"),
+    ] {
+        let error = format!("{:#}", load(pair).unwrap_err());
+        assert!(error.contains(needs), "{error}");
+        assert!(
+            error.contains("trains with image and text alone"),
+            "{error}"
+        );
+    }
+    let alone = r#"objective={"objective": "srcl", "alpha": 0}"#;
+    assert!(load(alone).is_ok());
+}
+
 #[test]
 fn resuming_a_finished_run_changes_nothing() {
     let _lock = exclusively();
