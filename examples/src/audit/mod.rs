@@ -13,6 +13,9 @@
 //! | `image_id` | `[N]`, integers | which image each caption describes; rows of `image` with the same id are the same image |
 //! | `label` | `[N]`, integers | classes |
 //!
+//! Everything is computed in f64 where `image` or `text` is f64 (on backends that have it: not wgpu, Vulkan and Metal), else
+//! in f32.
+//!
 //! There are as many rows of `image` as captions: row `i` is the image of caption `i`, and an image with several captions
 //! has its row several times, under one `image_id`. For retrieval and the statistics of similarities each image then
 //! counts once (by its first row), with all its captions as its positives. Objectives see the pairs as they stand.
@@ -72,6 +75,7 @@ use burn_contrastive::weighting::WeighedPair;
 use serde_json::{Map, Value, json};
 
 use crate::report::file::{self, Partial};
+use crate::training::device::computes_f64;
 use gradients::GradientFile;
 use measure::{check, measure};
 use statistics::{Precision, Statistics};
@@ -154,8 +158,9 @@ pub fn audit(options: &Options, mut tell: impl FnMut(&str)) -> Result<Findings> 
     }
     let listed = options.objectives.as_deref().map(objectives::read);
     let listed = listed.transpose().context("--objectives")?;
-    let embeddings =
-        Embeddings::read(&options.embeddings, &options.device).context("--embeddings")?;
+    let f64 = computes_f64(&options.device_name);
+    let embeddings = Embeddings::read(&options.embeddings, &options.device, f64);
+    let embeddings = embeddings.context("--embeddings")?;
     embeddings.unknown.iter().for_each(|note| tell(note));
     let features = &embeddings.features;
     let mut objectives = listed.unwrap_or_else(|| objectives::all_possible(features));

@@ -6,7 +6,7 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use burn_contrastive::objective::Features;
 use half::{bf16, f16};
 use safetensors::Dtype;
@@ -53,13 +53,15 @@ pub struct Found {
 }
 
 impl Embeddings {
-    /// Reads the tensors that [`NAMES`] lists.
+    /// Reads the tensors that [`NAMES`] lists. `f64` says whether the device computes in f64 to its precision; if so, and
+    /// the file asks for it, the parameters of objectives (temperatures, say) will be f64 too, unless the device has
+    /// tensors already.
     ///
     /// # Errors
     ///
     /// Without such a file, or if it is not in the format; if `image` or `text` is missing; on wrong dtypes and shapes,
     /// with tensor and shape; on numbers that are not finite, with tensor and row.
-    pub fn read(path: &Path, device: &Device) -> Result<Self> {
+    pub fn read(path: &Path, device: &Device, f64: bool) -> Result<Self> {
         let mut file = TensorFile::open(path)?;
         let [image, text] = ["image", "text"].map(|name| file.info(name));
         let (Some(image), Some(text)) = (image, text) else {
@@ -71,10 +73,15 @@ impl Embeddings {
             );
         };
         let wide = [image, text].iter().any(|info| info.dtype == Dtype::F64);
-        let dtype = match wide && has_f64(device) {
+        let dtype = match wide && f64 {
             true => DType::F64,
             false => DType::F32,
         };
+        if dtype == DType::F64 {
+            // Where it is too late, parameters are f32.
+            let _ = device.clone().configure(FloatDType::F64);
+            let _ = device.clone().autodiff().configure(FloatDType::F64);
+        }
         let [n, d] = rank::<2>("image", &image.shape, "[N, D]")?;
         ensure!(
             n > 0 && d > 0,
@@ -152,15 +159,6 @@ impl Embeddings {
             found: file.found(),
             unknown: file.unknown(),
         })
-    }
-}
-
-/// Whether the device computes in f64 to its precision: shader languages that have the type have no exponential of it.
-fn has_f64(device: &Device) -> bool {
-    device.supports_dtype(DType::F64) && {
-        let tenth = Tensor::<1>::from_data([0.1f64], (device, DType::F64));
-        let found = tenth.exp().into_data().iter::<f64>().next();
-        found.is_some_and(|found| (found - 0.1f64.exp()).abs() < 1e-14)
     }
 }
 

@@ -65,6 +65,13 @@ pub fn parse_device(text: &str) -> Result<Device> {
     Ok(open(name, index))
 }
 
+/// Whether the backend of that name computes in f64 to its precision. Shader languages, where they have the type, have no
+/// exponential of it.
+pub fn computes_f64(text: &str) -> bool {
+    let name = text.split(':').next().unwrap_or(text);
+    ["flex", "ndarray", "cuda", "rocm"].contains(&name)
+}
+
 /// The device of an enabled backend.
 #[allow(deprecated)] // NdArray, which Burn itself has deprecated
 #[allow(unused_variables, unreachable_patterns)]
