@@ -1,8 +1,9 @@
 //! Gaussian noise as negatives, ITContrast's penalty against overfitting.
 
 use burn::config::Config;
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 
+use crate::context::constant_like;
 use crate::random::{Purpose, Random};
 
 /// Configuration of [`GaussianNegatives`].
@@ -36,53 +37,55 @@ pub struct GaussianNegatives {
 }
 
 impl GaussianNegatives {
-    /// The vectors of a step: drawn anew each, and the same for the same seed and step on every device.
-    /// `None` where the count is 0.
+    /// The vectors of a step, in the width, dtype and on the device of `embeddings`: drawn anew each step,
+    /// the same for the same seed and step on every device. `None` where the count is 0.
     ///
     /// # Shapes
     ///
-    /// - returns `[Z, width]`, in f32
+    /// - `embeddings`: `[N, D]`, a batch that meets them
+    /// - returns `[Z, D]`
     ///
     /// # Example
     ///
     /// ```
-    /// use burn::tensor::Device;
+    /// use burn::tensor::{Device, Tensor};
     /// use burn_contrastive::negatives::GaussianNegativesConfig;
     ///
-    /// let device = Device::default();
-    /// let negatives = GaussianNegativesConfig::new().init();
-    /// let noise = negatives.draw(7, 16, &device).unwrap();
+    /// let image = Tensor::<2>::ones([8, 16], &Device::default());
+    /// let noise = GaussianNegativesConfig::new().init().draw(&image, 7).unwrap();
     /// assert_eq!(noise.dims(), [128, 16]);
     /// ```
-    pub fn draw(&self, step: u64, width: usize, device: &Device) -> Option<Tensor<2>> {
+    pub fn draw(&self, embeddings: &Tensor<2>, step: u64) -> Option<Tensor<2>> {
         if self.count == 0 {
             return None;
         }
+        let (width, dtype) = (embeddings.dims()[1], embeddings.dtype());
         let mut random = Random::new(self.seed, step, Purpose::Noise);
-        let values: Vec<f32> = (0..self.count * width)
-            .map(|_| random.normal() as f32)
-            .collect();
-        let data = TensorData::new(values, [self.count, width]);
-        Some(Tensor::from_data(data, (device, DType::F32)))
+        let values: Vec<f64> = (0..self.count * width).map(|_| random.normal()).collect();
+        let data = TensorData::new(values, [self.count, width]).convert_dtype(dtype);
+        let noise = Tensor::<2>::from_data(data, (&embeddings.device().inner(), dtype));
+        Some(constant_like(noise, embeddings))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn::tensor::Device;
 
     #[test]
     fn the_step_decides_and_nothing_else() {
-        let device = Device::default();
+        let batch = Tensor::<2>::ones([2, 3], &Device::default());
         let negatives = GaussianNegativesConfig::new().with_count(4).init();
-        let at = |step| negatives.draw(step, 3, &device).unwrap().into_data();
+        let at = |step| negatives.draw(&batch, step).unwrap().into_data();
         assert_eq!(at(1), at(1));
         assert_ne!(at(1), at(2));
     }
 
     #[test]
     fn none_are_drawn_of_none() {
+        let batch = Tensor::<2>::ones([2, 3], &Device::default());
         let negatives = GaussianNegativesConfig::new().with_count(0).init();
-        assert!(negatives.draw(0, 3, &Device::default()).is_none());
+        assert!(negatives.draw(&batch, 0).is_none());
     }
 }

@@ -89,6 +89,19 @@ impl Features {
         }
     }
 
+    /// The same, as a batch of `embeddings` can meet them: in its dtype, with autodiff where it has it.
+    pub fn like(self, embeddings: &Tensor<2>) -> Self {
+        let dtype = embeddings.dtype();
+        let like = |x: Tensor<2>| constant_like(x.without_autodiff().cast(dtype), embeddings);
+        Self {
+            image: like(self.image),
+            text: like(self.text),
+            ids: self.ids.map(|ids| constant_like(ids, embeddings)),
+            teacher_image: self.teacher_image.map(like),
+            teacher_text: self.teacher_text.map(like),
+        }
+    }
+
     /// With ids, `[N]`.
     pub fn with_ids(self, ids: Tensor<1, Int>) -> Self {
         Self {
@@ -174,7 +187,7 @@ impl FeatureQueue {
 
     /// What it holds, `[len, …]` each; `None` for an empty queue.
     ///
-    /// Rows of all tensors correspond. They are in the order of their age until the queue is full, and
+    /// In the queue's dtype: [`Features::like`] casts them. Rows of all tensors correspond. They are in the order of their age until the queue is full, and
     /// in the ring's order afterwards, the newest anywhere.
     pub fn features(&self) -> Option<Features> {
         let len = self.len();

@@ -155,24 +155,31 @@ pub fn texts_are_masked_alike_on_every_device(backend: &Backend) {
 /// ITContrast's loss with negatives of every source at once: synthesised, noise, and a queue that a
 /// momentum copy feeds.
 pub fn all_sources_of_negatives_work_together(backend: &Backend) {
-    let device = backend.device.clone().autodiff();
-    let objective = InfoCmrConfig::new().init(&device);
+    for dtype in [&[DType::F32], &backend.dtypes[..]].concat() {
+        for device in autodiff_devices(backend) {
+            train_with_all_sources(&device, dtype);
+        }
+    }
+}
+
+fn train_with_all_sources(device: &Device, dtype: DType) {
+    let objective = InfoCmrConfig::new().init(device);
     // Any module will do for a student.
     let mut momentum = MomentumEncoderConfig::new().init(&objective);
-    let mut queue = FeatureQueueConfig::new(4).with_capacity(7).init(&device);
+    let mut queue = FeatureQueueConfig::new(4).with_capacity(7).init(device);
     let synthesis = HardNegativeSynthesisConfig::new().with_clusters(2).init();
     let noise = GaussianNegativesConfig::new().with_count(3).init();
     for step in 0..3 {
-        let [image, text] = [0, 1]
-            .map(|k| on(&device, &random(5, 4, 410 + 2 * step + k), DType::F32).require_grad());
+        let [image, text] =
+            [0, 1].map(|k| on(device, &random(5, 4, 410 + 2 * step + k), dtype).require_grad());
         let hard = synthesis
             .synthesize(image.clone(), text.clone(), step)
             .unwrap();
-        let queued = queue.features();
+        let queued = queue.features().map(|queued| queued.like(&image));
         let negatives = Negatives {
             image: queued.clone().map(|queued| queued.image),
             text: queued.map(|queued| queued.text),
-            noise: noise.draw(step, 4, &device),
+            noise: noise.draw(&image, step),
             hard_image: Some(hard.image),
             hard_text: Some(hard.text),
         };

@@ -149,7 +149,7 @@ impl HardNegativeSynthesis {
     /// # Shapes
     ///
     /// - `image`, `text`: `[N, D]`, row `i` of one belongs to row `i` of the other
-    /// - returns `[N, min(m, N − 1), D]` twice, f64 for f64 embeddings, f32 for all others
+    /// - returns `[N, min(m, N − 1), D]` twice, in the dtype of the embeddings
     ///
     /// # Panics
     ///
@@ -171,9 +171,12 @@ impl HardNegativeSynthesis {
             false => self.config.similarity.prepare(x.without_autodiff()),
         });
         let random = |purpose| Random::new(self.config.seed, step, purpose);
-        let given = |negatives| match self.config.gradients {
-            true => negatives,
-            false => constant_like(negatives, &context),
+        let given = |negatives: Tensor<3>| {
+            let negatives = negatives.cast(context.dtype());
+            match self.config.gradients {
+                true => negatives,
+                false => constant_like(negatives, &context),
+            }
         };
         Some(HardNegatives {
             text: given(self.direction(&image, &text, random(Purpose::ClustersOfTexts))),
