@@ -149,7 +149,7 @@ impl Files {
         let bytes = fs::read(self.path("grads.safetensors")).unwrap();
         let gradients = SafeTensors::deserialize(&bytes).unwrap();
         let numbers = |view: &TensorView| {
-            assert_eq!((view.dtype(), view.shape()), (Dtype::F32, &[N, D][..]));
+            assert_eq!((view.dtype(), view.shape()[1]), (Dtype::F32, D));
             let values = view.data().chunks_exact(4);
             values
                 .map(|x| f32::from_le_bytes(x.try_into().unwrap()).into())
@@ -566,6 +566,68 @@ fn statistics_match_naive_loops() {
         let id = |side: &str| ids[pair[side].as_u64().unwrap() as usize];
         assert_ne!(id("image"), id("text"));
     }
+}
+
+/// An image with three captions, once for each of them or once for all: the same figures, and a gradient that is the sum.
+#[test]
+fn images_may_stand_once_for_all_their_captions() {
+    let (mut tensors, values) = everything(Dtype::F64);
+    let rows: Vec<usize> = (0..N).map(|caption| (7 * caption) % 4).collect();
+    let ids: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
+    let [once, teacher] = [("image", D), ("teacher_image", 3)].map(|(name, width)| {
+        let each = rows
+            .iter()
+            .flat_map(|&i| row(&values[name], i, width).to_vec());
+        let each: Vec<f64> = each.collect();
+        tensors.insert(name.to_string(), floats(Dtype::F64, &[N, width], &each));
+        floats(Dtype::F64, &[4, width], &values[name][..4 * width])
+    });
+    tensors.insert("image_id".to_string(), integers(&ids));
+    let list = json!([
+        {"objective": "info-nce"}, {"objective": "srcl"}, {"objective": "multi-positive"},
+    ]);
+    let (each, gradients) = Files::new(&tensors).run(list.clone(), &[]);
+    tensors.insert("image".to_string(), once);
+    tensors.insert("teacher_image".to_string(), teacher);
+    let (all, summed) = Files::new(&tensors).run(list, &[]);
+    assert_eq!(all["embeddings"]["images"], 4);
+    for key in [
+        "/retrieval",
+        "/similarity/histogram",
+        "/alignment",
+        "/uniformity",
+        "/weights",
+    ] {
+        assert!(all.pointer(key) == each.pointer(key), "{key}");
+    }
+    for (name, found) in all["objectives"].as_object().unwrap() {
+        assert_eq!(found["loss"], each["objectives"][name]["loss"], "{name}");
+        let [part, sum] = [&gradients, &summed].map(|all| &all[&format!("{name}.image")]);
+        assert_eq!(sum.len(), 4 * D);
+        for (k, actual) in sum.iter().enumerate() {
+            let captions = (0..N).filter(|&caption| rows[caption] == k / D);
+            let expected: f64 = captions.map(|caption| part[caption * D + k % D]).sum();
+            close(*actual, expected, 1e-6);
+        }
+        let text = format!("{name}.text");
+        assert_eq!(summed[&text], gradients[&text]);
+    }
+
+    let refused = |ids: &[i64]| {
+        let mut tensors = tensors.clone();
+        tensors.insert("image_id".to_string(), integers(ids));
+        Files::new(&tensors).refused(&[])
+    };
+    let message = refused(&[[0, 1, 2, 9].repeat(3)].concat());
+    assert!(
+        message.contains("`image_id` holds 9 in row 3: it must be a row of `image`"),
+        "{message}"
+    );
+    let message = refused(&[[0, 1, 3].repeat(4)].concat());
+    assert!(
+        message.contains("names no caption of row 2 of `image`"),
+        "{message}"
+    );
 }
 
 #[test]

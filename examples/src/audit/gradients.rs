@@ -15,24 +15,25 @@ pub struct GradientFile {
 }
 
 impl GradientFile {
-    /// Begins the file: its header needs the names and the shape that all gradients have.
+    /// Begins the file: its header needs the names, and the shapes of the gradients by image and text.
     pub fn create<'a>(
         path: &Path,
         names: impl Iterator<Item = &'a str>,
-        shape: [usize; 2],
+        shapes: [[usize; 2]; 2],
     ) -> Result<Self> {
-        let size = shape[0] * shape[1] * size_of::<f32>();
-        let tensors = names
-            .flat_map(|name| ["image", "text"].map(|side| format!("{name}.{side}")))
-            .enumerate()
-            .map(|(k, name)| {
-                let info = TensorInfo {
-                    dtype: Dtype::F32,
-                    shape: shape.to_vec(),
-                    data_offsets: (k * size, (k + 1) * size),
-                };
-                (name, info)
-            });
+        let mut end = 0;
+        let sides = || ["image", "text"].into_iter().zip(shapes);
+        let tensors = names.flat_map(|name| sides().map(move |side| (name, side)));
+        let tensors = tensors.map(|(name, (side, shape))| {
+            let start = end;
+            end += shape[0] * shape[1] * size_of::<f32>();
+            let info = TensorInfo {
+                dtype: Dtype::F32,
+                shape: shape.to_vec(),
+                data_offsets: (start, end),
+            };
+            (format!("{name}.{side}"), info)
+        });
         let mut header = serde_json::to_string(&Metadata::new(None, tensors.collect())?)?;
         // The numbers begin at a multiple of eight bytes.
         header.extend(std::iter::repeat_n(

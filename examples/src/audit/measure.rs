@@ -7,6 +7,7 @@ use burn::tensor::{Device, Int, Tensor};
 use burn_contrastive::objective::{Features, Objective, ObjectiveConfig};
 
 use super::heap::peak_of;
+use super::tensors::Embeddings;
 use crate::training::objective::checked_init;
 
 /// An objective with the name that results go by.
@@ -26,7 +27,7 @@ pub struct Measured {
     pub seconds: f64,
     /// The most memory an evaluation took beside the embeddings; `None` where it cannot be told.
     pub peak_bytes: Option<u64>,
-    /// The derivatives of the loss by `image` and by `text` as they are in the file, `[N, D]` each.
+    /// The derivatives of the loss by `image` and by `text` as they are in the file.
     pub gradients: [Tensor<2>; 2],
 }
 
@@ -51,21 +52,29 @@ fn init(Named { name, config }: &Named, device: &Device) -> Result<Objective> {
     checked_init(config, device).with_context(|| format!("objective `{name}`"))
 }
 
-/// Evaluates the objective several times, after once to warm up. The features are those of a device without autodiff.
+/// Evaluates the objective several times, after once to warm up.
 ///
 /// # Errors
 ///
 /// As [`check`].
-pub fn measure(objective: &Named, features: &Features) -> Result<Measured> {
+pub fn measure(objective: &Named, embeddings: &Embeddings) -> Result<Measured> {
+    let features = &embeddings.features;
     let plain = features.image.device();
     check(objective, features, &plain)?;
     let module = init(objective, &plain.clone().autodiff())?;
     let evaluate = || {
-        let features = tracked(features);
+        let mut features = constant(features);
+        let [image, text] = [&embeddings.image, &embeddings.features.text]
+            .map(|x| Tensor::<2>::from_inner(x.clone()).require_grad());
         let start = Instant::now();
+        features.text = text.clone();
+        features.image = match &embeddings.image_of_text {
+            Some(rows) => image.clone().select(0, Tensor::from_inner(rows.clone())),
+            None => image.clone(),
+        };
         let loss = module.forward(&features);
         let mut gradients = loss.backward();
-        let gradients = [&features.image, &features.text].map(|x| {
+        let gradients = [&image, &text].map(|x| {
             x.grad_remove(&mut gradients)
                 .unwrap_or_else(|| x.clone().inner().zeros_like())
         });
@@ -106,22 +115,21 @@ pub fn measure(objective: &Named, features: &Features) -> Result<Measured> {
     })
 }
 
-/// The same numbers on the autodiff device, image and text tracked.
-fn tracked(features: &Features) -> Features {
-    fn constant<const R: usize>(x: &Option<Tensor<R>>) -> Option<Tensor<R>> {
+/// The same numbers on the autodiff device, all constants.
+fn constant(features: &Features) -> Features {
+    fn inner<const R: usize>(x: &Option<Tensor<R>>) -> Option<Tensor<R>> {
         x.clone().map(Tensor::from_inner)
     }
-    let label = features.label.clone().map(Tensor::<1, Int>::from_inner);
     Features {
-        image: Tensor::from_inner(features.image.clone()).require_grad(),
-        text: Tensor::from_inner(features.text.clone()).require_grad(),
-        teacher_image: constant(&features.teacher_image),
-        teacher_text: constant(&features.teacher_text),
-        queue_image: constant(&features.queue_image),
-        queue_text: constant(&features.queue_text),
-        noise: constant(&features.noise),
-        hard_image: constant(&features.hard_image),
-        hard_text: constant(&features.hard_text),
-        label,
+        image: Tensor::from_inner(features.image.clone()),
+        text: Tensor::from_inner(features.text.clone()),
+        teacher_image: inner(&features.teacher_image),
+        teacher_text: inner(&features.teacher_text),
+        queue_image: inner(&features.queue_image),
+        queue_text: inner(&features.queue_text),
+        noise: inner(&features.noise),
+        hard_image: inner(&features.hard_image),
+        hard_text: inner(&features.hard_text),
+        label: features.label.clone().map(Tensor::<1, Int>::from_inner),
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! | tensor | shape | |
 //! |---|---|---|
-//! | `image`, `text` | `[N, D]` | the embeddings, of any norm |
+//! | `image`, `text` | `[N, D]` | the embeddings, of any norm; with `image_id`, `image` may have fewer rows |
 //! | `teacher_image`, `teacher_text` | `[N, E]` | the same images and texts by a teacher; the momentum features of `image-text-contrastive` |
 //! | `queue_image`, `queue_text` | `[K, D]`, `[M, D]` | embeddings of earlier batches |
 //! | `noise` | `[Z, D]` | noise that every anchor of `info-cmr` meets |
@@ -16,9 +16,10 @@
 //! Everything is computed in f64 where `image` or `text` is f64 (on backends that have it: not wgpu, Vulkan and Metal), else
 //! in f32.
 //!
-//! There are as many rows of `image` as captions: row `i` is the image of caption `i`, and an image with several captions
-//! has its row several times, under one `image_id`. For retrieval and the statistics of similarities each image then
-//! counts once (by its first row), with all its captions as its positives. Objectives see the pairs as they stand.
+//! An image with several captions may stand in `image` once for each, row `i` being the image of caption `i`, with the same
+//! `image_id` every time; or once for all: then `image` has fewer rows than `text`, and `image_id` holds the row of each
+//! caption's image (as may the rows of `teacher_image`). For retrieval and the statistics of similarities each image counts
+//! once (by its first row), with all its captions as its positives. Objectives see a pair for each caption.
 //!
 //! # The results
 //! | key of `--json` | value |
@@ -49,8 +50,8 @@
 //! each with the rows `image` and `text`, `similarity`, `teacher_similarity`, and its weights `image_to_text` and
 //! `text_to_image`. Captions of the same image are not listed.
 //!
-//! `--gradients` holds `NAME.image` and `NAME.text`, f32, `[N, D]`: the derivatives of the loss by the embeddings as they
-//! are in the file, before normalisation.
+//! `--gradients` holds `NAME.image` and `NAME.text`, f32, in the shapes of `image` and `text`: the derivatives of the loss by
+//! the embeddings as they are in the file, before normalisation.
 //!
 //! Everything is computed in blocks: memory is `O(N·D)` beside each objective's own budget, 1 GiB (`--evaluation streaming`
 //! keeps nothing, `dense` is the reference, with several `N×N` matrices).
@@ -169,13 +170,13 @@ pub fn audit(options: &Options, mut tell: impl FnMut(&str)) -> Result<Findings> 
         objective.config = config.with_evaluation(options.evaluation);
         check(objective, features, &options.device)?;
     }
-    let shape = features.image.dims();
+    let shapes = [&embeddings.image, &features.text].map(Tensor::dims);
     // What cannot be written is found out before hours of computing.
     let create = |path: &Option<PathBuf>| path.as_deref().map(Partial::create).transpose();
     let (mut json, mut report) = (create(&options.json)?, create(&options.report)?);
     let names = objectives.iter().map(|objective| &*objective.name);
     let gradients = options.gradients.as_deref();
-    let gradients = gradients.map(|path| GradientFile::create(path, names, shape));
+    let gradients = gradients.map(|path| GradientFile::create(path, names, shapes));
     let mut gradients = gradients.transpose()?;
 
     tell("retrieval, similarities and geometry");
@@ -191,7 +192,7 @@ pub fn audit(options: &Options, mut tell: impl FnMut(&str)) -> Result<Findings> 
     let mut found = Vec::new();
     for objective in objectives {
         tell(&objective.name);
-        let measured = measure(&objective, features)?;
+        let measured = measure(&objective, &embeddings)?;
         let norm = |x: &Tensor<2>| {
             let square = x.clone().square().sum().into_data();
             square.iter::<f64>().next().map_or(f64::NAN, f64::sqrt)
@@ -211,7 +212,7 @@ pub fn audit(options: &Options, mut tell: impl FnMut(&str)) -> Result<Findings> 
     let findings = Findings {
         file: options.embeddings.display().to_string(),
         found: embeddings.found,
-        shape,
+        shape: shapes[1],
         device: options.device_name.clone(),
         evaluation: options.evaluation,
         objectives: found,

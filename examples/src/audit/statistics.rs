@@ -49,26 +49,25 @@ impl Statistics {
     pub fn of(embeddings: &Embeddings) -> Self {
         let Features { image, text, .. } = &embeddings.features;
         let pairs = text.dims()[0];
-        // Row i of `image` is the image of caption i: of equal ids, the first stands for the image.
         let owners = match &embeddings.image_ids {
             Some(ids) => ids.clone(),
             None => (0..pairs).collect(),
         };
-        let mut firsts: Vec<i32> = Vec::new();
-        for (row, &owner) in owners.iter().enumerate() {
-            if owner == firsts.len() {
-                firsts.push(row as i32);
-            }
+        // The first caption of each image: its row of `image` stands for it.
+        let mut firsts = vec![usize::MAX; owners.iter().max().map_or(0, |last| last + 1)];
+        for (caption, &owner) in owners.iter().enumerate() {
+            firsts[owner] = firsts[owner].min(caption);
         }
-        let images = match firsts.len() == pairs {
-            true => image.clone(),
+        let images = match embeddings.image_of_text.is_some() || firsts.len() == pairs {
+            true => embeddings.image.clone(),
             false => {
-                let rows = Tensor::<1, Int>::from_data(firsts.as_slice(), &image.device());
+                let rows: Vec<i32> = firsts.iter().map(|&row| row as i32).collect();
+                let rows = Tensor::<1, Int>::from_data(rows.as_slice(), &image.device());
                 image.clone().select(0, rows)
             }
         };
         let precision = embeddings.labels.as_ref().map(|labels| {
-            let image_labels: Vec<_> = firsts.iter().map(|&row| labels[row as usize]).collect();
+            let image_labels: Vec<_> = firsts.iter().map(|&row| labels[row]).collect();
             let among = |[queries, candidates]: [&Tensor<2>; 2], [own, others]: [&[usize]; 2]| {
                 let ks: Vec<_> = NEAREST.into_iter().filter(|&k| k <= others.len()).collect();
                 let found = precision_at_k(queries.clone(), own, candidates.clone(), others, &ks);

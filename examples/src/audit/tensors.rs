@@ -32,7 +32,11 @@ pub struct Embeddings {
     /// The tensors that objectives take, on a device without autodiff, in f64 where `image` or `text` is (and the device
     /// computes in it), else in f32. `label` is [`labels`](Self::labels), or else [`image_ids`](Self::image_ids).
     pub features: Features,
-    /// Of each caption, a number of its image: equal where the images are the same.
+    /// `image` as it is in the file.
+    pub image: Tensor<2>,
+    /// Where `image` has each image once: the row of each caption's, by which the features were picked.
+    pub image_of_text: Option<Tensor<1, Int>>,
+    /// Of each caption, a number of its image: equal where the images are the same; the row, where each is there once.
     pub image_ids: Option<Vec<usize>>,
     /// Of each pair, a number of its class.
     pub labels: Option<Vec<usize>>,
@@ -82,13 +86,20 @@ impl Embeddings {
             let _ = device.clone().configure(FloatDType::F64);
             let _ = device.clone().autodiff().configure(FloatDType::F64);
         }
-        let [n, d] = rank::<2>("image", &image.shape, "[N, D]")?;
+        let [images, d] = rank::<2>("image", &image.shape, "[N, D]")?;
         ensure!(
-            n > 0 && d > 0,
-            "`image` is empty, shape [{n}, {d}]: it needs a row and a column"
+            images > 0 && d > 0,
+            "`image` is empty, shape [{images}, {d}]: it needs a row and a column"
         );
-        let expected = |name: &str, shape: &[usize], needed: String| {
-            anyhow::anyhow!("`{name}` has shape {shape:?}, it must be {needed}")
+        let n = text.shape.first().copied().unwrap_or(0);
+        let ids = match file.info("image_id").is_some() {
+            true => Some(file.integers("image_id", n)?),
+            false => None,
+        };
+        // An image with several captions stands once for each, or once for all.
+        let rows = match (images == n, &ids) {
+            (false, Some(ids)) => Some(rows_of(ids, images)?),
+            _ => None,
         };
 
         let mut read = |name: &'static str| -> Result<Option<TensorData>> {
@@ -96,23 +107,30 @@ impl Embeddings {
                 return Ok(None);
             };
             let shape = info.shape.clone();
+            let of_images = rows.is_some() && shape.first() == Some(&images);
             let fits = match name {
-                "image" | "text" => shape == [n, d],
+                "image" => true,
+                "text" => shape == [n, d] && (images == n || rows.is_some()),
+                "teacher_image" if of_images => shape.len() == 2 && shape[1] > 0,
                 "teacher_image" | "teacher_text" => {
                     shape.len() == 2 && shape[0] == n && shape[1] > 0
                 }
                 "queue_image" | "queue_text" | "noise" => shape.len() == 2 && shape[1] == d,
                 _ => shape.len() == 3 && [shape[0], shape[2]] == [n, d],
             };
-            if !fits {
-                let needed = match name {
-                    "text" => format!("that of `image`, [{n}, {d}]"),
-                    "teacher_image" | "teacher_text" => format!("[{n}, E]: a row for each pair"),
-                    "queue_image" | "queue_text" | "noise" => format!("[K, {d}]"),
-                    _ => format!("[{n}, m, {d}]: m negatives for each pair"),
-                };
-                return Err(expected(name, &shape, needed));
-            }
+            let needed = || match name {
+                "text" => format!(
+                    "that of `image`, [{images}, {d}] (or, with `image_id`, [N, {d}]: a row for each caption)"
+                ),
+                "teacher_image" | "teacher_text" => format!("[{n}, E]: a row for each pair"),
+                "queue_image" | "queue_text" | "noise" => format!("[K, {d}]"),
+                _ => format!("[{n}, m, {d}]: m negatives for each pair"),
+            };
+            ensure!(
+                fits,
+                "`{name}` has shape {shape:?}, it must be {}",
+                needed()
+            );
             let data = match dtype {
                 DType::F64 => TensorData::new(file.numbers::<f64>(name)?, shape),
                 _ => TensorData::new(file.numbers::<f32>(name)?, shape),
@@ -123,11 +141,15 @@ impl Embeddings {
             Ok(read(name)?.map(|data| Tensor::from_data(data, (device, dtype))))
         };
         let present = "its presence was checked";
-        let mut features = Features::new(
-            matrix("image")?.expect(present),
-            matrix("text")?.expect(present),
-        );
-        features.teacher_image = matrix("teacher_image")?;
+        let text = matrix("text")?.expect(present);
+        let image = matrix("image")?.expect(present);
+        let image_of_text = rows.as_ref().map(|rows| indices(rows, device));
+        let of_captions = |x: Tensor<2>| match &image_of_text {
+            Some(rows) if x.dims()[0] == images => x.select(0, rows.clone()),
+            _ => x,
+        };
+        let mut features = Features::new(of_captions(image.clone()), text);
+        features.teacher_image = matrix("teacher_image")?.map(of_captions);
         features.teacher_text = matrix("teacher_text")?;
         features.queue_image = matrix("queue_image")?;
         features.queue_text = matrix("queue_text")?;
@@ -146,20 +168,58 @@ impl Embeddings {
             );
         }
 
-        let image_ids = file.identities("image_id", n)?;
-        let labels = file.identities("label", n)?;
-        features.label = labels.as_ref().or(image_ids.as_ref()).map(|labels| {
-            let labels: Vec<i32> = labels.iter().map(|&label| label as i32).collect();
-            Tensor::<1, Int>::from_data(labels.as_slice(), (device, DType::I32))
-        });
+        let labels = match file.info("label").is_some() {
+            true => Some(renumbered(&file.integers("label", n)?)),
+            false => None,
+        };
+        let image_ids = rows.or_else(|| ids.as_deref().map(renumbered));
+        let same = labels.as_ref().or(image_ids.as_ref());
+        features.label = same.map(|same| indices(same, device));
         Ok(Self {
             features,
+            image,
+            image_of_text,
             image_ids,
             labels,
             found: file.found(),
             unknown: file.unknown(),
         })
     }
+}
+
+/// The rows of `image` that `image_id` names, each of them at least once.
+fn rows_of(ids: &[i128], images: usize) -> Result<Vec<usize>> {
+    let mut described = vec![false; images];
+    let mut rows = Vec::with_capacity(ids.len());
+    for (caption, &id) in ids.iter().enumerate() {
+        let row = usize::try_from(id).ok().filter(|&row| row < images);
+        let row = row.with_context(|| {
+            format!("`image_id` holds {id} in row {caption}: it must be a row of `image`, which has {images}")
+        })?;
+        described[row] = true;
+        rows.push(row);
+    }
+    match described.iter().position(|described| !described) {
+        Some(row) => {
+            bail!("`image_id` names no caption of row {row} of `image`: each image needs one")
+        }
+        None => Ok(rows),
+    }
+}
+
+/// The same identities as numbers from 0, in the order of their first appearance.
+fn renumbered(identities: &[i128]) -> Vec<usize> {
+    let mut numbers = HashMap::new();
+    let number = |identity: &i128| {
+        let next = numbers.len();
+        *numbers.entry(*identity).or_insert(next)
+    };
+    identities.iter().map(number).collect()
+}
+
+fn indices(numbers: &[usize], device: &Device) -> Tensor<1, Int> {
+    let numbers: Vec<i32> = numbers.iter().map(|&number| number as i32).collect();
+    Tensor::from_data(numbers.as_slice(), (device, DType::I32))
 }
 
 /// A file of which the header is read, and nothing else yet.
@@ -298,11 +358,9 @@ impl TensorFile {
         Ok(numbers)
     }
 
-    /// Integers of each pair, renumbered from 0 in the order of their first appearance.
-    fn identities(&mut self, name: &str, n: usize) -> Result<Option<Vec<usize>>> {
-        let Some(info) = self.info(name) else {
-            return Ok(None);
-        };
+    /// Integers, one for each pair.
+    fn integers(&mut self, name: &str, n: usize) -> Result<Vec<i128>> {
+        let info = self.info(name).expect("asked for what is there");
         ensure!(
             info.shape == [n],
             "`{name}` has shape {:?}, it must be [{n}]: a number for each pair",
@@ -319,14 +377,12 @@ impl TensorFile {
             Dtype::U64 => |x| u64::from_le_bytes(array(x)).into(),
             other => bail!("`{name}` is {other:?}, it must be of whole numbers, such as I64"),
         };
-        let mut numbers = HashMap::new();
-        let mut identities = Vec::with_capacity(n);
+        let mut integers = Vec::with_capacity(n);
         self.elements(name, |bytes| {
-            let next = numbers.len();
-            identities.push(*numbers.entry(read(bytes)).or_insert(next));
+            integers.push(read(bytes));
             Ok(())
         })?;
-        Ok(Some(identities))
+        Ok(integers)
     }
 }
 

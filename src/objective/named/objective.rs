@@ -29,6 +29,28 @@ impl From<WeightedSum> for Objective {
 
 impl Objective {
     /// An objective under the name that messages give it, with the inputs that it takes beside image and text.
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Distribution, Tensor};
+    /// use burn_contrastive::objective::{
+    ///     AnyObjective, ContrastiveConfig, Criterion, Features, Input, Objective,
+    /// };
+    ///
+    /// // Decoupled, with a queue of texts: no paper's, and so without a name.
+    /// let device = Device::default();
+    /// let contrast = ContrastiveConfig::new()
+    ///     .with_criterion(Criterion::new().with_decoupled(true))
+    ///     .init(&device);
+    /// let objective =
+    ///     Objective::new("mine", AnyObjective::Contrastive(contrast), [Input::QueueText]);
+    ///
+    /// let random = |rows| Tensor::<2>::random([rows, 16], Distribution::Default, &device);
+    /// let features = Features {
+    ///     queue_text: Some(random(32)),
+    ///     ..Features::new(random(8), random(8))
+    /// };
+    /// assert_eq!(objective.forward(&features).dims(), [1]);
+    /// ```
     pub fn new(name: &str, kind: AnyObjective, inputs: impl IntoIterator<Item = Input>) -> Self {
         Self {
             kind,
@@ -135,6 +157,19 @@ impl Objective {
 }
 
 /// A weighted sum of objectives: `Σ_k w_k·L_k`, itself an objective.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_contrastive::objective::{Features, ObjectiveConfig, WeightedSum};
+///
+/// let device = Device::default();
+/// let term = |name| ObjectiveConfig::named(name).unwrap().init(&device);
+/// let sum = WeightedSum::new([(1.0, term("info-nce")), (0.1, term("uniformity"))]);
+/// // N equal embeddings: ln N, and 0.
+/// let equal = Tensor::<2>::ones([4, 3], &device);
+/// let loss = sum.forward(&Features::new(equal.clone(), equal));
+/// assert!((loss.into_scalar::<f32>() - 4f32.ln()).abs() < 1e-5);
+/// ```
 #[derive(Module, Debug)]
 pub struct WeightedSum {
     terms: Vec<Objective>,
