@@ -118,6 +118,7 @@ stamp_on_every_backend! {
         the_scale_and_the_bias_of_sig_lip_have_their_gradients,
         uniformity_within_a_modality_matches_the_oracle,
         uniformity_takes_unequal_numbers,
+        uniformity_with_a_large_t_matches_the_oracle,
         a_single_pair_matches_the_oracle,
         zero_rows_have_their_cosines_and_finite_gradients,
         huge_and_tiny_norms_change_nothing,

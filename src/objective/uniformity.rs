@@ -10,7 +10,9 @@
 //! | `u_i`, `v_j` | normalised image `i`, normalised text `j` |
 //! | t | [`UniformityConfig::t`], 2 by default |
 //!
-//! It is a log-sum-exp, computed with a running maximum: a large `t` neither overflows nor underflows.
+//! On the sphere, up to t = 16, the smallest potential is `e^{−64}`: the sum is taken as it stands, with its
+//! gradient, in one pass. Else it is a log-sum-exp with a running maximum, which neither overflows nor
+//! underflows.
 //!
 //! **Gradient.** With `p_ij` the softmax of `−t·‖u_i − v_j‖²` over all pairs, `∂L/∂c_ij = 2t·p_ij`.
 //!
@@ -29,6 +31,9 @@ use burn::tensor::{Device, Tensor};
 use crate::check;
 use crate::pairwise::{Expr, Pairs, rows};
 use crate::similarity::SimilarityConfig;
+
+/// The largest `t` with which every potential on the sphere, `e^{−4t}` at least, is a normal f32.
+const ONE_PASS_T: f64 = 16.0;
 
 /// Configuration of [`Uniformity`].
 #[derive(Config, Debug, PartialEq)]
@@ -139,11 +144,18 @@ impl Uniformity {
     ) -> Tensor<1> {
         let (row, column) = (pairs.row(row), pairs.column(column));
         let squared_distance = row + column - pairs.similarity() * 2.0;
-        let potential = (squared_distance * -self.t).except(left_out);
-        pairs.reduce_to_scalar(&[rows().log_sum_exp(&potential)], |results| {
+        let exponent = squared_distance * -self.t;
+        let log_count = (count as f64).ln();
+        if self.similarity.normalize && self.t <= ONE_PASS_T {
+            let zero = Expr::constant(0.0);
+            let potential = Expr::select(left_out, &zero, &exponent.exp());
+            return pairs.total(&potential).log() - log_count;
+        }
+        let log_sum = rows().log_sum_exp(&exponent.except(left_out));
+        pairs.reduce_to_scalar(&[log_sum], |results| {
             let log_sums = results[0].clone();
             let max = log_sums.clone().detach().max();
-            (log_sums - max.clone()).exp().sum().log() + max - (count as f64).ln()
+            (log_sums - max.clone()).exp().sum().log() + max - log_count
         })
     }
 

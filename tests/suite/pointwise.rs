@@ -340,6 +340,17 @@ pub fn uniformity_within_a_modality_matches_the_oracle(backend: &Backend) {
     );
 }
 
+pub fn uniformity_with_a_large_t_matches_the_oracle(backend: &Backend) {
+    let (image, text) = (random(5, 3, 150), random(5, 3, 151));
+    let case = case!(
+        "Uniformity",
+        UniformityConfig::new().with_t(40.0),
+        |a, b| { pointwise::uniformity(a, b, 40.0) }
+    );
+    let actual = evaluate_on(backend, &case, &image, &text);
+    assert_matches(&case, &actual, &expected(&case, &image, &text), 1e-4);
+}
+
 pub fn uniformity_takes_unequal_numbers(backend: &Backend) {
     let (image, text) = (random(3, 4, 113), random(8, 4, 114));
     let [a, b] = [&image, &text].map(|x| backend.tensor(x, DType::F32));
