@@ -152,6 +152,7 @@ stamp_on_every_backend! {
         weights_of_ones_own,
         a_single_pair_is_defined,
         a_temperature_of_a_thousandth,
+        weights_of_a_thousandth_are_finite,
         zero_rows_and_duplicates_are_finite,
         nan_in_gives_nan_out,
         misuse_panics_with_what_is_wrong;

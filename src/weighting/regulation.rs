@@ -55,7 +55,7 @@ pub struct SimilarityRegulation {
 pub enum Norm {
     /// `(1/s) / mean(1/s)`.
     Mean,
-    /// `n·softmax(delta/s)`, over `n` negatives.
+    /// `n·softmax(delta/s)`, over `n` negatives. For cosines: `1/s` of a dot product far below 0 overflows.
     Softmax {
         /// The paper's scaling factor δ.
         delta: f64,

@@ -1073,6 +1073,23 @@ pub fn a_temperature_of_a_thousandth(backend: &Backend) {
     }
 }
 
+pub fn weights_of_a_thousandth_are_finite(backend: &Backend) {
+    // Weights from e^{−250} to e^{250} before they are normalised: nearly all on the least alike.
+    let regulation = SimilarityRegulation::new()
+        .with_alpha(0.5)
+        .with_weight_temperature(0.004);
+    let inputs = with_teacher(with_negatives(batch(4, 4, 81)), 3);
+    let device = backend.device.clone().autodiff();
+    for differentiable in [false, true] {
+        let regulation = regulation.with_differentiable(differentiable);
+        let criterion = Criterion::new().with_weighting(Weighting::Regulation(regulation));
+        let (loss, gradients) = evaluate(&device, criterion, 0.2, &inputs, DType::F32);
+        let expected = oracle_of(&criterion, 0.2).loss(&inputs, &inputs);
+        assert!((loss - expected).abs() < 1e-3, "{loss} against {expected}");
+        assert!(gradients.iter().flatten().all(|g| g.is_finite()));
+    }
+}
+
 pub fn zero_rows_and_duplicates_are_finite(backend: &Backend) {
     let device = backend.device.clone().autodiff();
     for (name, criterion, mut inputs) in all_of(4) {

@@ -34,7 +34,9 @@
 //! count one, and are not normalised with the others.
 
 mod context;
+mod contrast;
 mod criterion;
+mod side;
 mod terms;
 
 use burn::config::Config;
@@ -42,7 +44,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 pub use context::{Context, Ids, Negatives, Teacher};
-pub(super) use criterion::Contrast;
+pub(super) use contrast::Contrast;
 pub use criterion::{Criterion, SameId};
 pub(super) use terms::cross_entropy;
 
