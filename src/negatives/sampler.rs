@@ -160,28 +160,28 @@ impl HardNegativeSampler {
     ) -> (Tensor<1, Int>, Tensor<1, Bool>) {
         let [rows, columns] = similarity.dims();
         let (dtype, device) = (similarity.dtype(), similarity.device());
-        let unusable = similarity
-            .clone()
-            .is_finite()
-            .bool_and(negative.clone())
-            .bool_not();
         let logit = similarity * (1.0 / self.temperature);
-        let shown = logit.mask_fill(unusable.clone(), f64::NEG_INFINITY);
+        let usable = logit.clone().is_finite().bool_and(negative.clone());
+        let unusable = usable.bool_not();
+        let logit = logit.mask_fill(unusable.clone(), f64::NEG_INFINITY);
         // Finite where all are −∞: the weights are 0 then, not NaN.
-        let lowest = shown.clone().max_dim(1).clamp_min(f32::MIN as f64);
-        let weight = (shown - lowest).exp().mask_fill(unusable, 0.0);
+        let largest = logit.clone().max_dim(1).clamp_min(f32::MIN as f64);
+        let weight = (logit - largest).exp().mask_fill(unusable, 0.0);
         let uniform = negative.float().cast(dtype);
         let none = weight.clone().sum_dim(1).equal_elem(0.0);
         let weight = weight.mask_where(none.expand([rows, columns]), uniform);
 
         // The first column at which the running sum exceeds a uniform share of the whole.
-        let running = weight.cumsum(1);
+        let running = weight.clone().cumsum(1);
         let whole = running.clone().narrow(1, columns - 1, 1);
         let shares: Vec<f32> = (0..rows).map(|_| random.uniform() as f32).collect();
         let shares = Tensor::<2>::from_data(TensorData::new(shares, [rows, 1]), &device);
         let before = running.lower_equal(whole.clone() * shares.cast(dtype));
         let exists = whole.greater_elem(0.0);
         let index = before.int().sum_dim(1) * exists.clone().int();
+        // Sums in parallel may round to a column without weight: the heaviest then.
+        let missed = weight.clone().gather(1, index.clone()).equal_elem(0.0);
+        let index = index.mask_where(missed, weight.argmax(1));
         (index.squeeze_dim(1), exists.squeeze_dim(1))
     }
 }
