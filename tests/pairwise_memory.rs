@@ -5,7 +5,9 @@
 mod counting;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use burn_contrastive::negatives::{HardNegativeSamplerConfig, HardNegativeSynthesisConfig};
+use burn_contrastive::negatives::{
+    FeatureQueueConfig, Features, HardNegativeSamplerConfig, HardNegativeSynthesisConfig,
+};
 use burn_contrastive::objective::{
     BarlowTwinsConfig, Context, ContrastiveConfig, Criterion, FalseNegativeRemovalConfig,
     InfoNceConfig, MultiPositiveConfig, Negatives, ReCoConfig, SigLipConfig, SrclConfig, Teacher,
@@ -265,6 +267,13 @@ fn memory_is_bounded_by_the_budget_and_the_embeddings() {
         let peak = of(*run, Evaluation::Auto, 2 * MIB);
         check(name, Evaluation::Auto, 2 * MIB, peak);
     }
+    // A queue that nothing else holds is written in place.
+    let queue = FeatureQueueConfig::new(D).with_capacity(40 * N);
+    let queue = queue.init(&device);
+    let [_, largest] = peak_of(|| {
+        queue.push(Features::new(image.clone(), text.clone()));
+    });
+    assert!(largest < 4 * N * D, "pushing allocates {largest} bytes");
     let within = || {
         let pairs = Pairs::within(image.clone()).with_evaluation(Evaluation::Streaming);
         let pairs = pairs.with_memory_budget(MIB);

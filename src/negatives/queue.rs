@@ -6,7 +6,7 @@ use burn::tensor::kind::Basic;
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::check;
-use crate::context::constant_like;
+use crate::context::{constant_in, constant_like};
 
 /// Configuration of a [`FeatureQueue`].
 #[derive(Config, Debug, PartialEq)]
@@ -309,7 +309,8 @@ fn write<const D: usize, K>(
 where
     K: Basic + burn::tensor::kind::Autodiff,
 {
-    let context = queue.clone().slice_dim(0, 0..1);
+    // No other reference to the queue, so that it is written in place.
+    let context = queue.gradient_checkpointing_strategy();
     let (queue, batch) = (queue.without_autodiff(), batch.without_autodiff());
     let [capacity, rows] = [&queue, &batch].map(|x| x.dims()[0]);
     let kept = rows.min(capacity);
@@ -324,7 +325,7 @@ where
     if first < kept {
         queue = part(queue, 0, first, kept - first);
     }
-    constant_like(queue, &context)
+    constant_in(queue, context)
 }
 
 #[cfg(test)]
