@@ -131,6 +131,9 @@ stamp_on_every_backend! {
         sig_lip_refuses_embeddings_of_another_autodiff,
         con_vse_plus_plus_is_vse_plus_plus_over_the_temperature,
         of_two_pairs_the_only_negative_is_the_hardest,
+        permuting_the_batch_changes_nothing,
+        swapping_the_modalities_changes_nothing,
+        scaling_an_embedding_changes_nothing,
         reco_is_orthogonality_where_no_cosine_is_negative,
         barlow_twins_is_orthogonality_of_features;
     contrastive:

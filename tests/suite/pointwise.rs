@@ -497,6 +497,49 @@ pub fn sig_lip_refuses_embeddings_of_another_autodiff(backend: &Backend) {
 
 // --- identities -----------------------------------------------------------------------------------
 
+/// The loss of each case on changed embeddings is that on the embeddings as they were.
+fn nothing_changes(
+    backend: &Backend,
+    change: impl Fn(&str, Tensor<2>, Tensor<2>) -> [Tensor<2>; 2],
+) {
+    for (n, width, seed) in [(1, 1, 160), (2, 3, 162), (7, 4, 164), (8, 9, 166)] {
+        let similarity = SimilarityConfig::new();
+        let [image, text] =
+            [seed, seed + 1].map(|seed| backend.tensor(&random(n, width, seed), DType::F32));
+        for case in cases() {
+            let loss = |image, text| numbers((case.loss)(&backend.device, similarity, image, text));
+            let before = loss(image.clone(), text.clone())[0];
+            let [image, text] = change(case.name, image.clone(), text.clone());
+            let after = loss(image, text)[0];
+            println!("{} of {n} pairs of width {width}", case.name);
+            assert!(
+                (after - before).abs() < 1e-4 * (1.0 + before.abs()),
+                "{after} against {before}"
+            );
+        }
+    }
+}
+
+pub fn permuting_the_batch_changes_nothing(backend: &Backend) {
+    nothing_changes(backend, |_, image, text| [image, text].map(|x| x.flip([0])));
+}
+
+pub fn swapping_the_modalities_changes_nothing(backend: &Backend) {
+    nothing_changes(backend, |_, image, text| [text, image]);
+}
+
+pub fn scaling_an_embedding_changes_nothing(backend: &Backend) {
+    nothing_changes(backend, |name, image, text| {
+        // Features of Barlow Twins have one scale each, over the batch.
+        let scaled = match name.starts_with("BarlowTwins") {
+            true => image.clone().slice_dim(1, 0..1) * 37.5,
+            false => image.clone().slice_dim(0, 0..1) * 37.5,
+        };
+        let shape = scaled.dims();
+        [image.slice_assign([0..shape[0], 0..shape[1]], scaled), text]
+    });
+}
+
 fn loss_of(backend: &Backend, loss: impl Fn(Tensor<2>, Tensor<2>) -> Tensor<1>, seed: u64) -> f64 {
     let (image, text) = (random(6, 5, seed), random(6, 5, seed + 1));
     numbers(loss(
