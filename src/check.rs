@@ -1,6 +1,6 @@
 //! The checks that objectives make of their arguments, and the messages they fail with.
 
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor};
 
 /// Embeddings under the name that a message gives them.
 pub(crate) type Named<'a> = (&'static str, &'a Tensor<2>);
@@ -56,6 +56,32 @@ pub(crate) fn paired(caller: &str, left: Named, right: Named) {
         "{caller}: `{}` has {rows} rows, `{}` has {others}: row i of one belongs to row i of the other, both need the same number",
         left.0,
         right.0
+    );
+}
+
+/// Embeddings that anchors meet; `None` for no rows.
+#[track_caller]
+pub(crate) fn met(
+    caller: &str,
+    anchors: Named,
+    (name, met): (&'static str, Option<Tensor<2>>),
+) -> Option<Tensor<2>> {
+    let met = met.filter(|met| met.dims()[0] > 0)?;
+    comparable(caller, anchors, (name, &met));
+    Some(met)
+}
+
+/// There is an id of each row.
+#[track_caller]
+pub(crate) fn labelled(
+    caller: &str,
+    (name, ids): (&str, &Tensor<1, Int>),
+    (embeddings, rows): Named,
+) {
+    let (count, rows) = (ids.dims()[0], rows.dims()[0]);
+    assert!(
+        count == rows,
+        "{caller}: `{name}` has {count} numbers, `{embeddings}` has {rows} rows: one id a row"
     );
 }
 

@@ -161,6 +161,7 @@ stamp_on_every_backend! {
         misuse_panics_with_what_is_wrong;
     image_text_contrastive:
         value_and_gradients_match_the_oracle,
+        samples_of_one_id_share_the_target,
         f64_matches_the_oracle_to_1e_8,
         the_mean_over_pairs_is_the_loss,
         evaluations_agree,

@@ -17,6 +17,9 @@
 //! | α | [`ImageTextContrastiveConfig::alpha`], 0.4; ALBEF ramps it up over the first epoch: [`ImageTextContrastive::with_alpha`] |
 //! | `û`, `v̂` | the [`Teacher`] given to [`ImageTextContrastive::forward`]: [`image`](Teacher::image) and [`text`](Teacher::text) of the batch, [`negative_image`](Teacher::negative_image) and [`negative_text`](Teacher::negative_text) of the queue |
 //!
+//! Where ids are given, the one-hot part is spread evenly over all candidates of the anchor's id, those of the queue included,
+//! as ALBEF does for fine-tuning on retrieval.
+//!
 //! **Gradient.** `∂D_i/∂z_ij = softmax(z_i·)_j − y_ij`. Momentum features and targets are constants, also to the scale.
 //!
 //! **How it is computed.** As `log(1 + e^{n − z_ii}) + α·(z_ii − mean of z_i· under softmax(t_i·))`, `n` the log-sum-exp of the negatives: exact
@@ -33,12 +36,12 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 
 use super::Reduction;
-use super::contrastive::{Teacher, cross_entropy};
+use super::contrastive::{Blend, Candidates, Group, Ids, Teacher, Terms};
 use crate::check;
-use crate::pairwise::{Expr, Pairs, log_add_exp, reduce_to_scalar, rows, share_memory_budget};
+use crate::pairwise::{Expr, reduce_to_scalar, rows};
 use crate::similarity::{LogitScale, LogitScaleConfig, SimilarityConfig};
 
 /// Configuration of [`ImageTextContrastive`].
@@ -136,12 +139,29 @@ impl ImageTextContrastive {
     /// ```
     #[track_caller]
     pub fn forward(&self, image: Tensor<2>, text: Tensor<2>, momentum: Teacher) -> Tensor<1> {
-        let groups = self.groups(image, text, momentum);
-        let sizes = groups.each_ref().map(Vec::len);
-        let asked = groups.into_iter().flatten().map(|pairs| self.asked(pairs));
-        reduce_to_scalar(asked.collect(), |results| {
-            self.joined(results, sizes).mean()
-        })
+        self.mean(image, text, momentum, None)
+    }
+
+    /// The loss where samples of one id are positives of each other: see [`forward`](Self::forward).
+    ///
+    /// # Shapes
+    ///
+    /// - `ids`: of the batch `[N]`; of the queue `negative_image` `[K]`, `negative_text` `[M]`, without which nothing in the queue is
+    ///   a positive
+    /// - all others as [`forward`](Self::forward)
+    ///
+    /// # Panics
+    ///
+    /// As [`forward`](Self::forward), and where there are not as many ids as rows.
+    #[track_caller]
+    pub fn forward_with_ids(
+        &self,
+        image: Tensor<2>,
+        text: Tensor<2>,
+        momentum: Teacher,
+        ids: impl Into<Ids>,
+    ) -> Tensor<1> {
+        self.mean(image, text, momentum, Some(ids.into()))
     }
 
     /// The loss of each pair, `[N]`: see [`forward`](Self::forward).
@@ -156,132 +176,122 @@ impl ImageTextContrastive {
         text: Tensor<2>,
         momentum: Teacher,
     ) -> Tensor<1> {
-        let groups = self.groups(image, text, momentum);
-        let sizes = groups.each_ref().map(Vec::len);
-        let reduced = groups.into_iter().flatten().map(|group| {
-            let (pairs, reductions) = self.asked(group);
-            pairs.reduce(&reductions)
-        });
-        self.joined(reduced.collect(), sizes)
+        let groups = self.groups(image, text, momentum, None);
+        let (asked, parts) = Group::ask(groups, false, self.similarity.memory_budget);
+        let reduced = asked
+            .into_iter()
+            .map(|(pairs, reductions)| pairs.reduce(&reductions));
+        self.joined(parts.terms(reduced.collect()))
     }
 
-    /// For image anchors and for text anchors: pairs with the batch, then with the queue.
     #[track_caller]
-    fn groups(&self, image: Tensor<2>, text: Tensor<2>, momentum: Teacher) -> [Vec<Group>; 2] {
+    fn mean(
+        &self,
+        image: Tensor<2>,
+        text: Tensor<2>,
+        momentum: Teacher,
+        ids: Option<Ids>,
+    ) -> Tensor<1> {
+        let groups = self.groups(image, text, momentum, ids);
+        let (asked, parts) = Group::ask(groups, false, self.similarity.memory_budget);
+        reduce_to_scalar(asked, |results| self.joined(parts.terms(results)).mean())
+    }
+
+    fn joined(&self, terms: [Terms; 2]) -> Tensor<1> {
+        let blend = Blend {
+            soft_targets: self.alpha,
+            ..Blend::default()
+        };
+        let [by_image, by_text] = terms.map(|terms| terms.loss(blend));
+        self.directions.of_sum(by_image + by_text, 2)
+    }
+
+    /// Image anchors with the momentum texts of the batch and of the queue, text anchors with the images.
+    #[track_caller]
+    fn groups(
+        &self,
+        image: Tensor<2>,
+        text: Tensor<2>,
+        momentum: Teacher,
+        ids: Option<Ids>,
+    ) -> Vec<Group> {
         let caller = "ImageTextContrastive";
+        let Teacher {
+            image: own_image,
+            text: own_text,
+            negative_image,
+            negative_text,
+        } = momentum;
         let anchors = [("image", &image), ("text", &text)];
         check::paired(caller, anchors[0], anchors[1]);
-        check::paired(caller, anchors[0], ("momentum.image", &momentum.image));
-        check::paired(caller, anchors[1], ("momentum.text", &momentum.text));
-        let queue = |name, queue: Option<Tensor<2>>| {
-            let queue = queue.filter(|queue| queue.dims()[0] > 0)?;
-            check::comparable(caller, ("image", &image), (name, &queue));
-            Some(self.similarity.prepare(queue.detach()))
-        };
+        check::paired(caller, anchors[0], ("momentum.image", &own_image));
+        check::paired(caller, anchors[1], ("momentum.text", &own_text));
+        let names = ["momentum.negative_text", "momentum.negative_image"];
+        let queue = |name, queue| check::met(caller, anchors[0], (name, queue));
         let queues = [
-            queue("momentum.negative_text", momentum.negative_text),
-            queue("momentum.negative_image", momentum.negative_image),
+            queue(names[0], negative_text),
+            queue(names[1], negative_image),
         ];
-        let [own_image, own_text] =
-            [momentum.image, momentum.text].map(|x| self.similarity.prepare(x.detach()));
+        let (ids, queue_ids) = match ids {
+            Some(ids) => (Some(ids.batch), [ids.negative_text, ids.negative_image]),
+            None => (None, [None, None]),
+        };
+        if let Some(ids) = &ids {
+            check::labelled(caller, ("ids.batch", ids), anchors[0]);
+        }
+        for (k, name) in ["ids.negative_text", "ids.negative_image"]
+            .iter()
+            .enumerate()
+        {
+            if let (Some(ids), Some(queue)) = (&queue_ids[k], &queues[k]) {
+                check::labelled(caller, (name, ids), (names[k], queue));
+            }
+        }
+
         let scale = self.logit_scale.for_embeddings(caller, &image);
         let [image, text] = [image, text].map(|x| self.similarity.prepare(x));
-
-        let group = |anchors: &[Tensor<2>; 2], candidates: &Tensor<2>, of_batch| {
-            let [anchors, own] = anchors;
-            let mut pairs = self.similarity.pairs(anchors.clone(), candidates.clone());
-            let scale = pairs.scalar(scale.clone());
-            let logit = &pairs.similarity() * &scale;
-            let target = (self.alpha > 0.0).then(|| {
-                let teacher = pairs.teacher(own.clone(), candidates.clone());
-                (&teacher * &scale).detach()
-            });
-            Group {
-                pairs,
-                logit,
-                target,
-                of_batch,
-            }
-        };
-        let [text_queue, image_queue] = queues;
-        let mut groups = [
-            ([image, own_image.clone()], own_text.clone(), text_queue),
-            ([text, own_text], own_image, image_queue),
-        ]
-        .map(|(anchors, batch, queue)| {
-            let batch = group(&anchors, &batch, true);
-            let queue = queue.map(|queue| group(&anchors, &queue, false));
-            [batch].into_iter().chain(queue).collect::<Vec<_>>()
-        });
-        let pairs = groups.iter_mut().flatten().map(|group| &mut group.pairs);
-        share_memory_budget(pairs, self.similarity.memory_budget);
+        let constant = |x: Tensor<2>| self.similarity.prepare(x.detach());
+        let [own_image, own_text] = [own_image, own_text].map(constant);
+        let sides = [
+            (image, own_image.clone(), own_text.clone()),
+            (text, own_text, own_image),
+        ];
+        let mut groups = Vec::new();
+        let queues = queues
+            .map(|queue| queue.map(constant))
+            .into_iter()
+            .zip(queue_ids);
+        for (direction, (side, (queue, queue_ids))) in sides.into_iter().zip(queues).enumerate() {
+            let (anchors, own, batch) = side;
+            let group = |candidates: Tensor<2>, of_batch, same: Option<[Tensor<1, Int>; 2]>| {
+                let mut pairs = self.similarity.pairs(anchors.clone(), candidates.clone());
+                let scale = pairs.scalar(scale.clone());
+                let several = same.is_some();
+                let candidates = Candidates {
+                    logit: &pairs.similarity() * &scale,
+                    positive: match (same, of_batch) {
+                        (Some([rows, columns]), _) => pairs.same_label(rows, columns),
+                        (None, true) => Expr::diagonal(),
+                        (None, false) => Expr::constant(0.0),
+                    },
+                    several,
+                    left_out: Expr::constant(0.0),
+                    filtered: Expr::constant(0.0),
+                    log_weight: None,
+                    target: (self.alpha > 0.0).then(|| {
+                        let teacher = pairs.teacher(own.clone(), candidates);
+                        (&teacher * &scale).detach()
+                    }),
+                };
+                let views = vec![(direction, rows(), candidates)];
+                Group { pairs, views }
+            };
+            let both = |others: Option<Tensor<1, Int>>| Some([ids.clone()?, others?]);
+            groups.push(group(batch, true, both(ids.clone())));
+            groups.extend(queue.map(|queue| group(queue, false, both(queue_ids))));
+        }
         groups
     }
-
-    /// What to compute of a group: the log-sum-exp of the negatives; the positives' logits, of the batch; where
-    /// there are soft targets, the log-sum-exp of the targets' logits and the mean logit under them.
-    fn asked(&self, group: Group) -> (Pairs, Vec<crate::pairwise::Reduction>) {
-        let Group {
-            pairs,
-            logit,
-            target,
-            of_batch,
-        } = group;
-        let diagonal = Expr::diagonal();
-        let mut reductions = match of_batch {
-            false => vec![rows().log_sum_exp(&logit)],
-            true => {
-                let positive = Expr::select(&diagonal, &logit, &Expr::constant(0.0));
-                vec![
-                    rows().log_sum_exp(&logit.except(&diagonal)),
-                    rows().sum(&positive),
-                ]
-            }
-        };
-        reductions.extend(target.map(|target| rows().softmax_mean(&target, &logit)));
-        (pairs, reductions)
-    }
-
-    /// The loss of each pair, from the results of as many groups of images, then of texts.
-    fn joined(&self, results: Vec<Vec<Tensor<1>>>, [of_image, _]: [usize; 2]) -> Tensor<1> {
-        let (image, text) = results.split_at(of_image);
-        let sum = self.direction(image) + self.direction(text);
-        self.directions.of_sum(sum, 2)
-    }
-
-    /// The loss of each anchor, from the results of the batch and of the queue.
-    fn direction(&self, groups: &[Vec<Tensor<1>>]) -> Tensor<1> {
-        let positive = groups[0][1].clone();
-        let hard = cross_entropy(&positive, groups.iter().map(|group| group[0].clone()));
-        if self.alpha == 0.0 {
-            return hard;
-        }
-        let (log_sums, means): (Vec<_>, Vec<_>) = groups
-            .iter()
-            .map(|group| {
-                (
-                    group[group.len() - 2].clone(),
-                    group[group.len() - 1].clone(),
-                )
-            })
-            .unzip();
-        let log_sum = log_add_exp(&log_sums);
-        let mean = log_sums
-            .into_iter()
-            .zip(means)
-            .map(|(group, mean)| (group - log_sum.clone()).exp() * mean)
-            .reduce(|x, y| x + y)
-            .expect("the batch");
-        hard + (positive - mean) * self.alpha
-    }
-}
-
-/// Anchors against one set of candidates.
-struct Group {
-    pairs: Pairs,
-    logit: Expr,
-    target: Option<Expr>,
-    of_batch: bool,
 }
 
 display!(ImageTextContrastive: [logit_scale] alpha, directions);
@@ -292,8 +302,8 @@ mod tests {
 
     #[test]
     fn two_orthogonal_pairs_by_hand() {
-        // Student logits 1 and 0; momentum anchors look the other way, logits 0 and 1. With q = softmax(1, 0):
-        // targets of the own text α·q_1 + (1 − α), cross-entropy −y·log q_0 − (1 − y)·log q_1.
+        // Image logits 1 and 0; momentum images look the other way, logits 0 and 1. With q and 1 − q the softmax of
+        // (1, 0): the target of the own text is y = α·(1 − q) + (1 − α), the loss −y·log q − (1 − y)·log(1 − q).
         let device = Device::default();
         let x = Tensor::<2>::from_data([[3.0, 0.0], [0.0, 0.2]], &device);
         let momentum = Teacher::new(x.clone().flip([0]), x.clone());
@@ -301,18 +311,14 @@ mod tests {
             .with_logit_scale(LogitScaleConfig::fixed(1.0))
             .with_alpha(0.25);
         let objective = config.init(&device);
-        let groups = objective.groups(x.clone(), x, momentum);
-        let [by_image, _] = groups.map(|groups| {
-            let results = groups.into_iter().map(|group| {
-                let (pairs, reductions) = objective.asked(group);
-                pairs.reduce(&reductions)
-            });
-            objective.direction(&results.collect::<Vec<_>>())
-        });
+        let each = objective.forward_no_reduction(x.clone(), x, momentum);
         let q = 1.0 / (1.0 + (-1f32).exp());
         let y = 0.25 * (1.0 - q) + 0.75;
-        let expected = -y * q.ln() - (1.0 - y) * (1.0 - q).ln();
-        for loss in by_image.into_data().try_to_vec::<f32>().unwrap() {
+        let by_image = -y * q.ln() - (1.0 - y) * (1.0 - q).ln();
+        // The texts meet momentum images the other way too, as their own momentum does.
+        let by_text = -y * (1.0 - q).ln() - (1.0 - y) * q.ln();
+        let expected = (by_image + by_text) / 2.0;
+        for loss in each.into_data().try_to_vec::<f32>().unwrap() {
             assert!((loss - expected).abs() < 1e-6, "{loss} against {expected}");
         }
     }

@@ -17,6 +17,9 @@ pub struct Inputs {
     pub batch: [Matrix; 2],
     pub momentum: [Matrix; 2],
     pub queue: [Option<Matrix>; 2],
+    /// Candidates of the anchor's id share its target.
+    pub ids: Option<Vec<i64>>,
+    pub queue_ids: [Option<Vec<i64>>; 2],
 }
 
 impl ImageTextContrastive {
@@ -35,12 +38,23 @@ impl ImageTextContrastive {
             let logit = |v: &&[f64]| log_scale.exp() * cosine(anchor, v);
             candidates.iter().map(logit).collect()
         };
+        let positive = |j: usize| match &x.ids {
+            None => i == j,
+            Some(ids) => match j.checked_sub(ids.len()) {
+                None => ids[j] == ids[i],
+                Some(j) => x.queue_ids[other]
+                    .as_ref()
+                    .is_some_and(|queue| queue[j] == ids[i]),
+            },
+        };
+        let positives = (0..candidates.len()).filter(|&j| positive(j)).count() as f64;
         let z = logits(x.batch[own].row(i), self.log_scale);
         let t = logits(x.momentum[own].row(i), self.target_log_scale);
         (0..z.len())
             .map(|j| {
                 let soft = (t[j] - log_sum_exp(&t)).exp();
-                let target = self.alpha * soft + (1.0 - self.alpha) * f64::from(u8::from(i == j));
+                let hard = if positive(j) { 1.0 / positives } else { 0.0 };
+                let target = self.alpha * soft + (1.0 - self.alpha) * hard;
                 target * (log_sum_exp(&z) - z[j])
             })
             .sum()

@@ -1,7 +1,9 @@
 //! The image-text contrast against momentum features: against the oracle, its identities, and hostile input.
 
-use burn::tensor::{DType, Device, Tensor};
-use burn_contrastive::objective::{ImageTextContrastiveConfig, InfoNceConfig, Reduction, Teacher};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn_contrastive::objective::{
+    Ids, ImageTextContrastiveConfig, InfoNceConfig, Reduction, Teacher,
+};
 use burn_contrastive::pairwise::Evaluation;
 use burn_contrastive::similarity::{LogitScaleConfig, SimilarityConfig};
 
@@ -36,7 +38,13 @@ fn inputs(n: usize, queued: [usize; 2]) -> Inputs {
         batch: [random(n, width, 180), random(n, width, 181)],
         momentum: [random(n, width, 182), random(n, width, 183)],
         queue: [queue(queued[0], 184), queue(queued[1], 185)],
+        ids: None,
+        queue_ids: [None, None],
     }
+}
+
+fn tensor_of_ids(device: &Device, ids: &[i64]) -> Tensor<1, Int> {
+    Tensor::from_data(TensorData::new(ids.to_vec(), [ids.len()]), device)
 }
 
 fn momentum(device: &Device, x: &Inputs, dtype: DType) -> Teacher {
@@ -64,7 +72,19 @@ fn evaluate(
         .each_ref()
         .map(|m| on(device, m, dtype).require_grad());
     let momentum = momentum(device, x, dtype);
-    let loss = objective.forward(image.clone(), text.clone(), momentum);
+    let loss = match &x.ids {
+        None => objective.forward(image.clone(), text.clone(), momentum),
+        Some(batch) => {
+            let [of_images, of_texts] = &x.queue_ids;
+            let ids = |ids: &Vec<i64>| tensor_of_ids(device, ids);
+            let ids = Ids {
+                batch: ids(batch),
+                negative_image: of_images.as_ref().map(ids),
+                negative_text: of_texts.as_ref().map(ids),
+            };
+            objective.forward_with_ids(image.clone(), text.clone(), momentum, ids)
+        }
+    };
     let gradients = loss.backward();
     let by_scale = objective.logit_scale.log_scale.grad(&gradients);
     (
@@ -125,6 +145,34 @@ pub fn value_and_gradients_match_the_oracle(backend: &Backend) {
         let found = evaluate(&device, &added, &x, DType::F32);
         assert_close(&[found.0], &[oracle_of(&added).loss(&x)], 1e-5);
     }
+}
+
+pub fn samples_of_one_id_share_the_target(backend: &Backend) {
+    let device = backend.device.clone().autodiff();
+    for (alpha, of_queue) in [
+        (0.4, [None, None]),
+        (0.4, [Some(vec![7, 5, 3]), Some(vec![3, 3, 9, 7, 7])]),
+        (0.0, [None, Some(vec![5, 5, 5, 5, 5])]),
+    ] {
+        let x = Inputs {
+            ids: Some(vec![3, 5, 3, 7]),
+            queue_ids: of_queue,
+            ..inputs(4, [3, 5])
+        };
+        let config = config(alpha);
+        let found = evaluate(&device, &config, &x, DType::F32);
+        assert_matches(&found, &expected(&config, &x), 4e-5);
+    }
+    // Ids that all differ change nothing.
+    let plain = inputs(4, [3, 5]);
+    let different = Inputs {
+        ids: Some(vec![1, 2, 3, 4]),
+        queue_ids: [Some(vec![5; 3]), None],
+        ..plain.clone()
+    };
+    let [with, without] =
+        [different, plain].map(|x| evaluate(&device, &config(0.4), &x, DType::F32));
+    assert_matches(&with, &without, 1e-5);
 }
 
 pub fn f64_matches_the_oracle_to_1e_8(backend: &Backend) {
@@ -273,6 +321,21 @@ pub fn misuse_panics_with_what_is_wrong(backend: &Backend) {
         "`text` has width 3, `momentum.text` has width 2",
         x(4, 3),
         Teacher::new(x(4, 3), x(4, 2)),
+    );
+    assert_panics(
+        "`ids.negative_text` has 3 numbers, `momentum.negative_text` has 2 rows",
+        || {
+            let queue = Teacher {
+                negative_text: Some(x(2, 3)),
+                ..good()
+            };
+            let ids = Ids {
+                negative_text: Some(tensor_of_ids(&backend.device, &[1, 2, 3])),
+                ..Ids::new(tensor_of_ids(&backend.device, &[1, 2, 3, 4]))
+            };
+            let objective = config(0.4).init(&backend.device);
+            let _ = objective.forward_with_ids(x(4, 3), x(4, 3), queue, ids);
+        },
     );
     let queue = Teacher {
         negative_text: Some(x(7, 2)),

@@ -5,9 +5,9 @@ use burn::tensor::{Int, Tensor};
 use super::context::Context;
 use super::criterion::{Criterion, SameId};
 use super::side::{Side, Sides};
-use super::terms::{Candidates, Direction, Group, Part, Terms};
+use super::terms::{Asked, Blend, Candidates, Direction, Group, Part, Parts, Terms};
 use crate::objective::Reduction;
-use crate::pairwise::{self, Expr, Pairs, columns, reduce_to_scalar, rows, share_memory_budget};
+use crate::pairwise::{Expr, Pairs, columns, reduce_to_scalar, rows};
 use crate::similarity::{LogitScale, paired_similarity};
 use crate::weighting::LogWeight;
 
@@ -18,12 +18,6 @@ pub(in crate::objective) struct Contrast<'a> {
     pub(super) logit_scale: &'a LogitScale,
     pub(super) log_weight: Option<LogWeight>,
 }
-
-/// Pairs with what is asked of them.
-type Asked = Vec<(Pairs, Vec<pairwise::Reduction>)>;
-
-/// For each group, for each of its results: which directions it belongs to, and what it is there.
-type Parts = Vec<Vec<(Vec<Direction>, Part)>>;
 
 /// The logits `[N, m]` of anchors' own hard negatives, of images and of texts.
 type Hard = [Option<Tensor<2>>; 2];
@@ -86,19 +80,18 @@ impl Contrast<'_> {
 
     /// The losses of both directions from the results of all groups and the logits of hard negatives.
     fn losses(&self, results: Vec<Vec<Tensor<1>>>, parts: &Parts, hard: Hard) -> [Tensor<1>; 2] {
-        let mut terms = [Terms::default(), Terms::default()];
-        let named = parts.iter().flatten();
-        for (result, (directions, part)) in results.into_iter().flatten().zip(named) {
-            for &direction in directions {
-                terms[direction].push(*part, result.clone());
-            }
-        }
+        let mut terms = parts.terms(results);
         for (terms, logits) in terms.iter_mut().zip(hard) {
             if let Some(logits) = logits {
                 terms.push_dense(logits, self.criterion.label_smoothing > 0.0);
             }
         }
-        terms.map(|terms| terms.loss(self.criterion.decoupled, self.criterion.label_smoothing))
+        let blend = Blend {
+            decoupled: self.criterion.decoupled,
+            label_smoothing: self.criterion.label_smoothing,
+            ..Blend::default()
+        };
+        terms.map(|terms| terms.loss(blend))
     }
 
     #[track_caller]
@@ -119,16 +112,8 @@ impl Contrast<'_> {
         if let Some(threshold) = criterion.weighting.threshold() {
             remove(&mut groups, threshold);
         }
-        let pairs = groups.iter_mut().map(|group| &mut group.pairs);
-        share_memory_budget(pairs, criterion.similarity.memory_budget);
         let smooth = criterion.label_smoothing > 0.0;
-        let (asked, parts) = groups
-            .into_iter()
-            .map(|group| {
-                let (reductions, parts) = group.reductions(smooth);
-                ((group.pairs, reductions), parts)
-            })
-            .unzip();
+        let (asked, parts) = Group::ask(groups, smooth, criterion.similarity.memory_budget);
         (asked, parts, hard)
     }
 
@@ -270,6 +255,7 @@ impl Looks<'_> {
                 left_out: left_out.clone(),
                 filtered,
                 log_weight: log_weight.clone(),
+                target: None,
             };
             (direction, along, candidates)
         });

@@ -46,7 +46,7 @@ use burn::tensor::{Device, Tensor};
 pub use context::{Context, Ids, Negatives, Teacher};
 pub(super) use contrast::Contrast;
 pub use criterion::{Criterion, SameId};
-pub(super) use terms::cross_entropy;
+pub(super) use terms::{Blend, Candidates, Group, Terms};
 
 use crate::similarity::{LogitScale, LogitScaleConfig};
 use crate::weighting::LogWeight;

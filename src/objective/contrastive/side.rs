@@ -78,7 +78,7 @@ impl Sides {
         } = context;
         let ids = ids.filter(|_| criterion.asks_ids());
         if let Some(ids) = &ids {
-            labelled(caller, ("ids.batch", &ids.batch), (IMAGE.anchors, &image));
+            check::labelled(caller, ("ids.batch", &ids.batch), (IMAGE.anchors, &image));
         }
         let (ids, ids_of_text, ids_of_image) = match ids {
             Some(Ids {
@@ -105,7 +105,7 @@ impl Sides {
             }
             None => (None, None),
         };
-        let noise = met(
+        let noise = check::met(
             caller,
             ("image", &image),
             ("negatives.noise", negatives.noise),
@@ -156,9 +156,9 @@ impl Ready<'_> {
     ) -> Side {
         let caller = self.caller;
         let named = (names.anchors, &anchors);
-        let extra = met(caller, named, (names.extra, extra));
+        let extra = check::met(caller, named, (names.extra, extra));
         if let (Some(extra), Some(ids)) = (&extra, &extra_ids) {
-            labelled(caller, (names.extra_ids, ids), (names.extra, extra));
+            check::labelled(caller, (names.extra_ids, ids), (names.extra, extra));
         }
         let (teacher, extra_teacher) = teacher.unzip();
         if let Some(teacher) = &teacher {
@@ -168,7 +168,7 @@ impl Ready<'_> {
         let extra_teacher = match (&teacher, extra_teacher.flatten(), &extra) {
             (Some(teacher), theirs, Some(extra)) => {
                 let named = (names.teacher, teacher);
-                let Some(theirs) = met(caller, named, (names.extra_teacher, theirs)) else {
+                let Some(theirs) = check::met(caller, named, (names.extra_teacher, theirs)) else {
                     panic!(
                         "{caller}: `{}` is missing: `{}` are compared by a teacher's features",
                         names.extra_teacher, names.extra
@@ -214,32 +214,11 @@ impl Ready<'_> {
     }
 }
 
-/// Embeddings that anchors meet; `None` for no rows.
-#[track_caller]
-fn met(
-    caller: &str,
-    anchors: check::Named,
-    (name, met): (&'static str, Option<Tensor<2>>),
-) -> Option<Tensor<2>> {
-    let met = met.filter(|met| met.dims()[0] > 0)?;
-    check::comparable(caller, anchors, (name, &met));
-    Some(met)
-}
-
 #[track_caller]
 fn same_rows(caller: &str, (a, x): check::Named, (b, y): check::Named) {
     let (rows, others) = (x.dims()[0], y.dims()[0]);
     assert!(
         rows == others,
         "{caller}: `{a}` has {rows} rows, `{b}` has {others}: both need the same number"
-    );
-}
-
-#[track_caller]
-fn labelled(caller: &str, (name, ids): (&str, &Tensor<1, Int>), (embeddings, rows): check::Named) {
-    let (count, rows) = (ids.dims()[0], rows.dims()[0]);
-    assert!(
-        count == rows,
-        "{caller}: `{name}` has {count} numbers, `{embeddings}` has {rows} rows: one id a row"
     );
 }

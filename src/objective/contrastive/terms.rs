@@ -2,11 +2,11 @@
 
 use burn::tensor::Tensor;
 
-use crate::pairwise::{Along, Expr, Pairs, Reduction, log_add_exp, log_mean};
+use crate::pairwise::{Along, Expr, Pairs, Reduction, log_add_exp, log_mean, share_memory_budget};
 
 /// What is asked of a group of candidates, along one side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(in crate::objective) enum Part {
     /// `log Σ e^z` over negatives that count one.
     Negatives,
     /// `log Σ w·e^z` over weighted negatives, `w` not normalised.
@@ -25,10 +25,14 @@ pub(super) enum Part {
     LogitSum,
     /// How many positives and negatives there are.
     LogitCount,
+    /// `log Σ e^t` over all candidates, `t` the logits of soft targets.
+    TargetLogSum,
+    /// The mean of `z` under the soft targets.
+    TargetMean,
 }
 
 /// Candidates as anchors see them: which of them are positives, which are neither, and what the rest weigh.
-pub(super) struct Candidates {
+pub(in crate::objective) struct Candidates {
     pub logit: Expr,
     /// Not 0 for a positive.
     pub positive: Expr,
@@ -39,7 +43,12 @@ pub(super) struct Candidates {
     /// Not 0 for what was found to be no negative by its similarity; NaN where that is NaN.
     pub filtered: Expr,
     pub log_weight: Option<Expr>,
+    /// The logits of soft targets.
+    pub target: Option<Expr>,
 }
+
+/// What is asked along one side: the parts that a reduction results in, and the reduction.
+type Ask = (Vec<Part>, Reduction);
 
 impl Candidates {
     /// `x` of negatives, −∞ of others.
@@ -65,69 +74,97 @@ impl Candidates {
     }
 
     /// What the loss needs of them, along one side.
-    fn parts(&self, along: Along, smooth: bool) -> Vec<(Part, Reduction)> {
-        let zero = Expr::constant(0.0);
+    fn asks(&self, along: Along, smooth: bool) -> Vec<Ask> {
+        let (zero, one) = (Expr::constant(0.0), Expr::constant(1.0));
         let is_negative = self.is_negative();
-        let mut parts = match &self.log_weight {
-            None => vec![(
-                Part::Negatives,
-                along.log_sum_exp(&self.negative(&self.logit)),
-            )],
-            Some(log_weight) => vec![
-                (
-                    Part::Weighted,
-                    along.log_sum_exp(&self.negative(&(&self.logit + log_weight))),
-                ),
-                (Part::Weights, along.log_sum_exp(&self.negative(log_weight))),
-                (Part::WeightCount, along.sum(&is_negative)),
-            ],
+        let ask = |part, reduction| (vec![part], reduction);
+        let mut asks = match &self.log_weight {
+            None => {
+                let negatives = self.negative(&self.logit);
+                vec![ask(Part::Negatives, along.log_sum_exp(&negatives))]
+            }
+            Some(log_weight) => {
+                let weighted = self.negative(&(&self.logit + log_weight));
+                let weights = self.negative(log_weight);
+                vec![
+                    ask(Part::Weighted, along.log_sum_exp(&weighted)),
+                    ask(Part::Weights, along.log_sum_exp(&weights)),
+                    ask(Part::WeightCount, along.sum(&is_negative)),
+                ]
+            }
         };
         if self.several {
             let nothing = Expr::constant(f64::NEG_INFINITY);
             let positive = |x: &Expr, otherwise| Expr::select(&self.positive, x, otherwise);
-            parts.extend([
-                (
-                    Part::PositiveLogSum,
-                    along.log_sum_exp(&positive(&self.logit, &nothing)),
-                ),
-                (Part::PositiveSum, along.sum(&positive(&self.logit, &zero))),
-                (
-                    Part::PositiveCount,
-                    along.sum(&positive(&Expr::constant(1.0), &zero)),
-                ),
+            let log_sum = positive(&self.logit, &nothing);
+            asks.extend([
+                ask(Part::PositiveLogSum, along.log_sum_exp(&log_sum)),
+                ask(Part::PositiveSum, along.sum(&positive(&self.logit, &zero))),
+                ask(Part::PositiveCount, along.sum(&positive(&one, &zero))),
             ]);
         }
         if smooth {
-            let taken = Expr::select(&self.positive, &Expr::constant(1.0), &is_negative);
-            parts.extend([
-                (
-                    Part::LogitSum,
-                    along.sum(&Expr::select(&taken, &self.logit, &zero)),
-                ),
-                (Part::LogitCount, along.sum(&taken)),
+            let taken = Expr::select(&self.positive, &one, &is_negative);
+            let logit = Expr::select(&taken, &self.logit, &zero);
+            asks.extend([
+                ask(Part::LogitSum, along.sum(&logit)),
+                ask(Part::LogitCount, along.sum(&taken)),
             ]);
         }
-        parts
+        if let Some(target) = &self.target {
+            asks.push((
+                vec![Part::TargetLogSum, Part::TargetMean],
+                along.softmax_mean(target, &self.logit),
+            ));
+        }
+        asks
     }
 }
 
 /// Image→text, and text→image.
-pub(super) type Direction = usize;
+pub(in crate::objective) type Direction = usize;
 
-/// Pairs, and what is asked of them for which directions.
-pub(super) struct Group {
+/// Pairs, and who looks at them.
+pub(in crate::objective) struct Group {
     pub pairs: Pairs,
     /// Who looks along which side, for which direction.
     pub views: Vec<(Direction, Along, Candidates)>,
 }
 
+/// The parts that a reduction results in, and the directions that they belong to.
+type Results = (Vec<Direction>, Vec<Part>);
+
+/// Pairs with what is asked of them.
+pub(in crate::objective) type Asked = Vec<(Pairs, Vec<Reduction>)>;
+
+/// Which parts of which directions the results of all groups are, one after the other.
+pub(in crate::objective) struct Parts(Vec<(Vec<Direction>, Part)>);
+
 impl Group {
-    /// The reductions, and which part of which direction each of their results is.
-    pub fn reductions(&self, smooth: bool) -> (Vec<Reduction>, Vec<(Vec<Direction>, Part)>) {
-        let mut asked: Vec<(Vec<Direction>, Part, Reduction)> = Vec::new();
+    /// What to ask of groups whose similarities share a memory budget; `smooth` for label smoothing.
+    pub fn ask(mut groups: Vec<Self>, smooth: bool, memory_budget: usize) -> (Asked, Parts) {
+        let pairs = groups.iter_mut().map(|group| &mut group.pairs);
+        share_memory_budget(pairs, memory_budget);
+        let mut parts = Vec::new();
+        let asked = groups.into_iter().map(|group| {
+            let (asks, reductions): (Vec<_>, _) = group.asks(smooth).into_iter().unzip();
+            for (directions, of_reduction) in asks {
+                let named = of_reduction
+                    .into_iter()
+                    .map(|part| (directions.clone(), part));
+                parts.extend(named);
+            }
+            (group.pairs, reductions)
+        });
+        (asked.collect(), Parts(parts))
+    }
+
+    /// The reductions, and which parts of which directions they result in.
+    fn asks(&self, smooth: bool) -> Vec<(Results, Reduction)> {
+        let mut asks = Vec::new();
         for (direction, along, candidates) in &self.views {
-            for (part, reduction) in candidates.parts(*along, smooth) {
-                asked.push((vec![*direction], part, reduction));
+            for (parts, reduction) in candidates.asks(*along, smooth) {
+                asks.push(((vec![*direction], parts), reduction));
             }
         }
         // A diagonal is the same along both sides.
@@ -135,28 +172,43 @@ impl Group {
             && !candidates.several
             && candidates.positive == Expr::diagonal()
         {
-            let positive = Expr::select(
-                &candidates.positive,
-                &candidates.logit,
-                &Expr::constant(0.0),
-            );
+            let zero = Expr::constant(0.0);
+            let positive = Expr::select(&candidates.positive, &candidates.logit, &zero);
             let directions = self.views.iter().map(|(direction, ..)| *direction);
-            asked.push((
-                directions.collect(),
-                Part::PositiveSum,
-                along.sum(&positive),
-            ));
+            let part = (directions.collect(), vec![Part::PositiveSum]);
+            asks.push((part, along.sum(&positive)));
         }
-        asked
-            .into_iter()
-            .map(|(directions, part, reduction)| (reduction, (directions, part)))
-            .unzip()
+        asks
     }
+}
+
+impl Parts {
+    /// The terms of both directions, from the results of all groups.
+    pub fn terms(&self, results: Vec<Vec<Tensor<1>>>) -> [Terms; 2] {
+        let mut terms = [Terms::default(), Terms::default()];
+        for (result, (directions, part)) in results.into_iter().flatten().zip(&self.0) {
+            for &direction in directions {
+                terms[direction].push(*part, result.clone());
+            }
+        }
+        terms
+    }
+}
+
+/// How terms become a loss.
+#[derive(Clone, Copy, Default)]
+pub(in crate::objective) struct Blend {
+    /// Whether positives are left out of the denominator.
+    pub decoupled: bool,
+    /// Share of the target that is spread evenly.
+    pub label_smoothing: f64,
+    /// Share of the target that is soft.
+    pub soft_targets: f64,
 }
 
 /// The results of all groups for one direction.
 #[derive(Default)]
-pub(super) struct Terms(Vec<(Part, Tensor<1>)>);
+pub(in crate::objective) struct Terms(Vec<(Part, Tensor<1>)>);
 
 impl Terms {
     pub fn push(&mut self, part: Part, result: Tensor<1>) {
@@ -196,38 +248,48 @@ impl Terms {
     }
 
     /// The loss of each anchor.
-    pub fn loss(&self, decoupled: bool, smoothing: f64) -> Tensor<1> {
+    pub fn loss(&self, blend: Blend) -> Tensor<1> {
         let sum = self.sum(Part::PositiveSum).expect("positives");
+        // One positive is its own mean, to the last digit.
         let (mean, log_sum) = match self.sum(Part::PositiveCount) {
-            Some(count) => (
-                sum / count,
-                self.log_sum(Part::PositiveLogSum).expect("positives"),
-            ),
-            None => (sum.clone(), sum),
+            Some(count) => (sum / count, self.log_sum(Part::PositiveLogSum)),
+            None => (sum, None),
         };
         let mut negatives = self.all(Part::Negatives);
         if let Some(weighted) = self.log_sum(Part::Weighted) {
             negatives.push(weighted - self.log_mean_weight().expect("weights"));
         }
-        let loss = if decoupled {
+        let mut loss = if blend.decoupled {
             let negatives = join(negatives).expect("negatives");
             let nothing = negatives.clone().equal_elem(f64::NEG_INFINITY);
             (negatives - mean.clone()).mask_fill(nothing, 0.0)
         } else {
-            let loss = cross_entropy(&log_sum, negatives);
-            match self.all(Part::PositiveCount).is_empty() {
-                true => loss,
-                false => loss + (log_sum - mean.clone()),
+            match log_sum {
+                Some(log_sum) => cross_entropy(&log_sum, negatives) + (log_sum - mean.clone()),
+                None => cross_entropy(&mean, negatives),
             }
         };
-        match smoothing {
-            0.0 => loss,
-            _ => {
-                let sum = self.sum(Part::LogitSum).expect("logits");
-                let count = self.sum(Part::LogitCount).expect("logits");
-                loss + (mean - sum / count) * smoothing
-            }
+        // A share of the target moves from the positives to others: by that much less of their mean logit.
+        if blend.label_smoothing > 0.0 {
+            let sum = self.sum(Part::LogitSum).expect("logits");
+            let count = self.sum(Part::LogitCount).expect("logits");
+            loss = loss + (mean.clone() - sum / count) * blend.label_smoothing;
         }
+        if blend.soft_targets > 0.0 {
+            loss = loss + (mean - self.target_mean()) * blend.soft_targets;
+        }
+        loss
+    }
+
+    /// The mean logit under the soft targets of all groups.
+    fn target_mean(&self) -> Tensor<1> {
+        let log_sum = self.log_sum(Part::TargetLogSum).expect("targets");
+        let groups = self.all(Part::TargetLogSum).into_iter();
+        groups
+            .zip(self.all(Part::TargetMean))
+            .map(|(group, mean)| (group - log_sum.clone()).exp() * mean)
+            .reduce(|x, y| x + y)
+            .expect("targets")
     }
 }
 
@@ -240,7 +302,7 @@ fn join(mut groups: Vec<Tensor<1>>) -> Option<Tensor<1>> {
 }
 
 /// `log(1 + Σ e^{n − p})` over groups of negatives, each given by its log-sum-exp `n`: −∞ for none.
-pub(in crate::objective) fn cross_entropy(
+fn cross_entropy(
     positive: &Tensor<1>,
     negatives: impl IntoIterator<Item = Tensor<1>>,
 ) -> Tensor<1> {
