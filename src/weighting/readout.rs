@@ -267,26 +267,26 @@ impl BatchWeights {
     /// likely no negatives. `excluded(image, text)` says which pairs are not to be listed.
     pub fn lowest(&self, k: usize, excluded: impl Fn(usize, usize) -> bool) -> Vec<WeighedPair> {
         let mut lowest = BinaryHeap::with_capacity(k + 1);
-        let all = 0..self.pairs();
+        let n = self.pairs();
         for images in self.spans() {
-            let (similarity, teacher) = self.similarities(&images, &all);
-            let numbers = |t: Tensor<2>| -> Vec<f64> { t.into_data().iter().collect() };
+            let (similarity, teacher) = self.similarities(&images, &(0..n));
             let [by_image, by_text] = self
-                .normalised(similarity.clone(), teacher.clone(), &images, &all)
+                .normalised(similarity.clone(), teacher.clone(), &images, &(0..n))
                 .map(numbers);
             let (similarity, teacher) = (numbers(similarity), teacher.map(numbers));
-            let places = images.flat_map(|i| all.clone().map(move |j| (i, j)));
-            for (at, (image, text)) in places.enumerate() {
-                let pair = ByWeight(WeighedPair {
-                    image,
-                    text,
+            for at in 0..by_image.len() {
+                let pair = WeighedPair {
+                    image: images.start + at / n,
+                    text: at % n,
                     image_to_text: by_image[at],
                     text_to_image: by_text[at],
                     similarity: similarity[at],
                     teacher: teacher.as_ref().map(|t| t[at]),
-                });
+                };
+                let pair = ByWeight(pair);
                 let full = lowest.len() == k && lowest.peek().is_none_or(|last| pair >= *last);
-                if image == text || full || pair.0.weight().is_nan() || excluded(image, text) {
+                let WeighedPair { image, text, .. } = pair.0;
+                if full || image == text || pair.0.weight().is_nan() || excluded(image, text) {
                     continue;
                 }
                 lowest.push(pair);
@@ -339,6 +339,15 @@ impl BatchWeights {
             (log_weights.clone() - of_rows.unsqueeze_dim(1)).exp(),
             (log_weights - of_columns.unsqueeze_dim(0)).exp(),
         ]
+    }
+}
+
+/// The numbers of a block, row by row.
+fn numbers(block: Tensor<2>) -> Vec<f64> {
+    let data = block.into_data();
+    match data.as_slice::<f32>() {
+        Ok(numbers) => numbers.iter().map(|&x| x.into()).collect(),
+        Err(_) => data.iter().collect(),
     }
 }
 
