@@ -44,6 +44,8 @@ impl MomentumEncoderConfig {
 /// is saved and loaded with the model that holds it, exactly, and its parameters have ids of their own, so
 /// that no optimiser confuses the two.
 ///
+/// The copy is on the plain device: dropout and batch normalisation act in it as in evaluation.
+///
 /// Parameters are averaged in their own dtype: keep them in f32, since in half precision steps of
 /// `1 − m` vanish.
 ///
