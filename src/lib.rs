@@ -33,7 +33,7 @@
 //! | [`FalseNegativeRemoval`](objective::FalseNegativeRemoval) | `false-negative-removal` | image, text, teacher's | 2·N²·D | Jiang et al. 2023 |
 //! | [`InfoCmr`](objective::InfoCmr) | `info-cmr` | image, text, noise, hard negatives | N²·D | ITContrast |
 //! | [`MultiPositive`](objective::MultiPositive) | `multi-positive` | image, text, ids | N²·D | SupCon |
-//! | [`ImageTextContrastive`](objective::ImageTextContrastive) | `image-text-contrastive` | image, text, momentum encoder's, queue | 4·N·(N + K)·D | ALBEF |
+//! | [`ImageTextContrastive`](objective::ImageTextContrastive) | `image-text-contrastive` | image, text, momentum encoder's, queue | 2·N·(N + K)·D | ALBEF |
 //! | [`Vse`](objective::Vse) | `vse` | image, text | ¾·N²·D | Faghri et al. 2018 |
 //! | [`VsePlusPlus`](objective::VsePlusPlus) | `vse-plus-plus` | image, text | ¼·N²·D | Faghri et al. 2018 |
 //! | [`ConVsePlusPlus`](objective::ConVsePlusPlus) | `con-vse-plus-plus` | image, text | ¼·N²·D | Jain & Verma |

@@ -1043,7 +1043,7 @@ fn bad_lists_and_arguments_are_refused() {
             .contains("no backend is called `tpu`")
     );
     fs::create_dir(files.path("folder")).unwrap();
-    for path in ["folder/none/out.json", "pairs.safetensors"] {
+    for path in ["folder/none/out.json", "pairs.safetensors", "folder"] {
         let output = files.audit(&["--json", path]);
         assert_eq!(output.status.code(), Some(2));
         assert!(String::from_utf8_lossy(&output.stderr).contains(path));

@@ -150,10 +150,16 @@ pub fn audit(options: &Options, mut tell: impl FnMut(&str)) -> Result<Findings> 
         .into_iter()
         .flatten()
         .collect();
+    let inputs = [Some(&options.embeddings), options.objectives.as_ref()];
     for (k, path) in paths.iter().enumerate() {
         ensure!(
-            !paths[..k].contains(path) && **path != options.embeddings,
+            !paths[..k].contains(path) && !inputs.contains(&Some(*path)),
             "{} is named twice: every file needs a path of its own",
+            path.display()
+        );
+        ensure!(
+            !path.is_dir(),
+            "{} is a folder: a file cannot take its place",
             path.display()
         );
     }
