@@ -152,6 +152,7 @@ stamp_on_every_backend! {
         the_decoupled_loss_is_info_nce_without_the_positive,
         settings_that_change_nothing,
         extra_negatives_are_weighted_with_those_of_the_batch,
+        whoever_agrees_with_its_teacher_stays,
         weights_of_ones_own,
         a_single_pair_is_defined,
         a_temperature_of_a_thousandth,

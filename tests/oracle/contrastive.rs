@@ -31,7 +31,20 @@ pub struct Contrastive {
     pub weights: Option<Weights>,
     pub guided_margin: Option<f64>,
     pub label_smoothing: f64,
+    pub soft_targets: f64,
+    /// The soft targets' own scale, which is a constant to the gradient.
+    pub target_log_scale: f64,
     pub normalize: bool,
+}
+
+/// Someone whom an anchor meets.
+#[derive(Clone, Copy)]
+struct Candidate {
+    similarity: f64,
+    is: Is,
+    log_weight: f64,
+    /// The teacher's similarity, where soft targets take it.
+    teacher: Option<f64>,
 }
 
 /// Everything in pairs is of images, of texts.
@@ -94,7 +107,7 @@ impl Contrastive {
         };
 
         // (similarity, what it is, log of its weight)
-        let mut candidates: Vec<(f64, Is, f64)> = Vec::new();
+        let mut candidates: Vec<Candidate> = Vec::new();
         let mut add = |moving_c: f64, still_c: f64, teacher: Option<f64>, is: Is| {
             let log_weight = self.weights.map_or(0.0, |w| {
                 let c = if w.differentiable { moving_c } else { still_c };
@@ -108,7 +121,12 @@ impl Contrastive {
                     Some(delta) => delta / s,
                 }
             });
-            candidates.push((moving_c, is, log_weight));
+            candidates.push(Candidate {
+                similarity: moving_c,
+                is,
+                log_weight,
+                teacher,
+            });
         };
 
         for j in 0..x.batch[other].rows {
@@ -145,9 +163,9 @@ impl Contrastive {
                 let t = x.teacher.as_ref().and_then(|_| teacher(of_batch, own, j));
                 let same = same(&x.ids, j);
                 if same && self.same_id == SameId::Positive {
-                    add(c, c, t, Is::Positive);
+                    add(c, c, None, Is::Positive);
                 } else if !same && !nearer(t) {
-                    add(c, c, t, Is::Negative);
+                    add(c, c, None, Is::Negative);
                 }
             }
         }
@@ -166,46 +184,57 @@ impl Contrastive {
         }
 
         // Weights of mean one, and removal by them.
-        let weighted: Vec<f64> = candidates
+        let weighted = |c: &&Candidate| c.is == Is::Weighted;
+        let log_weights: Vec<f64> = candidates
             .iter()
-            .filter(|(_, is, _)| *is == Is::Weighted)
-            .map(|(_, _, log_weight)| *log_weight)
+            .filter(weighted)
+            .map(|c| c.log_weight)
             .collect();
-        let log_mean = log_sum_exp(&weighted) - (weighted.len() as f64).ln();
-        let mut counted: Vec<(f64, Is, f64)> = Vec::new();
-        for (c, is, log_weight) in candidates {
-            let weight = match (is, self.weights) {
-                (Is::Weighted, Some(_)) => (log_weight - log_mean).exp(),
+        let log_mean = log_sum_exp(&log_weights) - (log_weights.len() as f64).ln();
+        let mut counted: Vec<(Candidate, f64)> = Vec::new();
+        for candidate in candidates {
+            let weight = match (candidate.is, self.weights) {
+                (Is::Weighted, Some(_)) => (candidate.log_weight - log_mean).exp(),
                 _ => 1.0,
             };
             match self.weights.and_then(|w| w.threshold) {
-                Some(threshold) if is == Is::Weighted => {
+                Some(threshold) if candidate.is == Is::Weighted => {
                     if weight >= threshold {
-                        counted.push((c, is, 1.0));
+                        counted.push((candidate, 1.0));
                     }
                 }
-                _ => counted.push((c, is, weight)),
+                _ => counted.push((candidate, weight)),
             }
         }
 
         let scale = self.log_scale.exp();
-        let positives: Vec<f64> = counted
+        let logits = |which: &dyn Fn(&Candidate) -> bool| -> Vec<(f64, f64)> {
+            let taken = counted.iter().filter(|(c, _)| which(c));
+            taken
+                .map(|(c, weight)| (scale * c.similarity, weight.ln()))
+                .collect()
+        };
+        let mean = |x: &[(f64, f64)]| x.iter().map(|(z, _)| z).sum::<f64>() / x.len() as f64;
+        let positive = mean(&logits(&|c| c.is == Is::Positive));
+        let denominator: Vec<f64> = logits(&|c| !(self.decoupled && c.is == Is::Positive))
             .iter()
-            .filter(|(_, is, _)| *is == Is::Positive)
-            .map(|(c, ..)| scale * c)
+            .map(|(z, log_weight)| z + log_weight)
             .collect();
-        let denominator: Vec<f64> = counted
-            .iter()
-            .filter(|(_, is, _)| !(self.decoupled && *is == Is::Positive))
-            .map(|(c, _, weight)| scale * c + weight.ln())
-            .collect();
-        let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
-        let all: Vec<f64> = counted.iter().map(|(c, ..)| scale * c).collect();
-        let smooth = self.label_smoothing * (mean(&positives) - mean(&all));
-        match denominator.is_empty() {
-            true => smooth,
-            false => log_sum_exp(&denominator) - mean(&positives) + smooth,
+        let mut loss = match denominator.is_empty() {
+            true => 0.0,
+            false => log_sum_exp(&denominator) - positive,
+        };
+        loss += self.label_smoothing * (positive - mean(&logits(&|_| true)));
+        if self.soft_targets > 0.0 {
+            let taught = || counted.iter().filter_map(|(c, _)| Some((c, c.teacher?)));
+            let target = |t: f64| self.target_log_scale.exp() * t;
+            let targets: Vec<f64> = taught().map(|(_, t)| target(t)).collect();
+            let soft: f64 = taught()
+                .map(|(c, t)| (target(t) - log_sum_exp(&targets)).exp() * scale * c.similarity)
+                .sum();
+            loss += self.soft_targets * (positive - soft);
         }
+        loss
     }
 
     /// The losses of image anchors, and of text anchors.

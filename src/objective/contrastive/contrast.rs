@@ -89,7 +89,7 @@ impl Contrast<'_> {
         let blend = Blend {
             decoupled: self.criterion.decoupled,
             label_smoothing: self.criterion.label_smoothing,
-            ..Blend::default()
+            soft_targets: self.criterion.soft_targets,
         };
         terms.map(|terms| terms.loss(blend))
     }
@@ -98,6 +98,7 @@ impl Contrast<'_> {
     fn asked(&self, image: Tensor<2>, text: Tensor<2>, context: Context) -> (Asked, Parts, Hard) {
         let criterion = self.criterion;
         let asks_teacher = criterion.guided_margin.is_some()
+            || criterion.soft_targets > 0.0
             || self
                 .log_weight
                 .as_ref()
@@ -206,17 +207,22 @@ impl Looks<'_> {
     fn at(&self, kind: Kind, mut pairs: Pairs, known: Known) -> Group {
         let criterion = self.contrast.criterion;
         let similarity = pairs.similarity();
-        let logit = &similarity * &pairs.scalar(self.scale.clone());
+        let scale = pairs.scalar(self.scale.clone());
+        let logit = &similarity * &scale;
         // Noise has no teacher, and the own modality no weights.
         let weight = match kind {
             Kind::Batch | Kind::Extra(_) => self.contrast.log_weight.as_ref(),
             Kind::Noise(_) | Kind::Within(_) => None,
         };
         let guided = criterion.guided_margin.filter(|_| known.teacher.is_some());
-        let asks_teacher = guided.is_some() || weight.is_some_and(LogWeight::needs_teacher);
+        let distils = criterion.soft_targets > 0.0 && !matches!(kind, Kind::Within(_));
+        let asks_teacher =
+            distils || guided.is_some() || weight.is_some_and(LogWeight::needs_teacher);
         let teacher = known.teacher.filter(|_| asks_teacher);
         let teacher = teacher.map(|[rows, columns]| pairs.teacher(rows, columns));
         let log_weight = weight.map(|weight| weight.of(&similarity, teacher.as_ref()));
+        let target = teacher.as_ref().filter(|_| distils);
+        let target = target.map(|teacher| (teacher * &scale).detach());
 
         let same = known
             .ids
@@ -255,7 +261,7 @@ impl Looks<'_> {
                 left_out: left_out.clone(),
                 filtered,
                 log_weight: log_weight.clone(),
-                target: None,
+                target: target.clone(),
             };
             (direction, along, candidates)
         });

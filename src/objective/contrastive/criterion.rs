@@ -48,6 +48,10 @@ pub struct Criterion {
     /// Share ε of the target that is spread evenly over all candidates, in [0, 1]. Default 0.
     #[config(default = 0.0)]
     pub label_smoothing: f64,
+    /// Share α of the target that is a teacher's, in [0, 1]: its softmax at the same logit scale over the positives and
+    /// negatives that it knows, those of the batch and extra ones (distillation; ALBEF's targets). Default 0.
+    #[config(default = 0.0)]
+    pub soft_targets: f64,
     /// How embeddings are compared. Default: by cosine, streaming.
     #[config(default = "SimilarityConfig::new()")]
     pub similarity: SimilarityConfig,
@@ -66,6 +70,9 @@ impl Criterion {
         let weight = self.image_to_text_weight;
         check::within(config, "image_to_text_weight", weight, 0.0, 1.0);
         check::within(config, "label_smoothing", self.label_smoothing, 0.0, 1.0);
+        // Together they are no more than the target.
+        let rest = 1.0 - self.label_smoothing;
+        check::within(config, "soft_targets", self.soft_targets, 0.0, rest);
         if let Some(margin) = self.guided_margin {
             check::within(config, "guided_margin", margin, -f64::MAX, f64::MAX);
         }
@@ -117,6 +124,11 @@ impl Criterion {
                 "guided_margin",
                 self.guided_margin.is_some(),
                 self.guided_margin.unwrap_or_default().to_string(),
+            ),
+            (
+                "soft_targets",
+                self.soft_targets > 0.0,
+                self.soft_targets.to_string(),
             ),
             (
                 "label_smoothing",

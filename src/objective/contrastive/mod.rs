@@ -19,6 +19,7 @@
 //! | no negatives | samples of the same id; what a teacher finds nearer than the positive ([`Criterion::guided_margin`]); what weighs too little ([`Weighting::Removal`](crate::weighting::Weighting)) |
 //! | w | one; or [`Weighting`](crate::weighting::Weighting), or weights of one's own: [`Contrastive::with_log_weight`] |
 //! | label smoothing ε | [`Criterion::label_smoothing`]: `D_i + ε·(mean over P of z − mean over all candidates of z)`, every candidate counted once |
+//! | soft targets α | [`Criterion::soft_targets`]: `D_i + α·(mean over P of z − mean of z under the teacher's softmax)` |
 //!
 //! **How it is computed.** As `log(1 + e^{n − p})`, with `p` the logit of the positive and `n` the
 //! log-sum-exp of the negatives: cross-entropy without the difference of two nearly equal terms, so
@@ -67,7 +68,7 @@ impl ContrastiveConfig {
     ///
     /// # Panics
     ///
-    /// Where `image_to_text_weight` is not in [0, 1], `label_smoothing` not in [0, 1], a value of the
+    /// Where `image_to_text_weight` is not in [0, 1], `label_smoothing` and `soft_targets` not in [0, 1], together too, a value of the
     /// weighting is out of range, or the logit scale's are refused by [`LogitScaleConfig::init`].
     #[track_caller]
     pub fn init(&self, device: &Device) -> Contrastive {

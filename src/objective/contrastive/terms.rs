@@ -77,6 +77,8 @@ impl Candidates {
     fn asks(&self, along: Along, smooth: bool) -> Vec<Ask> {
         let (zero, one) = (Expr::constant(0.0), Expr::constant(1.0));
         let is_negative = self.is_negative();
+        let taken = Expr::select(&self.positive, &one, &is_negative);
+        let nothing = Expr::constant(f64::NEG_INFINITY);
         let ask = |part, reduction| (vec![part], reduction);
         let mut asks = match &self.log_weight {
             None => {
@@ -94,7 +96,6 @@ impl Candidates {
             }
         };
         if self.several {
-            let nothing = Expr::constant(f64::NEG_INFINITY);
             let positive = |x: &Expr, otherwise| Expr::select(&self.positive, x, otherwise);
             let log_sum = positive(&self.logit, &nothing);
             asks.extend([
@@ -104,7 +105,6 @@ impl Candidates {
             ]);
         }
         if smooth {
-            let taken = Expr::select(&self.positive, &one, &is_negative);
             let logit = Expr::select(&taken, &self.logit, &zero);
             asks.extend([
                 ask(Part::LogitSum, along.sum(&logit)),
@@ -114,7 +114,7 @@ impl Candidates {
         if let Some(target) = &self.target {
             asks.push((
                 vec![Part::TargetLogSum, Part::TargetMean],
-                along.softmax_mean(target, &self.logit),
+                along.softmax_mean(&Expr::select(&taken, target, &nothing), &self.logit),
             ));
         }
         asks
