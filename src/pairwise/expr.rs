@@ -6,6 +6,7 @@
 //! worked out from it, so that an objective never states a gradient.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::ops::{Add, Div, Mul, Neg, Sub};
 use std::sync::Arc;
 
@@ -39,7 +40,7 @@ pub(crate) enum Node {
     Detach(Expr),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Leaf {
     Similarity,
     Teacher,
@@ -52,7 +53,7 @@ pub(crate) enum Leaf {
     Diagonal,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Unary {
     Neg,
     Exp,
@@ -65,7 +66,7 @@ pub(crate) enum Unary {
     Sigmoid,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Binary {
     Add,
     Sub,
@@ -403,6 +404,23 @@ pub(crate) enum Op {
     Select(usize, usize, usize),
     /// The same number; what autodiff sees of it is a constant.
     Detach(usize),
+}
+
+// Steps tell kernels apart, for which equal bits are equal constants.
+impl Eq for Op {}
+
+impl Hash for Op {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        std::mem::discriminant(self).hash(state);
+        match *self {
+            Self::Leaf(leaf) => leaf.hash(state),
+            Self::Constant(value) => value.to_bits().hash(state),
+            Self::Unary(op, x) => (op, x).hash(state),
+            Self::Binary(op, x, y) => (op, x, y).hash(state),
+            Self::Select(c, x, y) => (c, x, y).hash(state),
+            Self::Detach(x) => x.hash(state),
+        }
+    }
 }
 
 impl Tape {

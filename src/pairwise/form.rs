@@ -136,6 +136,8 @@ pub(crate) struct Pass {
     pub symmetric: bool,
     /// Whether there is a teacher, whose similarities are kept beside the others.
     pub teacher: bool,
+    /// Bytes of similarities that may exist at a time.
+    pub budget: usize,
     /// Bytes that blocks of similarities may take.
     pub memory: usize,
     /// Bytes of similarities that are kept for the next pass, or come from the last one.
@@ -274,6 +276,7 @@ impl Pass {
             right: false,
             symmetric: form.symmetric,
             teacher: form.teacher,
+            budget: form.budget,
             memory: form.memory,
             keep: 0,
         }
@@ -338,6 +341,8 @@ pub(crate) struct Form {
     pub symmetric: bool,
     /// Whether there is a teacher.
     pub teacher: bool,
+    /// Bytes of similarities that may exist at a time.
+    pub budget: usize,
     /// Bytes that blocks of similarities may take.
     pub memory: usize,
     /// Bytes of similarities that may be kept from the forward pass for the backward one.

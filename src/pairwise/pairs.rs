@@ -391,6 +391,7 @@ impl Pairs {
             scalars: self.scalars.len(),
             symmetric: self.symmetric,
             teacher: self.teacher.is_some(),
+            budget: self.memory_budget,
             memory,
             kept,
         }

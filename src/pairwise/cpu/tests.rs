@@ -120,6 +120,7 @@ fn forms(symmetric: bool) -> Vec<Form> {
         scalars: BOUND,
         symmetric,
         teacher: true,
+        budget: 1,
         memory: 1,
         kept: 0,
     };

@@ -1,0 +1,447 @@
+//! Passes on CubeCL's runtimes (CUDA, ROCm, Metal, Vulkan, WebGPU).
+//!
+//! A block of similarities comes from a matrix product, one kernel computes all expressions of its
+//! pairs (see [`kernels`]), and two more products take its coefficients into the gradients.
+
+mod kernels;
+mod product;
+
+use std::sync::Arc;
+
+use burn::backend::cubecl::dtype_to_storage_type;
+use burn::backend::ops::{BoolTensorOps, FloatTensorOps};
+use burn::backend::tensor::{BoolTensor, FloatTensor};
+use burn::backend::TensorMetadata;
+use burn::tensor::{DType, FloatDType, Shape};
+use burn_cubecl::cubecl::prelude::{CubeCount, CubeDim};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::ops::numeric::{empty_device_contiguous_dtype, zeros_client};
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::CubeBackend;
+
+use super::chunked;
+use super::form::{Axis, Pass, Reduction, Steps};
+use super::ops::{Inputs, Outputs, PairwiseOps, without_autodiff};
+use kernels::{Program, Reducing, State};
+use product::product;
+
+/// Bytes that the matrices of a block take at most: more make no pass faster.
+const BLOCK: usize = 256 << 20;
+
+impl PairwiseOps for CubeBackend {
+    fn pairwise_pass(inputs: Inputs<Self>, pass: Arc<Pass>) -> Outputs<Self> {
+        match refusal(&inputs) {
+            None => Sweep::new(inputs, &pass).run(),
+            Some(_) => chunked::pass(inputs, &pass),
+        }
+    }
+
+    without_autodiff!();
+}
+
+/// Why a device cannot run the kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    /// Cubes of 256 units.
+    Units,
+    /// The numbers that a cube shares.
+    SharedMemory,
+    /// The kernels' indices have 32 bits.
+    Size,
+}
+
+fn refusal(inputs: &Inputs<CubeBackend>) -> Option<Refusal> {
+    let hardware = &inputs.a.client.properties().hardware;
+    let [n, m] = inputs.sizes();
+    let vectors = |x: &CubeTensor, len: usize| match x.rank() {
+        2 if x.shape()[1] == len => x.shape().num_elements(),
+        _ => 0,
+    };
+    let numbers = vectors(&inputs.rows, n) + vectors(&inputs.columns, m);
+    if (hardware.max_units_per_cube as usize) < kernels::UNITS {
+        Some(Refusal::Units)
+    } else if hardware.max_shared_memory_size < kernels::SHARED * inputs.a.dtype().size() {
+        Some(Refusal::SharedMemory)
+    } else if numbers.max(n).max(m) > u32::MAX as usize / 4 {
+        Some(Refusal::Size)
+    } else {
+        None
+    }
+}
+
+/// The reductions of a pass along one axis, and their states for all rows (or columns).
+struct Side {
+    /// Numbers of the reductions in the pass, and how each accumulates.
+    reductions: Vec<(usize, Reducing)>,
+    components: usize,
+    len: usize,
+    states: CubeTensor,
+    /// Of each block of rows (or columns), whether its states have begun.
+    begun: Vec<bool>,
+}
+
+/// One pass under way.
+struct Sweep<'a> {
+    pass: &'a Pass,
+    a: CubeTensor,
+    b: CubeTensor,
+    teacher: [CubeTensor; 2],
+    mask: BoolTensor<CubeBackend>,
+    /// The bound vectors of rows, those of columns, the scalars.
+    vectors: CubeTensor,
+    columns_at: usize,
+    scalars_at: usize,
+    /// Rows and columns of a block.
+    side: [usize; 2],
+}
+
+impl<'a> Sweep<'a> {
+    fn new(inputs: Inputs<CubeBackend>, pass: &'a Pass) -> Self {
+        let [n, m] = inputs.sizes();
+        let flat = |x: CubeTensor| {
+            let len = x.shape().num_elements();
+            CubeBackend::float_reshape(x, Shape::new([len]))
+        };
+        let named = pass.named;
+        let rows = named.rows.then(|| flat(inputs.rows));
+        let columns = named.columns.then(|| flat(inputs.columns));
+        let scalars = named.scalars.then(|| flat(inputs.scalars));
+        let len = |x: &Option<CubeTensor>| x.as_ref().map_or(0, |x| x.shape().num_elements());
+        // The vectors of a symmetric pass serve rows and columns.
+        let columns_at = if pass.symmetric { 0 } else { len(&rows) };
+        let scalars_at = len(&rows) + len(&columns);
+        let mut vectors: Vec<_> = [rows, columns, scalars].into_iter().flatten().collect();
+        let vectors = match vectors.len() {
+            0 => empty(&inputs.a, [1], inputs.a.dtype),
+            1 => vectors.remove(0),
+            _ => CubeBackend::float_cat(vectors, 0),
+        };
+        let matrices = 1 + usize::from(named.teacher) + 2 * usize::from(named.mask);
+        Self {
+            side: block_of(pass.budget.min(BLOCK), matrices * inputs.a.dtype().size(), [n, m], pass.symmetric),
+            pass,
+            a: into_contiguous(inputs.a),
+            b: into_contiguous(inputs.b),
+            teacher: [inputs.teacher_a, inputs.teacher_b].map(into_contiguous),
+            mask: inputs.mask,
+            vectors: into_contiguous(vectors),
+            columns_at,
+            scalars_at,
+        }
+    }
+
+    fn run(self) -> Outputs<CubeBackend> {
+        let pass = self.pass;
+        let [n, m] = self.sizes();
+        let starts = |len: usize, side: usize| (0..len).step_by(side).map(move |i| (i, side.min(len - i)));
+        let mut rows = self.side_of(Axis::Rows);
+        let mut columns = self.side_of(Axis::Columns);
+        let mut left = pass.left.then(|| self.gradient(&self.a, self.side[0]));
+        let mut right = pass.right.then(|| self.gradient(&self.b, self.side[1]));
+        let anywhere = pass.anywhere();
+        for (bi, (i0, r)) in starts(n, self.side[0]).enumerate() {
+            for (bj, (j0, c)) in starts(m, self.side[1]).enumerate() {
+                if pass.symmetric && j0 < i0 {
+                    continue;
+                }
+                let meets_diagonal = i0 < j0 + c && j0 < i0 + r;
+                let steps = if meets_diagonal { &anywhere } else { &pass.off_diagonal };
+                // On the diagonal of a symmetric matrix the columns are the rows once more.
+                let once = pass.symmetric && i0 == j0;
+                let coefficients = self.block(steps, [(bi, i0, r), (bj, j0, c)], once, &mut rows, &mut columns);
+                let Some(g) = coefficients else { continue };
+                if let Some(left) = &mut left {
+                    left.add(i0, g.clone(), self.rows_of(&self.b, j0, c));
+                }
+                let transposed = |g| CubeBackend::float_transpose(g);
+                if pass.symmetric && !once {
+                    let left = left.as_mut().expect("coefficients are for gradients");
+                    left.add(j0, transposed(g), self.rows_of(&self.a, i0, r));
+                } else if let Some(right) = &mut right {
+                    right.add(j0, transposed(g), self.rows_of(&self.a, i0, r));
+                }
+            }
+        }
+        let results = self.results(&rows, &columns);
+        let or_results = |gradient: Option<Gradient>| gradient.map_or(results.clone(), |g| g.sum);
+        Outputs {
+            left: or_results(left),
+            right: or_results(right),
+            kept: results.clone(),
+            results,
+        }
+    }
+
+    fn sizes(&self) -> [usize; 2] {
+        [self.a.shape()[0], self.b.shape()[0]]
+    }
+
+    fn rows_of(&self, x: &CubeTensor, start: usize, len: usize) -> CubeTensor {
+        if len == x.shape()[0] {
+            return x.clone();
+        }
+        let width = x.shape()[1];
+        into_contiguous(CubeBackend::float_slice(
+            x.clone(),
+            &[(start..start + len).into(), (0..width).into()],
+        ))
+    }
+
+    fn side_of(&self, axis: Axis) -> Side {
+        let mut components = 0;
+        let along = |(k, reduction): (usize, &Reduction)| {
+            if reduction.axis != axis {
+                return None;
+            }
+            let state = State::of(&reduction.kind);
+            let component = components;
+            components += state.components();
+            let steps = [0; 2];
+            Some((k, Reducing { state, steps, component }))
+        };
+        let reductions: Vec<_> = self.pass.reductions.iter().enumerate().filter_map(along).collect();
+        let len = axis.len(self.sizes());
+        let side = axis.len(self.side);
+        Side {
+            reductions,
+            components,
+            len,
+            states: empty(&self.a, [components.max(1) * len], self.a.dtype),
+            begun: vec![false; len.div_ceil(side)],
+        }
+    }
+
+    /// A gradient by `x`, which has blocks of `side` rows.
+    fn gradient(&self, x: &CubeTensor, side: usize) -> Gradient {
+        let in_one = x.shape()[0] <= side && self.sizes()[0].max(self.sizes()[1]) <= self.side[0].min(self.side[1]);
+        Gradient {
+            sum: match in_one {
+                true => empty(x, x.shape(), x.dtype),
+                false => zeros_client(x.client.clone(), x.device.clone(), x.shape(), x.dtype),
+            },
+            in_one,
+        }
+    }
+
+    /// The product of rows of two sets of embeddings, with one another.
+    fn similarities(&self, a: &CubeTensor, b: &CubeTensor, (i0, r): (usize, usize), (j0, c): (usize, usize)) -> CubeTensor {
+        let out = empty(a, [r, c], a.dtype);
+        let b = CubeBackend::float_transpose(self.rows_of(b, j0, c));
+        product(self.rows_of(a, i0, r), b, &out);
+        out
+    }
+
+    /// Reduces a block; its coefficients, where the pass asks for them.
+    fn block(
+        &self,
+        steps: &Steps,
+        [(bi, i0, r), (bj, j0, c)]: [(usize, usize, usize); 2],
+        once: bool,
+        rows: &mut Side,
+        columns: &mut Side,
+    ) -> Option<CubeTensor> {
+        let (pass, named) = (self.pass, self.pass.named);
+        let dtype = self.a.dtype;
+        let counting = |side: &Side| -> Vec<Reducing> {
+            let there = |&(k, reducing): &(usize, Reducing)| {
+                Some(Reducing { steps: steps.reductions[k]?, ..reducing })
+            };
+            side.reductions.iter().filter_map(there).collect()
+        };
+        let program = Program {
+            ops: steps.tape.ops.clone(),
+            rows: counting(rows),
+            columns: if once { Vec::new() } else { counting(columns) },
+            row_components: rows.components,
+            coefficient: steps.coefficient,
+            apart: false,
+        };
+        let splits = c.div_ceil(kernels::SPAN);
+        let strips = r.div_ceil(kernels::ROWS);
+        let columns_from = rows.components * splits * r;
+        let partials = empty(&self.a, [(columns_from + columns.components * strips * c).max(1)], dtype);
+        let reduces = !(program.rows.is_empty() && program.columns.is_empty());
+        let mut coefficients = None;
+        if reduces || program.coefficient.is_some() {
+            let similarity = self.similarities(&self.a, &self.b, (i0, r), (j0, c));
+            let teacher = match named.teacher {
+                true => self.similarities(&self.teacher[0], &self.teacher[1], (i0, r), (j0, c)),
+                false => self.vectors.clone(),
+            };
+            let mask = match named.mask {
+                true => {
+                    let block = [(i0..i0 + r).into(), (j0..j0 + c).into()];
+                    let mask = CubeBackend::bool_slice(self.mask.clone(), &block);
+                    into_contiguous(CubeBackend::bool_into_float(mask, FloatDType::from(dtype)))
+                }
+                false => self.vectors.clone(),
+            };
+            let [n, m] = self.sizes();
+            kernels::block::launch(
+                &self.a.client,
+                CubeCount::Static(splits as u32, strips as u32, 1),
+                CubeDim::new_2d(kernels::LANES as u32, kernels::LINES as u32),
+                similarity.clone().into_buffer_arg(),
+                teacher.into_buffer_arg(),
+                mask.into_buffer_arg(),
+                self.vectors.clone().into_buffer_arg(),
+                partials.clone().into_buffer_arg(),
+                empty(&self.a, [1], dtype).into_buffer_arg(),
+                kernels::PlaceLaunch::new(r, c, i0, j0, n, m, self.columns_at, self.scalars_at),
+                f32::INFINITY,
+                program.clone(),
+                named.teacher,
+                named.mask,
+                [dtype_to_storage_type(dtype); 2],
+            );
+            coefficients = program.coefficient.map(|_| similarity);
+        }
+        self.merge(rows, &program.rows, &partials, (0, splits), (bi, i0, r));
+        if pass.symmetric {
+            if !once {
+                // The columns' states of a block above the diagonal are the rows' of that below.
+                let of_rows: Vec<_> = program
+                    .columns
+                    .iter()
+                    .map(|reducing| Reducing { ..*reducing })
+                    .collect();
+                self.merge(rows, &of_rows, &partials, (columns_from, strips), (bj, j0, c));
+            }
+        } else {
+            self.merge(columns, &program.columns, &partials, (columns_from, strips), (bj, j0, c));
+        }
+        coefficients
+    }
+
+    /// Takes what the cubes found into the states of a side.
+    fn merge(
+        &self,
+        side: &mut Side,
+        found: &[Reducing],
+        partials: &CubeTensor,
+        (from, parts): (usize, usize),
+        (block, at, count): (usize, usize, usize),
+    ) {
+        let is_first = !std::mem::replace(&mut side.begun[block], true);
+        if side.reductions.is_empty() || (found.is_empty() && !is_first) {
+            return;
+        }
+        let reductions = side.reductions.iter().map(|&(_, reducing)| {
+            let there = found.iter().any(|f| f.component == reducing.component);
+            (reducing, there)
+        });
+        kernels::merge::launch(
+            &self.a.client,
+            CubeCount::Static(count.div_ceil(kernels::UNITS) as u32, 1, 1),
+            CubeDim::new_1d(kernels::UNITS as u32),
+            partials.clone().into_buffer_arg(),
+            side.states.clone().into_buffer_arg(),
+            from,
+            parts,
+            count,
+            at,
+            side.len,
+            u32::from(is_first),
+            f32::INFINITY,
+            reductions.collect(),
+            dtype_to_storage_type(self.a.dtype),
+        );
+    }
+
+    /// All results, one after the other.
+    fn results(&self, rows: &Side, columns: &Side) -> CubeTensor {
+        let [n, m] = self.sizes();
+        let results = empty(&self.a, [self.pass.result_len([n, m])], self.a.dtype);
+        // How many vectors of rows and of columns come before a reduction's results.
+        let mut before = [0; 2];
+        let mut at = vec![None; self.pass.reductions.len()];
+        for (k, reduction) in self.pass.reductions.iter().enumerate() {
+            if self.pass.symmetric && reduction.axis == Axis::Columns {
+                continue;
+            }
+            at[k] = Some(before);
+            before[match reduction.axis {
+                Axis::Rows => 0,
+                Axis::Columns => 1,
+            }] += reduction.kind.results();
+        }
+        for side in [rows, columns] {
+            let reductions: Vec<_> = side
+                .reductions
+                .iter()
+                .filter_map(|&(k, reducing)| Some((reducing, at[k]?)))
+                .collect();
+            if reductions.is_empty() {
+                continue;
+            }
+            kernels::finish::launch(
+                &self.a.client,
+                CubeCount::Static(side.len.div_ceil(kernels::UNITS) as u32, 1, 1),
+                CubeDim::new_1d(kernels::UNITS as u32),
+                side.states.clone().into_buffer_arg(),
+                results.clone().into_buffer_arg(),
+                side.len,
+                n,
+                m,
+                f32::INFINITY,
+                reductions,
+                dtype_to_storage_type(self.a.dtype),
+            );
+        }
+        results
+    }
+}
+
+/// A gradient, to which blocks add.
+struct Gradient {
+    sum: CubeTensor,
+    /// Whether one product is all of it.
+    in_one: bool,
+}
+
+impl Gradient {
+    /// Adds the product of coefficients and embeddings to the rows from `start` on.
+    fn add(&mut self, start: usize, coefficients: CubeTensor, embeddings: CubeTensor) {
+        if self.in_one {
+            product(coefficients, embeddings, &self.sum);
+            return;
+        }
+        let shape = [coefficients.shape()[0], embeddings.shape()[1]];
+        let part = empty(&self.sum, shape, self.sum.dtype);
+        product(coefficients, embeddings, &part);
+        let len = part.shape().num_elements();
+        kernels::accumulate::launch(
+            &self.sum.client,
+            CubeCount::Static(len.div_ceil(kernels::UNITS).min(1 << 15) as u32, 1, 1),
+            CubeDim::new_1d(kernels::UNITS as u32),
+            self.sum.clone().into_buffer_arg(),
+            part.into_buffer_arg(),
+            start * shape[1],
+            len,
+            dtype_to_storage_type(self.sum.dtype),
+        );
+    }
+}
+
+/// Rows and columns of a block whose pairs take so many bytes each.
+fn block_of(bytes: usize, of_pair: usize, [n, m]: [usize; 2], square: bool) -> [usize; 2] {
+    const STEP: usize = 128;
+    let pairs = bytes / of_pair;
+    let down = |x: usize| (x / STEP).max(1) * STEP;
+    let side = down((pairs as f64).sqrt() as usize);
+    if square {
+        return [side; 2];
+    }
+    // What one side does not need, the other may have.
+    if n <= side {
+        [n, down(pairs / n.max(1))]
+    } else if m <= side {
+        [down(pairs / m.max(1)), m]
+    } else {
+        [side; 2]
+    }
+}
+
+fn empty(like: &CubeTensor, shape: impl Into<Shape>, dtype: DType) -> FloatTensor<CubeBackend> {
+    empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape.into(), dtype)
+}
