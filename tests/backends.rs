@@ -227,3 +227,26 @@ stamp_on_cpu_backends! {
         a_pair_that_is_left_out_changes_nothing,
         the_scale_has_the_slope_of_the_results;
 }
+
+/// The backends whose passes are launched kernels.
+macro_rules! stamp_on_devices {
+    ($($tests:tt)+) => {
+        mod kernels {
+            use super::*;
+            stamp!(wgpu, "wgpu", Device::wgpu(Default::default()), []; $($tests)+);
+            stamp!(vulkan, "vulkan", Device::vulkan(Default::default()), []; $($tests)+);
+            stamp!(metal, "metal", Device::metal(Default::default()), []; $($tests)+);
+            stamp!(cuda, "cuda", Device::cuda(0), [DType::F64, DType::F16, DType::BF16]; $($tests)+);
+            stamp!(rocm, "rocm", Device::rocm(0), [DType::F64, DType::F16, DType::BF16]; $($tests)+);
+        }
+    };
+}
+
+stamp_on_devices! {
+    device:
+        blocks_match_the_dense_reference,
+        sizes_around_the_tile_of_a_cube,
+        two_runs_give_the_same_bits,
+        rounded_products_are_as_good_as_their_type,
+        what_is_declared_is_what_comes_back;
+}

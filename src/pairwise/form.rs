@@ -6,6 +6,7 @@
 //! evaluation (CPU, chunked) knows passes and nothing else.
 #![cfg_attr(not(feature = "_cpu"), allow(dead_code))] // What only the CPU's kernels read.
 
+use super::Precision;
 use super::expr::{Expr, Leaf, Op, Tape};
 
 /// Along which side of the matrix a reduction leaves one number each.
@@ -136,6 +137,8 @@ pub(crate) struct Pass {
     pub symmetric: bool,
     /// Whether there is a teacher, whose similarities are kept beside the others.
     pub teacher: bool,
+    /// What the factors of products are rounded to.
+    pub precision: Precision,
     /// Bytes of similarities that may exist at a time.
     pub budget: usize,
     /// Bytes that blocks of similarities may take.
@@ -276,6 +279,7 @@ impl Pass {
             right: false,
             symmetric: form.symmetric,
             teacher: form.teacher,
+            precision: form.precision,
             budget: form.budget,
             memory: form.memory,
             keep: 0,
@@ -341,6 +345,8 @@ pub(crate) struct Form {
     pub symmetric: bool,
     /// Whether there is a teacher.
     pub teacher: bool,
+    /// What the factors of products are rounded to.
+    pub precision: Precision,
     /// Bytes of similarities that may exist at a time.
     pub budget: usize,
     /// Bytes that blocks of similarities may take.

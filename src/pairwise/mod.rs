@@ -47,7 +47,7 @@ mod surrogate;
 
 #[cfg(feature = "_cpu")]
 pub(crate) use cpu::{Number, Readable, largest, sum};
-pub use evaluation::{DEFAULT_MEMORY_BUDGET, Evaluation};
+pub use evaluation::{DEFAULT_MEMORY_BUDGET, Evaluation, Precision};
 pub use expr::Expr;
 pub(crate) use families::log_mean;
 pub use families::{

@@ -8,7 +8,7 @@ use burn::tensor::{Bool, DType, FloatDType, Int, Tensor};
 use super::expr::{Expr, Leaf};
 use super::form::{Along, Axis, Form, Kind, Reduction};
 use super::ops::{Inputs, PairwiseOps};
-use super::{DEFAULT_MEMORY_BUDGET, Evaluation, chunked, dense, surrogate};
+use super::{DEFAULT_MEMORY_BUDGET, Evaluation, Precision, chunked, dense, surrogate};
 use crate::check;
 
 /// All pairs of two sets of embeddings, of which an objective computes reductions.
@@ -48,6 +48,7 @@ pub struct Pairs {
     symmetric: bool,
     evaluation: Evaluation,
     memory_budget: usize,
+    precision: Precision,
 }
 
 impl Pairs {
@@ -75,6 +76,7 @@ impl Pairs {
             symmetric: false,
             evaluation: Evaluation::Auto,
             memory_budget: DEFAULT_MEMORY_BUDGET,
+            precision: Precision::Full,
         }
     }
 
@@ -111,6 +113,11 @@ impl Pairs {
             memory_budget: bytes,
             ..self
         }
+    }
+
+    /// What the factors of matrix products may be rounded to; [`Precision::Full`] unless said.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// `s_ij = a_i·b_j`.
@@ -391,6 +398,7 @@ impl Pairs {
             scalars: self.scalars.len(),
             symmetric: self.symmetric,
             teacher: self.teacher.is_some(),
+            precision: self.precision,
             budget: self.memory_budget,
             memory,
             kept,

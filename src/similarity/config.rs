@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 
 use super::l2_normalize;
 use crate::check;
-use crate::pairwise::{DEFAULT_MEMORY_BUDGET, Evaluation, Pairs};
+use crate::pairwise::{DEFAULT_MEMORY_BUDGET, Evaluation, Pairs, Precision};
 
 /// How an objective compares embeddings, and what memory that may take.
 #[derive(Config, Copy, Debug, PartialEq)]
@@ -20,6 +20,9 @@ pub struct SimilarityConfig {
     /// Bytes of similarities that may exist at a time. Default 1 GiB.
     #[config(default = "DEFAULT_MEMORY_BUDGET")]
     pub memory_budget: usize,
+    /// What the factors of matrix products may be rounded to. Default: nothing, f32 stays f32.
+    #[config(default = "Precision::Full")]
+    pub precision: Precision,
 }
 
 impl Default for SimilarityConfig {
@@ -84,5 +87,6 @@ impl SimilarityConfig {
         pairs
             .with_evaluation(self.evaluation)
             .with_memory_budget(self.memory_budget)
+            .with_precision(self.precision)
     }
 }

@@ -12,6 +12,8 @@ pub mod similarity;
 pub mod synthesis;
 pub mod weighting;
 
+pub use pairwise::device;
+
 use approx::abs_diff_eq;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 

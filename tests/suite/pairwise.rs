@@ -1,5 +1,7 @@
 //! The pairwise engine: every family against the oracle, its invariants, and hostile input.
 
+pub mod device;
+
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 use burn_contrastive::pairwise::{
     Evaluation, Expr, Pairs, Positives, Reduction, SoftTargets, columns, hardest, log_add_exp,

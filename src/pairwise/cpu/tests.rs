@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::math::Real;
 use super::{Context, Inputs, Tiling, blocks, run, run_tiled};
+use crate::pairwise::Precision;
 use crate::pairwise::expr::{Expr, Leaf};
 use crate::pairwise::form::{Axis, Form, Pass, Wanted, columns, rows};
 
@@ -120,6 +121,7 @@ fn forms(symmetric: bool) -> Vec<Form> {
         scalars: BOUND,
         symmetric,
         teacher: true,
+        precision: Precision::Full,
         budget: 1,
         memory: 1,
         kept: 0,

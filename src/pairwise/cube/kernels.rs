@@ -220,13 +220,21 @@ fn evaluate<F: Float>(
 fn empty<F: Float>(infinity: F, #[comptime] state: State) -> Components<F> {
     let zero = F::new(0.0);
     match comptime!(state) {
-        State::Sum => Components::<F> { a: zero, b: zero, c: zero },
+        State::Sum => Components::<F> {
+            a: zero,
+            b: zero,
+            c: zero,
+        },
         State::LogSumExp | State::SoftmaxMean => Components::<F> {
             a: F::new(LOWEST),
             b: zero,
             c: zero,
         },
-        State::Max => Components::<F> { a: -infinity, b: F::new(NOWHERE), c: zero },
+        State::Max => Components::<F> {
+            a: -infinity,
+            b: F::new(NOWHERE),
+            c: zero,
+        },
     }
 }
 
@@ -249,7 +257,11 @@ fn gather<F: Float>(
             for k in 0..EACH {
                 sum += select(*there.index(k), *x.index(k), zero);
             }
-            Components::<F> { a: sum, b: zero, c: zero }
+            Components::<F> {
+                a: sum,
+                b: zero,
+                c: zero,
+            }
         }
         State::LogSumExp | State::SoftmaxMean => {
             let mut largest = F::new(LOWEST);
@@ -268,7 +280,11 @@ fn gather<F: Float>(
                     weighted += e * select(*there.index(k), *y.index(k), zero);
                 }
             }
-            Components::<F> { a: largest, b: sum, c: weighted }
+            Components::<F> {
+                a: largest,
+                b: sum,
+                c: weighted,
+            }
         }
         State::Max => {
             let mut best = empty::<F>(infinity, state);
@@ -337,15 +353,18 @@ fn store<F: Float>(
 }
 
 #[cube]
-fn load<F: Float>(
-    from: &[F],
-    at: usize,
-    apart: usize,
-    #[comptime] state: State,
-) -> Components<F> {
+fn load<F: Float>(from: &[F], at: usize, apart: usize, #[comptime] state: State) -> Components<F> {
     let zero = F::new(0.0);
-    let b = if comptime!(state.components() > 1) { from[at + apart] } else { zero };
-    let c = if comptime!(state.components() > 2) { from[at + 2 * apart] } else { zero };
+    let b = if comptime!(state.components() > 1) {
+        from[at + apart]
+    } else {
+        zero
+    };
+    let c = if comptime!(state.components() > 2) {
+        from[at + 2 * apart]
+    } else {
+        zero
+    };
     Components::<F> { a: from[at], b, c }
 }
 
@@ -355,6 +374,7 @@ fn load<F: Float>(
 /// - `vectors`: the bound vectors of rows, those of columns, the scalars
 /// - `partials`: for the rows `[component, cube along the row, R]`, then for the columns
 ///   `[component, cube along the column, C]`
+#[allow(unused_mut)] // What the kernel assigns to later must be declared so, also where Rust sees no need.
 #[cube(launch)]
 pub(super) fn block<F: Float, H: Float>(
     similarity: &mut [F],
@@ -406,8 +426,16 @@ pub(super) fn block<F: Float, H: Float>(
             let here = r * place.columns + c;
             let pair = Pair::<F> {
                 similarity: similarity[here],
-                teacher: if comptime!(with_teacher) { teacher[here] } else { F::new(0.0) },
-                mask: if comptime!(with_mask) { mask[here] } else { F::new(0.0) },
+                teacher: if comptime!(with_teacher) {
+                    teacher[here]
+                } else {
+                    F::new(0.0)
+                },
+                mask: if comptime!(with_mask) {
+                    mask[here]
+                } else {
+                    F::new(0.0)
+                },
                 i: place.i0 + r,
                 j: place.j0 + c,
                 infinity,
@@ -432,10 +460,15 @@ pub(super) fn block<F: Float, H: Float>(
             let reducing = comptime!(program.rows[k]);
             #[unroll]
             for e in 0..EACH {
-                let (x, y, counts) = line_of::<F>(&values, &there, reducing.steps, comptime!(e * EACH), 1usize);
+                let (x, y, counts) =
+                    line_of::<F>(&values, &there, reducing.steps, comptime!(e * EACH), 1usize);
                 let first = place.j0 + c0 + lane;
                 let new = gather::<F>(&x, &y, &counts, first, infinity, LANES, reducing.state);
-                join::<F>(by_row.index_mut(comptime!(k * EACH + e)), &new, reducing.state);
+                join::<F>(
+                    by_row.index_mut(comptime!(k * EACH + e)),
+                    &new,
+                    reducing.state,
+                );
             }
         }
 
@@ -459,7 +492,8 @@ pub(super) fn block<F: Float, H: Float>(
             sync_cube();
             let column = line * LANES + lane;
             if column < COLUMNS && c0 + column < place.columns {
-                let mut found = load::<F>(&shared, column, comptime!(LINES * COLUMNS), reducing.state);
+                let mut found =
+                    load::<F>(&shared, column, comptime!(LINES * COLUMNS), reducing.state);
                 for other in 1..LINES {
                     let next = load::<F>(
                         &shared,

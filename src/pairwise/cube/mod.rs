@@ -8,22 +8,22 @@ mod product;
 
 use std::sync::Arc;
 
+use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::ops::{BoolTensorOps, FloatTensorOps};
 use burn::backend::tensor::{BoolTensor, FloatTensor};
-use burn::backend::TensorMetadata;
 use burn::tensor::{DType, FloatDType, Shape};
+use burn_cubecl::CubeBackend;
 use burn_cubecl::cubecl::prelude::{CubeCount, CubeDim};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::{empty_device_contiguous_dtype, zeros_client};
 use burn_cubecl::tensor::CubeTensor;
-use burn_cubecl::CubeBackend;
 
-use super::chunked;
 use super::form::{Axis, Pass, Reduction, Steps};
 use super::ops::{Inputs, Outputs, PairwiseOps, without_autodiff};
+use super::{Precision, chunked};
 use kernels::{Program, Reducing, State};
-use product::product;
+use product::{product, rounded};
 
 /// Bytes that the matrices of a block take at most: more make no pass faster.
 const BLOCK: usize = 256 << 20;
@@ -83,8 +83,13 @@ struct Side {
 /// One pass under way.
 struct Sweep<'a> {
     pass: &'a Pass,
+    /// As they are multiplied.
     a: CubeTensor,
     b: CubeTensor,
+    /// The type of similarities, states and results.
+    dtype: DType,
+    /// That of the factors of products, where it is another.
+    rounded: Option<DType>,
     teacher: [CubeTensor; 2],
     mask: BoolTensor<CubeBackend>,
     /// The bound vectors of rows, those of columns, the scalars.
@@ -116,13 +121,34 @@ impl<'a> Sweep<'a> {
             1 => vectors.remove(0),
             _ => CubeBackend::float_cat(vectors, 0),
         };
-        let matrices = 1 + usize::from(named.teacher) + 2 * usize::from(named.mask);
+        let dtype = inputs.a.dtype;
+        let rounded = rounded(pass.precision, &inputs.a);
+        let factor = |x: CubeTensor| {
+            into_contiguous(match rounded {
+                Some(rounded) => CubeBackend::float_cast(x, rounded.into()),
+                None => x,
+            })
+        };
+        let matrices = 1
+            + usize::from(named.teacher)
+            + 2 * usize::from(named.mask)
+            + usize::from(rounded.is_some() && pass.coefficient.is_some());
         Self {
-            side: block_of(pass.budget.min(BLOCK), matrices * inputs.a.dtype().size(), [n, m], pass.symmetric),
+            side: block_of(
+                pass.budget.min(BLOCK),
+                matrices * dtype.size(),
+                [n, m],
+                pass.symmetric,
+            ),
             pass,
-            a: into_contiguous(inputs.a),
-            b: into_contiguous(inputs.b),
-            teacher: [inputs.teacher_a, inputs.teacher_b].map(into_contiguous),
+            dtype,
+            rounded,
+            a: factor(inputs.a),
+            b: factor(inputs.b),
+            teacher: match named.teacher {
+                true => [inputs.teacher_a, inputs.teacher_b].map(factor),
+                false => [vectors.clone(), vectors.clone()],
+            },
             mask: inputs.mask,
             vectors: into_contiguous(vectors),
             columns_at,
@@ -133,7 +159,8 @@ impl<'a> Sweep<'a> {
     fn run(self) -> Outputs<CubeBackend> {
         let pass = self.pass;
         let [n, m] = self.sizes();
-        let starts = |len: usize, side: usize| (0..len).step_by(side).map(move |i| (i, side.min(len - i)));
+        let starts =
+            |len: usize, side: usize| (0..len).step_by(side).map(move |i| (i, side.min(len - i)));
         let mut rows = self.side_of(Axis::Rows);
         let mut columns = self.side_of(Axis::Columns);
         let mut left = pass.left.then(|| self.gradient(&self.a, self.side[0]));
@@ -145,10 +172,20 @@ impl<'a> Sweep<'a> {
                     continue;
                 }
                 let meets_diagonal = i0 < j0 + c && j0 < i0 + r;
-                let steps = if meets_diagonal { &anywhere } else { &pass.off_diagonal };
+                let steps = if meets_diagonal {
+                    &anywhere
+                } else {
+                    &pass.off_diagonal
+                };
                 // On the diagonal of a symmetric matrix the columns are the rows once more.
                 let once = pass.symmetric && i0 == j0;
-                let coefficients = self.block(steps, [(bi, i0, r), (bj, j0, c)], once, &mut rows, &mut columns);
+                let coefficients = self.block(
+                    steps,
+                    [(bi, i0, r), (bj, j0, c)],
+                    once,
+                    &mut rows,
+                    &mut columns,
+                );
                 let Some(g) = coefficients else { continue };
                 if let Some(left) = &mut left {
                     left.add(i0, g.clone(), self.rows_of(&self.b, j0, c));
@@ -197,37 +234,58 @@ impl<'a> Sweep<'a> {
             let component = components;
             components += state.components();
             let steps = [0; 2];
-            Some((k, Reducing { state, steps, component }))
+            Some((
+                k,
+                Reducing {
+                    state,
+                    steps,
+                    component,
+                },
+            ))
         };
-        let reductions: Vec<_> = self.pass.reductions.iter().enumerate().filter_map(along).collect();
+        let reductions: Vec<_> = self
+            .pass
+            .reductions
+            .iter()
+            .enumerate()
+            .filter_map(along)
+            .collect();
         let len = axis.len(self.sizes());
         let side = axis.len(self.side);
         Side {
             reductions,
             components,
             len,
-            states: empty(&self.a, [components.max(1) * len], self.a.dtype),
+            states: empty(&self.a, [components.max(1) * len], self.dtype),
             begun: vec![false; len.div_ceil(side)],
         }
     }
 
     /// A gradient by `x`, which has blocks of `side` rows.
     fn gradient(&self, x: &CubeTensor, side: usize) -> Gradient {
-        let in_one = x.shape()[0] <= side && self.sizes()[0].max(self.sizes()[1]) <= self.side[0].min(self.side[1]);
+        let in_one = x.shape()[0] <= side
+            && self.sizes()[0].max(self.sizes()[1]) <= self.side[0].min(self.side[1]);
         Gradient {
             sum: match in_one {
-                true => empty(x, x.shape(), x.dtype),
-                false => zeros_client(x.client.clone(), x.device.clone(), x.shape(), x.dtype),
+                true => empty(x, x.shape(), self.dtype),
+                false => zeros_client(x.client.clone(), x.device.clone(), x.shape(), self.dtype),
             },
             in_one,
+            precision: self.pass.precision,
         }
     }
 
     /// The product of rows of two sets of embeddings, with one another.
-    fn similarities(&self, a: &CubeTensor, b: &CubeTensor, (i0, r): (usize, usize), (j0, c): (usize, usize)) -> CubeTensor {
-        let out = empty(a, [r, c], a.dtype);
+    fn similarities(
+        &self,
+        a: &CubeTensor,
+        b: &CubeTensor,
+        (i0, r): (usize, usize),
+        (j0, c): (usize, usize),
+    ) -> CubeTensor {
+        let out = empty(a, [r, c], self.dtype);
         let b = CubeBackend::float_transpose(self.rows_of(b, j0, c));
-        product(self.rows_of(a, i0, r), b, &out);
+        product(self.rows_of(a, i0, r), b, &out, self.pass.precision);
         out
     }
 
@@ -241,10 +299,13 @@ impl<'a> Sweep<'a> {
         columns: &mut Side,
     ) -> Option<CubeTensor> {
         let (pass, named) = (self.pass, self.pass.named);
-        let dtype = self.a.dtype;
+        let dtype = self.dtype;
         let counting = |side: &Side| -> Vec<Reducing> {
             let there = |&(k, reducing): &(usize, Reducing)| {
-                Some(Reducing { steps: steps.reductions[k]?, ..reducing })
+                Some(Reducing {
+                    steps: steps.reductions[k]?,
+                    ..reducing
+                })
             };
             side.reductions.iter().filter_map(there).collect()
         };
@@ -254,14 +315,22 @@ impl<'a> Sweep<'a> {
             columns: if once { Vec::new() } else { counting(columns) },
             row_components: rows.components,
             coefficient: steps.coefficient,
-            apart: false,
+            apart: self.rounded.is_some(),
         };
         let splits = c.div_ceil(kernels::SPAN);
         let strips = r.div_ceil(kernels::ROWS);
         let columns_from = rows.components * splits * r;
-        let partials = empty(&self.a, [(columns_from + columns.components * strips * c).max(1)], dtype);
+        let partials = empty(
+            &self.a,
+            [(columns_from + columns.components * strips * c).max(1)],
+            dtype,
+        );
         let reduces = !(program.rows.is_empty() && program.columns.is_empty());
         let mut coefficients = None;
+        let apart = match (program.coefficient, self.rounded) {
+            (Some(_), Some(rounded)) => empty(&self.a, [r, c], rounded),
+            _ => empty(&self.a, [1], dtype),
+        };
         if reduces || program.coefficient.is_some() {
             let similarity = self.similarities(&self.a, &self.b, (i0, r), (j0, c));
             let teacher = match named.teacher {
@@ -286,29 +355,42 @@ impl<'a> Sweep<'a> {
                 mask.into_buffer_arg(),
                 self.vectors.clone().into_buffer_arg(),
                 partials.clone().into_buffer_arg(),
-                empty(&self.a, [1], dtype).into_buffer_arg(),
+                apart.clone().into_buffer_arg(),
                 kernels::PlaceLaunch::new(r, c, i0, j0, n, m, self.columns_at, self.scalars_at),
                 f32::INFINITY,
                 program.clone(),
                 named.teacher,
                 named.mask,
-                [dtype_to_storage_type(dtype); 2],
+                [dtype, apart.dtype].map(dtype_to_storage_type),
             );
-            coefficients = program.coefficient.map(|_| similarity);
+            coefficients = program.coefficient.map(|_| {
+                if self.rounded.is_some() {
+                    apart
+                } else {
+                    similarity
+                }
+            });
         }
         self.merge(rows, &program.rows, &partials, (0, splits), (bi, i0, r));
         if pass.symmetric {
             if !once {
                 // The columns' states of a block above the diagonal are the rows' of that below.
-                let of_rows: Vec<_> = program
-                    .columns
-                    .iter()
-                    .map(|reducing| Reducing { ..*reducing })
-                    .collect();
-                self.merge(rows, &of_rows, &partials, (columns_from, strips), (bj, j0, c));
+                self.merge(
+                    rows,
+                    &program.columns,
+                    &partials,
+                    (columns_from, strips),
+                    (bj, j0, c),
+                );
             }
         } else {
-            self.merge(columns, &program.columns, &partials, (columns_from, strips), (bj, j0, c));
+            self.merge(
+                columns,
+                &program.columns,
+                &partials,
+                (columns_from, strips),
+                (bj, j0, c),
+            );
         }
         coefficients
     }
@@ -344,14 +426,14 @@ impl<'a> Sweep<'a> {
             u32::from(is_first),
             f32::INFINITY,
             reductions.collect(),
-            dtype_to_storage_type(self.a.dtype),
+            dtype_to_storage_type(self.dtype),
         );
     }
 
     /// All results, one after the other.
     fn results(&self, rows: &Side, columns: &Side) -> CubeTensor {
         let [n, m] = self.sizes();
-        let results = empty(&self.a, [self.pass.result_len([n, m])], self.a.dtype);
+        let results = empty(&self.a, [self.pass.result_len([n, m])], self.dtype);
         // How many vectors of rows and of columns come before a reduction's results.
         let mut before = [0; 2];
         let mut at = vec![None; self.pass.reductions.len()];
@@ -385,7 +467,7 @@ impl<'a> Sweep<'a> {
                 m,
                 f32::INFINITY,
                 reductions,
-                dtype_to_storage_type(self.a.dtype),
+                dtype_to_storage_type(self.dtype),
             );
         }
         results
@@ -397,18 +479,19 @@ struct Gradient {
     sum: CubeTensor,
     /// Whether one product is all of it.
     in_one: bool,
+    precision: Precision,
 }
 
 impl Gradient {
     /// Adds the product of coefficients and embeddings to the rows from `start` on.
     fn add(&mut self, start: usize, coefficients: CubeTensor, embeddings: CubeTensor) {
         if self.in_one {
-            product(coefficients, embeddings, &self.sum);
+            product(coefficients, embeddings, &self.sum, self.precision);
             return;
         }
         let shape = [coefficients.shape()[0], embeddings.shape()[1]];
         let part = empty(&self.sum, shape, self.sum.dtype);
-        product(coefficients, embeddings, &part);
+        product(coefficients, embeddings, &part, self.precision);
         let len = part.shape().num_elements();
         kernels::accumulate::launch(
             &self.sum.client,
@@ -443,5 +526,10 @@ fn block_of(bytes: usize, of_pair: usize, [n, m]: [usize; 2], square: bool) -> [
 }
 
 fn empty(like: &CubeTensor, shape: impl Into<Shape>, dtype: DType) -> FloatTensor<CubeBackend> {
-    empty_device_contiguous_dtype(like.client.clone(), like.device.clone(), shape.into(), dtype)
+    empty_device_contiguous_dtype(
+        like.client.clone(),
+        like.device.clone(),
+        shape.into(),
+        dtype,
+    )
 }
