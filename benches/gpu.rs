@@ -28,11 +28,13 @@ fn main() {
     for line in std::io::stdin().lock().lines() {
         let request: Value = serde_json::from_str(&line.expect("stdin is text")).expect("JSON");
         let answer = match &case {
-            None => {
-                let (new, facts) = Case::new(&request);
-                case = Some(new);
-                facts
-            }
+            None => match Case::new(&request) {
+                Ok((new, facts)) => {
+                    case = Some(new);
+                    facts
+                }
+                Err(error) => json!({ "error": error }),
+            },
             Some(case) if request["product"] == true => case.products(size(&request, "repeat")),
             Some(case) => {
                 json!({ "seconds": case.timed(size(&request, "repeat"), || case.evaluate()) })
@@ -50,7 +52,7 @@ struct Case {
 }
 
 impl Case {
-    fn new(request: &Value) -> (Self, Value) {
+    fn new(request: &Value) -> Result<(Self, Value), String> {
         let device = device(request["device"].as_str().expect("a device"));
         let (n, d) = (size(request, "n"), size(request, "d"));
         let dtype = match request["dtype"].as_str() {
@@ -58,6 +60,9 @@ impl Case {
             Some("bf16") => DType::BF16,
             other => panic!("no dtype is called {other:?}"),
         };
+        if !device.supports_dtype(dtype) {
+            return Err(format!("the device has no {dtype:?}"));
+        }
         let precision = match request["precision"].as_str() {
             Some("full") => Precision::Full,
             Some("tf32") => Precision::Tf32,
@@ -103,7 +108,7 @@ impl Case {
         device.sync().expect("an evaluation ends");
         let over = |after: u64| after.saturating_sub(before.unwrap_or(0));
         let facts = json!({ "loss": loss, "peak_bytes": reserved().map(over) });
-        (case, facts)
+        Ok((case, facts))
     }
 
     /// What is timed: marking the leaves, forward, backward for both features and for what the objective learns.
