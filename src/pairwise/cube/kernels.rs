@@ -375,7 +375,7 @@ fn load<F: Float>(from: &[F], at: usize, apart: usize, #[comptime] state: State)
 /// - `partials`: for the rows `[component, cube along the row, R]`, then for the columns
 ///   `[component, cube along the column, C]`
 #[allow(unused_mut)] // What the kernel assigns to later must be declared so, also where Rust sees no need.
-#[cube(launch)]
+#[cube(launch_unchecked)]
 pub(super) fn block<F: Float, H: Float>(
     similarity: &mut [F],
     teacher: &[F],

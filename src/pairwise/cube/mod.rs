@@ -290,6 +290,7 @@ impl<'a> Sweep<'a> {
     }
 
     /// Reduces a block; its coefficients, where the pass asks for them.
+    #[allow(unsafe_code)]
     fn block(
         &self,
         steps: &Steps,
@@ -346,23 +347,27 @@ impl<'a> Sweep<'a> {
                 false => self.vectors.clone(),
             };
             let [n, m] = self.sizes();
-            kernels::block::launch(
-                &self.a.client,
-                CubeCount::Static(splits as u32, strips as u32, 1),
-                CubeDim::new_2d(kernels::LANES as u32, kernels::LINES as u32),
-                similarity.clone().into_buffer_arg(),
-                teacher.into_buffer_arg(),
-                mask.into_buffer_arg(),
-                self.vectors.clone().into_buffer_arg(),
-                partials.clone().into_buffer_arg(),
-                apart.clone().into_buffer_arg(),
-                kernels::PlaceLaunch::new(r, c, i0, j0, n, m, self.columns_at, self.scalars_at),
-                f32::INFINITY,
-                program.clone(),
-                named.teacher,
-                named.mask,
-                [dtype, apart.dtype].map(dtype_to_storage_type),
-            );
+            // SAFETY: units beyond the block read and write at its last row and column or not at all; the vectors
+            // have as many numbers as the steps' leaves name; `partials` has room for every state of every cube.
+            unsafe {
+                kernels::block::launch_unchecked(
+                    &self.a.client,
+                    CubeCount::Static(splits as u32, strips as u32, 1),
+                    CubeDim::new_2d(kernels::LANES as u32, kernels::LINES as u32),
+                    similarity.clone().into_buffer_arg(),
+                    teacher.into_buffer_arg(),
+                    mask.into_buffer_arg(),
+                    self.vectors.clone().into_buffer_arg(),
+                    partials.clone().into_buffer_arg(),
+                    apart.clone().into_buffer_arg(),
+                    kernels::PlaceLaunch::new(r, c, i0, j0, n, m, self.columns_at, self.scalars_at),
+                    f32::INFINITY,
+                    program.clone(),
+                    named.teacher,
+                    named.mask,
+                    [dtype, apart.dtype].map(dtype_to_storage_type),
+                )
+            };
             coefficients = program.coefficient.map(|_| {
                 if self.rounded.is_some() {
                     apart
