@@ -1,7 +1,7 @@
 //! The kernels: everything but the matrix products.
 //!
-//! A cube of 32 × 8 units walks along a strip of [`ROWS`] rows, one tile of [`COLUMNS`] columns after the
-//! other. Of each tile a unit takes 4 × 4 pairs, computes the expressions of each, and reduces them along its
+//! A cube of 32 × 8 units walks along a strip of 32 rows, one tile of 128 columns after the other. Of
+//! each tile a unit takes 4 × 4 pairs (see [`Tiling`]), computes the expressions of each, and reduces them along its
 //! rows, in registers until the strip ends, and along its columns, which the cube joins tile by tile.
 //! What a cube found goes to a place of its own, and [`merge`] adds these up in their order: the same
 //! numbers, bit for bit, in every run.
@@ -11,19 +11,48 @@ use burn_cubecl::cubecl::{self, ir::ConstantValue, prelude::*};
 use crate::pairwise::expr::{Binary, Leaf, Op, Unary};
 use crate::pairwise::form::Kind;
 
-/// Units along a row, and along a column; and how many rows and columns each takes.
+/// Units along a row, and along a column.
 pub(super) const LANES: usize = 32;
 pub(super) const LINES: usize = 8;
-const EACH: usize = 4;
-/// Rows and columns of a tile.
-pub(super) const ROWS: usize = LINES * EACH;
-pub(super) const COLUMNS: usize = LANES * EACH;
 /// Tiles that a cube walks along.
 const TILES: usize = 8;
-/// Columns of the strip of a cube.
-pub(super) const SPAN: usize = TILES * COLUMNS;
-/// Numbers that a cube shares: of each unit the components of one state, for each of its rows (or columns).
-pub(super) const SHARED: usize = 3 * LANES * LINES * EACH;
+
+/// How the pairs of a tile are shared out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Tiling {
+    /// Rows, and columns, that a unit takes.
+    each: usize,
+}
+
+impl Tiling {
+    /// Registers are what a GPU has plenty of. A processor that plays one, told by its narrow planes, has
+    /// few, and takes seconds to compile what a unit does sixteen times.
+    pub fn of(plane: u32) -> Self {
+        let each = if (1..16).contains(&plane) { 1 } else { 4 };
+        Self { each }
+    }
+
+    /// Rows of a tile.
+    pub fn rows(self) -> usize {
+        LINES * self.each
+    }
+
+    /// Columns of a tile.
+    pub fn columns(self) -> usize {
+        LANES * self.each
+    }
+
+    /// Columns of the strip of a cube.
+    pub fn span(self) -> usize {
+        TILES * self.columns()
+    }
+
+    /// Numbers that a cube shares: of each unit the components of one state, for each of its rows (or columns).
+    pub fn shared(self) -> usize {
+        3 * LANES * LINES * self.each
+    }
+}
+
 /// Units of a cube of the kernels that have one unit a number.
 pub(super) const UNITS: usize = 256;
 
@@ -77,6 +106,7 @@ pub(super) struct Reducing {
 /// What a kernel computes of each pair, and where it goes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Program {
+    pub tiling: Tiling,
     pub ops: Vec<Op>,
     pub rows: Vec<Reducing>,
     pub columns: Vec<Reducing>,
@@ -254,7 +284,7 @@ fn gather<F: Float>(
         State::Sum => {
             let mut sum = zero;
             #[unroll]
-            for k in 0..EACH {
+            for k in 0..comptime!(x.len()) {
                 sum += select(*there.index(k), *x.index(k), zero);
             }
             Components::<F> {
@@ -266,13 +296,13 @@ fn gather<F: Float>(
         State::LogSumExp | State::SoftmaxMean => {
             let mut largest = F::new(LOWEST);
             #[unroll]
-            for k in 0..EACH {
+            for k in 0..comptime!(x.len()) {
                 largest = max(largest, select(*there.index(k), *x.index(k), -infinity));
             }
             let mut sum = zero;
             let mut weighted = zero;
             #[unroll]
-            for k in 0..EACH {
+            for k in 0..comptime!(x.len()) {
                 let x = select(*there.index(k), *x.index(k), -infinity);
                 let e = (x - largest).exp();
                 sum += e;
@@ -289,7 +319,7 @@ fn gather<F: Float>(
         State::Max => {
             let mut best = empty::<F>(infinity, state);
             #[unroll]
-            for k in 0..EACH {
+            for k in 0..comptime!(x.len()) {
                 let one = Components::<F> {
                     a: select(*there.index(k), *x.index(k), -infinity),
                     b: select(
@@ -390,35 +420,38 @@ pub(super) fn block<F: Float, H: Float>(
     #[comptime] with_mask: bool,
     #[define(F, H)] _dtypes: [ElemType; 2],
 ) {
+    let each = comptime!(program.tiling.each);
+    let rows = comptime!(program.tiling.rows());
+    let columns = comptime!(program.tiling.columns());
     let infinity = F::cast_from(infinity);
     let lane = UNIT_POS_X as usize;
     let line = UNIT_POS_Y as usize;
     let (split, strip) = (CUBE_POS_X as usize, CUBE_POS_Y as usize);
     let (splits, strips) = (CUBE_COUNT_X as usize, CUBE_COUNT_Y as usize);
     let columns_at = comptime!(program.row_components) * splits * place.rows;
-    let mut shared = Shared::<[F]>::new_slice(SHARED);
+    let mut shared = Shared::<[F]>::new_slice(comptime!(program.tiling.shared()));
 
     // The states of this unit's rows, until the strip ends.
     let mut by_row = Sequence::<Components<F>>::new();
     #[unroll]
     for k in 0..comptime!(program.rows.len()) {
         #[unroll]
-        for _ in 0..EACH {
+        for _ in 0..each {
             let mut nothing = empty::<F>(infinity, comptime!(program.rows[k].state));
             by_row.push(nothing);
         }
     }
 
-    let start = split * SPAN;
-    let tiles = min(TILES, (place.columns - start).div_ceil(COLUMNS));
+    let start = split * comptime!(program.tiling.span());
+    let tiles = min(TILES, (place.columns - start).div_ceil(columns));
     for tile in 0..tiles {
-        let c0 = start + tile * COLUMNS;
+        let c0 = start + tile * columns;
         let mut values = Sequence::<Sequence<F>>::new();
         let mut there = Sequence::<bool>::new();
         #[unroll]
-        for e in 0..comptime!(EACH * EACH) {
-            let r = strip * ROWS + line + comptime!(e / EACH * LINES);
-            let c = c0 + lane + comptime!(e % EACH * LANES);
+        for e in 0..comptime!(each * each) {
+            let r = strip * rows + line + comptime!(e / each * LINES);
+            let c = c0 + lane + comptime!(e % each * LANES);
             let inside = r < place.rows && c < place.columns;
             // Units beyond the block read its last pair, which does not count.
             let r = min(r, place.rows - 1);
@@ -459,13 +492,19 @@ pub(super) fn block<F: Float, H: Float>(
         for k in 0..comptime!(program.rows.len()) {
             let reducing = comptime!(program.rows[k]);
             #[unroll]
-            for e in 0..EACH {
-                let (x, y, counts) =
-                    line_of::<F>(&values, &there, reducing.steps, comptime!(e * EACH), 1usize);
+            for e in 0..each {
+                let (x, y, counts) = line_of::<F>(
+                    &values,
+                    &there,
+                    reducing.steps,
+                    comptime!(e * each),
+                    1usize,
+                    each,
+                );
                 let first = place.j0 + c0 + lane;
                 let new = gather::<F>(&x, &y, &counts, first, infinity, LANES, reducing.state);
                 join::<F>(
-                    by_row.index_mut(comptime!(k * EACH + e)),
+                    by_row.index_mut(comptime!(k * each + e)),
                     &new,
                     reducing.state,
                 );
@@ -476,29 +515,29 @@ pub(super) fn block<F: Float, H: Float>(
         for k in 0..comptime!(program.columns.len()) {
             let reducing = comptime!(program.columns[k]);
             #[unroll]
-            for e in 0..EACH {
-                let (x, y, counts) = line_of::<F>(&values, &there, reducing.steps, e, EACH);
-                let first = place.i0 + strip * ROWS + line;
+            for e in 0..each {
+                let (x, y, counts) = line_of::<F>(&values, &there, reducing.steps, e, each, each);
+                let first = place.i0 + strip * rows + line;
                 let found = gather::<F>(&x, &y, &counts, first, infinity, LINES, reducing.state);
                 let column = lane + comptime!(e * LANES);
                 store::<F>(
                     &mut shared,
-                    line * COLUMNS + column,
-                    comptime!(LINES * COLUMNS),
+                    line * columns + column,
+                    comptime!(LINES * columns),
                     &found,
                     reducing.state,
                 );
             }
             sync_cube();
             let column = line * LANES + lane;
-            if column < COLUMNS && c0 + column < place.columns {
+            if column < columns && c0 + column < place.columns {
                 let mut found =
-                    load::<F>(&shared, column, comptime!(LINES * COLUMNS), reducing.state);
+                    load::<F>(&shared, column, comptime!(LINES * columns), reducing.state);
                 for other in 1..LINES {
                     let next = load::<F>(
                         &shared,
-                        other * COLUMNS + column,
-                        comptime!(LINES * COLUMNS),
+                        other * columns + column,
+                        comptime!(LINES * columns),
                         reducing.state,
                     );
                     join::<F>(&mut found, &next, reducing.state);
@@ -522,32 +561,32 @@ pub(super) fn block<F: Float, H: Float>(
     for k in 0..comptime!(program.rows.len()) {
         let reducing = comptime!(program.rows[k]);
         #[unroll]
-        for e in 0..EACH {
+        for e in 0..each {
             let row = line + comptime!(e * LINES);
             store::<F>(
                 &mut shared,
-                lane * ROWS + row,
-                comptime!(LANES * ROWS),
-                by_row.index(comptime!(k * EACH + e)),
+                lane * rows + row,
+                comptime!(LANES * rows),
+                by_row.index(comptime!(k * each + e)),
                 reducing.state,
             );
         }
         sync_cube();
         let row = line * LANES + lane;
-        if row < ROWS && strip * ROWS + row < place.rows {
-            let mut found = load::<F>(&shared, row, comptime!(LANES * ROWS), reducing.state);
+        if row < rows && strip * rows + row < place.rows {
+            let mut found = load::<F>(&shared, row, comptime!(LANES * rows), reducing.state);
             for other in 1..LANES {
                 let next = load::<F>(
                     &shared,
-                    other * ROWS + row,
-                    comptime!(LANES * ROWS),
+                    other * rows + row,
+                    comptime!(LANES * rows),
                     reducing.state,
                 );
                 join::<F>(&mut found, &next, reducing.state);
             }
             store::<F>(
                 partials,
-                (reducing.component * splits + split) * place.rows + strip * ROWS + row,
+                (reducing.component * splits + split) * place.rows + strip * rows + row,
                 splits * place.rows,
                 &found,
                 reducing.state,
@@ -565,12 +604,13 @@ fn line_of<F: Float>(
     #[comptime] steps: [usize; 2],
     #[comptime] first: usize,
     #[comptime] apart: usize,
+    #[comptime] count: usize,
 ) -> (Sequence<F>, Sequence<F>, Sequence<bool>) {
     let mut x = Sequence::<F>::new();
     let mut y = Sequence::<F>::new();
     let mut counts = Sequence::<bool>::new();
     #[unroll]
-    for k in 0..EACH {
+    for k in 0..count {
         let of_pair = values.index(comptime!(first + k * apart));
         x.push(*of_pair.index(comptime!(steps[0])));
         y.push(*of_pair.index(comptime!(steps[1])));

@@ -22,7 +22,7 @@ use burn_cubecl::tensor::CubeTensor;
 use super::form::{Axis, Pass, Reduction, Steps};
 use super::ops::{Inputs, Outputs, PairwiseOps, without_autodiff};
 use super::{Precision, chunked};
-use kernels::{Program, Reducing, State};
+use kernels::{Program, Reducing, State, Tiling};
 use product::{product, rounded};
 
 /// Bytes that the matrices of a block take at most: more make no pass faster.
@@ -50,6 +50,10 @@ enum Refusal {
     Size,
 }
 
+fn tiling(x: &CubeTensor) -> Tiling {
+    Tiling::of(x.client.properties().hardware.plane_size_max)
+}
+
 fn refusal(inputs: &Inputs<CubeBackend>) -> Option<Refusal> {
     let hardware = &inputs.a.client.properties().hardware;
     let [n, m] = inputs.sizes();
@@ -60,7 +64,8 @@ fn refusal(inputs: &Inputs<CubeBackend>) -> Option<Refusal> {
     let numbers = vectors(&inputs.rows, n) + vectors(&inputs.columns, m);
     if (hardware.max_units_per_cube as usize) < kernels::UNITS {
         Some(Refusal::Units)
-    } else if hardware.max_shared_memory_size < kernels::SHARED * inputs.a.dtype().size() {
+    } else if hardware.max_shared_memory_size < tiling(&inputs.a).shared() * inputs.a.dtype().size()
+    {
         Some(Refusal::SharedMemory)
     } else if numbers.max(n).max(m) > u32::MAX as usize / 4 {
         Some(Refusal::Size)
@@ -98,6 +103,7 @@ struct Sweep<'a> {
     scalars_at: usize,
     /// Rows and columns of a block.
     side: [usize; 2],
+    tiling: Tiling,
 }
 
 impl<'a> Sweep<'a> {
@@ -140,6 +146,7 @@ impl<'a> Sweep<'a> {
                 [n, m],
                 pass.symmetric,
             ),
+            tiling: tiling(&inputs.a),
             pass,
             dtype,
             rounded,
@@ -311,6 +318,7 @@ impl<'a> Sweep<'a> {
             side.reductions.iter().filter_map(there).collect()
         };
         let program = Program {
+            tiling: self.tiling,
             ops: steps.tape.ops.clone(),
             rows: counting(rows),
             columns: if once { Vec::new() } else { counting(columns) },
@@ -318,8 +326,8 @@ impl<'a> Sweep<'a> {
             coefficient: steps.coefficient,
             apart: self.rounded.is_some(),
         };
-        let splits = c.div_ceil(kernels::SPAN);
-        let strips = r.div_ceil(kernels::ROWS);
+        let splits = c.div_ceil(self.tiling.span());
+        let strips = r.div_ceil(self.tiling.rows());
         let columns_from = rows.components * splits * r;
         let partials = empty(
             &self.a,
@@ -537,4 +545,103 @@ fn empty(like: &CubeTensor, shape: impl Into<Shape>, dtype: DType) -> FloatTenso
         shape.into(),
         dtype,
     )
+}
+
+#[cfg(all(test, feature = "wgpu"))]
+mod tests {
+    use burn::tensor::{TensorData, read_sync};
+    use burn_cubecl::CubeDevice;
+
+    use super::*;
+    use crate::pairwise::expr::{Expr, Leaf};
+    use crate::pairwise::form::{Form, Wanted, columns, rows};
+
+    fn tensor(values: impl Fn(usize) -> f32, shape: [usize; 2]) -> CubeTensor {
+        let data = TensorData::new((0..shape[0] * shape[1]).map(values).collect(), shape);
+        CubeBackend::float_from_data(data, &CubeDevice::Wgpu(Default::default()))
+    }
+
+    fn numbers(x: CubeTensor) -> Vec<f32> {
+        read_sync(CubeBackend::float_into_data(x))
+            .unwrap()
+            .try_to_vec()
+            .unwrap()
+    }
+
+    /// The tiling of a GPU, which a software adapter does not choose, against plain tensor operations.
+    #[test]
+    fn every_tiling_gives_what_chunks_give() {
+        let (n, m) = (70, 150);
+        let c = Expr::leaf(Leaf::Similarity);
+        let logit = &c * &Expr::leaf(Leaf::Row(0)) + &Expr::leaf(Leaf::Column(0));
+        let form = Form {
+            reductions: vec![
+                rows().log_sum_exp(&logit.except(&Expr::diagonal())),
+                columns().softmax_mean(&logit, &c),
+                rows().max(&c),
+                columns().sum(&logit.sigmoid()),
+            ],
+            rows: 1,
+            columns: 1,
+            scalars: 0,
+            symmetric: false,
+            teacher: false,
+            precision: Precision::Full,
+            budget: 1 << 30,
+            memory: 1 << 30,
+            kept: 0,
+        };
+        let number = |seed: f32| move |k: usize| (k as f32 * seed).sin();
+        let any = || tensor(number(1.0), [1, 1]);
+        let mut inputs = Inputs {
+            a: tensor(number(0.7), [n, 5]),
+            b: tensor(number(0.9), [m, 5]),
+            teacher_a: any(),
+            teacher_b: any(),
+            rows: tensor(number(1.1), [1, n]),
+            columns: tensor(number(1.3), [1, m]),
+            scalars: any(),
+            mask: any(),
+            kept: any(),
+        };
+        let wanted = Wanted {
+            left: true,
+            right: true,
+            rows: true,
+            columns: true,
+            scalars: false,
+        };
+        let check = |inputs: &Inputs<CubeBackend>, pass: &Pass| {
+            let plain = chunked::pass(inputs.clone(), pass);
+            for plane in [8, 32] {
+                let sweep = Sweep {
+                    tiling: Tiling::of(plane),
+                    ..Sweep::new(inputs.clone(), pass)
+                };
+                let own = sweep.run();
+                let pairs = [
+                    (own.results, plain.results.clone()),
+                    (own.left, plain.left.clone()),
+                    (own.right, plain.right.clone()),
+                ];
+                for (own, plain) in pairs.map(|(x, y)| (numbers(x), numbers(y))) {
+                    let largest = plain.iter().fold(0f32, |l, x| l.max(x.abs()));
+                    assert_eq!(own.len(), plain.len());
+                    for (x, y) in own.iter().zip(&plain) {
+                        assert!(
+                            (x - y).abs() <= 1e-5 * largest,
+                            "{x} against {y}, planes of {plane}"
+                        );
+                    }
+                }
+            }
+            plain.results
+        };
+        let results = check(&inputs, &form.forward(0));
+        let len = form.result_len([n, m]);
+        let upstream = tensor(number(0.3), [1, len]);
+        let upstream = CubeBackend::float_reshape(upstream, Shape::new([len]));
+        crate::pairwise::autodiff::append_results(&mut inputs, results, upstream, &form);
+        check(&inputs, &form.backward(wanted, 0));
+    }
 }
