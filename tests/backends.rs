@@ -93,7 +93,8 @@ stamp_on_every_backend! {
         where_all_are_positives_none_is_drawn,
         a_momentum_copy_is_the_moving_average,
         a_momentum_copy_goes_on_from_its_record,
-        a_momentum_copy_is_not_trained;
+        a_momentum_copy_is_not_trained,
+        a_model_with_copy_and_queue_trains_and_goes_on_from_its_record;
     pretraining:
         matching_has_the_loss_and_gradient_of_its_logits,
         pairs_that_do_not_exist_cost_nothing,

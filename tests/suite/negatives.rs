@@ -1,6 +1,7 @@
 //! Where negatives come from: the queue, the sampler, the momentum copy that feeds them.
 
 use burn::module::{Module, Param, ParamId, RunningState};
+use burn::optim::{GradientsParams, SgdConfig};
 use burn::store::ModuleRecord;
 use burn::tensor::{Bool, DType, Device, Int, Tensor};
 use burn_contrastive::momentum::{MomentumEncoder, MomentumEncoderConfig};
@@ -381,4 +382,55 @@ pub fn a_momentum_copy_is_not_trained(backend: &Backend) {
     assert!(momentum.encoder().weight.val().grad(&gradients).is_none());
     let moved = momentum.update(&student);
     assert_close(&state(moved.encoder())[0], &state(&student)[0], 1e-6);
+}
+
+/// A model that holds all its state: the copy first, where an optimiser would meet its parameters first.
+#[derive(Module, Debug)]
+struct Model {
+    momentum: MomentumEncoder<Net>,
+    queue: FeatureQueue,
+    net: Net,
+}
+
+pub fn a_model_with_copy_and_queue_trains_and_goes_on_from_its_record(backend: &Backend) {
+    let device = backend.device.clone().autodiff();
+    let model = || {
+        let net = net(&device, 20);
+        Model {
+            momentum: MomentumEncoderConfig::new().with_momentum(0.9).init(&net),
+            queue: FeatureQueueConfig::new(3).with_capacity(3).init(&device),
+            net,
+        }
+    };
+    let embed = |net: &Net, x: Tensor<2>| x.matmul(net.weight.val());
+    let step = |mut model: Model, seed: u64| {
+        let x = on(&device, &random(2, 2, seed), DType::F32);
+        let image = embed(&model.net, x.clone());
+        let copied = embed(model.momentum.encoder(), x.without_autodiff());
+        let loss = image.clone().square().sum();
+        let gradients = GradientsParams::from_grads(loss.backward(), &model);
+        let momentum = state(model.momentum.encoder());
+        let before = state(&model.net);
+        model = SgdConfig::new().init().step(0.1, model, gradients);
+        assert_eq!(state(model.momentum.encoder()), momentum);
+        assert_ne!(state(&model.net), before);
+        model.momentum = model.momentum.update(&model.net);
+        model.queue = model.queue.push(Features::new(copied.clone(), copied));
+        model
+    };
+    let all = |model: &Model| {
+        let queue = numbers(model.queue.features().unwrap().image);
+        [state(model.momentum.encoder()), state(&model.net)]
+            .concat()
+            .into_iter()
+            .chain([queue])
+            .collect::<Vec<_>>()
+    };
+    let trained = step(step(model(), 230), 231);
+    let bytes = trained.clone().into_record().into_bytes().unwrap();
+    let resumed = model()
+        .try_load_record(ModuleRecord::from_bytes(bytes).unwrap())
+        .unwrap();
+    assert_eq!(all(&resumed), all(&trained));
+    assert_eq!(all(&step(resumed, 232)), all(&step(trained, 232)));
 }
