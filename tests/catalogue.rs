@@ -99,6 +99,9 @@ fn the_guide_has_every_name_with_its_parameters_and_inputs() {
     assert_eq!(found, expected, "the table should be\n{}", lines.join("\n"));
 }
 
+/// The parameters that every softmax contrast has.
+const EXTRAS: [&str; 3] = ["hard_negatives", "label_smoothing", "guided_margin"];
+
 /// What the guide says of an objective.
 fn row(name: &str) -> Vec<String> {
     let mut config = ObjectiveConfig::named(name).unwrap();
@@ -108,8 +111,12 @@ fn row(name: &str) -> Vec<String> {
         .map(|input| format!("`{input}`"))
         .collect();
     let parameters = config.parameters();
-    let parameters = parameters.iter().map(|p| format!("{} {}", p.name, p.get()));
-    let mut parameters: Vec<_> = parameters.collect();
+    let (extras, own): (Vec<_>, Vec<_>) = parameters.iter().partition(|p| EXTRAS.contains(&p.name));
+    let own = own.iter().map(|p| format!("{} {}", p.name, p.get()));
+    let mut parameters: Vec<_> = own.collect();
+    if extras.len() == EXTRAS.len() {
+        parameters.push("extras".to_string());
+    }
     if name == "sum" {
         parameters.push("terms, a list of objectives".to_string());
     }

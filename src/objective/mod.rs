@@ -49,7 +49,7 @@ pub use max_margin::{MaxMargin, MaxMarginConfig};
 pub use multi_positive::{MultiPositive, MultiPositiveConfig};
 pub use mvn::{Mvn, MvnConfig};
 pub use named::{
-    AnyConfig, AnyObjective, Features, Input, Objective, ObjectiveConfig, Parameter, Value,
+    AnyConfig, AnyObjective, Extras, Features, Input, Objective, ObjectiveConfig, Parameter, Value,
     WeightedSum,
 };
 pub use nt_xent::{NtXent, NtXentConfig};

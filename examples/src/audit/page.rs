@@ -358,14 +358,17 @@ fn comparison(findings: &Findings) -> Markup {
     }
 }
 
-/// `vse · margin 0.2 · reduction mean`; without the name where it is that of the list, and without flags that are off.
+/// `vse · margin 0.2 · reduction mean`; without the name where it is that of the list, and without extras that are off.
 fn parameters(found: &Finding) -> String {
     let mut config = found.config.clone();
     let name = Some(config.name()).filter(|name| *name != found.name);
     let parameters = config.parameters();
     let parameters = parameters
         .iter()
-        .filter(|parameter| parameter.get() != Value::Flag(false))
+        .filter(|parameter| !matches!(parameter.get(), Value::Flag(false) | Value::None))
+        .filter(|parameter| {
+            (parameter.name, parameter.get()) != ("label_smoothing", Value::Number(0.0))
+        })
         .map(|parameter| format!("{} {}", parameter.name, parameter.get()));
     let terms = match &found.config.kind {
         AnyConfig::Sum(terms) => terms.as_slice(),

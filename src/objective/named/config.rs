@@ -70,12 +70,13 @@ macro_rules! catalogue {
             }
 
             #[track_caller]
-            fn init(&self, device: &Device) -> AnyObjective {
+            fn init(&self, device: &Device, extras: Extras) -> AnyObjective {
                 match self {
                     // Checked in the objective's own name.
-                    $(Self::$contrast(config) => AnyObjective::Contrastive(
-                        Contrastive::of(config.init(device).logit_scale, config.criterion()),
-                    ),)+
+                    $(Self::$contrast(config) => AnyObjective::Contrastive(Contrastive::of(
+                        config.init(device).logit_scale,
+                        extras.of(config.criterion(), stringify!($contrast_config)),
+                    )),)+
                     $(Self::$objective(config) => AnyObjective::$objective(config.init(device)),)+
                     Self::Sum(terms) => AnyObjective::Sum(WeightedSum::new(
                         terms.iter().map(|term| (term.weight, term.init_unweighted(device))),
@@ -117,7 +118,7 @@ catalogue! {
 ///
 /// In JSON an object of `"objective"`, a name, and the parameters that are to differ from their defaults:
 /// `{"objective": "info-nce", "temperature": 0.05}`. A temperature is the initial one, where the objective learns it.
-/// Any objective takes a `"weight"`, a factor on the loss. `"sum"` adds objectives up:
+/// Any objective takes a `"weight"`, a factor on the loss, and a softmax contrast the [`Extras`]. `"sum"` adds objectives up:
 /// `{"objective": "sum", "terms": [{"objective": "info-nce"}, {"objective": "uniformity", "weight": 0.1}]}`.
 /// Unknown names and parameters are errors that name the nearest there are. Of the objectives' own configs JSON has the
 /// [`parameters`](Self::parameters); what else they hold is said in Rust.
@@ -127,9 +128,31 @@ pub struct ObjectiveConfig {
     pub kind: AnyConfig,
     /// Factor on the loss, 1 unless said.
     pub weight: f64,
-    /// Of softmax contrasts: whether image anchors also meet their row of `hard_text`, and text anchors theirs of
-    /// `hard_image`. Default false.
+    /// What a softmax contrast does beyond its definition; nothing, unless said.
+    pub extras: Extras,
+}
+
+/// What any softmax contrast may do beyond its definition.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Extras {
+    /// Whether image anchors also meet their row of `hard_text`, and text anchors theirs of `hard_image`.
     pub hard_negatives: bool,
+    /// Share of the target that is spread evenly over all candidates: [`Criterion::label_smoothing`].
+    pub label_smoothing: f64,
+    /// Leaves out negatives that the teacher finds more similar than the positive by more than this:
+    /// [`Criterion::guided_margin`].
+    pub guided_margin: Option<f64>,
+}
+
+impl Extras {
+    /// The parts of an objective of this name with these beyond them.
+    #[track_caller]
+    fn of(self, criterion: Criterion, config: &str) -> Criterion {
+        criterion
+            .with_label_smoothing(self.label_smoothing)
+            .with_guided_margin(self.guided_margin)
+            .checked(config)
+    }
 }
 
 impl From<AnyConfig> for ObjectiveConfig {
@@ -137,7 +160,7 @@ impl From<AnyConfig> for ObjectiveConfig {
         Self {
             kind,
             weight: 1.0,
-            hard_negatives: false,
+            extras: Extras::default(),
         }
     }
 }
@@ -167,30 +190,30 @@ impl ObjectiveConfig {
     pub fn parameters(&mut self) -> Vec<Parameter<'_>> {
         use AnyConfig as C;
         use Parameter as P;
-        let hard = &mut self.hard_negatives;
+        let extras = &mut self.extras;
         match &mut self.kind {
             C::InfoNce(c) => {
-                let mut parameters = P::contrast(&mut c.logit_scale, &mut c.directions, hard);
+                let mut parameters = P::contrast(&mut c.logit_scale, &mut c.directions, extras);
                 parameters.push(P::number("lambda", &mut c.image_to_text_weight));
                 parameters
             }
-            C::ConVse(c) => P::contrast(&mut c.logit_scale, &mut c.directions, hard),
-            C::Mvn(c) => P::contrast(&mut c.logit_scale, &mut c.directions, hard),
-            C::NtXent(c) => P::contrast(&mut c.logit_scale, &mut c.directions, hard),
-            C::Decoupled(c) => P::contrast(&mut c.logit_scale, &mut c.directions, hard),
+            C::ConVse(c) => P::contrast(&mut c.logit_scale, &mut c.directions, extras),
+            C::Mvn(c) => P::contrast(&mut c.logit_scale, &mut c.directions, extras),
+            C::NtXent(c) => P::contrast(&mut c.logit_scale, &mut c.directions, extras),
+            C::Decoupled(c) => P::contrast(&mut c.logit_scale, &mut c.directions, extras),
             C::Srcl(c) => {
-                let mut parameters = P::contrast(&mut c.logit_scale, &mut c.directions, hard);
+                let mut parameters = P::contrast(&mut c.logit_scale, &mut c.directions, extras);
                 parameters.extend(P::regulation(&mut c.regulation));
                 parameters
             }
             C::FalseNegativeRemoval(c) => {
-                let mut parameters = P::contrast(&mut c.logit_scale, &mut c.directions, hard);
+                let mut parameters = P::contrast(&mut c.logit_scale, &mut c.directions, extras);
                 parameters.extend(P::regulation(&mut c.regulation));
                 parameters.push(P::number("threshold", &mut c.threshold));
                 parameters
             }
-            C::InfoCmr(c) => P::contrast(&mut c.logit_scale, &mut c.directions, hard),
-            C::MultiPositive(c) => P::contrast(&mut c.logit_scale, &mut c.directions, hard),
+            C::InfoCmr(c) => P::contrast(&mut c.logit_scale, &mut c.directions, extras),
+            C::MultiPositive(c) => P::contrast(&mut c.logit_scale, &mut c.directions, extras),
             C::ImageTextContrastive(c) => vec![
                 P::temperature(&mut c.logit_scale),
                 P::number("momentum_alpha", &mut c.alpha),
@@ -290,8 +313,11 @@ impl ObjectiveConfig {
             C::Sum(terms) => terms.iter().flat_map(Self::needs).collect(),
             _ => vec![],
         };
-        if self.hard_negatives {
+        if self.extras.hard_negatives {
             inputs.extend([Input::HardImage, Input::HardText]);
+        }
+        if self.extras.guided_margin.is_some() {
+            inputs.extend(TEACHER);
         }
         inputs.sort();
         inputs.dedup();
@@ -353,7 +379,11 @@ impl ObjectiveConfig {
 
     #[track_caller]
     fn init_unweighted(&self, device: &Device) -> Objective {
-        Objective::new(self.name(), self.kind.init(device), self.needs())
+        Objective::new(
+            self.name(),
+            self.kind.init(device, self.extras),
+            self.needs(),
+        )
     }
 }
 

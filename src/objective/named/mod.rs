@@ -25,7 +25,7 @@ mod serde;
 #[cfg(test)]
 mod tests;
 
-pub use config::{AnyConfig, AnyObjective, ObjectiveConfig};
+pub use config::{AnyConfig, AnyObjective, Extras, ObjectiveConfig};
 pub use features::{Features, Input};
 pub use objective::{Objective, WeightedSum};
 pub use parameter::{Parameter, Value};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::config::Extras;
 use crate::objective::Reduction;
 use crate::similarity::LogitScaleConfig;
 use crate::weighting::SimilarityRegulation;
@@ -15,6 +16,8 @@ pub enum Value {
     Flag(bool),
     /// `"mean"` or `"sum"`.
     Reduction(Reduction),
+    /// `null`: of a number that need not be there.
+    None,
 }
 
 impl fmt::Display for Value {
@@ -24,6 +27,7 @@ impl fmt::Display for Value {
             Self::Flag(flag) => write!(f, "{flag}"),
             Self::Reduction(Reduction::Mean) => f.write_str("mean"),
             Self::Reduction(Reduction::Sum) => f.write_str("sum"),
+            Self::None => f.write_str("none"),
         }
     }
 }
@@ -39,6 +43,7 @@ pub struct Parameter<'a> {
 #[derive(Debug)]
 enum Slot<'a> {
     Number(&'a mut f64),
+    Optional(&'a mut Option<f64>),
     Temperature(&'a mut LogitScaleConfig),
     Scale(&'a mut LogitScaleConfig),
     Flag(&'a mut bool),
@@ -73,12 +78,18 @@ impl<'a> Parameter<'a> {
     pub(super) fn contrast(
         scale: &'a mut LogitScaleConfig,
         directions: &'a mut Reduction,
-        hard_negatives: &'a mut bool,
+        extras: &'a mut Extras,
     ) -> Vec<Self> {
+        let guided_margin = Slot::Optional(&mut extras.guided_margin);
         vec![
             Self::temperature(scale),
             Self::reduction(directions),
-            Self::flag("hard_negatives", hard_negatives),
+            Self::flag("hard_negatives", &mut extras.hard_negatives),
+            Self::number("label_smoothing", &mut extras.label_smoothing),
+            Self {
+                name: "guided_margin",
+                slot: guided_margin,
+            },
         ]
     }
 
@@ -112,6 +123,7 @@ impl<'a> Parameter<'a> {
     pub fn get(&self) -> Value {
         match &self.slot {
             Slot::Number(number) => Value::Number(**number),
+            Slot::Optional(number) => number.map_or(Value::None, Value::Number),
             Slot::Temperature(scale) => Value::Number(scale.temperature),
             Slot::Scale(scale) => Value::Number(1.0 / scale.temperature),
             Slot::Flag(flag) => Value::Flag(**flag),
@@ -128,6 +140,8 @@ impl<'a> Parameter<'a> {
     pub fn set(&mut self, value: Value) -> Result<(), &'static str> {
         match (&mut self.slot, value) {
             (Slot::Number(slot), Value::Number(number)) => **slot = number,
+            (Slot::Optional(slot), Value::Number(number)) => **slot = Some(number),
+            (Slot::Optional(slot), Value::None) => **slot = None,
             (Slot::Temperature(scale), Value::Number(temperature)) => {
                 widen(scale, temperature, 1.0 / temperature);
             }
@@ -135,6 +149,7 @@ impl<'a> Parameter<'a> {
             (Slot::Flag(slot), Value::Flag(flag)) => **slot = flag,
             (Slot::Reduction(slot), Value::Reduction(reduction)) => **slot = reduction,
             (Slot::Number(_) | Slot::Temperature(_) | Slot::Scale(_), _) => return Err("a number"),
+            (Slot::Optional(_), _) => return Err("a number or null"),
             (Slot::Flag(_), _) => return Err("true or false"),
             (Slot::Reduction(_), _) => return Err("\"mean\" or \"sum\""),
         }

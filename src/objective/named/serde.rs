@@ -94,6 +94,7 @@ impl Serialize for Value {
             Self::Number(number) => serializer.serialize_f64(*number),
             Self::Flag(flag) => serializer.serialize_bool(*flag),
             Self::Reduction(_) => serializer.collect_str(self),
+            Self::None => serializer.serialize_unit(),
         }
     }
 }
@@ -110,7 +111,11 @@ impl Visitor<'_> for ValueVisitor {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a number, true, false, \"mean\" or \"sum\"")
+        f.write_str("a number, true, false, null, \"mean\" or \"sum\"")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Value, E> {
+        Ok(Value::None)
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {

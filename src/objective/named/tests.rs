@@ -98,6 +98,8 @@ fn every_parameter_changes_the_loss() {
                 Value::Flag(flag) => [Value::Flag(!flag); 2],
                 Value::Reduction(Reduction::Mean) => [Value::Reduction(Reduction::Sum); 2],
                 Value::Reduction(Reduction::Sum) => [Value::Reduction(Reduction::Mean); 2],
+                // A teacher guides: some negative is more similar than the positive.
+                Value::None => [Value::Number(0.0); 2],
             };
             let changes = |other| {
                 let mut config = config.clone();
@@ -181,6 +183,40 @@ fn weights_of_the_model_alone_need_no_teacher() {
     let srcl = read(r#"{"objective": "srcl", "alpha": 0}"#).unwrap();
     assert_eq!(srcl.needs(), []);
     assert!(loss(&srcl, &features).is_finite());
+}
+
+#[test]
+fn a_contrast_has_extras_and_no_other_objective() {
+    let json = r#"{"objective": "con-vse", "guided_margin": 0.1, "label_smoothing": 0.2}"#;
+    let config = read(json).unwrap();
+    assert_eq!(config.needs(), [Input::TeacherImage, Input::TeacherText]);
+    assert_eq!(config.extras.label_smoothing, 0.2);
+    let none = read(r#"{"objective": "con-vse", "guided_margin": null}"#).unwrap();
+    assert_eq!(none, ObjectiveConfig::named("con-vse").unwrap());
+    for (json, expected) in [
+        (
+            r#"{"objective": "vse", "guided_margin": 1}"#,
+            "`vse` has no parameter `guided_margin`",
+        ),
+        (
+            r#"{"objective": "con-vse", "guided_margin": "mean"}"#,
+            "must be a number or null",
+        ),
+        (
+            r#"{"objective": "con-vse", "temperature": null}"#,
+            "is none, it must be a number",
+        ),
+    ] {
+        let error = read(json).unwrap_err();
+        assert!(error.contains(expected), "{json}: {error}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "ConVseConfig: `label_smoothing` is 2, it must lie in [0, 1]")]
+fn an_extra_out_of_range_is_refused() {
+    let config = read(r#"{"objective": "con-vse", "label_smoothing": 2}"#).unwrap();
+    config.init(&Device::default());
 }
 
 #[test]
