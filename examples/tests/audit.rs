@@ -1024,6 +1024,10 @@ fn bad_lists_and_arguments_are_refused() {
             "objective `c`: srcl needs `teacher_image`",
         ),
         (
+            r#"[{"name": "d", "objective": "sum", "terms": [{"objective": "vse"}, {"objective": "srcl"}]}]"#,
+            "objective `d`: srcl needs `teacher_image`",
+        ),
+        (
             r#"[{"objective": "con-vse", "hard_negatives": true}]"#,
             "con-vse needs `hard_image`",
         ),

@@ -1,6 +1,8 @@
 //! What the encoders are trained by: InfoNCE with all its settings, or any objective by its name.
 
+use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
 
 use anyhow::{Result, anyhow, ensure};
 use burn::tensor::Device;
@@ -98,12 +100,30 @@ impl<'de> Deserialize<'de> for TrainingObjective {
 ///
 /// If a value is out of range, with the message that names it.
 pub fn checked_init(config: &ObjectiveConfig, device: &Device) -> Result<Objective> {
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| {}));
+    silence_panics_where_asked();
+    QUIET.set(true);
     let result = panic::catch_unwind(AssertUnwindSafe(|| config.init(device)));
-    panic::set_hook(hook);
+    QUIET.set(false);
     result.map_err(|payload| match payload.downcast::<String>() {
         Ok(message) => anyhow!(message),
         Err(_) => anyhow!("`{}` could not be built", config.name()),
     })
+}
+
+thread_local! {
+    /// Whether a panic of this thread is about to become an error.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Lets the panic hook speak, except of panics that are caught here; other threads' are none of these.
+fn silence_panics_where_asked() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let hook = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if !QUIET.get() {
+                hook(panic);
+            }
+        }));
+    });
 }

@@ -330,12 +330,14 @@ impl ObjectiveConfig {
     ///
     /// If an input is missing, or the width of one does not fit, naming it.
     pub fn check(&self, features: &Features) -> Result<(), String> {
+        if let AnyConfig::Sum(terms) = &self.kind {
+            return terms.iter().try_for_each(|term| term.check(features));
+        }
         let name = self.name();
         if let Some(input) = self.needs().into_iter().find(|&input| !features.has(input)) {
             return Err(format!("{name} needs `{input}`"));
         }
         match &self.kind {
-            AnyConfig::Sum(terms) => terms.iter().try_for_each(|term| term.check(features)),
             AnyConfig::ImageTextContrastive(_) => {
                 let width = features.image.dims()[1];
                 let momentum = features
