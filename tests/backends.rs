@@ -230,6 +230,7 @@ stamp_on_cpu_backends! {
 }
 
 /// The backends whose passes are launched kernels.
+#[cfg(feature = "_cube")]
 macro_rules! stamp_on_devices {
     ($($tests:tt)+) => {
         mod kernels {
@@ -243,6 +244,7 @@ macro_rules! stamp_on_devices {
     };
 }
 
+#[cfg(feature = "_cube")]
 stamp_on_devices! {
     device:
         blocks_match_the_dense_reference,

@@ -138,8 +138,10 @@ pub(crate) struct Pass {
     /// Whether there is a teacher, whose similarities are kept beside the others.
     pub teacher: bool,
     /// What the factors of products are rounded to.
+    #[cfg_attr(not(feature = "_cube"), allow(dead_code))] // Read by kernels.
     pub precision: Precision,
     /// Bytes of similarities that may exist at a time.
+    #[cfg_attr(not(feature = "_cube"), allow(dead_code))]
     pub budget: usize,
     /// Bytes that blocks of similarities may take.
     pub memory: usize,
@@ -346,8 +348,10 @@ pub(crate) struct Form {
     /// Whether there is a teacher.
     pub teacher: bool,
     /// What the factors of products are rounded to.
+    #[cfg_attr(not(feature = "_cube"), allow(dead_code))] // Read by kernels.
     pub precision: Precision,
     /// Bytes of similarities that may exist at a time.
+    #[cfg_attr(not(feature = "_cube"), allow(dead_code))]
     pub budget: usize,
     /// Bytes that blocks of similarities may take.
     pub memory: usize,

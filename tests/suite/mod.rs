@@ -12,6 +12,7 @@ pub mod similarity;
 pub mod synthesis;
 pub mod weighting;
 
+#[cfg(feature = "_cube")]
 pub use pairwise::device;
 
 use approx::abs_diff_eq;

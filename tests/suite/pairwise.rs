@@ -1,5 +1,6 @@
 //! The pairwise engine: every family against the oracle, its invariants, and hostile input.
 
+#[cfg(feature = "_cube")]
 pub mod device;
 
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
