@@ -61,13 +61,18 @@ fn refusal(inputs: &Inputs<CubeBackend>) -> Option<Refusal> {
         2 if x.shape()[1] == len => x.shape().num_elements(),
         _ => 0,
     };
-    let numbers = vectors(&inputs.rows, n) + vectors(&inputs.columns, m);
+    // What kernels count in: bound vectors, states and results, and rows of gradients.
+    let numbers = [
+        vectors(&inputs.rows, n) + vectors(&inputs.columns, m),
+        inputs.a.shape().num_elements(),
+        inputs.b.shape().num_elements(),
+    ];
     if (hardware.max_units_per_cube as usize) < kernels::UNITS {
         Some(Refusal::Units)
     } else if hardware.max_shared_memory_size < tiling(&inputs.a).shared() * inputs.a.dtype().size()
     {
         Some(Refusal::SharedMemory)
-    } else if numbers.max(n).max(m) > u32::MAX as usize / 4 {
+    } else if numbers.into_iter().any(|count| count > u32::MAX as usize) {
         Some(Refusal::Size)
     } else {
         None
