@@ -9,7 +9,7 @@ use crate::objective::Reduction;
 use crate::similarity::{LogitScale, SimilarityConfig};
 use crate::weighting::Weighting;
 
-/// What a sample with the anchor's id is to the anchor, where [`Ids`] are given.
+/// What a sample with the anchor's id is to the anchor, where [`Ids`](crate::objective::Ids) are given.
 #[derive(Config, Copy, Debug, PartialEq, Eq)]
 pub enum SameId {
     /// A negative like any other.
