@@ -76,7 +76,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<()> {
     let options = Options {
-        device: parse_device(&arguments.device)?,
+        device: parse_device(&arguments.device, "audit")?,
         device_name: arguments.device,
         embeddings: arguments.embeddings,
         objectives: arguments.objectives,

@@ -97,7 +97,7 @@ fn clip(arguments: Arguments) -> Result<()> {
     }
 
     let options = Options {
-        device: parse_device(&arguments.device)?,
+        device: parse_device(&arguments.device, "clip")?,
         device_name: arguments.device,
         resume: arguments.resume.is_some(),
         run: arguments

@@ -27,7 +27,7 @@ fn is_enabled(name: &str) -> bool {
     }
 }
 
-/// The device of a name such as `flex`, `wgpu` or `cuda:1`.
+/// The device of a name such as `flex`, `wgpu` or `cuda:1`, for the binary of that name.
 ///
 /// An index selects a discrete GPU with wgpu, Vulkan and Metal, and the device of that number with
 /// CUDA and ROCm; without one the backend's default is taken.
@@ -36,7 +36,7 @@ fn is_enabled(name: &str) -> bool {
 ///
 /// If no backend has that name, if this build lacks its feature (the message says how to build with
 /// it), or if the index is not a number or the backend has only one device.
-pub fn parse_device(text: &str) -> Result<Device> {
+pub fn parse_device(text: &str, program: &str) -> Result<Device> {
     let (name, index) = match text.split_once(':') {
         Some((name, index)) => match index.parse::<usize>() {
             Ok(index) => (name, Some(index)),
@@ -55,7 +55,7 @@ pub fn parse_device(text: &str) -> Result<Device> {
     if !is_enabled(name) {
         bail!(
             "--device {text}: this program was built without {name} (it has {}); run it with\n    \
-             cargo run --release --features {name} --bin clip -- --device {text}",
+             cargo run --release --features {name} --bin {program} -- --device {text}",
             available().join(", "),
         );
     }
@@ -105,13 +105,13 @@ mod tests {
     use super::*;
 
     fn message(text: &str) -> String {
-        parse_device(text).expect_err(text).to_string()
+        parse_device(text, "clip").expect_err(text).to_string()
     }
 
     #[cfg(feature = "flex")]
     #[test]
     fn an_enabled_backend_opens() {
-        assert_eq!(parse_device("flex").unwrap(), Device::flex());
+        assert_eq!(parse_device("flex", "clip").unwrap(), Device::flex());
     }
 
     #[cfg(not(feature = "cuda"))]
