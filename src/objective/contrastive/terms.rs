@@ -65,7 +65,8 @@ impl Candidates {
     fn of_negatives(&self, x: &Expr, otherwise: f64) -> Expr {
         let filtered = match self.filtered.as_constant() {
             Some(_) => Expr::constant(otherwise),
-            None => -&self.filtered + &self.filtered + otherwise,
+            // Not `f − f`, which shader compilers take for 0.
+            None => self.filtered.step() - 1.0 + otherwise,
         };
         let otherwise = Expr::constant(otherwise);
         let x = Expr::select(&self.filtered, &filtered, x);

@@ -233,10 +233,11 @@ fn evaluate<F: Float>(
             Op::Constant(value) => constant::<F>(value, pair.infinity),
             Op::Unary(op, x) => unary::<F>(*values.index(x), op),
             Op::Binary(op, x, y) => binary::<F>(*values.index(x), *values.index(y), op),
+            // Not `!=`, which some shader languages deny of NaN.
             Op::Select(c, x, y) => select(
-                *values.index(c) != F::new(0.0),
-                *values.index(x),
+                *values.index(c) == F::new(0.0),
                 *values.index(y),
+                *values.index(x),
             ),
             Op::Detach(x) => *values.index(x),
         };
