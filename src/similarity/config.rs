@@ -4,6 +4,7 @@ use burn::config::Config;
 use burn::tensor::Tensor;
 
 use super::l2_normalize;
+use super::normalize::l2_normalize_above;
 use crate::check;
 use crate::pairwise::{DEFAULT_MEMORY_BUDGET, Evaluation, Pairs, Precision};
 
@@ -51,16 +52,12 @@ impl SimilarityConfig {
     /// As [`prepare`](Self::prepare), with `x / max(‖x‖, epsilon)` for the normalised: rows of smaller norm
     /// stay shorter than 1.
     pub(crate) fn prepare_above(&self, embeddings: Tensor<2>, epsilon: f64) -> Tensor<2> {
-        let prepared = self.prepare(embeddings.clone());
-        if !self.normalize {
-            return prepared;
+        let dtype = check::compute_dtype(embeddings.dtype());
+        let embeddings = embeddings.cast(dtype);
+        match self.normalize {
+            true => l2_normalize_above(embeddings, epsilon),
+            false => embeddings,
         }
-        let scaled = embeddings.cast(prepared.dtype()) * (1.0 / epsilon);
-        // One element of 1 makes a norm of 1: squares of larger ones, which may overflow, change nothing.
-        let bounded = scaled.clone().detach().clamp(-1.0, 1.0);
-        let short = bounded.square().sum_dim(1).lower_elem(1.0);
-        let short = short.expand(prepared.dims());
-        prepared.mask_where(short, scaled)
     }
 
     /// All pairs of embeddings that [`prepare`](Self::prepare) returned.

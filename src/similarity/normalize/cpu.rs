@@ -17,9 +17,9 @@ use crate::pairwise::{Number, Readable, largest, sum};
 /// Rows to a task.
 const ROWS: usize = 16;
 
-/// The rows of `x` (f32 or f64) divided by their norms, zeros where no magnitude reaches `epsilon`;
-/// `None` on a device that is not this module's.
-pub(super) fn l2_normalize(x: &Tensor<2>, epsilon: f64) -> Option<Tensor<2>> {
+/// The rows of `x` (f32 or f64) divided by their norms, or by `least` where that is more; zeros where no
+/// magnitude reaches `epsilon` and `least` is 0. `None` on a device that is not this module's.
+pub(super) fn l2_normalize(x: &Tensor<2>, epsilon: f64, least: f64) -> Option<Tensor<2>> {
     let x = x.clone().into_dispatch();
     let kind = match &x.kind {
         DispatchTensorKind::Autodiff(inner) => inner.as_ref(),
@@ -33,7 +33,9 @@ pub(super) fn l2_normalize(x: &Tensor<2>, epsilon: f64) -> Option<Tensor<2>> {
         #[allow(unreachable_patterns)] // With every backend of Burn's on.
         _ => return None,
     }
-    Some(Tensor::from_dispatch(Dispatch::l2_normalize(x, epsilon)))
+    Some(Tensor::from_dispatch(Dispatch::l2_normalize(
+        x, epsilon, least,
+    )))
 }
 
 #[backend_extension(
@@ -42,16 +44,17 @@ pub(super) fn l2_normalize(x: &Tensor<2>, epsilon: f64) -> Option<Tensor<2>> {
     Autodiff,
 )]
 pub(super) trait NormalizeOps: Backend {
-    /// `y_i = x_i / ‖x_i‖`.
-    fn l2_normalize(x: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self>;
+    /// `y_i = x_i / max(‖x_i‖, least)`.
+    fn l2_normalize(x: FloatTensor<Self>, epsilon: f64, least: f64) -> FloatTensor<Self>;
 
-    /// Beside `y` the reciprocal norms `[rows]`, 0 for rows without a direction.
+    /// Beside `y` the reciprocal norms `[rows]`, 0 for rows without a direction; −1/`least` for those shorter.
     fn l2_normalize_with_norms(
         x: FloatTensor<Self>,
         epsilon: f64,
+        least: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
-    /// `(g_i − (g_i·y_i)·y_i) / ‖x_i‖`.
+    /// `(g_i − (g_i·y_i)·y_i) / ‖x_i‖`, or `g_i / least`.
     fn l2_normalize_backward(
         y: FloatTensor<Self>,
         reciprocal_norms: FloatTensor<Self>,
@@ -63,17 +66,18 @@ macro_rules! implement {
     ($backend:ty, $feature:literal) => {
         #[cfg(feature = $feature)]
         impl NormalizeOps for $backend {
-            fn l2_normalize(x: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
-                Self::l2_normalize_with_norms(x, epsilon).0
+            fn l2_normalize(x: FloatTensor<Self>, epsilon: f64, least: f64) -> FloatTensor<Self> {
+                Self::l2_normalize_with_norms(x, epsilon, least).0
             }
 
             fn l2_normalize_with_norms(
                 x: FloatTensor<Self>,
                 epsilon: f64,
+                least: f64,
             ) -> (FloatTensor<Self>, FloatTensor<Self>) {
                 match x.dtype() {
-                    DType::F64 => forward::<Self, f64>(x, epsilon),
-                    _ => forward::<Self, f32>(x, epsilon),
+                    DType::F64 => forward::<Self, f64>(x, epsilon, least),
+                    _ => forward::<Self, f32>(x, epsilon, least),
                 }
             }
 
@@ -96,6 +100,7 @@ implement!(burn::backend::NdArray, "ndarray");
 fn forward<B: Readable, T: Number>(
     x: FloatTensor<B>,
     epsilon: f64,
+    least: f64,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
     let [rows, width] = [x.shape()[0], x.shape()[1]];
     let device = x.device();
@@ -105,7 +110,7 @@ fn forward<B: Readable, T: Number>(
         .zip(reciprocal_norms.par_chunks_mut(ROWS))
         .for_each(|(rows, reciprocal_norms)| {
             for (row, reciprocal) in rows.chunks_exact_mut(width).zip(reciprocal_norms) {
-                *reciprocal = normalize(row, T::of(epsilon));
+                *reciprocal = normalize(row, T::of(epsilon), T::of(least));
             }
         });
     (
@@ -114,10 +119,15 @@ fn forward<B: Readable, T: Number>(
     )
 }
 
-/// Divides a row by its norm, of which it returns the reciprocal.
-fn normalize<T: Number>(row: &mut [T], epsilon: T) -> T {
+/// Divides a row by its norm, of which it returns the reciprocal; see [`NormalizeOps::l2_normalize_with_norms`].
+fn normalize<T: Number>(row: &mut [T], epsilon: T, least: T) -> T {
     // Relative to the largest magnitude squares neither overflow nor vanish.
     let largest = largest(row, |x| x.abs());
+    let is_short = |row: &[T]| sum(row, row, |x, y| (x / least) * (y / least)) < T::ONE;
+    if largest < least && is_short(row) {
+        row.iter_mut().for_each(|x| *x = *x / least);
+        return T::ZERO - T::ONE / least;
+    }
     if largest < epsilon && !row.iter().any(|x| x.is_nan()) {
         row.fill(T::ZERO);
         return T::ZERO;
@@ -149,6 +159,12 @@ fn backward<B: Readable, T: Number>(
                     gradient.fill(T::ZERO);
                     continue;
                 }
+                if reciprocal < T::ZERO {
+                    gradient
+                        .iter_mut()
+                        .for_each(|g| *g = (T::ZERO - *g) * reciprocal);
+                    continue;
+                }
                 let along = sum(gradient, y, |g, y| g * y);
                 for (g, &y) in gradient.iter_mut().zip(y) {
                     *g = (*g - along * y) * reciprocal;
@@ -162,22 +178,25 @@ fn backward<B: Readable, T: Number>(
 struct Normalize;
 
 impl<B: NormalizeOps, C: CheckpointStrategy> NormalizeOps for Autodiff<B, C> {
-    fn l2_normalize(x: FloatTensor<Self>, epsilon: f64) -> FloatTensor<Self> {
+    fn l2_normalize(x: FloatTensor<Self>, epsilon: f64, least: f64) -> FloatTensor<Self> {
         match Normalize
             .prepare::<C>([x.node()])
             .compute_bound()
             .stateful()
         {
             OpsKind::Tracked(prep) => {
-                let (y, norms) = B::l2_normalize_with_norms(x.into_primitive(), epsilon);
+                let (y, norms) = B::l2_normalize_with_norms(x.into_primitive(), epsilon, least);
                 prep.finish((y.clone(), norms), y)
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::l2_normalize(x.into_primitive(), epsilon)),
+            OpsKind::UnTracked(prep) => {
+                prep.finish(B::l2_normalize(x.into_primitive(), epsilon, least))
+            }
         }
     }
 
     fn l2_normalize_with_norms(
         _: FloatTensor<Self>,
+        _: f64,
         _: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         panic!("l2_normalize has first derivatives only: the second was asked for")

@@ -7,6 +7,9 @@ use burn::tensor::{DType, Tensor};
 
 use crate::check::compute_dtype;
 
+/// Rows without a magnitude of this have no direction.
+const VANISHING: f64 = 1e-30;
+
 /// Divides each row by its l2 norm: `x / ‖x‖`.
 ///
 /// Each row is first divided by its largest magnitude, a constant to the gradient (the result does
@@ -39,11 +42,11 @@ pub fn l2_normalize(x: Tensor<2>) -> Tensor<2> {
     let dtype = x.dtype();
     let epsilon = match dtype {
         DType::F16 => 2f64.powi(-14),
-        _ => 1e-30,
+        _ => VANISHING,
     };
     let x = x.cast(compute_dtype(dtype));
     #[cfg(feature = "_cpu")]
-    if let Some(normalized) = cpu::l2_normalize(&x, epsilon) {
+    if let Some(normalized) = cpu::l2_normalize(&x, epsilon, 0.0) {
         return normalized.cast(dtype);
     }
     let largest = x.clone().detach().abs().max_dim(1);
@@ -54,6 +57,20 @@ pub fn l2_normalize(x: Tensor<2>) -> Tensor<2> {
     // At least 1 in every row that is kept; 1 instead of 0 in the others.
     let squared_norm = scaled.clone().square().sum_dim(1) + (keep.neg() + 1.0);
     (scaled / squared_norm.sqrt()).cast(dtype)
+}
+
+/// `x / max(‖x‖, least)` of f32 or f64 rows: those of smaller norm stay shorter than 1.
+pub(super) fn l2_normalize_above(x: Tensor<2>, least: f64) -> Tensor<2> {
+    #[cfg(feature = "_cpu")]
+    if let Some(normalized) = cpu::l2_normalize(&x, VANISHING, least) {
+        return normalized;
+    }
+    let scaled = x.clone() * (1.0 / least);
+    // One element of 1 makes a norm of 1: squares of larger ones, which may overflow, change nothing.
+    let bounded = scaled.clone().detach().clamp(-1.0, 1.0);
+    let short = bounded.square().sum_dim(1).lower_elem(1.0);
+    let short = short.expand(x.dims());
+    l2_normalize(x).mask_where(short, scaled)
 }
 
 #[cfg(test)]
@@ -76,6 +93,35 @@ mod tests {
             gradient.into_data().try_to_vec::<f32>().unwrap(),
             [0.0, 0.0, 0.0, 0.0, 0.5, 0.0]
         );
+    }
+
+    #[test]
+    fn norms_below_the_least_count_as_the_least() {
+        // Norms of 5e-8 and, from elements each below the least, of 2e-7; zeros; NaN.
+        let rows = [
+            [5e-8, 0.0, 0.0, 0.0],
+            [1e-7 - 1e-14; 4],
+            [0.0; 4],
+            [f64::NAN; 4],
+        ];
+        let device = Device::default().autodiff();
+        let x = Tensor::<2>::from_data(rows, (&device, DType::F64)).require_grad();
+        let y = l2_normalize_above(x.clone(), 1e-7);
+        let weights = Tensor::<2>::from_data([[1.0, 0.0, 0.0, 0.0]], (&device, DType::F64));
+        let gradient = x
+            .grad(&(y.clone() * weights.expand([4, 4])).sum().backward())
+            .unwrap();
+        let numbers = |t: Tensor<2>| t.into_data().try_to_vec::<f64>().unwrap();
+        let (y, gradient) = (numbers(y), numbers(gradient));
+        let close = |x: f64, expected: f64| assert!((x / expected - 1.0).abs() < 1e-9, "{x}");
+        close(y[0], 0.5);
+        close(gradient[0], 1e7);
+        close(y[4], 0.5);
+        close(gradient[4], 0.75 / (2.0 * (1e-7 - 1e-14)));
+        close(gradient[5], -0.25 / (2.0 * (1e-7 - 1e-14)));
+        assert_eq!(y[8..12], [0.0; 4]);
+        close(gradient[8], 1e7);
+        assert!(y[12..].iter().all(|x| x.is_nan()));
     }
 
     #[test]
