@@ -6,6 +6,8 @@
 //! What a cube found goes to a place of its own, and [`merge`] adds these up in their order: the same
 //! numbers, bit for bit, in every run.
 
+#![allow(clippy::needless_range_loop)] // Kernels have no iterators.
+
 use burn_cubecl::cubecl::{self, ir::ConstantValue, prelude::*};
 
 use crate::pairwise::expr::{Binary, Leaf, Op, Unary};
@@ -161,7 +163,7 @@ fn constant<F: Float>(#[comptime] value: f64, infinity: F) -> F {
         -infinity
     } else if comptime!(value.is_nan()) {
         // Not every shader language has a literal for it.
-        infinity - infinity
+        infinity + (-infinity)
     } else {
         finite::<F>(value)
     }
