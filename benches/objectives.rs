@@ -67,6 +67,7 @@ fn main() {
     let argument = |k: usize, default| numbers.get(k).copied().unwrap_or(default);
     let (pairs, width, rounds) = (argument(0, 1024), argument(1, 512), argument(2, 5));
     let device = Device::default().autodiff();
+    let few = features(pairs.min(256), width, &device);
     let features = features(pairs, width, &device);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     println!("N = {pairs}, D = {width}, {threads} threads, medians of {rounds} rounds\n");
@@ -87,7 +88,7 @@ fn main() {
         };
         let objectives: Vec<_> = names.iter().map(objective).collect();
         for objective in &objectives {
-            evaluate(objective, &features); // warms up
+            evaluate(objective, &few); // warms up
         }
         let round = |_| -> Vec<_> {
             let evaluate = |objective| evaluate(objective, &features);
