@@ -175,8 +175,8 @@ impl<'a> Sweep<'a> {
             |len: usize, side: usize| (0..len).step_by(side).map(move |i| (i, side.min(len - i)));
         let mut rows = self.side_of(Axis::Rows);
         let mut columns = self.side_of(Axis::Columns);
-        let mut left = pass.left.then(|| self.gradient(&self.a, self.side[0]));
-        let mut right = pass.right.then(|| self.gradient(&self.b, self.side[1]));
+        let mut left = pass.left.then(|| self.gradient(&self.a));
+        let mut right = pass.right.then(|| self.gradient(&self.b));
         let anywhere = pass.anywhere();
         for (bi, (i0, r)) in starts(n, self.side[0]).enumerate() {
             for (bj, (j0, c)) in starts(m, self.side[1]).enumerate() {
@@ -273,10 +273,10 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    /// A gradient by `x`, which has blocks of `side` rows.
-    fn gradient(&self, x: &CubeTensor, side: usize) -> Gradient {
-        let in_one = x.shape()[0] <= side
-            && self.sizes()[0].max(self.sizes()[1]) <= self.side[0].min(self.side[1]);
+    /// A gradient by `x`.
+    fn gradient(&self, x: &CubeTensor) -> Gradient {
+        let ([n, m], [rows, columns]) = (self.sizes(), self.side);
+        let in_one = n <= rows && m <= columns;
         Gradient {
             sum: match in_one {
                 true => empty(x, x.shape(), self.dtype),
