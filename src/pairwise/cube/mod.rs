@@ -280,7 +280,7 @@ impl<'a> Sweep<'a> {
         Gradient {
             sum: match in_one {
                 true => empty(x, x.shape(), self.dtype),
-                false => zeros_client(x.client.clone(), x.device.clone(), x.shape(), self.dtype),
+                false => zeros(x, x.shape(), self.dtype),
             },
             in_one,
             precision: self.pass.precision,
@@ -544,12 +544,31 @@ fn block_of(bytes: usize, of_pair: usize, [n, m]: [usize; 2], square: bool) -> [
 }
 
 fn empty(like: &CubeTensor, shape: impl Into<Shape>, dtype: DType) -> FloatTensor<CubeBackend> {
-    empty_device_contiguous_dtype(
+    unpadded(empty_device_contiguous_dtype(
         like.client.clone(),
         like.device.clone(),
         shape.into(),
         dtype,
-    )
+    ))
+}
+
+/// Zeros without padding: Burn's own allocation of a matrix pads its rows on CUDA and ROCm, that of a
+/// vector does not.
+fn zeros(like: &CubeTensor, shape: Shape, dtype: DType) -> FloatTensor<CubeBackend> {
+    let len = Shape::new([shape.num_elements()]);
+    let flat = zeros_client(like.client.clone(), like.device.clone(), len, dtype);
+    unpadded(CubeBackend::float_reshape(flat, shape))
+}
+
+/// A tensor that kernels may index by row and column alone.
+fn unpadded(x: CubeTensor) -> CubeTensor {
+    assert!(
+        x.is_contiguous(),
+        "a buffer of {:?} {:?} has gaps between its rows",
+        x.dtype,
+        x.shape()
+    );
+    x
 }
 
 #[cfg(all(test, feature = "wgpu"))]
