@@ -1,6 +1,82 @@
 //! The checks that objectives make of their arguments, and the messages they fail with.
 
+use std::fmt;
+
 use burn::tensor::{DType, Device, Int, Tensor};
+
+/// A field of a config whose value cannot be used.
+///
+/// Returned by the `check` method of a config; `init` panics with the same message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    config: &'static str,
+    field: String,
+    problem: String,
+}
+
+impl ConfigError {
+    pub(crate) fn new(
+        config: &'static str,
+        field: impl Into<String>,
+        problem: impl Into<String>,
+    ) -> Self {
+        Self {
+            config,
+            field: field.into(),
+            problem: problem.into(),
+        }
+    }
+
+    /// The name of the config's type.
+    pub fn config(&self) -> &'static str {
+        self.config
+    }
+
+    /// The name of the field, or of the parameter in JSON.
+    pub fn field(&self) -> &str {
+        &self.field
+    }
+
+    /// What is wrong with the field, and what it must be.
+    pub fn problem(&self) -> &str {
+        &self.problem
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: `{}` {}", self.config, self.field, self.problem)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Checks that `value` is finite and within `low..=high`.
+pub(crate) fn range(
+    config: &'static str,
+    field: &str,
+    value: f64,
+    low: f64,
+    high: f64,
+) -> Result<(), ConfigError> {
+    if value.is_finite() && low <= value && value <= high {
+        return Ok(());
+    }
+    let problem = if high < f64::MAX {
+        format!("is {value}, it must lie in [{low}, {high}]")
+    } else {
+        format!("is {value}, it must be finite and at least {low}")
+    };
+    Err(ConfigError::new(config, field, problem))
+}
+
+/// Panics with the message of the error: what `init` does with the result of `check`.
+#[track_caller]
+pub(crate) fn or_panic(checked: Result<(), ConfigError>) {
+    if let Err(error) = checked {
+        panic!("{error}");
+    }
+}
 
 /// Embeddings under the name that a message gives them.
 pub(crate) type Named<'a> = (&'static str, &'a Tensor<2>);

@@ -85,7 +85,6 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod check;
-mod context;
 pub mod momentum;
 pub mod negatives;
 pub mod objective;
@@ -93,7 +92,10 @@ pub mod pairwise;
 mod random;
 pub mod retrieval;
 pub mod similarity;
+mod tensor;
 pub mod weighting;
+
+pub use check::ConfigError;
 
 /// The programs of the guide are tests.
 #[cfg(doctest)]

@@ -9,7 +9,7 @@ use burn::tensor::kind::Autodiff;
 use burn::tensor::{Bool, Int, Tensor};
 
 use crate::check;
-use crate::context::constant_like;
+use crate::tensor::constant_like;
 
 /// Configuration of a [`MomentumEncoder`].
 #[derive(Config, Debug, PartialEq)]

@@ -3,7 +3,7 @@
 use burn::config::Config;
 use burn::tensor::{Tensor, TensorData};
 
-use crate::context::constant_like;
+use crate::tensor::constant_like;
 use crate::random::{Purpose, Random};
 
 /// Configuration of [`GaussianNegatives`].

@@ -6,7 +6,7 @@ use burn::tensor::kind::Basic;
 use burn::tensor::{Device, Int, Tensor};
 
 use crate::check;
-use crate::context::{constant_in, constant_like};
+use crate::tensor::{constant_in, constant_like};
 
 /// Configuration of a [`FeatureQueue`].
 #[derive(Config, Debug, PartialEq)]

@@ -21,7 +21,7 @@ use burn::tensor::activation::softplus;
 use burn::tensor::{Bool, Int, Tensor};
 
 use crate::check;
-use crate::context::constant_like;
+use crate::tensor::constant_like;
 use crate::negatives::{Drawn, HardNegativeSampler, HardNegativeSamplerConfig};
 use crate::pairwise::Positives;
 

@@ -22,7 +22,7 @@ use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::check;
-use crate::context::constant_like;
+use crate::tensor::constant_like;
 use crate::random::{Purpose, Random};
 
 /// Configuration of [`MaskedLanguage`].

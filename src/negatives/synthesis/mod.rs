@@ -45,7 +45,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
 use crate::check;
-use crate::context::constant_like;
+use crate::tensor::constant_like;
 use crate::random::{Purpose, Random};
 use crate::similarity::SimilarityConfig;
 use k_means::{Cluster, k_means};

@@ -1,4 +1,4 @@
-//! Tensors between plain devices and autodiff ones.
+//! What Burn's tensors lack: constants for either kind of device, and an exact `log1p`.
 
 use burn::tensor::kind::Autodiff;
 use burn::tensor::{GradientCheckpointingStrategy, Tensor};
