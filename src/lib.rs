@@ -91,6 +91,7 @@ pub mod objective;
 pub mod pairwise;
 mod random;
 pub mod retrieval;
+pub mod schedule;
 pub mod similarity;
 mod tensor;
 pub mod weighting;

@@ -8,7 +8,6 @@
 
 mod readout;
 mod regulation;
-mod schedule;
 
 use std::fmt::{self, Debug, Formatter};
 use std::sync::Arc;
@@ -17,9 +16,8 @@ use burn::config::Config;
 
 pub use readout::{BatchWeights, WeighedPair, WeightHistogram};
 pub use regulation::{Norm, SimilarityRegulation};
-pub use schedule::{AlphaSchedule, AlphaScheduleConfig, Shape};
 
-use crate::check;
+use crate::check::{self, ConfigError};
 use crate::pairwise::Expr;
 
 /// What weights do to negatives.
@@ -73,17 +71,21 @@ impl Weighting {
         }
     }
 
-    #[track_caller]
-    pub(crate) fn check(&self) {
+    /// Checks the values.
+    ///
+    /// # Errors
+    ///
+    /// As [`SimilarityRegulation::check`], and where the threshold is negative or not finite.
+    pub fn check(&self) -> Result<(), ConfigError> {
         match self {
-            Self::Uniform => {}
+            Self::Uniform => Ok(()),
             Self::Regulation(regulation) => regulation.check(),
             Self::Removal {
                 regulation,
                 threshold,
             } => {
-                regulation.check();
-                check::within("Weighting", "threshold", *threshold, 0.0, f64::MAX);
+                regulation.check()?;
+                check::range("Weighting", "threshold", *threshold, 0.0, f64::MAX)
             }
         }
     }

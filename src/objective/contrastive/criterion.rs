@@ -3,13 +3,11 @@
 use burn::config::Config;
 use burn::module::Content;
 
-use super::contrast::Contrast;
-use crate::check;
-use crate::objective::Reduction;
-use crate::similarity::{LogitScale, SimilarityConfig};
+use crate::check::{self, ConfigError};
+use crate::similarity::SimilarityConfig;
 use crate::weighting::Weighting;
 
-/// What a sample with the anchor's id is to the anchor, where [`Ids`](crate::objective::Ids) are given.
+/// What a sample with the anchor's id is to the anchor, where [`Ids`](super::Ids) are given.
 #[derive(Config, Copy, Debug, PartialEq, Eq)]
 pub enum SameId {
     /// A negative like any other.
@@ -20,20 +18,30 @@ pub enum SameId {
     Positive,
 }
 
-/// The parts that make up a softmax contrast; see [the module](super::Contrastive) for the equation.
+/// How the losses of the two directions become one.
+#[derive(Config, Copy, Debug, PartialEq, Eq)]
+pub enum Directions {
+    /// Their mean, weighted by λ.
+    Mean,
+    /// Twice their mean: at λ = ½ their sum.
+    Sum,
+}
+
+/// The parts that make up a softmax contrast; see [`Contrastive`](super::Contrastive) for the
+/// equation.
 #[derive(Config, Copy, Debug, PartialEq)]
 pub struct Criterion {
     /// Weight λ of the image→text direction; text→image weighs 1 − λ. In [0, 1], default ½ (CLIP).
     #[config(default = 0.5)]
     pub image_to_text_weight: f64,
-    /// How the two directions become one loss: their mean, weighted by λ, or twice that, which at λ = ½ is their
-    /// sum. Default: mean (CLIP).
-    #[config(default = "Reduction::Mean")]
-    pub directions: Reduction,
+    /// How the two directions become one loss. Default: their mean (CLIP).
+    #[config(default = "Directions::Mean")]
+    pub directions: Directions,
     /// Whether the positive is left out of the denominator (DCL). Default false.
     #[config(default = false)]
     pub decoupled: bool,
-    /// Whether the other samples of the anchor's own modality are negatives too (MVN, SimCLR). Default false.
+    /// Whether the other samples of the anchor's own modality are negatives too (MVN, SimCLR).
+    /// Default false.
     #[config(default = false)]
     pub within_modality: bool,
     /// What a sample with the anchor's id is, where ids are given. Default: left out.
@@ -42,16 +50,22 @@ pub struct Criterion {
     /// How much negatives count. Default: all the same.
     #[config(default = "Weighting::Uniform")]
     pub weighting: Weighting,
-    /// Leaves out negatives that a teacher finds more similar to the anchor than the anchor's positive, by
-    /// more than this (GISTEmbed, where it is 0). Default: none are left out.
+    /// Leaves out negatives that a teacher finds more similar to the anchor than the anchor's
+    /// positive, by more than this (GISTEmbed, where it is 0). Default: none are left out.
     pub guided_margin: Option<f64>,
     /// Share ε of the target that is spread evenly over all candidates, in [0, 1]. Default 0.
     #[config(default = 0.0)]
     pub label_smoothing: f64,
-    /// Share α of the target that is a teacher's, in [0, 1]: its softmax at the same logit scale over the positives and
-    /// negatives that it knows, those of the batch and extra ones (distillation; ALBEF's targets). Default 0.
+    /// Share α of the target that is soft, in [0, 1]: the softmax, at the same logit scale, of a
+    /// momentum encoder's similarities ([`Context::momentum`](super::Context::momentum)), or of a
+    /// teacher's where there is no momentum encoder, over the candidates of the batch and a queue
+    /// (distillation; ALBEF's targets). Default 0.
     #[config(default = 0.0)]
     pub soft_targets: f64,
+    /// Factor on the terms of extra negatives (a queue) in the denominator, in [0, 1]; 0 leaves them
+    /// out. For a queue that is to count from some time on. Default 1.
+    #[config(default = 1.0)]
+    pub queue_weight: f64,
     /// How embeddings are compared. Default: by cosine, streaming.
     #[config(default = "SimilarityConfig::new()")]
     pub similarity: SimilarityConfig,
@@ -64,88 +78,79 @@ impl Default for Criterion {
 }
 
 impl Criterion {
-    /// Refuses values out of range, in the name of the config that they were set in.
-    #[track_caller]
-    pub(in crate::objective) fn checked(self, config: &str) -> Self {
-        let weight = self.image_to_text_weight;
-        check::within(config, "image_to_text_weight", weight, 0.0, 1.0);
-        check::within(config, "label_smoothing", self.label_smoothing, 0.0, 1.0);
-        // Together they are no more than the target.
+    /// Checks the values.
+    ///
+    /// # Errors
+    ///
+    /// Where `image_to_text_weight`, `label_smoothing`, `soft_targets` (also together) or
+    /// `queue_weight` is not in [0, 1], `guided_margin` is not finite, or the weighting's values are
+    /// out of range.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.check_as("Criterion")
+    }
+
+    /// [`check`](Self::check), in the name of the config that the values were set in.
+    pub(super) fn check_as(&self, config: &'static str) -> Result<(), ConfigError> {
+        let unit = |field, value| check::range(config, field, value, 0.0, 1.0);
+        unit("image_to_text_weight", self.image_to_text_weight)?;
+        unit("label_smoothing", self.label_smoothing)?;
+        unit("queue_weight", self.queue_weight)?;
+        // Together they are no more than the whole target.
         let rest = 1.0 - self.label_smoothing;
-        check::within(config, "soft_targets", self.soft_targets, 0.0, rest);
+        check::range(config, "soft_targets", self.soft_targets, 0.0, rest)?;
         if let Some(margin) = self.guided_margin {
-            check::within(config, "guided_margin", margin, -f64::MAX, f64::MAX);
+            check::range(config, "guided_margin", margin, -f64::MAX, f64::MAX)?;
         }
-        self.weighting.check();
-        self
-    }
-
-    /// Whether ids change anything.
-    pub(super) fn asks_ids(&self) -> bool {
-        self.same_id != SameId::Negative
-    }
-
-    /// The contrast of an objective of this name at this scale.
-    pub(in crate::objective) fn with<'a>(
-        &'a self,
-        caller: &'static str,
-        logit_scale: &'a LogitScale,
-    ) -> Contrast<'a> {
-        Contrast {
-            caller,
-            criterion: self,
-            logit_scale,
-            log_weight: self.weighting.log_weight(),
-        }
+        self.weighting.check()
     }
 
     /// The parts that are not those of CLIP, for a display.
-    pub(in crate::objective) fn show(&self, content: Content) -> Content {
-        let plain = Self::new();
-        let parts = [
-            (
-                "directions",
-                self.directions != plain.directions,
-                format!("{:?}", self.directions),
-            ),
-            ("decoupled", self.decoupled, true.to_string()),
-            ("within_modality", self.within_modality, true.to_string()),
-            (
-                "same_id",
-                self.same_id != plain.same_id,
-                format!("{:?}", self.same_id),
-            ),
-            (
-                "weighting",
-                self.weighting != plain.weighting,
-                format!("{:?}", self.weighting),
-            ),
-            (
-                "guided_margin",
-                self.guided_margin.is_some(),
-                self.guided_margin.unwrap_or_default().to_string(),
-            ),
-            (
-                "soft_targets",
-                self.soft_targets > 0.0,
-                self.soft_targets.to_string(),
-            ),
-            (
-                "label_smoothing",
-                self.label_smoothing > 0.0,
-                self.label_smoothing.to_string(),
-            ),
-            ("normalize", true, self.similarity.normalize.to_string()),
-            (
-                "evaluation",
-                true,
-                format!("{:?}", self.similarity.evaluation),
-            ),
-        ];
-        let content = content.add("image_to_text_weight", &self.image_to_text_weight);
-        let shown = parts.into_iter().filter(|(_, shown, _)| *shown);
-        shown.fold(content, |content, (name, _, value)| {
-            content.add(name, &value)
-        })
+    pub(super) fn show(&self, content: Content) -> Content {
+        let clip = Self::new();
+        let mut content = content.add("image_to_text_weight", &self.image_to_text_weight);
+        let mut show = |name, differs: bool, value: String| {
+            if differs {
+                content = content.clone().add(name, &value);
+            }
+        };
+        let debug = |value: &dyn std::fmt::Debug| format!("{value:?}");
+        show(
+            "directions",
+            self.directions != clip.directions,
+            debug(&self.directions),
+        );
+        show("decoupled", self.decoupled, debug(&self.decoupled));
+        show(
+            "within_modality",
+            self.within_modality,
+            debug(&self.within_modality),
+        );
+        show("same_id", self.same_id != clip.same_id, debug(&self.same_id));
+        show(
+            "weighting",
+            self.weighting != clip.weighting,
+            debug(&self.weighting),
+        );
+        show(
+            "guided_margin",
+            self.guided_margin.is_some(),
+            debug(&self.guided_margin),
+        );
+        show(
+            "label_smoothing",
+            self.label_smoothing > 0.0,
+            debug(&self.label_smoothing),
+        );
+        show(
+            "soft_targets",
+            self.soft_targets > 0.0,
+            debug(&self.soft_targets),
+        );
+        show(
+            "queue_weight",
+            self.queue_weight < 1.0,
+            debug(&self.queue_weight),
+        );
+        self.similarity.show(content)
     }
 }

@@ -17,15 +17,23 @@
 //! assert!(error.unwrap_err().to_string().contains("did you mean `margin`?"));
 //! ```
 
+mod catalogue;
 mod config;
+mod extras;
 mod features;
 mod objective;
 mod parameter;
 mod serde;
+mod sum;
 #[cfg(test)]
 mod tests;
 
-pub use config::{AnyConfig, AnyObjective, Extras, ObjectiveConfig};
+pub use catalogue::{AnyConfig, AnyObjective};
+pub(in crate::objective) use catalogue::{Evaluate, Named, Preset};
+pub use config::ObjectiveConfig;
+pub use extras::Extras;
 pub use features::{Features, Input};
-pub use objective::{Objective, WeightedSum};
+pub use objective::Objective;
 pub use parameter::{Parameter, Value};
+pub(in crate::objective) use parameter::{Scale, Slot, Temperature, words};
+pub use sum::{WeightedSum, WeightedSumConfig};

@@ -3,13 +3,15 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use super::config::AnyObjective;
+use super::catalogue::{AnyObjective, Evaluate};
 use super::features::{Features, Input};
-use crate::objective::{Context, Ids, Negatives, Teacher};
+use super::sum::WeightedSum;
+use crate::objective::{Context, Contrastive, Ids, Momentum, Negatives, Teacher};
+use crate::schedule::{Schedule, Settings};
 use crate::similarity::LogitScale;
 
-/// An objective by name; built by [`ObjectiveConfig::init`](super::ObjectiveConfig::init), or from one at hand
-/// with [`new`](Self::new).
+/// An objective by name; built by [`ObjectiveConfig::init`](super::ObjectiveConfig::init), or from one
+/// at hand with [`new`](Self::new).
 #[derive(Module, Debug)]
 pub struct Objective {
     /// Which objective.
@@ -17,18 +19,23 @@ pub struct Objective {
     #[module(skip)]
     name: String,
     #[module(skip)]
-    inputs: Vec<Input>,
+    needs: Vec<Input>,
+    #[module(skip)]
+    uses: Vec<Input>,
+    #[module(skip)]
+    schedules: Settings<Schedule>,
 }
 
 impl From<WeightedSum> for Objective {
     fn from(sum: WeightedSum) -> Self {
-        // Its terms have their own inputs.
-        Self::new("sum", AnyObjective::Sum(sum), [])
+        // Its terms have their own inputs and schedules.
+        Self::new("sum", AnyObjective::WeightedSum(sum), [])
     }
 }
 
 impl Objective {
-    /// An objective under the name that messages give it, with the inputs that it takes beside image and text.
+    /// An objective under the name that messages give it, with the inputs that it needs besides image
+    /// and text.
     ///
     /// ```
     /// use burn::tensor::{Device, Distribution, Tensor};
@@ -51,17 +58,81 @@ impl Objective {
     /// };
     /// assert_eq!(objective.forward(&features).dims(), [1]);
     /// ```
-    pub fn new(name: &str, kind: AnyObjective, inputs: impl IntoIterator<Item = Input>) -> Self {
+    pub fn new(name: &str, kind: AnyObjective, needs: impl IntoIterator<Item = Input>) -> Self {
         Self {
             kind,
             name: name.to_string(),
-            inputs: inputs.into_iter().collect(),
+            needs: needs.into_iter().collect(),
+            uses: Vec::new(),
+            schedules: Settings::default(),
         }
     }
 
-    /// The inputs that it needs beside image and text.
+    /// With inputs that it uses where they are there.
+    pub fn with_uses(self, uses: impl IntoIterator<Item = Input>) -> Self {
+        Self {
+            uses: uses.into_iter().collect(),
+            ..self
+        }
+    }
+
+    /// With schedules of what changes while training proceeds: see [`at`](Self::at).
+    pub fn with_schedules(self, schedules: Settings<Schedule>) -> Self {
+        Self { schedules, ..self }
+    }
+
+    /// The inputs that it needs besides image and text.
     pub fn needs(&self) -> &[Input] {
-        &self.inputs
+        &self.needs
+    }
+
+    /// The same objective when a share `progress` of the training is done: 0 at the beginning, 1 at
+    /// the end. Takes the values of its schedules at that moment; without schedules it stays as it is.
+    ///
+    /// A function of `progress` alone: a training that resumes calls it with the share that is done,
+    /// and goes on with the same objective.
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use burn_contrastive::objective::{Features, ObjectiveConfig};
+    ///
+    /// // VSE++ warms up from the sum over all negatives to the hardest.
+    /// let objective = ObjectiveConfig::named("vse-plus-plus").unwrap().init(&Device::default());
+    /// let equal = Tensor::<2>::ones([4, 3], &Device::default());
+    /// let features = Features::new(equal.clone(), equal);
+    /// let loss = |progress| {
+    ///     objective.clone().at(progress).forward(&features).into_scalar::<f32>()
+    /// };
+    /// assert!((loss(0.0) - 2.0 * 3.0 * 0.2).abs() < 1e-5);
+    /// assert!((loss(1.0) - 2.0 * 0.2).abs() < 1e-5);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// Where `progress` is NaN, or a scheduled value is out of the objective's range.
+    #[track_caller]
+    pub fn at(mut self, progress: f64) -> Self {
+        self.set_progress(progress);
+        self
+    }
+
+    #[track_caller]
+    pub(super) fn set_progress(&mut self, progress: f64) {
+        self.kind.get_mut().set(&self.schedules.at(progress));
+        if let AnyObjective::WeightedSum(sum) = &mut self.kind {
+            sum.set_progress(progress);
+        }
+    }
+
+    /// The same objective with other values of what changes during training.
+    ///
+    /// # Panics
+    ///
+    /// Where a value is out of its range.
+    #[track_caller]
+    pub fn with_settings(mut self, settings: &Settings) -> Self {
+        self.kind.get_mut().set(settings);
+        self
     }
 
     /// The loss of a batch, in the objective's own units.
@@ -76,75 +147,24 @@ impl Objective {
     /// Where an input that the objective [needs](Self::needs) is missing, and as the objective itself.
     #[track_caller]
     pub fn forward(&self, features: &Features) -> Tensor<1> {
-        for &input in &self.inputs {
+        for &input in &self.needs {
             assert!(
-                features.has(input),
+                features.find(input).is_some(),
                 "{} needs `{input}`, which `features` has not",
                 self.name
             );
         }
-        let (image, text) = (features.image.clone(), features.text.clone());
-        match &self.kind {
-            AnyObjective::Contrastive(objective) => {
-                objective.forward(image, text, self.context(features))
-            }
-            AnyObjective::ImageTextContrastive(objective) => {
-                let (image_m, text_m) = (&features.teacher_image, &features.teacher_text);
-                let momentum = Teacher {
-                    image: image_m.clone().expect("it is needed"),
-                    text: text_m.clone().expect("it is needed"),
-                    negative_image: features.queue_image.clone(),
-                    negative_text: features.queue_text.clone(),
-                };
-                objective.forward(image, text, momentum)
-            }
-            AnyObjective::Vse(objective) => objective.forward(image, text),
-            AnyObjective::VsePlusPlus(objective) => objective.forward(image, text),
-            AnyObjective::ConVsePlusPlus(objective) => objective.forward(image, text),
-            AnyObjective::MaxMargin(objective) => objective.forward(image, text),
-            AnyObjective::SigLip(objective) => objective.forward(image, text),
-            AnyObjective::ReCo(objective) => objective.forward(image, text),
-            AnyObjective::Orthogonality(objective) => objective.forward(image, text),
-            AnyObjective::Alignment(objective) => objective.forward(image, text),
-            AnyObjective::Uniformity(objective) => objective.forward(image, text),
-            AnyObjective::BarlowTwins(objective) => objective.forward(image, text),
-            AnyObjective::Sum(sum) => sum.forward(features),
+        if let AnyObjective::WeightedSum(sum) = &self.kind {
+            return sum.forward(features);
         }
+        let inputs = [&self.needs[..], &self.uses].concat();
+        self.kind.get().evaluate(&features.only(&inputs))
     }
 
-    /// What the objective takes of the features.
-    fn context(&self, features: &Features) -> Context {
-        let takes = |input| self.inputs.contains(&input);
-        let matrix = |input, tensor: &Option<Tensor<2>>| tensor.clone().filter(|_| takes(input));
-        let cube = |input, tensor: &Option<Tensor<3>>| tensor.clone().filter(|_| takes(input));
-        let teacher_image = matrix(Input::TeacherImage, &features.teacher_image);
-        let teacher_text = matrix(Input::TeacherText, &features.teacher_text);
-        let label = features.label.clone().filter(|_| takes(Input::Label));
-        Context {
-            negatives: Negatives {
-                image: matrix(Input::QueueImage, &features.queue_image),
-                text: matrix(Input::QueueText, &features.queue_text),
-                noise: matrix(Input::Noise, &features.noise),
-                hard_image: cube(Input::HardImage, &features.hard_image),
-                hard_text: cube(Input::HardText, &features.hard_text),
-            },
-            teacher: teacher_image
-                .zip(teacher_text)
-                .map(|(image, text)| Teacher::new(image, text)),
-            ids: label.map(Ids::new),
-        }
-    }
-
-    /// The factors between similarities and logits, learned or fixed, that the objective holds: one, or none, or those
-    /// of a sum's terms.
+    /// The factors between similarities and logits, learned or fixed, that the objective holds: one,
+    /// or none, or those of a sum's terms.
     pub fn logit_scales(&mut self) -> Vec<&mut LogitScale> {
-        match &mut self.kind {
-            AnyObjective::Contrastive(objective) => vec![&mut objective.logit_scale],
-            AnyObjective::ImageTextContrastive(objective) => vec![&mut objective.logit_scale],
-            AnyObjective::SigLip(objective) => vec![&mut objective.logit_scale],
-            AnyObjective::Sum(sum) => sum.terms.iter_mut().flat_map(Self::logit_scales).collect(),
-            _ => vec![],
-        }
+        self.kind.get_mut().scales()
     }
 
     /// The same objective with its logit scales inside their ranges: call it after an optimiser step.
@@ -156,64 +176,40 @@ impl Objective {
     }
 }
 
-/// A weighted sum of objectives: `Σ_k w_k·L_k`, itself an objective.
-///
-/// ```
-/// use burn::tensor::{Device, Tensor};
-/// use burn_contrastive::objective::{Features, ObjectiveConfig, WeightedSum};
-///
-/// let device = Device::default();
-/// let term = |name| ObjectiveConfig::named(name).unwrap().init(&device);
-/// let sum = WeightedSum::new([(1.0, term("info-nce")), (0.1, term("uniformity"))]);
-/// // N equal embeddings: ln N, and 0.
-/// let equal = Tensor::<2>::ones([4, 3], &device);
-/// let loss = sum.forward(&Features::new(equal.clone(), equal));
-/// assert!((loss.into_scalar::<f32>() - 4f32.ln()).abs() < 1e-5);
-/// ```
-#[derive(Module, Debug)]
-pub struct WeightedSum {
-    terms: Vec<Objective>,
-    weights: Vec<f64>,
-}
-
-impl WeightedSum {
-    /// The sum of these objectives, each times its weight.
-    ///
-    /// # Panics
-    ///
-    /// Where there are none, or a weight is not finite.
-    #[track_caller]
-    pub fn new(terms: impl IntoIterator<Item = (f64, Objective)>) -> Self {
-        let (weights, terms): (Vec<_>, Vec<_>) = terms.into_iter().unzip();
-        assert!(
-            !terms.is_empty(),
-            "WeightedSum: `terms` is empty: it needs one objective at least"
-        );
-        for weight in &weights {
-            assert!(
-                weight.is_finite(),
-                "WeightedSum: `weight` is {weight}, it must be finite"
-            );
-        }
-        Self { terms, weights }
+impl Evaluate for Contrastive {
+    fn evaluate(&self, features: &Features) -> Tensor<1> {
+        let features = features.clone();
+        let both = |a: Option<Tensor<2>>, b: Option<Tensor<2>>| a.zip(b);
+        let teacher = both(features.teacher_image, features.teacher_text);
+        let context = Context {
+            momentum: both(features.momentum_image, features.momentum_text)
+                .map(|(image, text)| Momentum::new(image, text)),
+            negatives: Negatives {
+                image: features.queue_image,
+                text: features.queue_text,
+                noise: features.noise,
+                hard_image: features.hard_image,
+                hard_text: features.hard_text,
+            },
+            teacher: teacher.map(|(image, text)| Teacher {
+                negative_image: features.queue_teacher_image,
+                negative_text: features.queue_teacher_text,
+                ..Teacher::new(image, text)
+            }),
+            ids: features.label.map(|batch| Ids {
+                batch,
+                negative_image: features.queue_image_label,
+                negative_text: features.queue_text_label,
+            }),
+        };
+        self.forward_with(features.image, features.text, context)
     }
 
-    /// The weighted sum of the losses: see [`Objective::forward`].
-    ///
-    /// # Shapes
-    ///
-    /// - `features`: as [`Features`] says
-    /// - returns `[1]`
-    ///
-    /// # Panics
-    ///
-    /// As [`Objective::forward`].
-    #[track_caller]
-    pub fn forward(&self, features: &Features) -> Tensor<1> {
-        let weighted = |(term, &weight): (&Objective, &f64)| term.forward(features) * weight;
-        let losses = self.terms.iter().zip(&self.weights).map(weighted);
-        losses
-            .reduce(|sum, loss| sum + loss)
-            .expect("one term at least")
+    fn set(&mut self, settings: &Settings) {
+        *self = self.clone().with_settings(settings);
+    }
+
+    fn scales(&mut self) -> Vec<&mut LogitScale> {
+        vec![&mut self.logit_scale]
     }
 }

@@ -1,22 +1,21 @@
-//! The parameters of objectives by name: read and written as plain values, kept in the objectives' own configs.
+//! The parameters of objectives by name: read and written as plain values, kept in the objectives' own
+//! configs.
 
 use std::fmt;
 
-use super::config::Extras;
-use crate::objective::Reduction;
 use crate::similarity::LogitScaleConfig;
-use crate::weighting::SimilarityRegulation;
+use crate::weighting::{Norm, SimilarityRegulation};
 
 /// The value of a parameter.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// A number.
     Number(f64),
     /// True or false.
     Flag(bool),
-    /// `"mean"` or `"sum"`.
-    Reduction(Reduction),
-    /// `null`: of a number that need not be there.
+    /// One of a few words, such as `"mean"` and `"sum"`.
+    Word(String),
+    /// `null`: no number, where a parameter may have none.
     None,
 }
 
@@ -25,8 +24,7 @@ impl fmt::Display for Value {
         match self {
             Self::Number(number) => write!(f, "{number}"),
             Self::Flag(flag) => write!(f, "{flag}"),
-            Self::Reduction(Reduction::Mean) => f.write_str("mean"),
-            Self::Reduction(Reduction::Sum) => f.write_str("sum"),
+            Self::Word(word) => f.write_str(word),
             Self::None => f.write_str("none"),
         }
     }
@@ -37,128 +35,187 @@ impl fmt::Display for Value {
 pub struct Parameter<'a> {
     /// Its name in JSON.
     pub name: &'static str,
-    slot: Slot<'a>,
-}
-
-#[derive(Debug)]
-enum Slot<'a> {
-    Number(&'a mut f64),
-    Optional(&'a mut Option<f64>),
-    Temperature(&'a mut LogitScaleConfig),
-    Scale(&'a mut LogitScaleConfig),
-    Flag(&'a mut bool),
-    Reduction(&'a mut Reduction),
+    slot: Box<dyn Slot + 'a>,
 }
 
 impl<'a> Parameter<'a> {
-    pub(super) fn number(name: &'static str, slot: &'a mut f64) -> Self {
-        let slot = Slot::Number(slot);
+    pub(in crate::objective) fn new(name: &'static str, slot: impl Slot + 'a) -> Self {
+        let slot = Box::new(slot);
         Self { name, slot }
-    }
-
-    /// The initial temperature of a logit scale.
-    pub(super) fn temperature(scale: &'a mut LogitScaleConfig) -> Self {
-        let slot = Slot::Temperature(scale);
-        Self {
-            name: "temperature",
-            slot,
-        }
-    }
-
-    /// The same by its inverse, the initial scale.
-    pub(super) fn scale(scale: &'a mut LogitScaleConfig) -> Self {
-        let slot = Slot::Scale(scale);
-        Self {
-            name: "scale",
-            slot,
-        }
-    }
-
-    /// Those of every softmax contrast.
-    pub(super) fn contrast(
-        scale: &'a mut LogitScaleConfig,
-        directions: &'a mut Reduction,
-        extras: &'a mut Extras,
-    ) -> Vec<Self> {
-        let guided_margin = Slot::Optional(&mut extras.guided_margin);
-        vec![
-            Self::temperature(scale),
-            Self::reduction(directions),
-            Self::flag("hard_negatives", &mut extras.hard_negatives),
-            Self::number("label_smoothing", &mut extras.label_smoothing),
-            Self {
-                name: "guided_margin",
-                slot: guided_margin,
-            },
-        ]
-    }
-
-    /// A margin, and how losses are reduced.
-    pub(super) fn margin(margin: &'a mut f64, reduction: &'a mut Reduction) -> Vec<Self> {
-        vec![Self::number("margin", margin), Self::reduction(reduction)]
     }
 
     /// Those of weights by similarity.
-    pub(super) fn regulation(regulation: &'a mut SimilarityRegulation) -> [Self; 2] {
+    pub(in crate::objective) fn regulation(regulation: &'a mut SimilarityRegulation) -> [Self; 4] {
         [
-            Self::number("alpha", &mut regulation.alpha),
-            Self::number("weight_temperature", &mut regulation.weight_temperature),
+            Self::new("alpha", &mut regulation.alpha),
+            Self::new("weight_temperature", &mut regulation.weight_temperature),
+            Self::new("delta", &mut regulation.norm),
+            Self::new("differentiable", &mut regulation.differentiable),
         ]
-    }
-
-    pub(super) fn flag(name: &'static str, slot: &'a mut bool) -> Self {
-        let slot = Slot::Flag(slot);
-        Self { name, slot }
-    }
-
-    pub(super) fn reduction(slot: &'a mut Reduction) -> Self {
-        let slot = Slot::Reduction(slot);
-        Self {
-            name: "reduction",
-            slot,
-        }
     }
 
     /// Its value.
     pub fn get(&self) -> Value {
-        match &self.slot {
-            Slot::Number(number) => Value::Number(**number),
-            Slot::Optional(number) => number.map_or(Value::None, Value::Number),
-            Slot::Temperature(scale) => Value::Number(scale.temperature),
-            Slot::Scale(scale) => Value::Number(1.0 / scale.temperature),
-            Slot::Flag(flag) => Value::Flag(**flag),
-            Slot::Reduction(reduction) => Value::Reduction(**reduction),
-        }
+        self.slot.get()
     }
 
-    /// Gives it another value. The range of a logit scale widens as far as a temperature takes; whether a value is in
-    /// the objective's range is checked when the objective is built.
+    /// Gives it another value. The range of a logit scale widens as far as a temperature needs; whether
+    /// a value is in the objective's range is checked by
+    /// [`ObjectiveConfig::check`](super::ObjectiveConfig::check).
     ///
     /// # Errors
     ///
     /// If the value is of another kind, with what it must be.
-    pub fn set(&mut self, value: Value) -> Result<(), &'static str> {
-        match (&mut self.slot, value) {
-            (Slot::Number(slot), Value::Number(number)) => **slot = number,
-            (Slot::Optional(slot), Value::Number(number)) => **slot = Some(number),
-            (Slot::Optional(slot), Value::None) => **slot = None,
-            (Slot::Temperature(scale), Value::Number(temperature)) => {
-                widen(scale, temperature, 1.0 / temperature);
-            }
-            (Slot::Scale(scale), Value::Number(factor)) => widen(scale, 1.0 / factor, factor),
-            (Slot::Flag(slot), Value::Flag(flag)) => **slot = flag,
-            (Slot::Reduction(slot), Value::Reduction(reduction)) => **slot = reduction,
-            (Slot::Number(_) | Slot::Temperature(_) | Slot::Scale(_), _) => return Err("a number"),
-            (Slot::Optional(_), _) => return Err("a number or null"),
-            (Slot::Flag(_), _) => return Err("true or false"),
-            (Slot::Reduction(_), _) => return Err("\"mean\" or \"sum\""),
-        }
+    pub fn set(&mut self, value: Value) -> Result<(), String> {
+        self.slot.set(value)
+    }
+}
+
+/// Where a parameter is kept.
+pub(in crate::objective) trait Slot: fmt::Debug {
+    fn get(&self) -> Value;
+
+    /// The error says what the value must be.
+    fn set(&mut self, value: Value) -> Result<(), String>;
+}
+
+impl<T: Slot> Slot for &mut T {
+    fn get(&self) -> Value {
+        (**self).get()
+    }
+
+    fn set(&mut self, value: Value) -> Result<(), String> {
+        (**self).set(value)
+    }
+}
+
+fn number(value: Value) -> Result<f64, String> {
+    match value {
+        Value::Number(number) => Ok(number),
+        _ => Err("a number".into()),
+    }
+}
+
+fn number_or_none(value: Value) -> Result<Option<f64>, String> {
+    match value {
+        Value::Number(number) => Ok(Some(number)),
+        Value::None => Ok(None),
+        _ => Err("a number or null".into()),
+    }
+}
+
+impl Slot for f64 {
+    fn get(&self) -> Value {
+        Value::Number(*self)
+    }
+
+    fn set(&mut self, value: Value) -> Result<(), String> {
+        *self = number(value)?;
         Ok(())
     }
 }
 
-fn widen(scale: &mut LogitScaleConfig, temperature: f64, factor: f64) {
-    scale.temperature = temperature;
-    scale.min = scale.min.min(factor);
-    scale.max = scale.max.max(factor);
+impl Slot for Option<f64> {
+    fn get(&self) -> Value {
+        self.map_or(Value::None, Value::Number)
+    }
+
+    fn set(&mut self, value: Value) -> Result<(), String> {
+        *self = number_or_none(value)?;
+        Ok(())
+    }
 }
+
+impl Slot for bool {
+    fn get(&self) -> Value {
+        Value::Flag(*self)
+    }
+
+    fn set(&mut self, value: Value) -> Result<(), String> {
+        let Value::Flag(flag) = value else {
+            return Err("true or false".into());
+        };
+        *self = flag;
+        Ok(())
+    }
+}
+
+/// δ of the softmax of weights; none where weights are divided by their mean.
+impl Slot for Norm {
+    fn get(&self) -> Value {
+        match self {
+            Self::Mean => Value::None,
+            Self::Softmax { delta } => Value::Number(*delta),
+        }
+    }
+
+    fn set(&mut self, value: Value) -> Result<(), String> {
+        *self = match number_or_none(value)? {
+            Some(delta) => Self::Softmax { delta },
+            None => Self::Mean,
+        };
+        Ok(())
+    }
+}
+
+/// The initial temperature of a logit scale.
+#[derive(Debug)]
+pub(in crate::objective) struct Temperature<'a>(pub &'a mut LogitScaleConfig);
+
+impl Slot for Temperature<'_> {
+    fn get(&self) -> Value {
+        Value::Number(self.0.temperature)
+    }
+
+    fn set(&mut self, value: Value) -> Result<(), String> {
+        let temperature = number(value)?;
+        widen(self.0, temperature, 1.0 / temperature);
+        Ok(())
+    }
+}
+
+/// The initial factor of a logit scale, the inverse of its temperature.
+#[derive(Debug)]
+pub(in crate::objective) struct Scale<'a>(pub &'a mut LogitScaleConfig);
+
+impl Slot for Scale<'_> {
+    fn get(&self) -> Value {
+        Value::Number(1.0 / self.0.temperature)
+    }
+
+    fn set(&mut self, value: Value) -> Result<(), String> {
+        let scale = number(value)?;
+        widen(self.0, 1.0 / scale, scale);
+        Ok(())
+    }
+}
+
+fn widen(config: &mut LogitScaleConfig, temperature: f64, scale: f64) {
+    config.temperature = temperature;
+    config.min = config.min.min(scale);
+    config.max = config.max.max(scale);
+}
+
+/// The words for the values of an enum.
+macro_rules! words {
+    ($type:ty { $($value:ident = $word:literal),+ }) => {
+        impl crate::objective::named::Slot for $type {
+            fn get(&self) -> crate::objective::named::Value {
+                let word = match self { $(Self::$value => $word,)+ };
+                crate::objective::named::Value::Word(word.into())
+            }
+
+            fn set(&mut self, value: crate::objective::named::Value) -> Result<(), String> {
+                let crate::objective::named::Value::Word(word) = value else {
+                    return Err([$(concat!("\"", $word, "\"")),+].join(" or "));
+                };
+                *self = match word.as_str() {
+                    $($word => Self::$value,)+
+                    _ => return Err([$(concat!("\"", $word, "\"")),+].join(" or ")),
+                };
+                Ok(())
+            }
+        }
+    };
+}
+pub(in crate::objective) use words;

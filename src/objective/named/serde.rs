@@ -5,9 +5,10 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::config::{AnyConfig, ObjectiveConfig, hint};
+use super::catalogue::AnyConfig;
+use super::config::{ObjectiveConfig, hint};
 use super::parameter::Value;
-use crate::objective::Reduction;
+use crate::schedule::{Schedule, Settings};
 
 impl Serialize for ObjectiveConfig {
     /// With every parameter at its value, defaults included.
@@ -17,10 +18,13 @@ impl Serialize for ObjectiveConfig {
         for parameter in self.clone().parameters() {
             map.serialize_entry(parameter.name, &parameter.get())?;
         }
-        if let AnyConfig::Sum(terms) = &self.kind {
-            map.serialize_entry("terms", terms)?;
+        if let AnyConfig::WeightedSum(sum) = &self.kind {
+            map.serialize_entry("terms", &sum.terms)?;
         }
         map.serialize_entry("weight", &self.weight)?;
+        if !self.schedules.is_empty() {
+            map.serialize_entry("schedule", &self.schedules)?;
+        }
         map.end()
     }
 }
@@ -43,11 +47,13 @@ impl<'de> Visitor<'de> for ObjectiveVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ObjectiveConfig, A::Error> {
         // Parameters may stand before the name of the objective they belong to.
         let (mut name, mut terms) = (None::<String>, None::<Vec<ObjectiveConfig>>);
+        let mut schedules = None::<Settings<Schedule>>;
         let mut values = Vec::<(String, Value)>::new();
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
                 "objective" => name = Some(map.next_value()?),
                 "terms" => terms = Some(map.next_value()?),
+                "schedule" => schedules = Some(map.next_value()?),
                 _ if values.iter().any(|(known, _)| *known == key) => {
                     return Err(A::Error::custom(format!("`{key}` is given twice")));
                 }
@@ -62,13 +68,13 @@ impl<'de> Visitor<'de> for ObjectiveVisitor {
                 .map_or(String::new(), |key| format!("; `{key}` is not known"));
             return Err(A::Error::custom(format!(
                 "`objective` is missing, the name of one{nearest}; there are {}",
-                AnyConfig::NAMES.join(", ")
+                AnyConfig::names().join(", ")
             )));
         };
         let mut config = ObjectiveConfig::named(&name).map_err(A::Error::custom)?;
         match (&mut config.kind, terms) {
-            (AnyConfig::Sum(slot), Some(terms)) => *slot = terms,
-            (AnyConfig::Sum(_), None) => {
+            (AnyConfig::WeightedSum(sum), Some(terms)) => sum.terms = terms,
+            (AnyConfig::WeightedSum(_), None) => {
                 return Err(A::Error::custom(
                     "`sum` needs `terms`, a list of objectives",
                 ));
@@ -83,6 +89,9 @@ impl<'de> Visitor<'de> for ObjectiveVisitor {
         for (key, value) in values {
             config.set(&key, value).map_err(A::Error::custom)?;
         }
+        if let Some(schedules) = schedules {
+            config.schedules = schedules;
+        }
         Ok(config)
     }
 }
@@ -90,10 +99,10 @@ impl<'de> Visitor<'de> for ObjectiveVisitor {
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            // Whole numbers too: readers tell settings of numbers from settings of counts by their defaults.
+            // Whole numbers too: readers tell settings of floats from settings of counts by their defaults.
             Self::Number(number) => serializer.serialize_f64(*number),
             Self::Flag(flag) => serializer.serialize_bool(*flag),
-            Self::Reduction(_) => serializer.collect_str(self),
+            Self::Word(word) => serializer.serialize_str(word),
             Self::None => serializer.serialize_unit(),
         }
     }
@@ -111,7 +120,7 @@ impl Visitor<'_> for ValueVisitor {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a number, true, false, null, \"mean\" or \"sum\"")
+        f.write_str("a number, true, false, null or a word")
     }
 
     fn visit_unit<E: Error>(self) -> Result<Value, E> {
@@ -135,10 +144,6 @@ impl Visitor<'_> for ValueVisitor {
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
-        match value {
-            "mean" => Ok(Value::Reduction(Reduction::Mean)),
-            "sum" => Ok(Value::Reduction(Reduction::Sum)),
-            _ => Err(E::invalid_value(serde::de::Unexpected::Str(value), &self)),
-        }
+        Ok(Value::Word(value.to_string()))
     }
 }

@@ -1,0 +1,253 @@
+//! A batch and its context, checked, and prepared to be compared.
+
+use burn::tensor::{Int, Tensor};
+
+use super::context::{Context, Ids};
+use super::criterion::{Criterion, SameId};
+use crate::check;
+use crate::similarity::SimilarityConfig;
+use crate::tensor::constant_like;
+
+/// Both directions: image anchors with text candidates, and text anchors with image candidates.
+pub(super) struct Batch {
+    pub sides: [Side; 2],
+    pub noise: Option<Tensor<2>>,
+    pub ids: Option<Tensor<1, Int>>,
+}
+
+/// The anchors of one modality, and candidates of the other from outside the batch.
+pub(super) struct Side {
+    pub anchors: Tensor<2>,
+    /// A momentum encoder's features of the anchors.
+    pub momentum: Option<Tensor<2>>,
+    /// A teacher's features of the anchors.
+    pub teacher: Option<Tensor<2>>,
+    pub extra: Option<Extra>,
+    /// Candidates of each anchor alone, `[N, m, D]`.
+    pub hard: Option<Tensor<3>>,
+}
+
+/// Negatives from outside the batch, with what is known of them.
+pub(super) struct Extra {
+    pub embeddings: Tensor<2>,
+    pub teacher: Option<Tensor<2>>,
+    pub ids: Option<Tensor<1, Int>>,
+}
+
+/// What messages call the arguments of one direction.
+struct Names {
+    anchors: &'static str,
+    momentum: &'static str,
+    teacher: &'static str,
+    extra: &'static str,
+    extra_teacher: &'static str,
+    extra_ids: &'static str,
+    hard: &'static str,
+}
+
+const IMAGE: Names = Names {
+    anchors: "image",
+    momentum: "momentum.image",
+    teacher: "teacher.image",
+    extra: "negatives.text",
+    extra_teacher: "teacher.negative_text",
+    extra_ids: "ids.negative_text",
+    hard: "negatives.hard_text",
+};
+
+const TEXT: Names = Names {
+    anchors: "text",
+    momentum: "momentum.text",
+    teacher: "teacher.text",
+    extra: "negatives.image",
+    extra_teacher: "teacher.negative_image",
+    extra_ids: "ids.negative_image",
+    hard: "negatives.hard_image",
+};
+
+/// The arguments of one direction, as they were given.
+struct Given {
+    anchors: Tensor<2>,
+    momentum: Option<Tensor<2>>,
+    teacher: Option<Tensor<2>>,
+    extra: Option<Tensor<2>>,
+    extra_teacher: Option<Tensor<2>>,
+    extra_ids: Option<Tensor<1, Int>>,
+    hard: Option<Tensor<3>>,
+}
+
+impl Batch {
+    /// Checks all arguments. A teacher and ids that the criterion does not use are left out.
+    #[track_caller]
+    pub fn new(
+        caller: &str,
+        criterion: &Criterion,
+        needs_teacher: bool,
+        [image, text]: [Tensor<2>; 2],
+        context: Context,
+    ) -> Self {
+        let Context {
+            momentum,
+            negatives,
+            teacher,
+            ids,
+        } = context;
+        check::paired(caller, (IMAGE.anchors, &image), (TEXT.anchors, &text));
+        let ids = ids.filter(|_| criterion.same_id != SameId::Negative);
+        if let Some(ids) = &ids {
+            check::labelled(caller, ("ids.batch", &ids.batch), (IMAGE.anchors, &image));
+        }
+        let (ids, text_ids, image_ids) = match ids {
+            Some(Ids {
+                batch,
+                negative_image,
+                negative_text,
+            }) => (Some(batch), negative_text, negative_image),
+            None => (None, None, None),
+        };
+        let needs_targets = criterion.soft_targets > 0.0 && momentum.is_none();
+        let teacher = teacher.filter(|_| needs_teacher || needs_targets);
+        assert!(
+            teacher.is_some() || !needs_teacher,
+            "{caller}: `teacher` is missing: the weights or the filter of negatives read a \
+             teacher's features"
+        );
+        assert!(
+            teacher.is_some() || !needs_targets,
+            "{caller}: `momentum` is missing: soft targets are those of a momentum encoder, or of a \
+             teacher"
+        );
+        let [image_teacher, text_teacher, image_extra_teacher, text_extra_teacher] = match teacher {
+            Some(t) => [Some(t.image), Some(t.text), t.negative_image, t.negative_text],
+            None => [None, None, None, None],
+        };
+        let (image_momentum, text_momentum) = momentum.map(|m| (m.image, m.text)).unzip();
+
+        let prepare = Prepare {
+            caller,
+            similarity: criterion.similarity,
+        };
+        let noise = prepare.candidates(&image, ("negatives.noise", negatives.noise));
+        let noise = noise.map(|noise| criterion.similarity.prepare(noise));
+        let images = Given {
+            anchors: image,
+            momentum: image_momentum,
+            teacher: image_teacher,
+            extra: negatives.text,
+            extra_teacher: text_extra_teacher,
+            extra_ids: text_ids,
+            hard: negatives.hard_text,
+        };
+        let texts = Given {
+            anchors: text,
+            momentum: text_momentum,
+            teacher: text_teacher,
+            extra: negatives.image,
+            extra_teacher: image_extra_teacher,
+            extra_ids: image_ids,
+            hard: negatives.hard_image,
+        };
+        let sides = [prepare.side(&IMAGE, images), prepare.side(&TEXT, texts)];
+        Self { sides, noise, ids }
+    }
+}
+
+/// Checks and prepares the arguments of one direction after the other.
+struct Prepare<'a> {
+    caller: &'a str,
+    similarity: SimilarityConfig,
+}
+
+impl Prepare<'_> {
+    #[track_caller]
+    fn side(&self, names: &Names, given: Given) -> Side {
+        let caller = self.caller;
+        let anchors = (names.anchors, &given.anchors);
+        let constant = |x: Tensor<2>| constant_like(x, &given.anchors);
+        let momentum = given.momentum.map(constant);
+        if let Some(momentum) = &momentum {
+            check::paired(caller, anchors, (names.momentum, momentum));
+        }
+        let teacher = given.teacher.map(constant);
+        if let Some(teacher) = &teacher {
+            check::same_rows(caller, (names.teacher, teacher), anchors);
+            check::together(caller, anchors, (names.teacher, teacher));
+        }
+        let extra = self.candidates(&given.anchors, (names.extra, given.extra));
+        let extra = extra.map(|embeddings| {
+            let named = (names.extra, &embeddings);
+            if let Some(ids) = &given.extra_ids {
+                check::labelled(caller, (names.extra_ids, ids), named);
+            }
+            let extra_teacher = given.extra_teacher.map(constant);
+            if let Some(teacher) = &teacher {
+                let Some(theirs) = &extra_teacher else {
+                    panic!(
+                        "{caller}: `{}` is missing: the teacher's features of `{}` are needed \
+                         beside those of the batch",
+                        names.extra_teacher, names.extra
+                    )
+                };
+                let theirs = (names.extra_teacher, theirs);
+                check::comparable(caller, (names.teacher, teacher), theirs);
+                check::same_rows(caller, theirs, named);
+            }
+            Extra {
+                teacher: extra_teacher.filter(|_| teacher.is_some()),
+                ids: given.extra_ids,
+                embeddings,
+            }
+        });
+        let hard = given.hard.filter(|hard| hard.dims()[1] > 0);
+        if let Some(hard) = &hard {
+            self.check_hard(anchors, (names.hard, hard));
+        }
+
+        let prepare = |x| self.similarity.prepare(x);
+        let dtype = check::compute_dtype(given.anchors.dtype());
+        let prepare_teacher = |x| self.similarity.prepare(x).cast(dtype);
+        Side {
+            momentum: momentum.map(prepare),
+            teacher: teacher.map(prepare_teacher),
+            extra: extra.map(|extra| Extra {
+                embeddings: prepare(extra.embeddings),
+                teacher: extra.teacher.map(prepare_teacher),
+                ids: extra.ids,
+            }),
+            hard: hard.map(|hard| {
+                let [n, m, d] = hard.dims();
+                prepare(hard.reshape([n * m, d])).reshape([n, m, d])
+            }),
+            anchors: prepare(given.anchors),
+        }
+    }
+
+    /// Candidates that can be compared with the anchors; `None` for no rows. Candidates without
+    /// autodiff are constants.
+    #[track_caller]
+    fn candidates(
+        &self,
+        anchors: &Tensor<2>,
+        (name, candidates): (&'static str, Option<Tensor<2>>),
+    ) -> Option<Tensor<2>> {
+        let mut candidates = candidates.filter(|x| x.dims()[0] > 0)?;
+        if anchors.device().is_autodiff() && !candidates.device().is_autodiff() {
+            candidates = constant_like(candidates, anchors);
+        }
+        check::comparable(self.caller, ("anchors", anchors), (name, &candidates));
+        Some(candidates)
+    }
+
+    #[track_caller]
+    fn check_hard(&self, anchors: check::Named, (name, hard): (&'static str, &Tensor<3>)) {
+        let ([n, d], [rows, m, width]) = (anchors.1.dims(), hard.dims());
+        let caller = self.caller;
+        assert!(
+            [rows, width] == [n, d],
+            "{caller}: `{name}` has shape [{rows}, {m}, {width}], it must be [{n}, m, {d}]: row i \
+             belongs to anchor i"
+        );
+        let hard = hard.clone().reshape([n * m, d]);
+        check::comparable(caller, anchors, (name, &hard));
+    }
+}

@@ -1,0 +1,95 @@
+//! Objectives that are settings of [`Contrastive`](super::Contrastive).
+
+/// What a preset's file leaves to this macro, whose config has a method `contrastive` and fields
+/// `logit_scale`, `directions` and `similarity`: its module, an alias; `check` and `init` of the
+/// config; and its entry among the objectives by name.
+///
+/// ```text
+/// preset! {
+///     /// Documentation of the alias.
+///     ConVse = ConVseConfig, "con-vse";
+///     parameters(config) = [];       // besides `temperature` and `directions`
+///     needs(config) = [];            // inputs besides image and text; optional
+///     uses = [];                     // inputs that are used where they are there; optional
+///     schedules = Settings { .. };   // how training changes it by default; optional
+/// }
+/// ```
+macro_rules! preset {
+    (
+        $(#[$documentation:meta])*
+        $name:ident = $config:ident, $by_name:literal;
+        parameters($parameters:ident) = $own:expr;
+        $(needs($needs:ident) = $inputs:expr;)?
+        $(uses = $uses:expr;)?
+        $(schedules = $schedules:expr;)?
+    ) => {
+        $(#[$documentation])*
+        pub type $name = crate::objective::Contrastive;
+
+        impl $config {
+            /// Checks the values.
+            ///
+            /// # Errors
+            ///
+            /// As [`ContrastiveConfig::check`](crate::objective::ContrastiveConfig::check).
+            pub fn check(&self) -> Result<(), crate::ConfigError> {
+                self.contrastive().check_as(stringify!($config))
+            }
+
+            /// Builds the objective on `device` (an autodiff device where the logit scale is to be
+            /// learned).
+            ///
+            /// # Panics
+            ///
+            /// Where [`check`](Self::check) fails.
+            #[track_caller]
+            pub fn init(&self, device: &burn::tensor::Device) -> $name {
+                crate::check::or_panic(self.check());
+                self.contrastive().init_as(stringify!($name), device)
+            }
+        }
+
+        impl crate::objective::named::Named for $config {
+            fn name(&self) -> &'static str {
+                $by_name
+            }
+
+            fn parameters(&mut self) -> Vec<crate::objective::named::Parameter<'_>> {
+                use crate::objective::named::{Parameter, Temperature};
+                let $parameters = self;
+                let own: Vec<Parameter<'_>> = Vec::from($own);
+                let shared = [
+                    Parameter::new("temperature", Temperature(&mut $parameters.logit_scale)),
+                    Parameter::new("directions", &mut $parameters.directions),
+                ];
+                shared.into_iter().chain(own).collect()
+            }
+
+            $(fn needs(&self) -> Vec<crate::objective::named::Input> {
+                let $needs = self;
+                Vec::from($inputs)
+            })?
+
+            $(fn uses(&self) -> Vec<crate::objective::named::Input> {
+                Vec::from($uses)
+            })?
+
+            $(fn schedules(&self) -> crate::schedule::Settings<crate::schedule::Schedule> {
+                $schedules
+            })?
+
+            fn similarities(&mut self) -> Vec<&mut crate::similarity::SimilarityConfig> {
+                vec![&mut self.similarity]
+            }
+
+            fn contrastive(&self) -> Option<crate::objective::named::Preset> {
+                Some(crate::objective::named::Preset {
+                    config: self.contrastive(),
+                    config_name: stringify!($config),
+                    objective_name: stringify!($name),
+                })
+            }
+        }
+    };
+}
+pub(in crate::objective) use preset;

@@ -1,0 +1,204 @@
+//! The list of objectives by name.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+use super::features::{Features, Input};
+use super::sum::{WeightedSum, WeightedSumConfig};
+use super::parameter::Parameter;
+use crate::check::ConfigError;
+use crate::objective::*;
+use crate::schedule::{Schedule, Settings};
+use crate::similarity::{LogitScale, SimilarityConfig};
+
+/// What an objective's file says of its config, so that it can be chosen by name.
+pub(in crate::objective) trait Named {
+    /// Its name.
+    fn name(&self) -> &'static str;
+
+    /// Its parameters, besides those that every softmax contrast has.
+    fn parameters(&mut self) -> Vec<Parameter<'_>> {
+        Vec::new()
+    }
+
+    /// The inputs that it needs besides image and text. What follows from the parts of a softmax
+    /// contrast, such as a teacher for its weights, is added to them.
+    fn needs(&self) -> Vec<Input> {
+        Vec::new()
+    }
+
+    /// The inputs that it uses where they are there.
+    fn uses(&self) -> Vec<Input> {
+        Vec::new()
+    }
+
+    /// How training changes it, unless a configuration says otherwise.
+    fn schedules(&self) -> Settings<Schedule> {
+        Settings::default()
+    }
+
+    /// How it compares embeddings: once, but for a sum.
+    fn similarities(&mut self) -> Vec<&mut SimilarityConfig>;
+
+    /// Of a preset of the softmax contrast, its parts.
+    fn contrastive(&self) -> Option<Preset> {
+        None
+    }
+}
+
+/// A preset of the softmax contrast, and the names that messages give it.
+pub(in crate::objective) struct Preset {
+    pub config: ContrastiveConfig,
+    pub config_name: &'static str,
+    pub objective_name: &'static str,
+}
+
+/// What an objective's file says of its module, so that it can be chosen by name.
+pub(in crate::objective) trait Evaluate {
+    /// The loss of a batch, `[1]`.
+    #[track_caller]
+    fn evaluate(&self, features: &Features) -> Tensor<1>;
+
+    /// Takes other values of what changes during training.
+    #[track_caller]
+    fn set(&mut self, _settings: &Settings) {}
+
+    /// Its logit scale, if it has one; of a sum, those of its terms.
+    fn scales(&mut self) -> Vec<&mut LogitScale> {
+        Vec::new()
+    }
+}
+
+/// The enums over all objectives, and what is found out by going through them.
+macro_rules! catalogue {
+    (
+        presets of the softmax contrast: $($preset:ident: $preset_config:ident,)+
+        with parameters on a device: $($objective:ident: $config:ident,)+
+        without: $($plain:ident: $plain_config:ident,)+
+    ) => {
+        /// The config of any objective by name.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum AnyConfig {
+            $(#[doc = concat!("[`", stringify!($preset), "`].")] $preset($preset_config),)+
+            $(#[doc = concat!("[`", stringify!($objective), "`].")] $objective($config),)+
+            $(#[doc = concat!("[`", stringify!($plain), "`].")] $plain($plain_config),)+
+        }
+
+        /// The module of any objective by name.
+        #[derive(Module, Debug)]
+        #[allow(clippy::large_enum_variant)] // There are few of them.
+        pub enum AnyObjective {
+            /// InfoNCE and its relatives, whose parts are a [`Criterion`].
+            Contrastive(Contrastive),
+            $(#[doc = concat!("[`", stringify!($objective), "`].")] $objective($objective),)+
+            $(#[doc = concat!("[`", stringify!($plain), "`].")] $plain($plain),)+
+        }
+
+        impl AnyConfig {
+            /// Every objective at its defaults, in the order of the documentation.
+            pub fn all() -> Vec<Self> {
+                vec![
+                    $(Self::$preset($preset_config::new()),)+
+                    $(Self::$plain($plain_config::new()),)+
+                    $(Self::$objective($config::new()),)+
+                ]
+            }
+
+            pub(super) fn get(&self) -> &dyn Named {
+                match self {
+                    $(Self::$preset(config) => config,)+
+                    $(Self::$objective(config) => config,)+
+                    $(Self::$plain(config) => config,)+
+                }
+            }
+
+            pub(super) fn get_mut(&mut self) -> &mut dyn Named {
+                match self {
+                    $(Self::$preset(config) => config,)+
+                    $(Self::$objective(config) => config,)+
+                    $(Self::$plain(config) => config,)+
+                }
+            }
+
+            pub(super) fn check(&self) -> Result<(), ConfigError> {
+                match self {
+                    $(Self::$preset(config) => config.check(),)+
+                    $(Self::$objective(config) => config.check(),)+
+                    $(Self::$plain(config) => config.check(),)+
+                }
+            }
+
+            /// Builds the objective.
+            #[track_caller]
+            pub(super) fn init(&self, device: &Device) -> AnyObjective {
+                match self {
+                    $(Self::$preset(config) => AnyObjective::Contrastive(config.init(device)),)+
+                    $(Self::$objective(config) => AnyObjective::$objective(config.init(device)),)+
+                    $(Self::$plain(config) => AnyObjective::$plain(config.init()),)+
+                }
+            }
+        }
+
+        impl AnyObjective {
+            pub(super) fn get(&self) -> &dyn Evaluate {
+                match self {
+                    Self::Contrastive(objective) => objective,
+                    $(Self::$objective(objective) => objective,)+
+                    $(Self::$plain(objective) => objective,)+
+                }
+            }
+
+            pub(super) fn get_mut(&mut self) -> &mut dyn Evaluate {
+                match self {
+                    Self::Contrastive(objective) => objective,
+                    $(Self::$objective(objective) => objective,)+
+                    $(Self::$plain(objective) => objective,)+
+                }
+            }
+        }
+    };
+}
+
+catalogue! {
+    presets of the softmax contrast:
+    InfoNce: InfoNceConfig,
+    ConVse: ConVseConfig,
+    Mvn: MvnConfig,
+    NtXent: NtXentConfig,
+    Decoupled: DecoupledConfig,
+    Srcl: SrclConfig,
+    FalseNegativeRemoval: FalseNegativeRemovalConfig,
+    InfoCmr: InfoCmrConfig,
+    MultiPositive: MultiPositiveConfig,
+    ImageTextContrastive: ImageTextContrastiveConfig,
+    with parameters on a device:
+    SigLip: SigLipConfig,
+    WeightedSum: WeightedSumConfig,
+    without:
+    Vse: VseConfig,
+    VsePlusPlus: VsePlusPlusConfig,
+    ConVsePlusPlus: ConVsePlusPlusConfig,
+    MaxMargin: MaxMarginConfig,
+    ReCo: ReCoConfig,
+    Orthogonality: OrthogonalityConfig,
+    Alignment: AlignmentConfig,
+    Uniformity: UniformityConfig,
+    BarlowTwins: BarlowTwinsConfig,
+}
+
+impl AnyConfig {
+    /// The names, in the order of the documentation.
+    pub fn names() -> Vec<&'static str> {
+        Self::all().iter().map(Self::name).collect()
+    }
+
+    /// The objective of that name, at its defaults.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::all().into_iter().find(|config| config.name() == name)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.get().name()
+    }
+}
