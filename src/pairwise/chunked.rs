@@ -7,8 +7,8 @@ use burn::backend::tensor::{BoolTensor, FloatTensor};
 use burn::backend::{Backend, TensorMetadata, get_or_init_device_settings};
 use burn::tensor::{BoolDType, FloatDType, Shape, TensorData};
 
-use super::expr::{Binary, Expr, Leaf, Op, Tape, Unary};
-use super::form::{Axis, Kind, Pass, Reduction, Steps};
+use super::expr::{Binary, Leaf, Op, Tape, Unary};
+use super::form::{Axis, Form, Kind, Pass, Reduction, Steps, Teacher};
 use super::ops::{Inputs, Outputs};
 use crate::tensor::log1p_primitive;
 
@@ -58,7 +58,7 @@ fn run<B: Backend>(inputs: Inputs<B>, pass: &Pass, side: usize) -> Outputs<B> {
                 columns,
                 symmetric: pass.symmetric,
             };
-            let block = Block::new(&inputs, &steps.tape, place, &a, &b);
+            let block = Block::new(&inputs, &pass.teachers, &steps.tape, place, &a, &b);
             states.take(pass, steps, &block);
             if !(pass.symmetric && i0 == j0) {
                 by_column[bj].take(pass, steps, &block);
@@ -137,6 +137,21 @@ fn slice_rows<B: Backend>(tensor: &FloatTensor<B>, start: usize, len: usize) -> 
     }
 }
 
+/// Some rows of the embeddings of one teacher.
+fn teacher_rows<B: Backend>(
+    tensor: &FloatTensor<B>,
+    teacher: &Teacher,
+    start: usize,
+    len: usize,
+) -> FloatTensor<B> {
+    if teacher.width == tensor.shape()[1] {
+        return slice_rows::<B>(tensor, start, len);
+    }
+    let columns = teacher.at..teacher.at + teacher.width;
+    let rows = start..start + len;
+    B::float_slice(tensor.clone(), &[rows.into(), columns.into()])
+}
+
 fn bool_dtype<B: Backend>(tensor: &FloatTensor<B>) -> BoolDType {
     get_or_init_device_settings::<B>(&tensor.device()).bool_dtype
 }
@@ -156,13 +171,17 @@ enum Value<B: Backend> {
     Tensor(FloatTensor<B>),
 }
 
-/// The values of an expression for the pairs of some rows with some columns.
-pub(super) fn values<B: Backend>(inputs: &Inputs<B>, x: &Expr, place: Place) -> FloatTensor<B> {
-    let mut tape = Tape::default();
-    let step = tape.push(x);
+/// The values that the only reduction of `form`, a sum, would add up in a block.
+pub(super) fn values<B: Backend>(inputs: &Inputs<B>, form: &Form, place: Place) -> FloatTensor<B> {
+    let pass = form.forward(0);
+    let steps = pass.anywhere();
     let a = slice_rows::<B>(&inputs.a, place.i0, place.rows);
     let b = slice_rows::<B>(&inputs.b, place.j0, place.columns);
-    Block::new(inputs, &tape, place, &a, &b).full(step)
+    let block = Block::new(inputs, &pass.teachers, &steps.tape, place, &a, &b);
+    match steps.reductions[0] {
+        Some([step, _]) => block.full(step),
+        None => full::<B>(&Value::Number(0.0), &block.shape, &block.like),
+    }
 }
 
 /// Where a block lies in the matrix.
@@ -190,6 +209,7 @@ struct Block<B: Backend> {
 impl<B: Backend> Block<B> {
     fn new(
         inputs: &Inputs<B>,
+        teachers: &[Teacher],
         tape: &Tape,
         place: Place,
         a: &FloatTensor<B>,
@@ -216,9 +236,9 @@ impl<B: Backend> Block<B> {
                 Op::Constant(x) => Value::Number(x),
                 Op::Leaf(leaf) => Value::Tensor(match leaf {
                     Leaf::Similarity => products(a.clone(), b.clone()),
-                    Leaf::Teacher => products(
-                        slice_rows::<B>(&inputs.teacher_a, i0, rows),
-                        slice_rows::<B>(&inputs.teacher_b, j0, columns),
+                    Leaf::Teacher(k) => products(
+                        teacher_rows::<B>(&inputs.teacher_a, &teachers[k], i0, rows),
+                        teacher_rows::<B>(&inputs.teacher_b, &teachers[k], j0, columns),
                     ),
                     Leaf::Row(k) => {
                         B::float_reshape(vector(&inputs.rows, k, i0, rows), Shape::new([rows, 1]))

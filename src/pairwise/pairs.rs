@@ -41,7 +41,7 @@ use crate::check;
 pub struct Pairs {
     pub(super) a: Tensor<2>,
     pub(super) b: Tensor<2>,
-    teacher: Option<[Tensor<2>; 2]>,
+    teachers: Vec<[Tensor<2>; 2]>,
     rows: Vec<Tensor<1>>,
     columns: Vec<Tensor<1>>,
     scalars: Vec<Tensor<1>>,
@@ -69,7 +69,7 @@ impl Pairs {
         Self {
             a: a.cast(dtype),
             b: b.cast(dtype),
-            teacher: None,
+            teachers: Vec::new(),
             rows: Vec::new(),
             columns: Vec::new(),
             scalars: Vec::new(),
@@ -127,6 +127,7 @@ impl Pairs {
     }
 
     /// The similarity `a_i·b_j` of other embeddings of the same pairs: a constant to the gradient.
+    /// Each call adds a teacher, of a width of its own.
     ///
     /// # Shapes
     ///
@@ -145,8 +146,8 @@ impl Pairs {
             b.dims()
         );
         let dtype = self.a.dtype();
-        self.teacher = Some([a, b].map(|t| t.cast(dtype).detach()));
-        Expr::leaf(Leaf::Teacher)
+        self.teachers.push([a, b].map(|t| t.cast(dtype).detach()));
+        Expr::leaf(Leaf::Teacher(self.teachers.len() - 1))
     }
 
     /// A number of each row of `a`, `[N]`.
@@ -259,7 +260,7 @@ impl Pairs {
     /// The results of `reductions`, in their order, each of shape `[N]` along rows and `[M]` along
     /// columns; a reduction with two results gives both.
     ///
-    /// Differentiable, once, in the embeddings and in all that was bound, except the teacher.
+    /// Differentiable, once, in the embeddings and in all that was bound, except the teachers.
     ///
     /// # Panics
     ///
@@ -356,7 +357,7 @@ impl Pairs {
                 "Pairs: a block has the {name} {range:?}, it needs some of 0..{len}"
             );
         }
-        self.check_bound(x);
+        let form = self.form(&[super::rows().sum(x)]);
         let place = chunked::Place {
             i0: rows.start,
             rows: rows.len(),
@@ -365,7 +366,7 @@ impl Pairs {
             symmetric: self.symmetric,
         };
         let inputs = self.clone().constant().inputs();
-        Tensor::from_dispatch(chunked::values::<Dispatch>(&inputs, x, place))
+        Tensor::from_dispatch(chunked::values::<Dispatch>(&inputs, &form, place))
     }
 
     /// Whether gradients take a way round the engine's operations.
@@ -389,7 +390,11 @@ impl Pairs {
         Self {
             a: self.a.inner(),
             b: self.b.inner(),
-            teacher: self.teacher.map(|teacher| teacher.map(Tensor::inner)),
+            teachers: self
+                .teachers
+                .into_iter()
+                .map(|t| t.map(Tensor::inner))
+                .collect(),
             rows: inner(self.rows),
             columns: inner(self.columns),
             scalars: inner(self.scalars),
@@ -402,10 +407,10 @@ impl Pairs {
         [self.a.dims()[0], self.b.dims()[0]]
     }
 
-    /// How many there are, the teacher's included.
+    /// How many similarities there are, those of the teachers included.
     fn similarities(&self) -> usize {
         let [n, m] = self.sizes();
-        n * m * (1 + usize::from(self.teacher.is_some()))
+        n * m * (1 + self.teachers.len())
     }
 
     /// Panics where an expression has a leaf of other pairs.
@@ -414,7 +419,7 @@ impl Pairs {
         x.each_leaf(&mut |leaf| {
             let bound = match leaf {
                 Leaf::Similarity | Leaf::Diagonal => true,
-                Leaf::Teacher => self.teacher.is_some(),
+                Leaf::Teacher(k) => k < self.teachers.len(),
                 Leaf::Mask => self.mask.is_some(),
                 Leaf::Row(k) => k < self.rows.len(),
                 Leaf::Column(k) if self.symmetric => k < self.rows.len(),
@@ -454,7 +459,7 @@ impl Pairs {
             columns: self.columns.len(),
             scalars: self.scalars.len(),
             symmetric: self.symmetric,
-            teacher: self.teacher.is_some(),
+            teachers: self.teachers.iter().map(|[a, _]| a.dims()[1]).collect(),
             precision: self.precision,
             budget: self.memory_budget,
             memory,
@@ -469,10 +474,15 @@ impl Pairs {
             true => any.clone(),
             false => Tensor::stack::<2>(vectors, 0).into_dispatch(),
         };
-        let [teacher_a, teacher_b] = match self.teacher {
-            Some(teacher) => teacher.map(|t| t.into_dispatch()),
-            None => [any.clone(), any.clone()],
+        let side = |k: usize| {
+            let mut side: Vec<_> = self.teachers.iter().map(|t| t[k].clone()).collect();
+            match side.len() {
+                0 => any.clone(),
+                1 => side.remove(0).into_dispatch(),
+                _ => Tensor::cat(side, 1).into_dispatch(),
+            }
         };
+        let [teacher_a, teacher_b] = [0, 1].map(side);
         let device = self.a.device();
         Inputs {
             rows: matrix(self.rows),
