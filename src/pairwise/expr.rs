@@ -43,7 +43,8 @@ pub(crate) enum Node {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Leaf {
     Similarity,
-    Teacher,
+    /// The similarity of the embeddings of a teacher.
+    Teacher(usize),
     Row(usize),
     Column(usize),
     Scalar(usize),

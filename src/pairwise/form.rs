@@ -135,8 +135,8 @@ pub(crate) struct Pass {
     /// Both sides are the same embeddings: half of the blocks do for all. The reductions come in
     /// couples, along the rows and the same along the columns, and only the rows have results.
     pub symmetric: bool,
-    /// Whether there is a teacher, whose similarities are kept beside the others.
-    pub teacher: bool,
+    /// The teachers, whose similarities are kept beside the others.
+    pub teachers: Vec<Teacher>,
     /// What the factors of products are rounded to.
     #[cfg_attr(not(feature = "_cube"), allow(dead_code))] // Read by kernels.
     pub precision: Precision,
@@ -157,7 +157,6 @@ pub(crate) struct Pass {
 /// Which inputs expressions name. In a symmetric pass naming a column is naming a row.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Named {
-    pub teacher: bool,
     pub rows: bool,
     pub columns: bool,
     pub scalars: bool,
@@ -170,17 +169,42 @@ impl Named {
         for op in steps.into_iter().flat_map(|steps| &steps.tape.ops) {
             if let Op::Leaf(leaf) = op {
                 match leaf {
-                    Leaf::Teacher => named.teacher = true,
                     Leaf::Row(_) => named.rows = true,
                     Leaf::Column(_) if symmetric => named.rows = true,
                     Leaf::Column(_) => named.columns = true,
                     Leaf::Scalar(_) => named.scalars = true,
                     Leaf::Mask => named.mask = true,
-                    Leaf::Similarity | Leaf::Diagonal => {}
+                    Leaf::Similarity | Leaf::Teacher(_) | Leaf::Diagonal => {}
                 }
             }
         }
         named
+    }
+}
+
+/// Where the embeddings of a teacher are among those of all teachers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Teacher {
+    /// The first column, and how many.
+    pub at: usize,
+    pub width: usize,
+    /// Whether an expression of the pass reads its similarities.
+    pub named: bool,
+}
+
+impl Teacher {
+    fn list(widths: &[usize], steps: [&Steps; 2]) -> Vec<Self> {
+        let mut at = 0;
+        let teacher = |(k, &width)| {
+            at += width;
+            let leaf = Op::Leaf(Leaf::Teacher(k));
+            Self {
+                at: at - width,
+                width,
+                named: steps.iter().any(|steps| steps.tape.ops.contains(&leaf)),
+            }
+        };
+        widths.iter().enumerate().map(teacher).collect()
     }
 }
 
@@ -273,6 +297,7 @@ impl Pass {
             .map(|diagonal| Steps::new(&reductions, coefficient.as_ref(), Some(diagonal)));
         Self {
             named: Named::of([&off_diagonal, &on_diagonal], form.symmetric),
+            teachers: Teacher::list(&form.teachers, [&off_diagonal, &on_diagonal]),
             off_diagonal,
             on_diagonal,
             reductions,
@@ -280,7 +305,6 @@ impl Pass {
             left: false,
             right: false,
             symmetric: form.symmetric,
-            teacher: form.teacher,
             precision: form.precision,
             budget: form.budget,
             memory: form.memory,
@@ -288,9 +312,19 @@ impl Pass {
         }
     }
 
-    /// How many matrices of similarities it reads.
+    /// How many matrices of similarities there are: its own and those of the teachers.
     pub fn matrices(&self) -> usize {
-        1 + usize::from(self.teacher)
+        1 + self.teachers.len()
+    }
+
+    /// The step with teachers counted among those that the pass reads.
+    #[cfg(feature = "_cube")]
+    pub fn renumbered(&self, op: Op) -> Op {
+        let Op::Leaf(Leaf::Teacher(k)) = op else {
+            return op;
+        };
+        let before = self.teachers[..k].iter().filter(|teacher| teacher.named);
+        Op::Leaf(Leaf::Teacher(before.count()))
     }
 
     /// The steps for any pairs: they tell the diagonal themselves.
@@ -345,8 +379,8 @@ pub(crate) struct Form {
     pub scalars: usize,
     /// Both sides are the same embeddings, and the expressions the same for (i, j) and (j, i).
     pub symmetric: bool,
-    /// Whether there is a teacher.
-    pub teacher: bool,
+    /// The widths of the teachers.
+    pub teachers: Vec<usize>,
     /// What the factors of products are rounded to.
     #[cfg_attr(not(feature = "_cube"), allow(dead_code))] // Read by kernels.
     pub precision: Precision,

@@ -19,7 +19,8 @@ pub struct Inputs<B: Backend> {
     /// `[n, d]` and `[m, d]`.
     pub a: FloatTensor<B>,
     pub b: FloatTensor<B>,
-    /// The teacher's embeddings, `[n, e]` and `[m, e]`; constants.
+    /// The teachers' embeddings, `[n, e]` and `[m, e]`, those of all teachers side by side;
+    /// constants.
     pub teacher_a: FloatTensor<B>,
     pub teacher_b: FloatTensor<B>,
     /// Vectors of rows `[K, n]`, of columns `[K, m]`, scalars `[K]`.

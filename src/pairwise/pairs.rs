@@ -1,5 +1,6 @@
 //! What an objective calls: two sets of embeddings, and what to compute of all their pairs.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::backend::{Dispatch, DispatchTensor, DispatchTensorKind};
@@ -40,7 +41,7 @@ use crate::check;
 pub struct Pairs {
     pub(super) a: Tensor<2>,
     pub(super) b: Tensor<2>,
-    teacher: Option<[Tensor<2>; 2]>,
+    teachers: Vec<[Tensor<2>; 2]>,
     rows: Vec<Tensor<1>>,
     columns: Vec<Tensor<1>>,
     scalars: Vec<Tensor<1>>,
@@ -68,7 +69,7 @@ impl Pairs {
         Self {
             a: a.cast(dtype),
             b: b.cast(dtype),
-            teacher: None,
+            teachers: Vec::new(),
             rows: Vec::new(),
             columns: Vec::new(),
             scalars: Vec::new(),
@@ -126,6 +127,7 @@ impl Pairs {
     }
 
     /// The similarity `a_i·b_j` of other embeddings of the same pairs: a constant to the gradient.
+    /// Each call adds a teacher, of a width of its own.
     ///
     /// # Shapes
     ///
@@ -144,8 +146,8 @@ impl Pairs {
             b.dims()
         );
         let dtype = self.a.dtype();
-        self.teacher = Some([a, b].map(|t| t.cast(dtype).detach()));
-        Expr::leaf(Leaf::Teacher)
+        self.teachers.push([a, b].map(|t| t.cast(dtype).detach()));
+        Expr::leaf(Leaf::Teacher(self.teachers.len() - 1))
     }
 
     /// A number of each row of `a`, `[N]`.
@@ -258,7 +260,7 @@ impl Pairs {
     /// The results of `reductions`, in their order, each of shape `[N]` along rows and `[M]` along
     /// columns; a reduction with two results gives both.
     ///
-    /// Differentiable, once, in the embeddings and in all that was bound, except the teacher.
+    /// Differentiable, once, in the embeddings and in all that was bound, except the teachers.
     ///
     /// # Panics
     ///
@@ -317,6 +319,56 @@ impl Pairs {
         })
     }
 
+    /// The values of `x` for the pairs of some rows with some columns: a block of the matrix to look
+    /// at. Without a gradient, on the device without autodiff.
+    ///
+    /// # Shapes
+    ///
+    /// - returns `[rows.len(), columns.len()]`
+    ///
+    /// # Panics
+    ///
+    /// Where a range is empty or exceeds the matrix.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use burn_contrastive::pairwise::{Expr, Pairs};
+    ///
+    /// let device = Device::default();
+    /// let a = Tensor::<2>::from_data([[1.0], [2.0], [3.0]], &device);
+    /// let b = Tensor::<2>::from_data([[10.0], [20.0]], &device);
+    ///
+    /// let pairs = Pairs::new(a, b);
+    /// let x = pairs.similarity() + Expr::diagonal();
+    /// let block = pairs.block(&x, 1..3, 0..2);
+    /// assert_eq!(
+    ///     block.into_data().try_to_vec::<f32>().unwrap(),
+    ///     [20.0, 41.0, 30.0, 60.0]
+    /// );
+    /// ```
+    #[track_caller]
+    pub fn block(&self, x: &Expr, rows: Range<usize>, columns: Range<usize>) -> Tensor<2> {
+        let [n, m] = self.sizes();
+        for (name, range, len) in [("rows", &rows, n), ("columns", &columns, m)] {
+            assert!(
+                range.start < range.end && range.end <= len,
+                "Pairs: a block has the {name} {range:?}, it needs some of 0..{len}"
+            );
+        }
+        let form = self.form(&[super::rows().sum(x)]);
+        let place = chunked::Place {
+            i0: rows.start,
+            rows: rows.len(),
+            j0: columns.start,
+            columns: columns.len(),
+            symmetric: self.symmetric,
+        };
+        let inputs = self.clone().constant().inputs();
+        Tensor::from_dispatch(chunked::values::<Dispatch>(&inputs, &form, place))
+    }
+
     /// Whether gradients take a way round the engine's operations.
     fn needs_surrogate(&self) -> bool {
         self.evaluation != Evaluation::Dense
@@ -338,7 +390,11 @@ impl Pairs {
         Self {
             a: self.a.inner(),
             b: self.b.inner(),
-            teacher: self.teacher.map(|teacher| teacher.map(Tensor::inner)),
+            teachers: self
+                .teachers
+                .into_iter()
+                .map(|t| t.map(Tensor::inner))
+                .collect(),
             rows: inner(self.rows),
             columns: inner(self.columns),
             scalars: inner(self.scalars),
@@ -351,10 +407,30 @@ impl Pairs {
         [self.a.dims()[0], self.b.dims()[0]]
     }
 
-    /// How many there are, the teacher's included.
+    /// How many similarities there are, those of the teachers included.
     fn similarities(&self) -> usize {
         let [n, m] = self.sizes();
-        n * m * (1 + usize::from(self.teacher.is_some()))
+        n * m * (1 + self.teachers.len())
+    }
+
+    /// Panics where an expression has a leaf of other pairs.
+    #[track_caller]
+    fn check_bound(&self, x: &Expr) {
+        x.each_leaf(&mut |leaf| {
+            let bound = match leaf {
+                Leaf::Similarity | Leaf::Diagonal => true,
+                Leaf::Teacher(k) => k < self.teachers.len(),
+                Leaf::Mask => self.mask.is_some(),
+                Leaf::Row(k) => k < self.rows.len(),
+                Leaf::Column(k) if self.symmetric => k < self.rows.len(),
+                Leaf::Column(k) => k < self.columns.len(),
+                Leaf::Scalar(k) => k < self.scalars.len(),
+            };
+            assert!(
+                bound,
+                "Pairs: an expression names {leaf:?}, which is bound on other pairs: bind it on these"
+            );
+        });
     }
 
     #[track_caller]
@@ -364,21 +440,7 @@ impl Pairs {
             "Pairs: pairs within one set are reduced along rows; along columns the results are the same"
         );
         for expr in reductions.iter().flat_map(|r| r.kind.exprs()) {
-            expr.each_leaf(&mut |leaf| {
-                let bound = match leaf {
-                    Leaf::Similarity | Leaf::Diagonal => true,
-                    Leaf::Teacher => self.teacher.is_some(),
-                    Leaf::Mask => self.mask.is_some(),
-                    Leaf::Row(k) => k < self.rows.len(),
-                    Leaf::Column(k) if self.symmetric => k < self.rows.len(),
-                    Leaf::Column(k) => k < self.columns.len(),
-                    Leaf::Scalar(k) => k < self.scalars.len(),
-                };
-                assert!(
-                    bound,
-                    "Pairs: an expression names {leaf:?}, which is bound on other pairs: bind it on these"
-                );
-            });
+            self.check_bound(expr);
         }
         let exact = match self.a.dtype() {
             DType::F64 => 1 << 53,
@@ -397,7 +459,7 @@ impl Pairs {
             columns: self.columns.len(),
             scalars: self.scalars.len(),
             symmetric: self.symmetric,
-            teacher: self.teacher.is_some(),
+            teachers: self.teachers.iter().map(|[a, _]| a.dims()[1]).collect(),
             precision: self.precision,
             budget: self.memory_budget,
             memory,
@@ -412,10 +474,15 @@ impl Pairs {
             true => any.clone(),
             false => Tensor::stack::<2>(vectors, 0).into_dispatch(),
         };
-        let [teacher_a, teacher_b] = match self.teacher {
-            Some(teacher) => teacher.map(|t| t.into_dispatch()),
-            None => [any.clone(), any.clone()],
+        let side = |k: usize| {
+            let mut side: Vec<_> = self.teachers.iter().map(|t| t[k].clone()).collect();
+            match side.len() {
+                0 => any.clone(),
+                1 => side.remove(0).into_dispatch(),
+                _ => Tensor::cat(side, 1).into_dispatch(),
+            }
         };
+        let [teacher_a, teacher_b] = [0, 1].map(side);
         let device = self.a.device();
         Inputs {
             rows: matrix(self.rows),

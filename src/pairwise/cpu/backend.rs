@@ -45,8 +45,9 @@ fn pass_in<B: Readable, T: Number>(inputs: Inputs<B>, pass: &Pass) -> Outputs<B>
     };
     let (a, b) = (numbers(true, &inputs.a), numbers(true, &inputs.b));
     let named = &pass.named;
-    let teacher_a = numbers(named.teacher, &inputs.teacher_a);
-    let teacher_b = numbers(named.teacher, &inputs.teacher_b);
+    let with_teacher = pass.teachers.iter().any(|teacher| teacher.named);
+    let teacher_a = numbers(with_teacher, &inputs.teacher_a);
+    let teacher_b = numbers(with_teacher, &inputs.teacher_b);
     let rows = numbers(named.rows, &inputs.rows);
     let columns = numbers(named.columns && !pass.symmetric, &inputs.columns);
     let scalars = numbers(named.scalars, &inputs.scalars);
@@ -68,12 +69,7 @@ fn pass_in<B: Readable, T: Number>(inputs: Inputs<B>, pass: &Pass) -> Outputs<B>
             a: &a,
             b: &b,
             d,
-            teacher: [&teacher_a, &teacher_b],
-            teacher_width: if named.teacher {
-                inputs.teacher_a.shape()[1]
-            } else {
-                0
-            },
+            teachers: [&teacher_a, &teacher_b],
             context: Context {
                 n,
                 m,

@@ -33,7 +33,7 @@ use self::math::Real;
 use self::memory::zeros;
 use self::states::States;
 use self::tile::{Context, STRIP, Scratch, Strips, Tile};
-use super::form::{Axis, Pass};
+use super::form::{Axis, Pass, Teacher};
 
 /// What a pass reads; all row-major.
 struct Inputs<'a, T> {
@@ -41,9 +41,8 @@ struct Inputs<'a, T> {
     a: &'a [T],
     b: &'a [T],
     d: usize,
-    /// The teacher's, of a width of their own; empty without one.
-    teacher: [&'a [T]; 2],
-    teacher_width: usize,
+    /// Those of all teachers, side by side; empty where the pass reads none.
+    teachers: [&'a [T]; 2],
     context: Context<'a, T>,
 }
 
@@ -124,8 +123,8 @@ impl Block {
     }
 }
 
-/// The blocks in order; as many of the first are kept as there is room for, each with the teacher's
-/// similarities behind its own where there is a teacher.
+/// The blocks in order; as many of the first are kept as there is room for, each with the
+/// similarities of the teachers behind its own.
 fn blocks<T>(tiling: &Tiling, pass: &Pass, n: usize, m: usize) -> Vec<Block> {
     let room = pass.keep / size_of::<T>();
     let mut blocks = Vec::new();
@@ -226,6 +225,45 @@ impl<'a, T: Real> Inputs<'a, T> {
 
     fn m(&self) -> usize {
         self.context.m
+    }
+
+    fn factors(&self) -> Factors<'a, T> {
+        Factors {
+            a: self.a,
+            b: self.b,
+            width: self.d,
+            apart: self.d,
+        }
+    }
+
+    fn teacher(&self, teacher: &Teacher) -> Factors<'a, T> {
+        let [a, b] = self.teachers;
+        Factors {
+            a: &a[teacher.at..],
+            b: &b[teacher.at..],
+            width: teacher.width,
+            apart: a.len() / self.n(),
+        }
+    }
+}
+
+/// Two sets of embeddings whose products are similarities: `width` numbers a row, rows `apart`.
+#[derive(Clone, Copy)]
+struct Factors<'a, T> {
+    a: &'a [T],
+    b: &'a [T],
+    width: usize,
+    apart: usize,
+}
+
+impl<T> Factors<'_, T> {
+    /// The same from row `i0` and row `j0` on.
+    fn from(self, i0: usize, j0: usize) -> Self {
+        Self {
+            a: &self.a[i0 * self.apart..],
+            b: &self.b[j0 * self.apart..],
+            ..self
+        }
     }
 }
 
@@ -339,8 +377,9 @@ fn tiles<T: Real>(
         })
         .filter(|task| !triangle || task.i0 <= task.j0)
         .collect();
-    let has_teacher = !inputs.teacher[0].is_empty();
-    let work = |(scratch, own, teacher): &mut (Scratch<T>, Vec<T>, Vec<T>), task: Task| {
+    let tile = tiling.tile[0].min(block.rows) * tiling.tile[1].min(block.columns);
+    let named = pass.teachers.iter().filter(|teacher| teacher.named).count();
+    let work = |(scratch, own, teachers): &mut (Scratch<T>, Vec<T>, Vec<T>), task: Task| {
         let Task {
             i0,
             rows,
@@ -359,21 +398,28 @@ fn tiles<T: Real>(
             }
             None => (own.as_mut_ptr(), columns),
         };
-        let strips = |(start, stride), [a, b]: [&[T]; 2], width| {
+        let strips = |(start, stride), factors: Factors<T>| {
             if !computed {
-                let (a, b) = (&a[i0 * width..], &b[j0 * width..]);
+                let factors = factors.from(i0, j0);
                 // SAFETY: the tile is this task's, in a buffer of the block's or of a tile's size.
-                unsafe { products(rows, columns, width, a, b, start, stride) };
+                unsafe { products(rows, columns, &factors, start, stride) };
             }
             // SAFETY: likewise; nothing else refers to the tile.
             unsafe { Strips::new(start, stride, rows, columns) }
         };
-        let similarities = strips(place(stored, own), [inputs.a, inputs.b], inputs.d);
-        let teacher = has_teacher.then(|| {
+        let similarities = strips(place(stored, own), inputs.factors());
+        let mut buffers = teachers.chunks_exact_mut(tile);
+        let teacher = |(k, teacher): (usize, &Teacher)| {
+            let buffer = if teacher.named {
+                buffers.next()?
+            } else {
+                return None;
+            };
             let kept = stored.filter(|_| block.kept_at.is_some());
-            let kept = kept.map(|start| Shared(start.at(block.len())));
-            strips(place(kept, teacher), inputs.teacher, inputs.teacher_width)
-        });
+            let kept = kept.map(|start| Shared(start.at((1 + k) * block.len())));
+            Some(strips(place(kept, buffer), inputs.teacher(teacher)))
+        };
+        let teachers = pass.teachers.iter().enumerate().map(teacher).collect();
         tile::run(
             pass,
             &inputs.context,
@@ -383,7 +429,7 @@ fn tiles<T: Real>(
                 rows,
                 columns,
                 similarities,
-                teacher,
+                teachers,
                 count_columns: !(triangle && i0 == j0),
             },
             scratch,
@@ -392,7 +438,6 @@ fn tiles<T: Real>(
         );
         (task, part)
     };
-    let tile = tiling.tile[0].min(block.rows) * tiling.tile[1].min(block.columns);
     tasks
         .into_par_iter()
         .map_init(
@@ -400,7 +445,7 @@ fn tiles<T: Real>(
                 (
                     Scratch::new(pass),
                     vec![T::ZERO; if stored.is_none() { tile } else { 0 }],
-                    vec![T::ZERO; if has_teacher { tile } else { 0 }],
+                    vec![T::ZERO; named * tile],
                 )
             },
             work,
@@ -413,27 +458,22 @@ fn tiles<T: Real>(
 /// # Safety
 ///
 /// `dst` is the caller's, `n` rows of `m` numbers, `stride` apart.
-unsafe fn products<T: Real>(
-    n: usize,
-    m: usize,
-    d: usize,
-    a: &[T],
-    b: &[T],
-    dst: *mut T,
-    stride: usize,
-) {
-    assert!(a.len() >= n * d && b.len() >= m * d);
+unsafe fn products<T: Real>(n: usize, m: usize, factors: &Factors<T>, dst: *mut T, stride: usize) {
+    let &Factors { a, b, width, apart } = factors;
+    let end = |rows: usize| (rows - 1) * apart + width;
+    assert!(a.len() >= end(n) && b.len() >= end(m));
+    let (lhs, rhs) = (a.as_ptr(), b.as_ptr());
     // SAFETY: checked, and the caller's promise.
     unsafe {
         gemm(
-            [n, m, d],
+            [n, m, width],
             dst,
             stride,
             false,
-            a.as_ptr(),
-            (d, 1),
-            b.as_ptr(),
-            (1, d),
+            lhs,
+            (apart, 1),
+            rhs,
+            (1, apart),
         )
     };
 }

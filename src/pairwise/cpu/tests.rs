@@ -26,7 +26,9 @@ fn whole() -> Tiling {
 }
 
 const D: usize = 3;
-const TEACHER: usize = 2;
+/// Widths of the teachers, and of the matrix that holds both.
+const TEACHERS: [usize; 2] = [2, 3];
+const TEACHER: usize = 5;
 /// Vectors of rows and of columns, and scalars.
 const BOUND: usize = 2;
 
@@ -85,7 +87,8 @@ fn forms(symmetric: bool) -> Vec<Form> {
     let (mask, diagonal) = (leaf(Leaf::Mask), Expr::diagonal());
     // The same for (i, j) and (j, i).
     let logit = &c * &s * 3.0 + &u + &v;
-    let weight = &leaf(Leaf::Teacher) * 2.0 + &(&u2 * &v2);
+    let [teacher, other] = [0, 1].map(|k| leaf(Leaf::Teacher(k)));
+    let weight = &teacher * 2.0 + &(&u2 * &v2);
     let value = &c.square() * &s2 + (&u2 + &v2).sigmoid() + &mask * &c.exp();
     let hinge = (&c - 0.1).relu().except(&Expr::constant(0.0));
     let along_rows = [
@@ -94,11 +97,11 @@ fn forms(symmetric: bool) -> Vec<Form> {
             rows().sum(&hinge),
         ],
         vec![rows().softmax_mean(&weight, &value)],
-        vec![rows().sum(&Expr::select(&diagonal, &value, &(&c * &mask)))],
+        vec![rows().sum(&Expr::select(&diagonal, &value, &(&c * &mask * &other)))],
         vec![
             rows().log_sum_exp(&logit.except(&mask)),
             rows().softmax_mean(&(&weight + &c).except(&diagonal), &logit),
-            rows().sum(&value.softplus()),
+            rows().sum(&(&value * &other).softplus()),
         ],
     ];
     let along_columns = [
@@ -120,7 +123,7 @@ fn forms(symmetric: bool) -> Vec<Form> {
         columns: if symmetric { 0 } else { BOUND },
         scalars: BOUND,
         symmetric,
-        teacher: true,
+        teachers: TEACHERS.to_vec(),
         precision: Precision::Full,
         budget: 1,
         memory: 1,
@@ -182,12 +185,7 @@ fn evaluate<T: Real>(
             a: &a,
             b: &b,
             d: D,
-            teacher: if pass.named.teacher {
-                [&teacher[0], &teacher[1]]
-            } else {
-                [&[], &[]]
-            },
-            teacher_width: TEACHER,
+            teachers: [&teacher[0], &teacher[1]],
             context: Context {
                 n,
                 m,
@@ -402,7 +400,7 @@ fn blocks_cover_every_pair_once() {
                     let (mut kept, mut all) = (0, 0);
                     let pass = Pass {
                         keep: keep * size_of::<f32>(),
-                        teacher: false,
+                        teachers: Vec::new(),
                         ..forms(symmetric)[0].forward(0)
                     };
                     for block in blocks::<f32>(&tiling(16, block, 4), &pass, n, m) {

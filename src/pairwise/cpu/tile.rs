@@ -93,10 +93,35 @@ impl<T> Strips<T> {
     }
 
     #[inline(always)]
-    fn row(&mut self, row: usize) -> &mut [T] {
+    fn row(&self, row: usize) -> &[T] {
+        assert!(row < self.rows);
+        // SAFETY: one of the strips that `new` was promised; `&self` lets nobody write to it.
+        unsafe { std::slice::from_raw_parts(self.start.add(row * self.stride), self.columns) }
+    }
+
+    #[inline(always)]
+    fn row_mut(&mut self, row: usize) -> &mut [T] {
         assert!(row < self.rows);
         // SAFETY: one of the strips that `new` was promised; `&mut self` gives them out one by one.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.stride), self.columns) }
+    }
+}
+
+/// Where in a tile the similarities of the teachers are read.
+#[derive(Clone, Copy)]
+struct Teachers<'a, T> {
+    strips: &'a [Option<Strips<T>>],
+    row: usize,
+    column: usize,
+}
+
+impl<'a, T> Teachers<'a, T> {
+    #[inline(always)]
+    fn strip(self, k: usize, len: usize) -> &'a [T] {
+        let strips = self.strips[k]
+            .as_ref()
+            .expect("the pass reads this teacher");
+        &strips.row(self.row)[self.column..][..len]
     }
 }
 
@@ -109,8 +134,8 @@ pub(super) struct Tile<T> {
     pub columns: usize,
     /// Similarities in, coefficients out.
     pub similarities: Strips<T>,
-    /// The teacher's similarities.
-    pub teacher: Option<Strips<T>>,
+    /// The similarities of the teachers that the pass reads.
+    pub teachers: Vec<Option<Strips<T>>>,
     /// Whether reductions along columns take part (not on the diagonal tiles of a symmetric matrix).
     pub count_columns: bool,
 }
@@ -182,19 +207,30 @@ fn run_with<T: Real, const FMA: bool>(
     let len = tile.columns;
     for row in 0..tile.rows {
         let i = tile.i0 + row;
-        let strip = tile.similarities.row(row);
-        let teacher = match &mut tile.teacher {
-            Some(teacher) => &*teacher.row(row),
-            None => &[],
+        let strip = tile.similarities.row_mut(row);
+        let teachers = Teachers {
+            strips: &tile.teachers,
+            row,
+            column: 0,
         };
-        evaluate::<T, FMA>(off, context, i, tile.j0, strip, teacher, &mut scratch.strip);
+        evaluate::<T, FMA>(
+            off,
+            context,
+            i,
+            tile.j0,
+            strip,
+            teachers,
+            &mut scratch.strip,
+        );
         // Where in the strip the diagonal is: that one pair is evaluated by steps of its own.
         let diagonal = (tile.j0..tile.j0 + len).contains(&i).then(|| i - tile.j0);
         if let Some(p) = diagonal {
-            let teacher = &teacher[p.min(teacher.len())..];
-            let teacher = &teacher[..teacher.len().min(1)];
+            let teachers = Teachers {
+                column: p,
+                ..teachers
+            };
             let numbers = &mut scratch.diagonal;
-            evaluate::<T, FMA>(on, context, i, i, &strip[p..p + 1], teacher, numbers);
+            evaluate::<T, FMA>(on, context, i, i, &strip[p..p + 1], teachers, numbers);
         }
         for (k, reduction) in pass.reductions.iter().enumerate() {
             if reduction.axis == Axis::Columns && !tile.count_columns {
@@ -268,7 +304,7 @@ fn operand<'a, T: Real>(
     context: &Context<'a, T>,
     j0: usize,
     similarities: &'a [T],
-    teacher: &'a [T],
+    teachers: Teachers<'a, T>,
     done: &'a [T],
     stride: usize,
     uniform: &[T],
@@ -276,7 +312,7 @@ fn operand<'a, T: Real>(
     let len = similarities.len();
     match steps.tape.ops[step] {
         Op::Leaf(Leaf::Similarity) => Arg::Each(similarities),
-        Op::Leaf(Leaf::Teacher) => Arg::Each(teacher),
+        Op::Leaf(Leaf::Teacher(k)) => Arg::Each(teachers.strip(k, len)),
         Op::Leaf(Leaf::Column(c)) => Arg::Each(&context.columns[c * context.m + j0..][..len]),
         _ if steps.varies[step] => Arg::Each(&done[step * stride..][..len]),
         _ => Arg::All(uniform[step]),
@@ -291,7 +327,7 @@ fn evaluate<T: Real, const FMA: bool>(
     i: usize,
     j0: usize,
     similarities: &[T],
-    teacher: &[T],
+    teachers: Teachers<T>,
     numbers: &mut Numbers<T>,
 ) {
     let len = similarities.len();
@@ -312,7 +348,7 @@ fn evaluate<T: Real, const FMA: bool>(
                     context,
                     j0,
                     similarities,
-                    teacher,
+                    teachers,
                     done,
                     stride,
                     uniform,

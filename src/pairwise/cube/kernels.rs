@@ -148,8 +148,9 @@ pub(super) struct Place {
 #[derive(CubeType, Clone, Copy)]
 struct Pair<F: Float> {
     similarity: F,
-    teacher: F,
     mask: F,
+    /// Where in a matrix of the block.
+    here: usize,
     i: usize,
     j: usize,
     infinity: F,
@@ -179,10 +180,16 @@ fn finite<F: Float>(#[comptime] value: f64) -> F {
 }
 
 #[cube]
-fn leaf<F: Float>(pair: &Pair<F>, vectors: &[F], place: &Place, #[comptime] leaf: Leaf) -> F {
+fn leaf<F: Float>(
+    pair: &Pair<F>,
+    teachers: &[F],
+    vectors: &[F],
+    place: &Place,
+    #[comptime] leaf: Leaf,
+) -> F {
     match comptime!(leaf) {
         Leaf::Similarity => pair.similarity,
-        Leaf::Teacher => pair.teacher,
+        Leaf::Teacher(k) => teachers[k * place.rows * place.columns + pair.here],
         Leaf::Mask => pair.mask,
         Leaf::Row(k) => vectors[k * place.n + pair.i],
         Leaf::Column(k) => vectors[place.columns_at + k * place.m + pair.j],
@@ -223,6 +230,7 @@ fn binary<F: Float>(x: F, y: F, #[comptime] op: Binary) -> F {
 #[cube]
 fn evaluate<F: Float>(
     pair: &Pair<F>,
+    teachers: &[F],
     vectors: &[F],
     place: &Place,
     #[comptime] ops: Vec<Op>,
@@ -231,7 +239,7 @@ fn evaluate<F: Float>(
     #[unroll]
     for k in 0..comptime!(ops.len()) {
         let value = match comptime!(ops[k]) {
-            Op::Leaf(which) => leaf::<F>(pair, vectors, place, which),
+            Op::Leaf(which) => leaf::<F>(pair, teachers, vectors, place, which),
             Op::Constant(value) => constant::<F>(value, pair.infinity),
             Op::Unary(op, x) => unary::<F>(*values.index(x), op),
             Op::Binary(op, x, y) => binary::<F>(*values.index(x), *values.index(y), op),
@@ -403,7 +411,8 @@ fn load<F: Float>(from: &[F], at: usize, apart: usize, #[comptime] state: State)
 
 /// Computes the expressions of every pair of a block, writes the coefficients and what the cubes found.
 ///
-/// - `similarity`, `teacher`, `mask`: `[R, C]`
+/// - `similarity`, `mask`: `[R, C]`
+/// - `teachers`: `[teacher, R, C]`
 /// - `vectors`: the bound vectors of rows, those of columns, the scalars
 /// - `partials`: for the rows `[component, cube along the row, R]`, then for the columns
 ///   `[component, cube along the column, C]`
@@ -411,7 +420,7 @@ fn load<F: Float>(from: &[F], at: usize, apart: usize, #[comptime] state: State)
 #[cube(launch_unchecked)]
 pub(super) fn block<F: Float, H: Float>(
     similarity: &mut [F],
-    teacher: &[F],
+    teachers: &[F],
     mask: &[F],
     vectors: &[F],
     partials: &mut [F],
@@ -419,7 +428,6 @@ pub(super) fn block<F: Float, H: Float>(
     place: Place,
     infinity: f32,
     #[comptime] program: Program,
-    #[comptime] with_teacher: bool,
     #[comptime] with_mask: bool,
     #[define(F, H)] _dtypes: [ElemType; 2],
 ) {
@@ -462,21 +470,23 @@ pub(super) fn block<F: Float, H: Float>(
             let here = r * place.columns + c;
             let pair = Pair::<F> {
                 similarity: similarity[here],
-                teacher: if comptime!(with_teacher) {
-                    teacher[here]
-                } else {
-                    F::new(0.0)
-                },
                 mask: if comptime!(with_mask) {
                     mask[here]
                 } else {
                     F::new(0.0)
                 },
+                here,
                 i: place.i0 + r,
                 j: place.j0 + c,
                 infinity,
             };
-            let of_pair = evaluate::<F>(&pair, vectors, &place, comptime!(program.ops.clone()));
+            let of_pair = evaluate::<F>(
+                &pair,
+                teachers,
+                vectors,
+                &place,
+                comptime!(program.ops.clone()),
+            );
             if comptime!(program.coefficient.is_some()) {
                 let g = *of_pair.index(comptime!(program.coefficient.unwrap()));
                 if inside {

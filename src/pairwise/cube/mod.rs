@@ -19,7 +19,7 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::{empty_device_contiguous_dtype, zeros_client};
 use burn_cubecl::tensor::CubeTensor;
 
-use super::form::{Axis, Pass, Reduction, Steps};
+use super::form::{Axis, Pass, Reduction, Steps, Teacher};
 use super::ops::{Inputs, Outputs, PairwiseOps, without_autodiff};
 use super::{Precision, chunked};
 use kernels::{Program, Reducing, State, Tiling};
@@ -100,7 +100,8 @@ struct Sweep<'a> {
     dtype: DType,
     /// That of the factors of products, where it is another.
     rounded: Option<DType>,
-    teacher: [CubeTensor; 2],
+    /// Of the teachers that the pass reads, each.
+    teachers: Vec<[CubeTensor; 2]>,
     mask: BoolTensor<CubeBackend>,
     /// The bound vectors of rows, those of columns, the scalars.
     vectors: CubeTensor,
@@ -140,8 +141,19 @@ impl<'a> Sweep<'a> {
                 None => x,
             })
         };
+        let teacher = |teacher: &Teacher| {
+            let columns = teacher.at..teacher.at + teacher.width;
+            [&inputs.teacher_a, &inputs.teacher_b].map(|x| match x.shape()[1] == teacher.width {
+                true => factor(x.clone()),
+                false => {
+                    let rows = 0..x.shape()[0];
+                    let part = [rows.into(), columns.clone().into()];
+                    factor(CubeBackend::float_slice(x.clone(), &part))
+                }
+            })
+        };
         let matrices = 1
-            + usize::from(named.teacher)
+            + pass.teachers.iter().filter(|t| t.named).count()
             + 2 * usize::from(named.mask)
             + usize::from(rounded.is_some() && pass.coefficient.is_some());
         Self {
@@ -157,10 +169,12 @@ impl<'a> Sweep<'a> {
             rounded,
             a: factor(inputs.a),
             b: factor(inputs.b),
-            teacher: match named.teacher {
-                true => [inputs.teacher_a, inputs.teacher_b].map(factor),
-                false => [vectors.clone(), vectors.clone()],
-            },
+            teachers: pass
+                .teachers
+                .iter()
+                .filter(|t| t.named)
+                .map(teacher)
+                .collect(),
             mask: inputs.mask,
             vectors: into_contiguous(vectors),
             columns_at,
@@ -301,6 +315,24 @@ impl<'a> Sweep<'a> {
         out
     }
 
+    /// The similarities of the teachers that the pass reads, one after the other.
+    fn teacher_similarities(&self, rows: (usize, usize), columns: (usize, usize)) -> CubeTensor {
+        let similarities = |[a, b]: &[CubeTensor; 2]| self.similarities(a, b, rows, columns);
+        let mut each: Vec<_> = self.teachers.iter().map(similarities).collect();
+        match each.len() {
+            0 => self.vectors.clone(),
+            1 => each.remove(0),
+            _ => {
+                // As vectors, which Burn does not pad.
+                let len = Shape::new([rows.1 * columns.1]);
+                let flat = each
+                    .into_iter()
+                    .map(|x| CubeBackend::float_reshape(x, len.clone()));
+                unpadded(CubeBackend::float_cat(flat.collect(), 0))
+            }
+        }
+    }
+
     /// Reduces a block; its coefficients, where the pass asks for them.
     #[allow(unsafe_code)]
     fn block(
@@ -324,7 +356,12 @@ impl<'a> Sweep<'a> {
         };
         let program = Program {
             tiling: self.tiling,
-            ops: steps.tape.ops.clone(),
+            ops: steps
+                .tape
+                .ops
+                .iter()
+                .map(|op| self.pass.renumbered(*op))
+                .collect(),
             rows: counting(rows),
             columns: if once { Vec::new() } else { counting(columns) },
             row_components: rows.components,
@@ -347,10 +384,7 @@ impl<'a> Sweep<'a> {
         };
         if reduces || program.coefficient.is_some() {
             let similarity = self.similarities(&self.a, &self.b, (i0, r), (j0, c));
-            let teacher = match named.teacher {
-                true => self.similarities(&self.teacher[0], &self.teacher[1], (i0, r), (j0, c)),
-                false => self.vectors.clone(),
-            };
+            let teachers = self.teacher_similarities((i0, r), (j0, c));
             let mask = match named.mask {
                 true => {
                     let block = [(i0..i0 + r).into(), (j0..j0 + c).into()];
@@ -368,7 +402,7 @@ impl<'a> Sweep<'a> {
                     CubeCount::Static(splits as u32, strips as u32, 1),
                     CubeDim::new_2d(kernels::LANES as u32, kernels::LINES as u32),
                     similarity.clone().into_buffer_arg(),
-                    teacher.into_buffer_arg(),
+                    teachers.into_buffer_arg(),
                     mask.into_buffer_arg(),
                     self.vectors.clone().into_buffer_arg(),
                     partials.clone().into_buffer_arg(),
@@ -376,7 +410,6 @@ impl<'a> Sweep<'a> {
                     kernels::PlaceLaunch::new(r, c, i0, j0, n, m, self.columns_at, self.scalars_at),
                     f32::INFINITY,
                     program.clone(),
-                    named.teacher,
                     named.mask,
                     [dtype, apart.dtype].map(dtype_to_storage_type),
                 )
@@ -609,7 +642,7 @@ mod tests {
             columns: 1,
             scalars: 0,
             symmetric: false,
-            teacher: false,
+            teachers: Vec::new(),
             precision: Precision::Full,
             budget: 1 << 30,
             memory: 1 << 30,
