@@ -18,9 +18,10 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
-use crate::check;
+use super::named::by_name;
+use crate::check::{self, ConfigError};
 use crate::similarity::SimilarityConfig;
 
 /// Configuration of [`Alignment`].
@@ -32,10 +33,25 @@ pub struct AlignmentConfig {
 }
 
 impl AlignmentConfig {
+    /// Checks the values.
+    ///
+    /// # Errors
+    ///
+    /// None: every value will do.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        Ok(())
+    }
+
     /// Builds the objective; it has no parameters.
-    pub fn init(&self, _device: &Device) -> Alignment {
+    ///
+    /// # Panics
+    ///
+    /// Where [`check`](Self::check) fails.
+    #[track_caller]
+    pub fn init(&self) -> Alignment {
+        check::or_panic(self.check());
         Alignment {
-            similarity: self.similarity,
+            config: self.clone(),
         }
     }
 }
@@ -47,7 +63,7 @@ impl AlignmentConfig {
 #[module(custom_display)]
 pub struct Alignment {
     #[module(skip)]
-    similarity: SimilarityConfig,
+    config: AlignmentConfig,
 }
 
 impl Alignment {
@@ -65,13 +81,13 @@ impl Alignment {
     /// # Example
     ///
     /// ```
-    /// use burn::tensor::{Device, Tensor};
+    /// use burn::tensor::Tensor;
     /// use burn_contrastive::objective::AlignmentConfig;
     ///
     /// let device = Device::default();
     /// let image = Tensor::<2>::from_data([[1.0, 0.0]], &device);
     /// let text = Tensor::<2>::from_data([[0.0, 3.0]], &device);
-    /// let loss = AlignmentConfig::new().init(&device).forward(image, text);
+    /// let loss = AlignmentConfig::new().init().forward(image, text);
     /// assert!((loss.into_scalar::<f32>() - 2.0).abs() < 1e-6);
     /// ```
     #[track_caller]
@@ -92,15 +108,22 @@ impl Alignment {
     #[track_caller]
     pub fn forward_no_reduction(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
         check::paired("Alignment", ("image", &image), ("text", &text));
-        let [image, text] = [image, text].map(|x| self.similarity.prepare(x));
+        let [image, text] = [image, text].map(|x| self.config.similarity.prepare(x));
         (image - text).square().sum_dim(1).squeeze_dim(1)
     }
 }
 
 display!(Alignment:);
 
+by_name! {
+    Alignment = AlignmentConfig, "alignment";
+    parameters(_config) = [];
+}
+
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+
     use super::*;
 
     #[test]
@@ -108,7 +131,7 @@ mod tests {
         let device = Device::default();
         let image = Tensor::<2>::from_data([[3.0, 0.0], [1.0, 0.0], [0.0, 2.0]], &device);
         let text = Tensor::<2>::from_data([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0]], &device);
-        let objective = AlignmentConfig::new().init(&device);
+        let objective = AlignmentConfig::new().init();
         let each = objective.forward_no_reduction(image.clone(), text.clone());
         let each = each.into_data().try_to_vec::<f32>().unwrap();
         assert_eq!(each, [0.0, 2.0, 4.0]);

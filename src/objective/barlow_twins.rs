@@ -25,10 +25,11 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Tensor};
 
 use super::reco::pull_or;
-use crate::check;
+use super::named::{Parameter, by_name};
+use crate::check::{self, ConfigError};
 use crate::similarity::SimilarityConfig;
 
 /// Configuration of [`BarlowTwins`].
@@ -46,19 +47,26 @@ pub struct BarlowTwinsConfig {
 }
 
 impl BarlowTwinsConfig {
+    /// Checks the values.
+    ///
+    /// # Errors
+    ///
+    /// Where `redundancy_weight` is negative or not finite.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let (name, field) = ("BarlowTwinsConfig", "redundancy_weight");
+        check::range(name, field, self.redundancy_weight, 0.0, f64::MAX)
+    }
+
     /// Builds the objective; it has no parameters.
     ///
     /// # Panics
     ///
-    /// Where `redundancy_weight` is negative or not finite.
+    /// Where [`check`](Self::check) fails.
     #[track_caller]
-    pub fn init(&self, _device: &Device) -> BarlowTwins {
-        let (name, field) = ("BarlowTwinsConfig", "redundancy_weight");
-        check::within(name, field, self.redundancy_weight, 0.0, f64::MAX);
+    pub fn init(&self) -> BarlowTwins {
+        check::or_panic(self.check());
         BarlowTwins {
-            redundancy_weight: self.redundancy_weight,
-            center: self.center,
-            similarity: self.similarity,
+            config: self.clone(),
         }
     }
 }
@@ -69,10 +77,8 @@ impl BarlowTwinsConfig {
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct BarlowTwins {
-    redundancy_weight: f64,
-    center: bool,
     #[module(skip)]
-    similarity: SimilarityConfig,
+    config: BarlowTwinsConfig,
 }
 
 impl BarlowTwins {
@@ -90,21 +96,21 @@ impl BarlowTwins {
     /// # Example
     ///
     /// ```
-    /// use burn::tensor::{Device, Tensor};
+    /// use burn::tensor::Tensor;
     /// use burn_contrastive::objective::BarlowTwinsConfig;
     ///
     /// let device = Device::default();
     /// let equal = Tensor::<2>::ones([4, 3], &device);
     /// // All features are the same: redundant, 6 ordered pairs of them.
-    /// let loss = BarlowTwinsConfig::new().init(&device).forward(equal.clone(), equal);
+    /// let loss = BarlowTwinsConfig::new().init().forward(equal.clone(), equal);
     /// assert!((loss.into_scalar::<f32>() - 0.005 * 6.0).abs() < 1e-6);
     /// ```
     #[track_caller]
     pub fn forward(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
         check::paired("BarlowTwins", ("image", &image), ("text", &text));
         let [image, text] = [image, text].map(|x| self.features(x));
-        let pairs = self.similarity.pairs(image, text);
-        let cost = pull_or(&pairs, pairs.similarity().square() * self.redundancy_weight);
+        let pairs = self.config.similarity.pairs(image, text);
+        let cost = pull_or(&pairs, pairs.similarity().square() * self.config.redundancy_weight);
         pairs.total(&cost)
     }
 
@@ -112,7 +118,7 @@ impl BarlowTwins {
     fn features(&self, embeddings: Tensor<2>) -> Tensor<2> {
         let dtype = check::compute_dtype(embeddings.dtype());
         let features = embeddings.cast(dtype).transpose();
-        self.similarity.prepare(match self.center {
+        self.config.similarity.prepare(match self.config.center {
             true => centered(features),
             false => features,
         })
@@ -136,14 +142,24 @@ fn centered(x: Tensor<2>) -> Tensor<2> {
 
 display!(BarlowTwins: redundancy_weight, center);
 
+by_name! {
+    BarlowTwins = BarlowTwinsConfig, "barlow-twins";
+    parameters(config) = [
+        Parameter::new("lambda", &mut config.redundancy_weight),
+        Parameter::new("center", &mut config.center),
+    ];
+}
+
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+
     use super::*;
 
     fn loss(config: &BarlowTwinsConfig, image: [[f32; 2]; 3], text: [[f32; 2]; 3]) -> f32 {
         let device = Device::default();
         let [image, text] = [image, text].map(|x| Tensor::<2>::from_data(x, &device));
-        config.init(&device).forward(image, text).into_scalar()
+        config.init().forward(image, text).into_scalar()
     }
 
     #[test]
@@ -174,6 +190,6 @@ mod tests {
     fn a_weight_below_zero_is_refused() {
         BarlowTwinsConfig::new()
             .with_redundancy_weight(-1.0)
-            .init(&Device::default());
+            .init();
     }
 }

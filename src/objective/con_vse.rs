@@ -20,12 +20,9 @@
 //! **Source.** "Contrastive Learning of Visual-Semantic Embeddings", Jain and Verma, equation 6 and §IV (τ = 0.1).
 
 use burn::config::Config;
-use burn::module::Module;
-use burn::tensor::{Device, Tensor};
 
-use super::Reduction;
-use super::contrastive::{Context, Contrast, Criterion};
-use crate::similarity::{LogitScale, LogitScaleConfig, SimilarityConfig};
+use super::contrastive::{ContrastiveConfig, Criterion, Directions, preset};
+use crate::similarity::{LogitScaleConfig, SimilarityConfig};
 
 /// Configuration of [`ConVse`].
 #[derive(Config, Debug, PartialEq)]
@@ -34,61 +31,29 @@ pub struct ConVseConfig {
     #[config(default = "LogitScaleConfig::fixed(0.1)")]
     pub logit_scale: LogitScaleConfig,
     /// Whether the two directions are added or averaged. Default: added (the paper).
-    #[config(default = "Reduction::Sum")]
-    pub directions: Reduction,
+    #[config(default = "Directions::Sum")]
+    pub directions: Directions,
     /// How embeddings are compared. Default: by cosine, streaming.
     #[config(default = "SimilarityConfig::new()")]
     pub similarity: SimilarityConfig,
 }
 
 impl ConVseConfig {
-    /// The parts of the objective, to be recombined in a [`Contrastive`](super::Contrastive).
-    pub fn criterion(&self) -> Criterion {
-        Criterion::new()
+    /// The parts of the objective, to be recombined.
+    pub fn contrastive(&self) -> ContrastiveConfig {
+        let criterion = Criterion::new()
             .with_directions(self.directions)
-            .with_similarity(self.similarity)
-    }
-
-    /// Builds the objective on `device`.
-    ///
-    /// # Panics
-    ///
-    /// Where [`LogitScaleConfig::init`] refuses the logit scale's values.
-    #[track_caller]
-    pub fn init(&self, device: &Device) -> ConVse {
-        ConVse {
-            logit_scale: self.logit_scale.init(device),
-            criterion: self.criterion().checked("ConVseConfig"),
-        }
+            .with_similarity(self.similarity);
+        ContrastiveConfig::new()
+            .with_logit_scale(self.logit_scale.clone())
+            .with_criterion(criterion)
     }
 }
 
-/// ConVSE over the cosines of paired embeddings; built by [`ConVseConfig::init`].
-///
-/// `L = mean_i [ CE(c_i·/τ, i) + CE(c_·i/τ, i) ]`, `c_ij = cos(image_i, text_j)`.
-#[derive(Module, Debug)]
-#[module(custom_display)]
-pub struct ConVse {
-    /// The factor between cosines and logits; a parameter where it is learned.
-    pub logit_scale: LogitScale,
-    #[module(skip)]
-    criterion: Criterion,
-}
-
-impl ConVse {
-    /// The loss, mean over the batch, in nats.
+preset! {
+    /// ConVSE over the cosines of paired embeddings; built by [`ConVseConfig::init`].
     ///
-    /// # Shapes
-    ///
-    /// - `image`, `text`: `[N, D]`, row `i` of one belongs to row `i` of the other
-    /// - returns `[1]`, f64 for f64 embeddings, f32 for all others
-    ///
-    /// # Panics
-    ///
-    /// Where shapes, dtypes or devices of `image` and `text` differ, the batch is empty, or the
-    /// objective was built on another device.
-    ///
-    /// # Example
+    /// `L = mean_i [ CE(c_i·/τ, i) + CE(c_·i/τ, i) ]`, `c_ij = cos(image_i, text_j)`.
     ///
     /// ```
     /// use burn::tensor::{Device, Tensor};
@@ -99,27 +64,9 @@ impl ConVse {
     /// let loss = ConVseConfig::new().init(&device).forward(equal.clone(), equal);
     /// assert!((loss.into_scalar::<f32>() - 2.0 * 4f32.ln()).abs() < 1e-5);
     /// ```
-    #[track_caller]
-    pub fn forward(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
-        self.contrast().mean(image, text, Context::default())
-    }
-
-    /// The loss of each pair, `[N]`: see [`forward`](Self::forward).
-    ///
-    /// # Panics
-    ///
-    /// As [`forward`](Self::forward).
-    #[track_caller]
-    pub fn forward_no_reduction(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
-        self.contrast().each(image, text, Context::default())
-    }
-
-    fn contrast(&self) -> Contrast<'_> {
-        self.criterion.with("ConVse", &self.logit_scale)
-    }
+    ConVse = ConVseConfig, "con-vse";
+    parameters(config) = [];
 }
-
-display!(contrast ConVse);
 
 #[cfg(test)]
 mod tests {
@@ -139,7 +86,7 @@ mod tests {
                 "{loss} against {expected}"
             );
         }
-        let averaged = ConVseConfig::new().with_directions(Reduction::Mean);
+        let averaged = ConVseConfig::new().with_directions(Directions::Mean);
         let mean = averaged
             .init(&device)
             .forward(x.clone(), x)

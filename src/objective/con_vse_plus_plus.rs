@@ -19,10 +19,13 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
-use super::{Reduction, VsePlusPlus};
-use crate::check;
+use super::named::{Parameter, by_name};
+use super::vse_plus_plus::warm_up;
+use super::{BatchReduction, VsePlusPlus, VsePlusPlusConfig};
+use crate::check::{self, ConfigError};
+use crate::schedule::Settings;
 use crate::similarity::SimilarityConfig;
 
 /// Configuration of [`ConVsePlusPlus`].
@@ -34,31 +37,41 @@ pub struct ConVsePlusPlusConfig {
     /// Temperature τ, not learned. Default 0.1 (section IV).
     #[config(default = 0.1)]
     pub temperature: f64,
+    /// Share of the hardest negatives, in [0, 1]; the rest of the loss is the sum over all. Default 1.
+    #[config(default = 1.0)]
+    pub hardest_weight: f64,
     /// How the losses of the pairs become one. Default: their mean (algorithm 1).
-    #[config(default = "Reduction::Mean")]
-    pub reduction: Reduction,
+    #[config(default = "BatchReduction::Mean")]
+    pub reduction: BatchReduction,
     /// How embeddings are compared. Default: by cosine, streaming.
     #[config(default = "SimilarityConfig::new()")]
     pub similarity: SimilarityConfig,
 }
 
 impl ConVsePlusPlusConfig {
+    /// Checks the values.
+    ///
+    /// # Errors
+    ///
+    /// As [`VsePlusPlusConfig::check`], and where `temperature` is not positive and finite.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let name = "ConVsePlusPlusConfig";
+        check::range(name, "margin", self.margin, 0.0, f64::MAX)?;
+        check::range(name, "hardest_weight", self.hardest_weight, 0.0, 1.0)?;
+        let (tiny, huge) = (f32::MIN_POSITIVE as f64, f32::MAX as f64);
+        check::range(name, "temperature", self.temperature, tiny, huge)
+    }
+
     /// Builds the objective; it has no parameters.
     ///
     /// # Panics
     ///
-    /// Where `margin` is negative or not finite, or `temperature` is not positive and finite.
+    /// Where [`check`](Self::check) fails.
     #[track_caller]
-    pub fn init(&self, _device: &Device) -> ConVsePlusPlus {
-        let name = "ConVsePlusPlusConfig";
-        check::within(name, "margin", self.margin, 0.0, f64::MAX);
-        let (tiny, huge) = (f32::MIN_POSITIVE as f64, f32::MAX as f64);
-        check::within(name, "temperature", self.temperature, tiny, huge);
+    pub fn init(&self) -> ConVsePlusPlus {
+        check::or_panic(self.check());
         ConVsePlusPlus {
-            margin: self.margin,
-            temperature: self.temperature,
-            reduction: self.reduction,
-            similarity: self.similarity,
+            config: self.clone(),
         }
     }
 }
@@ -69,15 +82,25 @@ impl ConVsePlusPlusConfig {
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct ConVsePlusPlus {
-    margin: f64,
-    temperature: f64,
     #[module(skip)]
-    reduction: Reduction,
-    #[module(skip)]
-    similarity: SimilarityConfig,
+    config: ConVsePlusPlusConfig,
 }
 
 impl ConVsePlusPlus {
+    /// The same objective with other values of what changes during training: see
+    /// [`VsePlusPlus::with_settings`].
+    ///
+    /// # Panics
+    ///
+    /// Where a value is out of its range.
+    #[track_caller]
+    pub fn with_settings(self, settings: &Settings) -> Self {
+        let Self { mut config } = self;
+        settings.margin.inspect(|&margin| config.margin = margin);
+        settings.hardest_weight.inspect(|&x| config.hardest_weight = x);
+        config.init()
+    }
+
     /// The loss, reduced over the batch.
     ///
     /// # Shapes
@@ -95,29 +118,17 @@ impl ConVsePlusPlus {
     /// use burn::tensor::{Device, Tensor};
     /// use burn_contrastive::objective::ConVsePlusPlusConfig;
     ///
-    /// let device = Device::default();
-    /// let equal = Tensor::<2>::ones([4, 3], &device);
-    /// let loss = ConVsePlusPlusConfig::new().init(&device).forward(equal.clone(), equal);
+    /// let equal = Tensor::<2>::ones([4, 3], &Device::default());
+    /// let loss = ConVsePlusPlusConfig::new().init().forward(equal.clone(), equal);
     /// assert!((loss.into_scalar::<f32>() - 2.0 * 0.2 / 0.1).abs() < 1e-5);
     /// ```
     #[track_caller]
     pub fn forward(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
-        self.forward_at(image, text, 1.0)
-    }
-
-    /// The loss during a warm-up from the sum over all negatives, 0, to the hardest alone, 1: see
-    /// [`VsePlusPlus::forward_at`].
-    ///
-    /// # Panics
-    ///
-    /// As [`forward`](Self::forward), and where `hardest_weight` is outside [0, 1].
-    #[track_caller]
-    pub fn forward_at(&self, image: Tensor<2>, text: Tensor<2>, hardest_weight: f64) -> Tensor<1> {
         check::paired("ConVsePlusPlus", ("image", &image), ("text", &text));
-        self.hinges().forward_at(image, text, hardest_weight) * (1.0 / self.temperature)
+        self.hinges().forward(image, text) * (1.0 / self.config.temperature)
     }
 
-    /// The loss of each pair, both directions added.
+    /// The loss of each pair, both directions added, by the hardest negatives alone.
     ///
     /// # Shapes
     ///
@@ -130,19 +141,34 @@ impl ConVsePlusPlus {
     #[track_caller]
     pub fn forward_no_reduction(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
         check::paired("ConVsePlusPlus", ("image", &image), ("text", &text));
-        self.hinges().forward_no_reduction(image, text) * (1.0 / self.temperature)
+        self.hinges().forward_no_reduction(image, text) * (1.0 / self.config.temperature)
     }
 
+    /// The loss but for the temperature.
     fn hinges(&self) -> VsePlusPlus {
-        VsePlusPlus {
-            margin: self.margin,
-            reduction: self.reduction,
-            similarity: self.similarity,
+        VsePlusPlusConfig {
+            margin: self.config.margin,
+            hardest_weight: self.config.hardest_weight,
+            reduction: self.config.reduction,
+            similarity: self.config.similarity,
         }
+        .init()
     }
 }
 
-display!(ConVsePlusPlus: margin, temperature, reduction);
+display!(ConVsePlusPlus: margin, temperature, hardest_weight, reduction);
+
+by_name! {
+    ConVsePlusPlus = ConVsePlusPlusConfig, "con-vse-plus-plus";
+    parameters(config) = [
+        Parameter::new("margin", &mut config.margin),
+        Parameter::new("hardest_weight", &mut config.hardest_weight),
+        Parameter::new("reduction", &mut config.reduction),
+        Parameter::new("temperature", &mut config.temperature),
+    ];
+    settings(objective, settings) = *objective = objective.clone().with_settings(settings);
+    schedules = warm_up();
+}
 
 #[cfg(test)]
 mod tests {
@@ -157,7 +183,7 @@ mod tests {
         let objective = ConVsePlusPlusConfig::new()
             .with_margin(0.1)
             .with_temperature(0.5)
-            .init(&device);
+            .init();
         let loss = objective.forward(image, text).into_scalar::<f32>();
         assert!((loss - 1.2).abs() < 1e-6, "{loss}");
     }
@@ -167,6 +193,6 @@ mod tests {
     fn a_temperature_of_zero_is_refused() {
         ConVsePlusPlusConfig::new()
             .with_temperature(0.0)
-            .init(&Device::default());
+            .init();
     }
 }

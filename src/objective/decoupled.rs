@@ -28,12 +28,9 @@
 //! both views, as in lightly's `DCLLoss`: `within_modality`. Across modalities the other one's are the default here.
 
 use burn::config::Config;
-use burn::module::Module;
-use burn::tensor::{Device, Tensor};
 
-use super::Reduction;
-use super::contrastive::{Context, Contrast, Criterion};
-use crate::similarity::{LogitScale, LogitScaleConfig, SimilarityConfig};
+use super::contrastive::{ContrastiveConfig, Criterion, Directions, preset};
+use crate::similarity::{LogitScaleConfig, SimilarityConfig};
 
 /// Configuration of [`Decoupled`].
 #[derive(Config, Debug, PartialEq)]
@@ -45,63 +42,31 @@ pub struct DecoupledConfig {
     #[config(default = false)]
     pub within_modality: bool,
     /// Whether the two directions are added or averaged. Default: averaged (lightly).
-    #[config(default = "Reduction::Mean")]
-    pub directions: Reduction,
+    #[config(default = "Directions::Mean")]
+    pub directions: Directions,
     /// How embeddings are compared. Default: by cosine, streaming.
     #[config(default = "SimilarityConfig::new()")]
     pub similarity: SimilarityConfig,
 }
 
 impl DecoupledConfig {
-    /// The parts of the objective, to be recombined in a [`Contrastive`](super::Contrastive).
-    pub fn criterion(&self) -> Criterion {
-        Criterion::new()
+    /// The parts of the objective, to be recombined.
+    pub fn contrastive(&self) -> ContrastiveConfig {
+        let criterion = Criterion::new()
             .with_decoupled(true)
             .with_within_modality(self.within_modality)
             .with_directions(self.directions)
-            .with_similarity(self.similarity)
-    }
-
-    /// Builds the objective on `device`.
-    ///
-    /// # Panics
-    ///
-    /// Where [`LogitScaleConfig::init`] refuses the logit scale's values.
-    #[track_caller]
-    pub fn init(&self, device: &Device) -> Decoupled {
-        Decoupled {
-            logit_scale: self.logit_scale.init(device),
-            criterion: self.criterion().checked("DecoupledConfig"),
-        }
+            .with_similarity(self.similarity);
+        ContrastiveConfig::new()
+            .with_logit_scale(self.logit_scale.clone())
+            .with_criterion(criterion)
     }
 }
 
-/// Decoupled contrast of paired embeddings; built by [`DecoupledConfig::init`].
-///
-/// `L = ½·mean_i [ log Σ_{j≠i} e^{c_ij/τ} + log Σ_{j≠i} e^{c_ji/τ} − 2·c_ii/τ ]`.
-#[derive(Module, Debug)]
-#[module(custom_display)]
-pub struct Decoupled {
-    /// The factor between cosines and logits; a parameter where it is learned.
-    pub logit_scale: LogitScale,
-    #[module(skip)]
-    criterion: Criterion,
-}
-
-impl Decoupled {
-    /// The loss, mean over the batch, in nats.
+preset! {
+    /// Decoupled contrast of paired embeddings; built by [`DecoupledConfig::init`].
     ///
-    /// # Shapes
-    ///
-    /// - `image`, `text`: `[N, D]`, row `i` of one belongs to row `i` of the other
-    /// - returns `[1]`, f64 for f64 embeddings, f32 for all others
-    ///
-    /// # Panics
-    ///
-    /// Where shapes, dtypes or devices of the embeddings differ, the batch is empty, or the
-    /// objective was built on another device.
-    ///
-    /// # Example
+    /// `L = ½·mean_i [ log Σ_{j≠i} e^{c_ij/τ} + log Σ_{j≠i} e^{c_ji/τ} − 2·c_ii/τ ]`.
     ///
     /// ```
     /// use burn::tensor::{Device, Tensor};
@@ -112,27 +77,9 @@ impl Decoupled {
     /// let loss = DecoupledConfig::new().init(&device).forward(equal.clone(), equal);
     /// assert!((loss.into_scalar::<f32>() - 3f32.ln()).abs() < 1e-5);
     /// ```
-    #[track_caller]
-    pub fn forward(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
-        self.contrast().mean(image, text, Context::default())
-    }
-
-    /// The loss of each pair, `[N]`: see [`forward`](Self::forward).
-    ///
-    /// # Panics
-    ///
-    /// As [`forward`](Self::forward).
-    #[track_caller]
-    pub fn forward_no_reduction(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
-        self.contrast().each(image, text, Context::default())
-    }
-
-    fn contrast(&self) -> Contrast<'_> {
-        self.criterion.with("Decoupled", &self.logit_scale)
-    }
+    Decoupled = DecoupledConfig, "dcl";
+    parameters(config) = [];
 }
-
-display!(contrast Decoupled);
 
 #[cfg(test)]
 mod tests {

@@ -1,23 +1,9 @@
 //! How objectives are printed.
 
-/// The display of an objective, on one line: the modules that it holds, its settings, and how it compares. Of a
-/// softmax contrast: its scale and its criterion.
+/// The display of an objective, on one line: the modules that it holds, settings of its config, and how
+/// it compares embeddings.
 macro_rules! display {
-    (contrast $objective:ty) => {
-        display!(@ $objective, |objective, content| {
-            objective.criterion.show(content.add("logit_scale", &objective.logit_scale))
-        });
-    };
     ($objective:ty: $([$($module:ident),+])? $($setting:ident),*) => {
-        display!(@ $objective, |objective, content| {
-            $(let content = content$(.add(stringify!($module), &objective.$module))+;)?
-            content
-                $(.add(stringify!($setting), &format!("{:?}", objective.$setting)))*
-                .add("normalize", &objective.similarity.normalize)
-                .add("evaluation", &format!("{:?}", objective.similarity.evaluation))
-        });
-    };
-    (@ $objective:ty, |$self:ident, $content:ident| $shown:block) => {
         impl burn::module::ModuleDisplay for $objective {
             fn custom_settings(&self) -> Option<burn::module::DisplaySettings> {
                 burn::module::DisplaySettings::new()
@@ -27,10 +13,12 @@ macro_rules! display {
 
             fn custom_content(
                 &self,
-                $content: burn::module::Content,
+                content: burn::module::Content,
             ) -> Option<burn::module::Content> {
-                let $self = self;
-                $shown.optional()
+                $(let content = content$(.add(stringify!($module), &self.$module))+;)?
+                let content = content
+                    $(.add(stringify!($setting), &format!("{:?}", self.config.$setting)))*;
+                self.config.similarity.show(content).optional()
             }
         }
     };

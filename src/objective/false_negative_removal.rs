@@ -28,12 +28,11 @@
 //! Regulation", Jiang et al. 2023, §4.3 (there ALBEF++) and figure 3a, which peaks at 0.2 to 0.3.
 
 use burn::config::Config;
-use burn::module::Module;
-use burn::tensor::{Device, Tensor};
 
-use super::Reduction;
-use super::contrastive::{Context, Contrast, Criterion};
-use crate::similarity::{LogitScale, LogitScaleConfig, SimilarityConfig};
+use super::contrastive::{ContrastiveConfig, Criterion, Directions, preset};
+use super::named::Parameter;
+use crate::schedule::{Schedule, Settings};
+use crate::similarity::{LogitScaleConfig, SimilarityConfig};
 use crate::weighting::{SimilarityRegulation, Weighting};
 
 /// Configuration of [`FalseNegativeRemoval`].
@@ -49,86 +48,35 @@ pub struct FalseNegativeRemovalConfig {
     #[config(default = "SimilarityRegulation::new()")]
     pub regulation: SimilarityRegulation,
     /// Whether the two directions are added or averaged. Default: added (the paper, §2.1).
-    #[config(default = "Reduction::Sum")]
-    pub directions: Reduction,
+    #[config(default = "Directions::Sum")]
+    pub directions: Directions,
     /// How embeddings are compared. Default: by cosine, streaming.
     #[config(default = "SimilarityConfig::new()")]
     pub similarity: SimilarityConfig,
 }
 
 impl FalseNegativeRemovalConfig {
-    /// The parts of the objective, to be recombined in a [`Contrastive`](super::Contrastive).
-    pub fn criterion(&self) -> Criterion {
-        Criterion::new()
+    /// The parts of the objective, to be recombined.
+    pub fn contrastive(&self) -> ContrastiveConfig {
+        let criterion = Criterion::new()
             .with_directions(self.directions)
             .with_weighting(Weighting::Removal {
                 regulation: self.regulation,
                 threshold: self.threshold,
             })
-            .with_similarity(self.similarity)
-    }
-
-    /// Builds the objective on `device`.
-    ///
-    /// # Panics
-    ///
-    /// Where `threshold` is negative, α is not in [0, 1], the weights' temperature is not positive, or
-    /// [`LogitScaleConfig::init`] refuses the logit scale's values.
-    #[track_caller]
-    pub fn init(&self, device: &Device) -> FalseNegativeRemoval {
-        FalseNegativeRemoval {
-            logit_scale: self.logit_scale.init(device),
-            criterion: self.criterion().checked("FalseNegativeRemovalConfig"),
-        }
+            .with_similarity(self.similarity);
+        ContrastiveConfig::new()
+            .with_logit_scale(self.logit_scale.clone())
+            .with_criterion(criterion)
     }
 }
 
-/// InfoNCE over the negatives that a teacher does not take for false; built by
-/// [`FalseNegativeRemovalConfig::init`].
-///
-/// `L = mean_i [ CE over j ∈ {i} ∪ {w_ij ≥ t} + CE over j ∈ {i} ∪ {w_ji ≥ t} ]`.
-#[derive(Module, Debug)]
-#[module(custom_display)]
-pub struct FalseNegativeRemoval {
-    /// The factor between cosines and logits; a parameter where it is learned.
-    pub logit_scale: LogitScale,
-    #[module(skip)]
-    criterion: Criterion,
-}
-
-impl FalseNegativeRemoval {
-    /// The same objective with the teacher's share α in the weights, as training proceeds.
+preset! {
+    /// InfoNCE over the negatives that a teacher does not take for false; built by
+    /// [`FalseNegativeRemovalConfig::init`].
     ///
-    /// # Panics
-    ///
-    /// Where `alpha` is not in [0, 1].
-    #[track_caller]
-    pub fn with_alpha(self, alpha: f64) -> Self {
-        let weighting = self.criterion.weighting.with_alpha(alpha);
-        Self {
-            criterion: self
-                .criterion
-                .with_weighting(weighting)
-                .checked("FalseNegativeRemoval"),
-            ..self
-        }
-    }
-
-    /// The loss, mean over the batch, in nats.
-    ///
-    /// # Shapes
-    ///
-    /// - `image`, `text`: `[N, D]`, row `i` of one belongs to row `i` of the other
-    /// - `context`: a [`Teacher`](super::Teacher), unless α is 0; extra negatives
-    /// - returns `[1]`, f64 for f64 embeddings, f32 for all others
-    ///
-    /// # Panics
-    ///
-    /// Where shapes, dtypes or devices of the embeddings differ, the batch is empty, or the
-    /// objective was built on another device, or α is
-    /// not 0 and a teacher's features are missing.
-    ///
-    /// # Example
+    /// `L = mean_i [ CE over j ∈ {i} ∪ {w_ij ≥ t} + CE over j ∈ {i} ∪ {w_ji ≥ t} ]`. Unless α is 0 the
+    /// context must hold a [`Teacher`](super::Teacher).
     ///
     /// ```
     /// use burn::tensor::{Device, Distribution, Tensor};
@@ -136,43 +84,21 @@ impl FalseNegativeRemoval {
     ///
     /// let device = Device::default();
     /// let random = |width| Tensor::<2>::random([8, width], Distribution::Default, &device);
-    /// let objective = FalseNegativeRemovalConfig::new().init(&device);
+    /// let objective = FalseNegativeRemovalConfig::calibrated().init(&device);
     /// let teacher = Teacher::new(random(24), random(24));
-    /// let loss = objective.forward(random(16), random(16), teacher);
+    /// let loss = objective.forward_with(random(16), random(16), teacher);
     /// assert_eq!(loss.dims(), [1]);
     /// ```
-    #[track_caller]
-    pub fn forward(
-        &self,
-        image: Tensor<2>,
-        text: Tensor<2>,
-        context: impl Into<Context>,
-    ) -> Tensor<1> {
-        self.contrast().mean(image, text, context.into())
-    }
-
-    /// The loss of each pair, `[N]`: see [`forward`](Self::forward).
-    ///
-    /// # Panics
-    ///
-    /// As [`forward`](Self::forward).
-    #[track_caller]
-    pub fn forward_no_reduction(
-        &self,
-        image: Tensor<2>,
-        text: Tensor<2>,
-        context: impl Into<Context>,
-    ) -> Tensor<1> {
-        self.contrast().each(image, text, context.into())
-    }
-
-    fn contrast(&self) -> Contrast<'_> {
-        self.criterion
-            .with("FalseNegativeRemoval", &self.logit_scale)
-    }
+    FalseNegativeRemoval = FalseNegativeRemovalConfig, "false-negative-removal";
+    parameters(config) = Parameter::regulation(&mut config.regulation)
+        .into_iter()
+        .chain([Parameter::new("threshold", &mut config.threshold)])
+        .collect::<Vec<_>>();
+    schedules = Settings {
+        alpha: Some(Schedule::new(1.0, 0.0)),
+        ..Settings::default()
+    };
 }
-
-display!(contrast FalseNegativeRemoval);
 
 #[cfg(test)]
 mod tests {

@@ -35,14 +35,10 @@
 //! takes momentum features for candidates and averages the directions.
 
 use burn::config::Config;
-use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor};
 
-use super::Reduction;
-use super::contrastive::{Blend, Candidates, Group, Ids, Teacher, Terms};
-use crate::check;
-use crate::pairwise::{Expr, reduce_to_scalar, rows};
-use crate::similarity::{LogitScale, LogitScaleConfig, SimilarityConfig};
+use super::contrastive::{ContrastiveConfig, Criterion, Directions, SameId, preset};
+use super::named::{Input, Parameter};
+use crate::similarity::{LogitScaleConfig, SimilarityConfig};
 
 /// Configuration of [`ImageTextContrastive`].
 #[derive(Config, Debug, PartialEq)]
@@ -54,247 +50,52 @@ pub struct ImageTextContrastiveConfig {
     #[config(default = 0.4)]
     pub alpha: f64,
     /// Whether the two directions are averaged or added. Default: averaged (ALBEF).
-    #[config(default = "Reduction::Mean")]
-    pub directions: Reduction,
+    #[config(default = "Directions::Mean")]
+    pub directions: Directions,
     /// How embeddings are compared. Default: by cosine, streaming.
     #[config(default = "SimilarityConfig::new()")]
     pub similarity: SimilarityConfig,
 }
 
 impl ImageTextContrastiveConfig {
-    /// Builds the objective on `device` (an autodiff device where the logit scale is to be learned).
-    ///
-    /// # Panics
-    ///
-    /// Where `alpha` is not in [0, 1], or [`LogitScaleConfig::init`] refuses the logit scale's values.
-    #[track_caller]
-    pub fn init(&self, device: &Device) -> ImageTextContrastive {
-        ImageTextContrastive {
-            logit_scale: self.logit_scale.init(device),
-            alpha: 0.0,
-            directions: self.directions,
-            similarity: self.similarity,
-        }
-        .with_alpha(self.alpha)
+    /// The parts of the objective, to be recombined.
+    pub fn contrastive(&self) -> ContrastiveConfig {
+        let criterion = Criterion::new()
+            .with_same_id(SameId::Positive)
+            .with_soft_targets(self.alpha)
+            .with_directions(self.directions)
+            .with_similarity(self.similarity);
+        ContrastiveConfig::new()
+            .with_logit_scale(self.logit_scale.clone())
+            .with_criterion(criterion)
     }
 }
 
-/// ALBEF's image-text contrast with momentum features; built by [`ImageTextContrastiveConfig::init`].
-///
-/// `L = ½·mean_i [ CE(z_i·, y_i) + CE(z'_i·, y'_i) ]`, with targets
-/// `y_i = α·softmax(momentum logits) + (1 − α)·onehot(i)`.
-#[derive(Module, Debug)]
-#[module(custom_display)]
-pub struct ImageTextContrastive {
-    /// The factor between cosines and logits; a parameter where it is learned.
-    pub logit_scale: LogitScale,
-    alpha: f64,
-    #[module(skip)]
-    directions: Reduction,
-    #[module(skip)]
-    similarity: SimilarityConfig,
-}
-
-impl ImageTextContrastive {
-    /// The same objective with another share α of soft targets, as training proceeds.
+preset! {
+    /// ALBEF's image-text contrast with momentum features; built by [`ImageTextContrastiveConfig::init`].
     ///
-    /// # Panics
-    ///
-    /// Where `alpha` is not in [0, 1].
-    #[track_caller]
-    pub fn with_alpha(self, alpha: f64) -> Self {
-        check::within("ImageTextContrastive", "alpha", alpha, 0.0, 1.0);
-        Self { alpha, ..self }
-    }
-
-    /// The loss, mean over the batch, in nats.
-    ///
-    /// # Shapes
-    ///
-    /// - `image`, `text`: `[N, D]`, row `i` of one belongs to row `i` of the other
-    /// - `momentum`: `image`, `text` `[N, D]`; of the queue `negative_image` `[K, D]`, `negative_text` `[M, D]`, no rows
-    ///   count as none; constants to the gradient
-    /// - returns `[1]`, f64 for f64 embeddings, f32 for all others
-    ///
-    /// # Panics
-    ///
-    /// Where shapes, dtypes or devices of the embeddings differ, the batch is empty, or the
-    /// objective was built on another device.
-    ///
-    /// # Example
+    /// `L = ½·mean_i [ CE(z_i·, y_i) + CE(z'_i·, y'_i) ]`, with targets
+    /// `y_i = α·softmax(momentum logits) + (1 − α)·onehot(i)`. The momentum features come with the call.
     ///
     /// ```
     /// use burn::tensor::{Device, Distribution, Tensor};
-    /// use burn_contrastive::objective::{ImageTextContrastiveConfig, Teacher};
+    /// use burn_contrastive::objective::{Context, ImageTextContrastiveConfig, Momentum, Negatives};
     ///
     /// let device = Device::default();
     /// let random = |rows| Tensor::<2>::random([rows, 16], Distribution::Default, &device);
-    /// let momentum = Teacher {
-    ///     negative_image: Some(random(32)),
-    ///     negative_text: Some(random(32)),
-    ///     ..Teacher::new(random(8), random(8))
+    /// let context = Context {
+    ///     momentum: Some(Momentum::new(random(8), random(8))),
+    ///     negatives: Negatives::queue(random(32), random(32)),
+    ///     ..Context::default()
     /// };
     /// let objective = ImageTextContrastiveConfig::new().init(&device);
-    /// assert_eq!(objective.forward(random(8), random(8), momentum).dims(), [1]);
+    /// assert_eq!(objective.forward_with(random(8), random(8), context).dims(), [1]);
     /// ```
-    #[track_caller]
-    pub fn forward(&self, image: Tensor<2>, text: Tensor<2>, momentum: Teacher) -> Tensor<1> {
-        self.mean(image, text, momentum, None)
-    }
-
-    /// The loss where samples of one id are positives of each other: see [`forward`](Self::forward).
-    ///
-    /// # Shapes
-    ///
-    /// - `ids`: of the batch `[N]`; of the queue `negative_image` `[K]`, `negative_text` `[M]`, without which nothing in the queue is
-    ///   a positive
-    /// - all others as [`forward`](Self::forward)
-    ///
-    /// # Panics
-    ///
-    /// As [`forward`](Self::forward), and where there are not as many ids as rows.
-    #[track_caller]
-    pub fn forward_with_ids(
-        &self,
-        image: Tensor<2>,
-        text: Tensor<2>,
-        momentum: Teacher,
-        ids: impl Into<Ids>,
-    ) -> Tensor<1> {
-        self.mean(image, text, momentum, Some(ids.into()))
-    }
-
-    /// The loss of each pair, `[N]`: see [`forward`](Self::forward).
-    ///
-    /// # Panics
-    ///
-    /// As [`forward`](Self::forward).
-    #[track_caller]
-    pub fn forward_no_reduction(
-        &self,
-        image: Tensor<2>,
-        text: Tensor<2>,
-        momentum: Teacher,
-    ) -> Tensor<1> {
-        let groups = self.groups(image, text, momentum, None);
-        let (asked, parts) = Group::ask(groups, false, self.similarity.memory_budget);
-        let reduced = asked
-            .into_iter()
-            .map(|(pairs, reductions)| pairs.reduce(&reductions));
-        self.joined(parts.terms(reduced.collect()))
-    }
-
-    #[track_caller]
-    fn mean(
-        &self,
-        image: Tensor<2>,
-        text: Tensor<2>,
-        momentum: Teacher,
-        ids: Option<Ids>,
-    ) -> Tensor<1> {
-        let groups = self.groups(image, text, momentum, ids);
-        let (asked, parts) = Group::ask(groups, false, self.similarity.memory_budget);
-        reduce_to_scalar(asked, |results| self.joined(parts.terms(results)).mean())
-    }
-
-    fn joined(&self, terms: [Terms; 2]) -> Tensor<1> {
-        let blend = Blend {
-            soft_targets: self.alpha,
-            ..Blend::default()
-        };
-        let [by_image, by_text] = terms.map(|terms| terms.loss(blend));
-        self.directions.of_sum(by_image + by_text, 2)
-    }
-
-    /// Image anchors with the momentum texts of the batch and of the queue, text anchors with the images.
-    #[track_caller]
-    fn groups(
-        &self,
-        image: Tensor<2>,
-        text: Tensor<2>,
-        momentum: Teacher,
-        ids: Option<Ids>,
-    ) -> Vec<Group> {
-        let caller = "ImageTextContrastive";
-        let Teacher {
-            image: own_image,
-            text: own_text,
-            negative_image,
-            negative_text,
-        } = momentum;
-        let anchors = [("image", &image), ("text", &text)];
-        check::paired(caller, anchors[0], anchors[1]);
-        check::paired(caller, anchors[0], ("momentum.image", &own_image));
-        check::paired(caller, anchors[1], ("momentum.text", &own_text));
-        let names = ["momentum.negative_text", "momentum.negative_image"];
-        let queue = |name, queue| check::met(caller, anchors[0], (name, queue));
-        let queues = [
-            queue(names[0], negative_text),
-            queue(names[1], negative_image),
-        ];
-        let (ids, queue_ids) = match ids {
-            Some(ids) => (Some(ids.batch), [ids.negative_text, ids.negative_image]),
-            None => (None, [None, None]),
-        };
-        if let Some(ids) = &ids {
-            check::labelled(caller, ("ids.batch", ids), anchors[0]);
-        }
-        for (k, name) in ["ids.negative_text", "ids.negative_image"]
-            .iter()
-            .enumerate()
-        {
-            if let (Some(ids), Some(queue)) = (&queue_ids[k], &queues[k]) {
-                check::labelled(caller, (name, ids), (names[k], queue));
-            }
-        }
-
-        let scale = self.logit_scale.for_embeddings(caller, &image);
-        let [image, text] = [image, text].map(|x| self.similarity.prepare(x));
-        let constant = |x: Tensor<2>| self.similarity.prepare(x.detach());
-        let [own_image, own_text] = [own_image, own_text].map(constant);
-        let sides = [
-            (image, own_image.clone(), own_text.clone()),
-            (text, own_text, own_image),
-        ];
-        let mut groups = Vec::new();
-        let queues = queues
-            .map(|queue| queue.map(constant))
-            .into_iter()
-            .zip(queue_ids);
-        for (direction, (side, (queue, queue_ids))) in sides.into_iter().zip(queues).enumerate() {
-            let (anchors, own, batch) = side;
-            let group = |candidates: Tensor<2>, of_batch, same: Option<[Tensor<1, Int>; 2]>| {
-                let mut pairs = self.similarity.pairs(anchors.clone(), candidates.clone());
-                let scale = pairs.scalar(scale.clone());
-                let several = same.is_some();
-                let candidates = Candidates {
-                    logit: &pairs.similarity() * &scale,
-                    positive: match (same, of_batch) {
-                        (Some([rows, columns]), _) => pairs.same_label(rows, columns),
-                        (None, true) => Expr::diagonal(),
-                        (None, false) => Expr::constant(0.0),
-                    },
-                    several,
-                    left_out: Expr::constant(0.0),
-                    filtered: Expr::constant(0.0),
-                    log_weight: None,
-                    target: (self.alpha > 0.0).then(|| {
-                        let teacher = pairs.teacher(own.clone(), candidates);
-                        (&teacher * &scale).detach()
-                    }),
-                };
-                let views = vec![(direction, rows(), candidates)];
-                Group { pairs, views }
-            };
-            let both = |others: Option<Tensor<1, Int>>| Some([ids.clone()?, others?]);
-            groups.push(group(batch, true, both(ids.clone())));
-            groups.extend(queue.map(|queue| group(queue, false, both(queue_ids))));
-        }
-        groups
-    }
+    ImageTextContrastive = ImageTextContrastiveConfig, "image-text-contrastive";
+    parameters(config) = [Parameter::new("momentum_alpha", &mut config.alpha)];
+    needs(config) = [Input::MomentumImage, Input::MomentumText];
+    uses = [Input::QueueImage, Input::QueueText];
 }
-
-display!(ImageTextContrastive: [logit_scale] alpha, directions);
 
 #[cfg(test)]
 mod tests {

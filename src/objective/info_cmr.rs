@@ -27,12 +27,10 @@
 //! Their denominator, printed as `1 + |C̄| Σ`, is read as the sum over the positive and the `|C̄|` negatives.
 
 use burn::config::Config;
-use burn::module::Module;
-use burn::tensor::{Device, Tensor};
 
-use super::Reduction;
-use super::contrastive::{Contrast, Criterion, Negatives};
-use crate::similarity::{LogitScale, LogitScaleConfig, SimilarityConfig};
+use super::contrastive::{ContrastiveConfig, Criterion, Directions, preset};
+use super::named::Input;
+use crate::similarity::{LogitScaleConfig, SimilarityConfig};
 
 /// Configuration of [`InfoCmr`].
 #[derive(Config, Debug, PartialEq)]
@@ -41,62 +39,30 @@ pub struct InfoCmrConfig {
     #[config(default = "LogitScaleConfig::fixed(0.05)")]
     pub logit_scale: LogitScaleConfig,
     /// Whether the two directions are added or averaged. Default: added (the paper).
-    #[config(default = "Reduction::Sum")]
-    pub directions: Reduction,
+    #[config(default = "Directions::Sum")]
+    pub directions: Directions,
     /// How embeddings are compared. Default: by cosine, streaming.
     #[config(default = "SimilarityConfig::new()")]
     pub similarity: SimilarityConfig,
 }
 
 impl InfoCmrConfig {
-    /// The parts of the objective, to be recombined in a [`Contrastive`](super::Contrastive).
-    pub fn criterion(&self) -> Criterion {
-        Criterion::new()
+    /// The parts of the objective, to be recombined.
+    pub fn contrastive(&self) -> ContrastiveConfig {
+        let criterion = Criterion::new()
             .with_directions(self.directions)
-            .with_similarity(self.similarity)
-    }
-
-    /// Builds the objective on `device`.
-    ///
-    /// # Panics
-    ///
-    /// Where [`LogitScaleConfig::init`] refuses the logit scale's values.
-    #[track_caller]
-    pub fn init(&self, device: &Device) -> InfoCmr {
-        InfoCmr {
-            logit_scale: self.logit_scale.init(device),
-            criterion: self.criterion().checked("InfoCmrConfig"),
-        }
+            .with_similarity(self.similarity);
+        ContrastiveConfig::new()
+            .with_logit_scale(self.logit_scale.clone())
+            .with_criterion(criterion)
     }
 }
 
-/// InfoCMR over the cosines of paired embeddings; built by [`InfoCmrConfig::init`].
-///
-/// `L = mean_i [ CE over texts, hard texts of i and noise + CE over images, hard images of i and noise ]`.
-#[derive(Module, Debug)]
-#[module(custom_display)]
-pub struct InfoCmr {
-    /// The factor between cosines and logits; a parameter where it is learned.
-    pub logit_scale: LogitScale,
-    #[module(skip)]
-    criterion: Criterion,
-}
-
-impl InfoCmr {
-    /// The loss, mean over the batch, in nats.
+preset! {
+    /// InfoCMR over the cosines of paired embeddings; built by [`InfoCmrConfig::init`].
     ///
-    /// # Shapes
-    ///
-    /// - `image`, `text`: `[N, D]`, row `i` of one belongs to row `i` of the other
-    /// - `negatives`: see its fields; extra ones of either modality (a queue) are allowed too
-    /// - returns `[1]`, f64 for f64 embeddings, f32 for all others
-    ///
-    /// # Panics
-    ///
-    /// Where shapes, dtypes or devices of the embeddings differ, the batch is empty, or the
-    /// objective was built on another device.
-    ///
-    /// # Example
+    /// `L = mean_i [ CE over texts, hard texts of i and noise + CE over images, hard images of i and noise ]`.
+    /// Hard negatives and noise come with the call.
     ///
     /// ```
     /// use burn::tensor::{Device, Distribution, Tensor};
@@ -111,34 +77,13 @@ impl InfoCmr {
     ///     ..Negatives::default()
     /// };
     /// let objective = InfoCmrConfig::new().init(&device);
-    /// assert_eq!(objective.forward(random(8), random(8), negatives).dims(), [1]);
+    /// assert_eq!(objective.forward_with(random(8), random(8), negatives).dims(), [1]);
     /// ```
-    #[track_caller]
-    pub fn forward(&self, image: Tensor<2>, text: Tensor<2>, negatives: Negatives) -> Tensor<1> {
-        self.contrast().mean(image, text, negatives.into())
-    }
-
-    /// The loss of each pair, `[N]`: see [`forward`](Self::forward).
-    ///
-    /// # Panics
-    ///
-    /// As [`forward`](Self::forward).
-    #[track_caller]
-    pub fn forward_no_reduction(
-        &self,
-        image: Tensor<2>,
-        text: Tensor<2>,
-        negatives: Negatives,
-    ) -> Tensor<1> {
-        self.contrast().each(image, text, negatives.into())
-    }
-
-    fn contrast(&self) -> Contrast<'_> {
-        self.criterion.with("InfoCmr", &self.logit_scale)
-    }
+    InfoCmr = InfoCmrConfig, "info-cmr";
+    parameters(config) = [];
+    needs(config) = [Input::Noise];
+    uses = [Input::HardImage, Input::HardText];
 }
-
-display!(contrast InfoCmr);
 
 #[cfg(test)]
 mod tests {

@@ -28,12 +28,10 @@
 //! "Vision-Language Contrast" has no temperature: set 1.
 
 use burn::config::Config;
-use burn::module::Module;
-use burn::tensor::{Device, Tensor};
 
-use super::Reduction;
-use super::contrastive::{Contrast, Criterion, Negatives};
-use crate::similarity::{LogitScale, LogitScaleConfig, SimilarityConfig};
+use super::contrastive::{ContrastiveConfig, Criterion, Directions, preset};
+use super::named::Parameter;
+use crate::similarity::{LogitScaleConfig, SimilarityConfig};
 
 /// Configuration of [`InfoNce`].
 #[derive(Config, Debug, PartialEq)]
@@ -45,64 +43,31 @@ pub struct InfoNceConfig {
     #[config(default = 0.5)]
     pub image_to_text_weight: f64,
     /// Whether the two directions are averaged or added. Default: averaged (CLIP).
-    #[config(default = "Reduction::Mean")]
-    pub directions: Reduction,
+    #[config(default = "Directions::Mean")]
+    pub directions: Directions,
     /// How embeddings are compared. Default: by cosine, streaming.
     #[config(default = "SimilarityConfig::new()")]
     pub similarity: SimilarityConfig,
 }
 
 impl InfoNceConfig {
-    /// The parts of the objective, to be recombined in a [`Contrastive`](super::Contrastive).
-    pub fn criterion(&self) -> Criterion {
-        Criterion::new()
+    /// The parts of the objective, to be recombined.
+    pub fn contrastive(&self) -> ContrastiveConfig {
+        let criterion = Criterion::new()
             .with_image_to_text_weight(self.image_to_text_weight)
             .with_directions(self.directions)
-            .with_similarity(self.similarity)
-    }
-
-    /// Builds the objective on `device` (an autodiff device where the logit scale is to be learned).
-    ///
-    /// # Panics
-    ///
-    /// Where `image_to_text_weight` is not in [0, 1], or the logit scale's values are refused by
-    /// [`LogitScaleConfig::init`].
-    #[track_caller]
-    pub fn init(&self, device: &Device) -> InfoNce {
-        InfoNce {
-            criterion: self.criterion().checked("InfoNceConfig"),
-            logit_scale: self.logit_scale.init(device),
-        }
+            .with_similarity(self.similarity);
+        ContrastiveConfig::new()
+            .with_logit_scale(self.logit_scale.clone())
+            .with_criterion(criterion)
     }
 }
 
-/// Symmetric InfoNCE over the cosines of paired embeddings; built by [`InfoNceConfig::init`].
-///
-/// `L = ½ · mean_i [ CE(s·c_i·, i) + CE(s·c_·i, i) ]`, `c_ij = cos(image_i, text_j)`: CLIP's loss,
-/// computed as `log(1 + e^{n − p})` from the positive's logit and the negatives' log-sum-exp.
-#[derive(Module, Debug)]
-#[module(custom_display)]
-pub struct InfoNce {
-    /// The factor between cosines and logits; a parameter where it is learned.
-    pub logit_scale: LogitScale,
-    #[module(skip)]
-    criterion: Criterion,
-}
-
-impl InfoNce {
-    /// The loss, mean over the batch, in nats.
+preset! {
+    /// Symmetric InfoNCE over the cosines of paired embeddings; built by [`InfoNceConfig::init`].
     ///
-    /// # Shapes
-    ///
-    /// - `image`, `text`: `[N, D]`, row `i` of one belongs to row `i` of the other
-    /// - returns `[1]`, f64 for f64 embeddings, f32 for all others
-    ///
-    /// # Panics
-    ///
-    /// Where shapes, dtypes or devices of `image` and `text` differ, the batch is empty, or the
-    /// objective was built on another device.
-    ///
-    /// # Example
+    /// `L = ½ · mean_i [ CE(s·c_i·, i) + CE(s·c_·i, i) ]`, `c_ij = cos(image_i, text_j)`: CLIP's loss,
+    /// computed as `log(1 + e^{n − p})` from the positive's logit and the negatives' log-sum-exp.
     ///
     /// ```
     /// use burn::tensor::{Device, Tensor};
@@ -113,73 +78,9 @@ impl InfoNce {
     /// let loss = InfoNceConfig::new().init(&device).forward(equal.clone(), equal);
     /// assert!((loss.into_scalar::<f32>() - 4f32.ln()).abs() < 1e-6);
     /// ```
-    #[track_caller]
-    pub fn forward(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
-        self.forward_with_negatives(image, text, Negatives::default())
-    }
-
-    /// The loss of each pair, both directions weighted: see [`forward`](Self::forward).
-    ///
-    /// # Shapes
-    ///
-    /// - `image`, `text`: `[N, D]`
-    /// - returns `[N]`
-    ///
-    /// # Panics
-    ///
-    /// As [`forward`](Self::forward).
-    #[track_caller]
-    pub fn forward_no_reduction(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
-        self.forward_with_negatives_no_reduction(image, text, Negatives::default())
-    }
-
-    /// The loss with negatives beside those of the batch, mean over the batch.
-    ///
-    /// # Shapes
-    ///
-    /// - `image`, `text`: `[N, D]`
-    /// - `negatives`: see its fields; any of them, no rows count as none
-    /// - returns `[1]`
-    ///
-    /// # Panics
-    ///
-    /// As [`forward`](Self::forward), likewise for the negatives.
-    #[track_caller]
-    pub fn forward_with_negatives(
-        &self,
-        image: Tensor<2>,
-        text: Tensor<2>,
-        negatives: Negatives,
-    ) -> Tensor<1> {
-        self.contrast().mean(image, text, negatives.into())
-    }
-
-    /// The loss of each pair with negatives beside those of the batch.
-    ///
-    /// # Shapes
-    ///
-    /// - as [`forward_with_negatives`](Self::forward_with_negatives)
-    /// - returns `[N]`
-    ///
-    /// # Panics
-    ///
-    /// As [`forward_with_negatives`](Self::forward_with_negatives).
-    #[track_caller]
-    pub fn forward_with_negatives_no_reduction(
-        &self,
-        image: Tensor<2>,
-        text: Tensor<2>,
-        negatives: Negatives,
-    ) -> Tensor<1> {
-        self.contrast().each(image, text, negatives.into())
-    }
-
-    fn contrast(&self) -> Contrast<'_> {
-        self.criterion.with("InfoNce", &self.logit_scale)
-    }
+    InfoNce = InfoNceConfig, "info-nce";
+    parameters(config) = [Parameter::new("lambda", &mut config.image_to_text_weight)];
 }
-
-display!(contrast InfoNce);
 
 #[cfg(test)]
 mod tests {

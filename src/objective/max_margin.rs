@@ -23,11 +23,13 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
-use super::Reduction;
-use crate::check;
+use super::BatchReduction;
+use super::named::{Parameter, by_name};
+use crate::check::{self, ConfigError};
 use crate::pairwise::{Expr, Pairs, rows};
+use crate::schedule::Settings;
 use crate::similarity::SimilarityConfig;
 
 /// Configuration of [`MaxMargin`].
@@ -37,27 +39,34 @@ pub struct MaxMarginConfig {
     #[config(default = 0.5)]
     pub margin: f64,
     /// How the losses of the pairs become one. Default: their mean.
-    #[config(default = "Reduction::Mean")]
-    pub reduction: Reduction,
+    #[config(default = "BatchReduction::Mean")]
+    pub reduction: BatchReduction,
     /// How embeddings are compared. Default: by cosine, streaming.
     #[config(default = "SimilarityConfig::new()")]
     pub similarity: SimilarityConfig,
 }
 
 impl MaxMarginConfig {
+    /// Checks the values.
+    ///
+    /// # Errors
+    ///
+    /// Where `margin` is not finite.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let (low, high) = (f32::MIN as f64, f32::MAX as f64);
+        check::range("MaxMarginConfig", "margin", self.margin, low, high)
+    }
+
     /// Builds the objective; it has no parameters.
     ///
     /// # Panics
     ///
-    /// Where `margin` is not finite.
+    /// Where [`check`](Self::check) fails.
     #[track_caller]
-    pub fn init(&self, _device: &Device) -> MaxMargin {
-        let (low, high) = (f32::MIN as f64, f32::MAX as f64);
-        check::within("MaxMarginConfig", "margin", self.margin, low, high);
+    pub fn init(&self) -> MaxMargin {
+        check::or_panic(self.check());
         MaxMargin {
-            margin: self.margin,
-            reduction: self.reduction,
-            similarity: self.similarity,
+            config: self.clone(),
         }
     }
 }
@@ -68,14 +77,23 @@ impl MaxMarginConfig {
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct MaxMargin {
-    margin: f64,
     #[module(skip)]
-    reduction: Reduction,
-    #[module(skip)]
-    similarity: SimilarityConfig,
+    config: MaxMarginConfig,
 }
 
 impl MaxMargin {
+    /// The same objective with another [`margin`](Settings::margin).
+    ///
+    /// # Panics
+    ///
+    /// Where it is out of its range.
+    #[track_caller]
+    pub fn with_settings(self, settings: &Settings) -> Self {
+        let Self { mut config } = self;
+        settings.margin.inspect(|&margin| config.margin = margin);
+        config.init()
+    }
+
     /// The loss, reduced over the batch.
     ///
     /// # Shapes
@@ -90,19 +108,19 @@ impl MaxMargin {
     /// # Example
     ///
     /// ```
-    /// use burn::tensor::{Device, Tensor};
+    /// use burn::tensor::Tensor;
     /// use burn_contrastive::objective::MaxMarginConfig;
     ///
     /// let device = Device::default();
     /// let equal = Tensor::<2>::ones([4, 3], &device);
-    /// let loss = MaxMarginConfig::new().init(&device).forward(equal.clone(), equal);
+    /// let loss = MaxMarginConfig::new().init().forward(equal.clone(), equal);
     /// assert!((loss.into_scalar::<f32>() - 3.0 * 0.5).abs() < 1e-5);
     /// ```
     #[track_caller]
     pub fn forward(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
         let count = image.dims()[0];
         let (pairs, cost) = self.cost(image, text);
-        self.reduction.of_sum(pairs.total(&cost), count)
+        self.config.reduction.of_sum(pairs.total(&cost), count)
     }
 
     /// The loss of each image: its positive, and its negatives among the texts.
@@ -125,19 +143,30 @@ impl MaxMargin {
     #[track_caller]
     fn cost(&self, image: Tensor<2>, text: Tensor<2>) -> (Pairs, Expr) {
         check::paired("MaxMargin", ("image", &image), ("text", &text));
-        let [image, text] = [image, text].map(|x| self.similarity.prepare(x));
-        let pairs = self.similarity.pairs(image, text);
+        let [image, text] = [image, text].map(|x| self.config.similarity.prepare(x));
+        let pairs = self.config.similarity.pairs(image, text);
         let similarity = pairs.similarity();
         let pull = Expr::constant(1.0) - &similarity;
-        let push = (&similarity - self.margin).relu();
+        let push = (&similarity - self.config.margin).relu();
         (pairs, Expr::select(&Expr::diagonal(), &pull, &push))
     }
 }
 
 display!(MaxMargin: margin, reduction);
 
+by_name! {
+    MaxMargin = MaxMarginConfig, "max-margin";
+    parameters(config) = [
+        Parameter::new("margin", &mut config.margin),
+        Parameter::new("reduction", &mut config.reduction),
+    ];
+    settings(objective, settings) = *objective = objective.clone().with_settings(settings);
+}
+
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+
     use super::*;
 
     #[test]
@@ -147,7 +176,7 @@ mod tests {
         let image = Tensor::<2>::from_data([[1.0, 0.0], [0.0, 1.0]], &device);
         let text = Tensor::<2>::from_data([[0.6, 0.8], [0.8, 0.6]], &device);
         let at = |margin| {
-            let objective = MaxMarginConfig::new().with_margin(margin).init(&device);
+            let objective = MaxMarginConfig::new().with_margin(margin).init();
             let loss = objective.forward(image.clone(), text.clone());
             loss.into_scalar::<f32>()
         };
@@ -160,6 +189,6 @@ mod tests {
     fn a_margin_that_is_no_number_is_refused() {
         MaxMarginConfig::new()
             .with_margin(f64::NAN)
-            .init(&Device::default());
+            .init();
     }
 }

@@ -35,7 +35,8 @@ pub use barlow_twins::{BarlowTwins, BarlowTwinsConfig};
 pub use con_vse::{ConVse, ConVseConfig};
 pub use con_vse_plus_plus::{ConVsePlusPlus, ConVsePlusPlusConfig};
 pub use contrastive::{
-    Context, Contrastive, ContrastiveConfig, Criterion, Ids, Negatives, SameId, Teacher,
+    Context, Contrastive, ContrastiveConfig, Criterion, Directions, Ids, Momentum, Negatives,
+    SameId, Teacher,
 };
 pub use decoupled::{Decoupled, DecoupledConfig};
 pub use false_negative_removal::{FalseNegativeRemoval, FalseNegativeRemovalConfig};
@@ -50,12 +51,12 @@ pub use multi_positive::{MultiPositive, MultiPositiveConfig};
 pub use mvn::{Mvn, MvnConfig};
 pub use named::{
     AnyConfig, AnyObjective, Extras, Features, Input, Objective, ObjectiveConfig, Parameter, Value,
-    WeightedSum,
+    WeightedSum, WeightedSumConfig,
 };
 pub use nt_xent::{NtXent, NtXentConfig};
 pub use orthogonality::{Orthogonality, OrthogonalityConfig};
 pub use reco::{ReCo, ReCoConfig};
-pub use reduction::Reduction;
+pub use reduction::BatchReduction;
 pub use sig_lip::{SigLip, SigLipConfig};
 pub use srcl::{Srcl, SrclConfig};
 pub use uniformity::{Uniformity, UniformityConfig};

@@ -28,12 +28,10 @@
 //! **Source.** Khosla et al. 2020, equation 2 (SupCon; its temperature is 0.07 too).
 
 use burn::config::Config;
-use burn::module::Module;
-use burn::tensor::{Device, Tensor};
 
-use super::Reduction;
-use super::contrastive::{Context, Contrast, Criterion, Ids, SameId};
-use crate::similarity::{LogitScale, LogitScaleConfig, SimilarityConfig};
+use super::contrastive::{ContrastiveConfig, Criterion, Directions, SameId, preset};
+use super::named::{Input, Parameter};
+use crate::similarity::{LogitScaleConfig, SimilarityConfig};
 
 /// Configuration of [`MultiPositive`].
 #[derive(Config, Debug, PartialEq)]
@@ -48,65 +46,32 @@ pub struct MultiPositiveConfig {
     #[config(default = false)]
     pub within_modality: bool,
     /// Whether the two directions are added or averaged. Default: averaged (CLIP, SupCon).
-    #[config(default = "Reduction::Mean")]
-    pub directions: Reduction,
+    #[config(default = "Directions::Mean")]
+    pub directions: Directions,
     /// How embeddings are compared. Default: by cosine, streaming.
     #[config(default = "SimilarityConfig::new()")]
     pub similarity: SimilarityConfig,
 }
 
 impl MultiPositiveConfig {
-    /// The parts of the objective, to be recombined in a [`Contrastive`](super::Contrastive).
-    pub fn criterion(&self) -> Criterion {
-        Criterion::new()
+    /// The parts of the objective, to be recombined.
+    pub fn contrastive(&self) -> ContrastiveConfig {
+        let criterion = Criterion::new()
             .with_same_id(self.same_id)
             .with_within_modality(self.within_modality)
             .with_directions(self.directions)
-            .with_similarity(self.similarity)
-    }
-
-    /// Builds the objective on `device`.
-    ///
-    /// # Panics
-    ///
-    /// Where [`LogitScaleConfig::init`] refuses the logit scale's values.
-    #[track_caller]
-    pub fn init(&self, device: &Device) -> MultiPositive {
-        MultiPositive {
-            logit_scale: self.logit_scale.init(device),
-            criterion: self.criterion().checked("MultiPositiveConfig"),
-        }
+            .with_similarity(self.similarity);
+        ContrastiveConfig::new()
+            .with_logit_scale(self.logit_scale.clone())
+            .with_criterion(criterion)
     }
 }
 
-/// InfoNCE with several positives an anchor; built by [`MultiPositiveConfig::init`].
-///
-/// `L = −½·mean_i [ mean_{p∈P(i)} log softmax(z_i·)_p + mean_{p∈P(i)} log softmax(z_·i)_p ]`.
-#[derive(Module, Debug)]
-#[module(custom_display)]
-pub struct MultiPositive {
-    /// The factor between cosines and logits; a parameter where it is learned.
-    pub logit_scale: LogitScale,
-    #[module(skip)]
-    criterion: Criterion,
-}
-
-impl MultiPositive {
-    /// The loss, mean over the batch, in nats.
+preset! {
+    /// InfoNCE with several positives an anchor; built by [`MultiPositiveConfig::init`].
     ///
-    /// # Shapes
-    ///
-    /// - `image`, `text`: `[N, D]`, row `i` of one belongs to row `i` of the other
-    /// - `ids`: `[N]`, any integers; pair `i` carries number `i`
-    /// - returns `[1]`, f64 for f64 embeddings, f32 for all others
-    ///
-    /// # Panics
-    ///
-    /// Where shapes, dtypes or devices of the embeddings differ, the batch is empty, or the
-    /// objective was built on another device, or there
-    /// are not as many ids as pairs.
-    ///
-    /// # Example
+    /// `L = −½·mean_i [ mean_{p∈P(i)} log softmax(z_i·)_p + mean_{p∈P(i)} log softmax(z_·i)_p ]`. Ids come
+    /// with the call; without them every anchor has its own positive alone.
     ///
     /// ```
     /// use burn::tensor::{Device, Int, Tensor};
@@ -117,49 +82,13 @@ impl MultiPositive {
     /// // Two captions each of two images.
     /// let ids = Tensor::<1, Int>::from_data([7, 7, 9, 9], &device);
     /// let objective = MultiPositiveConfig::new().init(&device);
-    /// let loss = objective.forward(equal.clone(), equal, ids);
+    /// let loss = objective.forward_with(equal.clone(), equal, ids);
     /// assert!((loss.into_scalar::<f32>() - 4f32.ln()).abs() < 1e-5);
     /// ```
-    #[track_caller]
-    pub fn forward(&self, image: Tensor<2>, text: Tensor<2>, ids: impl Into<Ids>) -> Tensor<1> {
-        self.contrast().mean(
-            image,
-            text,
-            Context {
-                ids: Some(ids.into()),
-                ..Context::default()
-            },
-        )
-    }
-
-    /// The loss of each pair, `[N]`: see [`forward`](Self::forward).
-    ///
-    /// # Panics
-    ///
-    /// As [`forward`](Self::forward).
-    #[track_caller]
-    pub fn forward_no_reduction(
-        &self,
-        image: Tensor<2>,
-        text: Tensor<2>,
-        ids: impl Into<Ids>,
-    ) -> Tensor<1> {
-        self.contrast().each(
-            image,
-            text,
-            Context {
-                ids: Some(ids.into()),
-                ..Context::default()
-            },
-        )
-    }
-
-    fn contrast(&self) -> Contrast<'_> {
-        self.criterion.with("MultiPositive", &self.logit_scale)
-    }
+    MultiPositive = MultiPositiveConfig, "multi-positive";
+    parameters(config) = [Parameter::new("same_id", &mut config.same_id)];
+    needs(config) = [Input::Label];
 }
-
-display!(contrast MultiPositive);
 
 #[cfg(test)]
 mod tests {

@@ -23,12 +23,9 @@
 //! Visual-Semantic Embeddings", Jain and Verma, §III. The latter states no temperature for it: 0.1 is that of its other objectives.
 
 use burn::config::Config;
-use burn::module::Module;
-use burn::tensor::{Device, Tensor};
 
-use super::Reduction;
-use super::contrastive::{Context, Contrast, Criterion};
-use crate::similarity::{LogitScale, LogitScaleConfig, SimilarityConfig};
+use super::contrastive::{ContrastiveConfig, Criterion, Directions, preset};
+use crate::similarity::{LogitScaleConfig, SimilarityConfig};
 
 /// Configuration of [`Mvn`].
 #[derive(Config, Debug, PartialEq)]
@@ -37,62 +34,30 @@ pub struct MvnConfig {
     #[config(default = "LogitScaleConfig::fixed(0.1)")]
     pub logit_scale: LogitScaleConfig,
     /// Whether the two directions are added or averaged. Default: added, as in ConVSE.
-    #[config(default = "Reduction::Sum")]
-    pub directions: Reduction,
+    #[config(default = "Directions::Sum")]
+    pub directions: Directions,
     /// How embeddings are compared. Default: by cosine, streaming.
     #[config(default = "SimilarityConfig::new()")]
     pub similarity: SimilarityConfig,
 }
 
 impl MvnConfig {
-    /// The parts of the objective, to be recombined in a [`Contrastive`](super::Contrastive).
-    pub fn criterion(&self) -> Criterion {
-        Criterion::new()
+    /// The parts of the objective, to be recombined.
+    pub fn contrastive(&self) -> ContrastiveConfig {
+        let criterion = Criterion::new()
             .with_within_modality(true)
             .with_directions(self.directions)
-            .with_similarity(self.similarity)
-    }
-
-    /// Builds the objective on `device`.
-    ///
-    /// # Panics
-    ///
-    /// Where [`LogitScaleConfig::init`] refuses the logit scale's values.
-    #[track_caller]
-    pub fn init(&self, device: &Device) -> Mvn {
-        Mvn {
-            logit_scale: self.logit_scale.init(device),
-            criterion: self.criterion().checked("MvnConfig"),
-        }
+            .with_similarity(self.similarity);
+        ContrastiveConfig::new()
+            .with_logit_scale(self.logit_scale.clone())
+            .with_criterion(criterion)
     }
 }
 
-/// MVN over the cosines of paired embeddings; built by [`MvnConfig::init`].
-///
-/// `L = mean_i [ CE over texts and other images + CE over images and other texts ]`.
-#[derive(Module, Debug)]
-#[module(custom_display)]
-pub struct Mvn {
-    /// The factor between cosines and logits; a parameter where it is learned.
-    pub logit_scale: LogitScale,
-    #[module(skip)]
-    criterion: Criterion,
-}
-
-impl Mvn {
-    /// The loss, mean over the batch, in nats.
+preset! {
+    /// MVN over the cosines of paired embeddings; built by [`MvnConfig::init`].
     ///
-    /// # Shapes
-    ///
-    /// - `image`, `text`: `[N, D]`, row `i` of one belongs to row `i` of the other
-    /// - returns `[1]`, f64 for f64 embeddings, f32 for all others
-    ///
-    /// # Panics
-    ///
-    /// Where shapes, dtypes or devices of the embeddings differ, the batch is empty, or the
-    /// objective was built on another device.
-    ///
-    /// # Example
+    /// `L = mean_i [ CE over texts and other images + CE over images and other texts ]`.
     ///
     /// ```
     /// use burn::tensor::{Device, Tensor};
@@ -103,27 +68,9 @@ impl Mvn {
     /// let loss = MvnConfig::new().init(&device).forward(equal.clone(), equal);
     /// assert!((loss.into_scalar::<f32>() - 2.0 * 7f32.ln()).abs() < 1e-5);
     /// ```
-    #[track_caller]
-    pub fn forward(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
-        self.contrast().mean(image, text, Context::default())
-    }
-
-    /// The loss of each pair, `[N]`: see [`forward`](Self::forward).
-    ///
-    /// # Panics
-    ///
-    /// As [`forward`](Self::forward).
-    #[track_caller]
-    pub fn forward_no_reduction(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
-        self.contrast().each(image, text, Context::default())
-    }
-
-    fn contrast(&self) -> Contrast<'_> {
-        self.criterion.with("Mvn", &self.logit_scale)
-    }
+    Mvn = MvnConfig, "mvn";
+    parameters(config) = [];
 }
-
-display!(contrast Mvn);
 
 #[cfg(test)]
 mod tests {

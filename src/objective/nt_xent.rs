@@ -22,12 +22,9 @@
 //! **Source.** Chen et al. 2020, equation 1 and algorithm 1 (SimCLR).
 
 use burn::config::Config;
-use burn::module::Module;
-use burn::tensor::{Device, Tensor};
 
-use super::Reduction;
-use super::contrastive::{Context, Contrast, Criterion};
-use crate::similarity::{LogitScale, LogitScaleConfig, SimilarityConfig};
+use super::contrastive::{ContrastiveConfig, Criterion, Directions, preset};
+use crate::similarity::{LogitScaleConfig, SimilarityConfig};
 
 /// Configuration of [`NtXent`].
 #[derive(Config, Debug, PartialEq)]
@@ -36,62 +33,30 @@ pub struct NtXentConfig {
     #[config(default = "LogitScaleConfig::fixed(0.1)")]
     pub logit_scale: LogitScaleConfig,
     /// Whether the two directions are added or averaged. Default: averaged over all anchors (SimCLR).
-    #[config(default = "Reduction::Mean")]
-    pub directions: Reduction,
+    #[config(default = "Directions::Mean")]
+    pub directions: Directions,
     /// How embeddings are compared. Default: by cosine, streaming.
     #[config(default = "SimilarityConfig::new()")]
     pub similarity: SimilarityConfig,
 }
 
 impl NtXentConfig {
-    /// The parts of the objective, to be recombined in a [`Contrastive`](super::Contrastive).
-    pub fn criterion(&self) -> Criterion {
-        Criterion::new()
+    /// The parts of the objective, to be recombined.
+    pub fn contrastive(&self) -> ContrastiveConfig {
+        let criterion = Criterion::new()
             .with_within_modality(true)
             .with_directions(self.directions)
-            .with_similarity(self.similarity)
-    }
-
-    /// Builds the objective on `device`.
-    ///
-    /// # Panics
-    ///
-    /// Where [`LogitScaleConfig::init`] refuses the logit scale's values.
-    #[track_caller]
-    pub fn init(&self, device: &Device) -> NtXent {
-        NtXent {
-            logit_scale: self.logit_scale.init(device),
-            criterion: self.criterion().checked("NtXentConfig"),
-        }
+            .with_similarity(self.similarity);
+        ContrastiveConfig::new()
+            .with_logit_scale(self.logit_scale.clone())
+            .with_criterion(criterion)
     }
 }
 
-/// NT-Xent over the cosines of paired embeddings; built by [`NtXentConfig::init`].
-///
-/// `L = ½·mean_i [ CE over texts and other images + CE over images and other texts ]`.
-#[derive(Module, Debug)]
-#[module(custom_display)]
-pub struct NtXent {
-    /// The factor between cosines and logits; a parameter where it is learned.
-    pub logit_scale: LogitScale,
-    #[module(skip)]
-    criterion: Criterion,
-}
-
-impl NtXent {
-    /// The loss, mean over the batch, in nats.
+preset! {
+    /// NT-Xent over the cosines of paired embeddings; built by [`NtXentConfig::init`].
     ///
-    /// # Shapes
-    ///
-    /// - `image`, `text`: `[N, D]`, row `i` of one belongs to row `i` of the other
-    /// - returns `[1]`, f64 for f64 embeddings, f32 for all others
-    ///
-    /// # Panics
-    ///
-    /// Where shapes, dtypes or devices of the embeddings differ, the batch is empty, or the
-    /// objective was built on another device.
-    ///
-    /// # Example
+    /// `L = ½·mean_i [ CE over texts and other images + CE over images and other texts ]`.
     ///
     /// ```
     /// use burn::tensor::{Device, Tensor};
@@ -102,27 +67,9 @@ impl NtXent {
     /// let loss = NtXentConfig::new().init(&device).forward(equal.clone(), equal);
     /// assert!((loss.into_scalar::<f32>() - 7f32.ln()).abs() < 1e-5);
     /// ```
-    #[track_caller]
-    pub fn forward(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
-        self.contrast().mean(image, text, Context::default())
-    }
-
-    /// The loss of each pair, `[N]`: see [`forward`](Self::forward).
-    ///
-    /// # Panics
-    ///
-    /// As [`forward`](Self::forward).
-    #[track_caller]
-    pub fn forward_no_reduction(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
-        self.contrast().each(image, text, Context::default())
-    }
-
-    fn contrast(&self) -> Contrast<'_> {
-        self.criterion.with("NtXent", &self.logit_scale)
-    }
+    NtXent = NtXentConfig, "nt-xent";
+    parameters(config) = [];
 }
-
-display!(contrast NtXent);
 
 #[cfg(test)]
 mod tests {

@@ -24,11 +24,12 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
-use super::Reduction;
+use super::BatchReduction;
+use super::named::{Parameter, by_name};
 use super::reco::pull_or;
-use crate::check;
+use crate::check::{self, ConfigError};
 use crate::pairwise::{Expr, Pairs, rows};
 use crate::similarity::SimilarityConfig;
 
@@ -42,29 +43,35 @@ pub struct OrthogonalityConfig {
     #[config(default = 1e-7)]
     pub epsilon: f64,
     /// How the losses of the pairs become one. Default: their sum (equation 6).
-    #[config(default = "Reduction::Sum")]
-    pub reduction: Reduction,
+    #[config(default = "BatchReduction::Sum")]
+    pub reduction: BatchReduction,
     /// How embeddings are compared. Default: by cosine, streaming.
     #[config(default = "SimilarityConfig::new()")]
     pub similarity: SimilarityConfig,
 }
 
 impl OrthogonalityConfig {
+    /// Checks the values.
+    ///
+    /// # Errors
+    ///
+    /// Where `negative_weight` is negative or not finite, or `epsilon` is not in [1e-30, 1].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let name = "OrthogonalityConfig";
+        check::range(name, "negative_weight", self.negative_weight, 0.0, f64::MAX)?;
+        check::range(name, "epsilon", self.epsilon, 1e-30, 1.0)
+    }
+
     /// Builds the objective; it has no parameters.
     ///
     /// # Panics
     ///
-    /// Where `negative_weight` is negative or not finite, or `epsilon` is not in [1e-30, 1].
+    /// Where [`check`](Self::check) fails.
     #[track_caller]
-    pub fn init(&self, _device: &Device) -> Orthogonality {
-        let name = "OrthogonalityConfig";
-        check::within(name, "negative_weight", self.negative_weight, 0.0, f64::MAX);
-        check::within(name, "epsilon", self.epsilon, 1e-30, 1.0);
+    pub fn init(&self) -> Orthogonality {
+        check::or_panic(self.check());
         Orthogonality {
-            negative_weight: self.negative_weight,
-            epsilon: self.epsilon,
-            reduction: self.reduction,
-            similarity: self.similarity,
+            config: self.clone(),
         }
     }
 }
@@ -75,12 +82,8 @@ impl OrthogonalityConfig {
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct Orthogonality {
-    negative_weight: f64,
-    epsilon: f64,
     #[module(skip)]
-    reduction: Reduction,
-    #[module(skip)]
-    similarity: SimilarityConfig,
+    config: OrthogonalityConfig,
 }
 
 impl Orthogonality {
@@ -98,19 +101,19 @@ impl Orthogonality {
     /// # Example
     ///
     /// ```
-    /// use burn::tensor::{Device, Tensor};
+    /// use burn::tensor::Tensor;
     /// use burn_contrastive::objective::OrthogonalityConfig;
     ///
     /// let device = Device::default();
     /// let equal = Tensor::<2>::ones([4, 3], &device);
-    /// let loss = OrthogonalityConfig::new().init(&device).forward(equal.clone(), equal);
+    /// let loss = OrthogonalityConfig::new().init().forward(equal.clone(), equal);
     /// assert!((loss.into_scalar::<f32>() - 0.6 * 4.0 * 3.0).abs() < 1e-5);
     /// ```
     #[track_caller]
     pub fn forward(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
         let count = image.dims()[0];
         let (pairs, cost) = self.cost(image, text);
-        self.reduction.of_sum(pairs.total(&cost), count)
+        self.config.reduction.of_sum(pairs.total(&cost), count)
     }
 
     /// The loss of each image: its positive, and its negatives among the texts.
@@ -133,9 +136,9 @@ impl Orthogonality {
     #[track_caller]
     fn cost(&self, image: Tensor<2>, text: Tensor<2>) -> (Pairs, Expr) {
         check::paired("Orthogonality", ("image", &image), ("text", &text));
-        let [image, text] = [image, text].map(|x| self.similarity.prepare_above(x, self.epsilon));
-        let pairs = self.similarity.pairs(image, text);
-        let push = pairs.similarity().square() * self.negative_weight;
+        let [image, text] = [image, text].map(|x| self.config.similarity.prepare_above(x, self.config.epsilon));
+        let pairs = self.config.similarity.pairs(image, text);
+        let push = pairs.similarity().square() * self.config.negative_weight;
         let cost = pull_or(&pairs, push);
         (pairs, cost)
     }
@@ -143,8 +146,18 @@ impl Orthogonality {
 
 display!(Orthogonality: negative_weight, epsilon, reduction);
 
+by_name! {
+    Orthogonality = OrthogonalityConfig, "orthogonality";
+    parameters(config) = [
+        Parameter::new("lambda", &mut config.negative_weight),
+        Parameter::new("reduction", &mut config.reduction),
+    ];
+}
+
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+
     use super::*;
 
     #[test]
@@ -155,7 +168,7 @@ mod tests {
         let text = Tensor::<2>::from_data([[0.6, 0.8], [-0.8, 0.6]], &device);
         let objective = OrthogonalityConfig::new()
             .with_negative_weight(0.5)
-            .init(&device);
+            .init();
         let each = objective.forward_no_reduction(image.clone(), text.clone());
         let each = each.into_data().try_to_vec::<f32>().unwrap();
         let expected = [0.16 + 0.5 * 0.64; 2];
@@ -172,6 +185,6 @@ mod tests {
     fn a_negative_weight_below_zero_is_refused() {
         OrthogonalityConfig::new()
             .with_negative_weight(-1.0)
-            .init(&Device::default());
+            .init();
     }
 }

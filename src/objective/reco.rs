@@ -26,10 +26,11 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
-use super::Reduction;
-use crate::check;
+use super::BatchReduction;
+use super::named::{Parameter, by_name};
+use crate::check::{self, ConfigError};
 use crate::pairwise::{Expr, Pairs, rows};
 use crate::similarity::SimilarityConfig;
 
@@ -43,29 +44,35 @@ pub struct ReCoConfig {
     #[config(default = 1e-7)]
     pub epsilon: f64,
     /// How the losses of the pairs become one. Default: their sum (equation 3).
-    #[config(default = "Reduction::Sum")]
-    pub reduction: Reduction,
+    #[config(default = "BatchReduction::Sum")]
+    pub reduction: BatchReduction,
     /// How embeddings are compared. Default: by cosine, streaming.
     #[config(default = "SimilarityConfig::new()")]
     pub similarity: SimilarityConfig,
 }
 
 impl ReCoConfig {
+    /// Checks the values.
+    ///
+    /// # Errors
+    ///
+    /// Where `negative_weight` is negative or not finite, or `epsilon` is not in [1e-30, 1].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let name = "ReCoConfig";
+        check::range(name, "negative_weight", self.negative_weight, 0.0, f64::MAX)?;
+        check::range(name, "epsilon", self.epsilon, 1e-30, 1.0)
+    }
+
     /// Builds the objective; it has no parameters.
     ///
     /// # Panics
     ///
-    /// Where `negative_weight` is negative or not finite, or `epsilon` is not in [1e-30, 1].
+    /// Where [`check`](Self::check) fails.
     #[track_caller]
-    pub fn init(&self, _device: &Device) -> ReCo {
-        let name = "ReCoConfig";
-        check::within(name, "negative_weight", self.negative_weight, 0.0, f64::MAX);
-        check::within(name, "epsilon", self.epsilon, 1e-30, 1.0);
+    pub fn init(&self) -> ReCo {
+        check::or_panic(self.check());
         ReCo {
-            negative_weight: self.negative_weight,
-            epsilon: self.epsilon,
-            reduction: self.reduction,
-            similarity: self.similarity,
+            config: self.clone(),
         }
     }
 }
@@ -76,12 +83,8 @@ impl ReCoConfig {
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct ReCo {
-    negative_weight: f64,
-    epsilon: f64,
     #[module(skip)]
-    reduction: Reduction,
-    #[module(skip)]
-    similarity: SimilarityConfig,
+    config: ReCoConfig,
 }
 
 impl ReCo {
@@ -99,19 +102,19 @@ impl ReCo {
     /// # Example
     ///
     /// ```
-    /// use burn::tensor::{Device, Tensor};
+    /// use burn::tensor::Tensor;
     /// use burn_contrastive::objective::ReCoConfig;
     ///
     /// let device = Device::default();
     /// let equal = Tensor::<2>::ones([4, 3], &device);
-    /// let loss = ReCoConfig::new().init(&device).forward(equal.clone(), equal);
+    /// let loss = ReCoConfig::new().init().forward(equal.clone(), equal);
     /// assert!((loss.into_scalar::<f32>() - 0.6 * 4.0 * 3.0).abs() < 1e-5);
     /// ```
     #[track_caller]
     pub fn forward(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
         let count = image.dims()[0];
         let (pairs, cost) = self.cost(image, text);
-        self.reduction.of_sum(pairs.total(&cost), count)
+        self.config.reduction.of_sum(pairs.total(&cost), count)
     }
 
     /// The loss of each image: its positive, and its negatives among the texts.
@@ -134,9 +137,9 @@ impl ReCo {
     #[track_caller]
     fn cost(&self, image: Tensor<2>, text: Tensor<2>) -> (Pairs, Expr) {
         check::paired("ReCo", ("image", &image), ("text", &text));
-        let [image, text] = [image, text].map(|x| self.similarity.prepare_above(x, self.epsilon));
-        let pairs = self.similarity.pairs(image, text);
-        let push = pairs.similarity().relu().square() * self.negative_weight;
+        let [image, text] = [image, text].map(|x| self.config.similarity.prepare_above(x, self.config.epsilon));
+        let pairs = self.config.similarity.pairs(image, text);
+        let push = pairs.similarity().relu().square() * self.config.negative_weight;
         let cost = pull_or(&pairs, push);
         (pairs, cost)
     }
@@ -150,8 +153,18 @@ pub(super) fn pull_or(pairs: &Pairs, push: Expr) -> Expr {
 
 display!(ReCo: negative_weight, epsilon, reduction);
 
+by_name! {
+    ReCo = ReCoConfig, "reco";
+    parameters(config) = [
+        Parameter::new("lambda", &mut config.negative_weight),
+        Parameter::new("reduction", &mut config.reduction),
+    ];
+}
+
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+
     use super::*;
 
     #[test]
@@ -160,7 +173,7 @@ mod tests {
         let device = Device::default();
         let image = Tensor::<2>::from_data([[1.0, 0.0], [0.0, 2.0]], &device);
         let text = Tensor::<2>::from_data([[0.6, 0.8], [0.8, -0.6]], &device);
-        let objective = ReCoConfig::new().with_negative_weight(0.5).init(&device);
+        let objective = ReCoConfig::new().with_negative_weight(0.5).init();
         let each = objective.forward_no_reduction(image.clone(), text.clone());
         let each = each.into_data().try_to_vec::<f32>().unwrap();
         let expected = [0.16 + 0.5 * 0.64, 2.56 + 0.5 * 0.64];
@@ -177,7 +190,7 @@ mod tests {
         let device = Device::default();
         let image = Tensor::<2>::from_data([[3e-9, 4e-9]], &device);
         let text = Tensor::<2>::from_data([[0.6, 0.8]], &device);
-        let loss = ReCoConfig::new().init(&device).forward(image, text);
+        let loss = ReCoConfig::new().init().forward(image, text);
         // 5e-9 of 1e-7: a cosine of 0.05.
         assert!((loss.into_scalar::<f32>() - 0.95f32.powi(2)).abs() < 1e-6);
     }
@@ -187,6 +200,6 @@ mod tests {
     fn a_negative_weight_below_zero_is_refused() {
         ReCoConfig::new()
             .with_negative_weight(-1.0)
-            .init(&Device::default());
+            .init();
     }
 }

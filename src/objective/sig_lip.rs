@@ -29,8 +29,9 @@ use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use super::Reduction;
-use crate::check;
+use super::BatchReduction;
+use super::named::{Parameter, Scale, by_name};
+use crate::check::{self, ConfigError};
 use crate::pairwise::{Expr, Pairs, rows};
 use crate::similarity::{LogitScale, LogitScaleConfig, SimilarityConfig};
 
@@ -49,29 +50,38 @@ pub struct SigLipConfig {
     #[config(default = true)]
     pub learn_bias: bool,
     /// How the losses of the images become one. Default: their mean.
-    #[config(default = "Reduction::Mean")]
-    pub reduction: Reduction,
+    #[config(default = "BatchReduction::Mean")]
+    pub reduction: BatchReduction,
     /// How embeddings are compared. Default: by cosine, streaming.
     #[config(default = "SimilarityConfig::new()")]
     pub similarity: SimilarityConfig,
 }
 
 impl SigLipConfig {
+    /// Checks the values.
+    ///
+    /// # Errors
+    ///
+    /// Where `bias` is not finite, or [`LogitScaleConfig::check`] fails.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let (low, high) = (f32::MIN as f64, f32::MAX as f64);
+        check::range("SigLipConfig", "bias", self.bias, low, high)?;
+        self.logit_scale.check()
+    }
+
     /// Builds the objective on `device` (an autodiff device where scale or bias are to be learned).
     ///
     /// # Panics
     ///
-    /// Where `bias` is not finite, or the logit scale's values are refused by [`LogitScaleConfig::init`].
+    /// Where [`check`](Self::check) fails.
     #[track_caller]
     pub fn init(&self, device: &Device) -> SigLip {
-        let (low, high) = (f32::MIN as f64, f32::MAX as f64);
-        check::within("SigLipConfig", "bias", self.bias, low, high);
+        check::or_panic(self.check());
         let bias = Tensor::<1>::from_data([self.bias], device);
         SigLip {
             logit_scale: self.logit_scale.init(device),
             bias: Param::from_tensor(bias).set_require_grad(self.learn_bias),
-            reduction: self.reduction,
-            similarity: self.similarity,
+            config: self.clone(),
         }
     }
 }
@@ -87,9 +97,7 @@ pub struct SigLip {
     /// What is added to every logit, `[1]`; a parameter where it is learned.
     pub bias: Param<Tensor<1>>,
     #[module(skip)]
-    reduction: Reduction,
-    #[module(skip)]
-    similarity: SimilarityConfig,
+    config: SigLipConfig,
 }
 
 impl SigLip {
@@ -108,7 +116,7 @@ impl SigLip {
     /// # Example
     ///
     /// ```
-    /// use burn::tensor::{Device, Tensor};
+    /// use burn::tensor::Tensor;
     /// use burn_contrastive::objective::SigLipConfig;
     ///
     /// let device = Device::default();
@@ -121,7 +129,7 @@ impl SigLip {
     pub fn forward(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
         let count = image.dims()[0];
         let (pairs, cost) = self.cost(image, text);
-        self.reduction.of_sum(pairs.total(&cost), count)
+        self.config.reduction.of_sum(pairs.total(&cost), count)
     }
 
     /// The loss of each image, over all texts.
@@ -145,9 +153,9 @@ impl SigLip {
     fn cost(&self, image: Tensor<2>, text: Tensor<2>) -> (Pairs, Expr) {
         check::paired("SigLip", ("image", &image), ("text", &text));
         check::built_on("SigLip", &self.bias.device(), &image);
-        let [image, text] = [image, text].map(|x| self.similarity.prepare(x));
+        let [image, text] = [image, text].map(|x| self.config.similarity.prepare(x));
         let scale = self.logit_scale.value_as(image.dtype());
-        let mut pairs = self.similarity.pairs(image, text);
+        let mut pairs = self.config.similarity.pairs(image, text);
         let (scale, bias) = (pairs.scalar(scale), pairs.scalar(self.bias.val()));
         let logit = pairs.similarity() * scale + bias;
         let (positive, negative) = ((-&logit).softplus(), logit.softplus());
@@ -157,6 +165,16 @@ impl SigLip {
 }
 
 display!(SigLip: [logit_scale, bias] reduction);
+
+by_name! {
+    SigLip = SigLipConfig, "siglip";
+    parameters(config) = [
+        Parameter::new("scale", Scale(&mut config.logit_scale)),
+        Parameter::new("bias", &mut config.bias),
+        Parameter::new("reduction", &mut config.reduction),
+    ];
+    scales(objective) = vec![&mut objective.logit_scale];
+}
 
 #[cfg(test)]
 mod tests {

@@ -34,12 +34,11 @@
 //! paper builds.
 
 use burn::config::Config;
-use burn::module::Module;
-use burn::tensor::{Device, Tensor};
 
-use super::Reduction;
-use super::contrastive::{Context, Contrast, Criterion};
-use crate::similarity::{LogitScale, LogitScaleConfig, SimilarityConfig};
+use super::contrastive::{ContrastiveConfig, Criterion, Directions, preset};
+use super::named::Parameter;
+use crate::schedule::{Schedule, Settings};
+use crate::similarity::{LogitScaleConfig, SimilarityConfig};
 use crate::weighting::{SimilarityRegulation, Weighting};
 
 /// Configuration of [`Srcl`].
@@ -52,84 +51,37 @@ pub struct SrclConfig {
     #[config(default = "SimilarityRegulation::new()")]
     pub regulation: SimilarityRegulation,
     /// Whether the two directions are added or averaged. Default: added (the paper, §2.1).
-    #[config(default = "Reduction::Sum")]
-    pub directions: Reduction,
+    #[config(default = "Directions::Sum")]
+    pub directions: Directions,
     /// How embeddings are compared. Default: by cosine, streaming.
     #[config(default = "SimilarityConfig::new()")]
     pub similarity: SimilarityConfig,
 }
 
 impl SrclConfig {
-    /// The parts of the objective, to be recombined in a [`Contrastive`](super::Contrastive).
-    pub fn criterion(&self) -> Criterion {
-        Criterion::new()
+    /// The parts of the objective, to be recombined.
+    pub fn contrastive(&self) -> ContrastiveConfig {
+        let criterion = Criterion::new()
             .with_directions(self.directions)
             .with_weighting(Weighting::Regulation(self.regulation))
-            .with_similarity(self.similarity)
-    }
-
-    /// Builds the objective on `device` (an autodiff device where the logit scale is to be learned).
-    ///
-    /// # Panics
-    ///
-    /// Where α is not in [0, 1], the weights' temperature is not positive, or [`LogitScaleConfig::init`]
-    /// refuses the logit scale's values.
-    #[track_caller]
-    pub fn init(&self, device: &Device) -> Srcl {
-        Srcl {
-            logit_scale: self.logit_scale.init(device),
-            criterion: self.criterion().checked("SrclConfig"),
-        }
+            .with_similarity(self.similarity);
+        ContrastiveConfig::new()
+            .with_logit_scale(self.logit_scale.clone())
+            .with_criterion(criterion)
     }
 }
 
-/// Similarity-regulated contrast of paired embeddings; built by [`SrclConfig::init`].
-///
-/// `L = mean_i [ −log( e_ii / (e_ii + Σ_{j≠i} w_ij·e_ij) ) − log( e_ii / (e_ii + Σ_{j≠i} w_ji·e_ji) ) ]`,
-/// `e_ij = e^{cos(image_i, text_j)/τ}`.
-#[derive(Module, Debug)]
-#[module(custom_display)]
-pub struct Srcl {
-    /// The factor between cosines and logits; a parameter where it is learned.
-    pub logit_scale: LogitScale,
-    #[module(skip)]
-    criterion: Criterion,
-}
-
-impl Srcl {
-    /// The same objective with the teacher's share α in the weights, as training proceeds.
+preset! {
+    /// Similarity-regulated contrast of paired embeddings; built by [`SrclConfig::init`].
     ///
-    /// # Panics
-    ///
-    /// Where `alpha` is not in [0, 1].
-    #[track_caller]
-    pub fn with_alpha(self, alpha: f64) -> Self {
-        let weighting = self.criterion.weighting.with_alpha(alpha);
-        Self {
-            criterion: self.criterion.with_weighting(weighting).checked("Srcl"),
-            ..self
-        }
-    }
-
-    /// The loss, mean over the batch, in nats.
-    ///
-    /// # Shapes
-    ///
-    /// - `image`, `text`: `[N, D]`, row `i` of one belongs to row `i` of the other
-    /// - `context`: a [`Teacher`](super::Teacher), unless α is 0; extra negatives
-    /// - returns `[1]`, f64 for f64 embeddings, f32 for all others
-    ///
-    /// # Panics
-    ///
-    /// Where shapes, dtypes or devices of the embeddings differ, the batch is empty, the objective was
-    /// built on another device, or α is not 0 and a teacher's features are missing.
-    ///
-    /// # Example
+    /// `L = mean_i [ −log( e_ii / (e_ii + Σ_{j≠i} w_ij·e_ij) ) − log( e_ii / (e_ii + Σ_{j≠i} w_ji·e_ji) ) ]`,
+    /// `e_ij = e^{cos(image_i, text_j)/τ}`. Unless α is 0 the context must hold a
+    /// [`Teacher`](super::Teacher).
     ///
     /// ```
     /// use burn::tensor::{Device, Distribution, Tensor};
-    /// use burn_contrastive::objective::{Context, SrclConfig, Teacher};
-    /// use burn_contrastive::weighting::AlphaScheduleConfig;
+    /// use burn_contrastive::objective::{SrclConfig, Teacher};
+    /// use burn_contrastive::schedule::Settings;
     ///
     /// let device = Device::default();
     /// let random = |width| Tensor::<2>::random([8, width], Distribution::Default, &device);
@@ -137,44 +89,19 @@ impl Srcl {
     ///
     /// let srcl = SrclConfig::new().init(&device);
     /// let teacher = Teacher::new(random(24), random(24));
-    /// let early = srcl.clone().forward(image.clone(), text.clone(), teacher.clone());
-    /// let schedule = AlphaScheduleConfig::new().init();
-    /// let halfway = srcl.clone().with_alpha(schedule.at(0.5));
-    /// let later = halfway.forward(image.clone(), text.clone(), teacher);
-    /// let last = srcl.with_alpha(0.0).forward(image, text, Context::default());
-    /// # assert!(early.dims() == [1] && later.dims() == [1] && last.dims() == [1]);
+    /// let first = srcl.forward_with(image.clone(), text.clone(), teacher);
+    /// // At the end of training the weights are the model's own.
+    /// let last = srcl.with_settings(&Settings { alpha: Some(0.0), ..Settings::default() });
+    /// let last = last.forward(image, text);
+    /// assert!(first.dims() == [1] && last.dims() == [1]);
     /// ```
-    #[track_caller]
-    pub fn forward(
-        &self,
-        image: Tensor<2>,
-        text: Tensor<2>,
-        context: impl Into<Context>,
-    ) -> Tensor<1> {
-        self.contrast().mean(image, text, context.into())
-    }
-
-    /// The loss of each pair, `[N]`: see [`forward`](Self::forward).
-    ///
-    /// # Panics
-    ///
-    /// As [`forward`](Self::forward).
-    #[track_caller]
-    pub fn forward_no_reduction(
-        &self,
-        image: Tensor<2>,
-        text: Tensor<2>,
-        context: impl Into<Context>,
-    ) -> Tensor<1> {
-        self.contrast().each(image, text, context.into())
-    }
-
-    fn contrast(&self) -> Contrast<'_> {
-        self.criterion.with("Srcl", &self.logit_scale)
-    }
+    Srcl = SrclConfig, "srcl";
+    parameters(config) = Parameter::regulation(&mut config.regulation);
+    schedules = Settings {
+        alpha: Some(Schedule::new(1.0, 0.0)),
+        ..Settings::default()
+    };
 }
-
-display!(contrast Srcl);
 
 #[cfg(test)]
 mod tests {

@@ -26,9 +26,10 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
-use crate::check;
+use super::named::{Parameter, by_name};
+use crate::check::{self, ConfigError};
 use crate::pairwise::{Expr, Pairs, rows};
 use crate::similarity::SimilarityConfig;
 
@@ -47,18 +48,26 @@ pub struct UniformityConfig {
 }
 
 impl UniformityConfig {
+    /// Checks the values.
+    ///
+    /// # Errors
+    ///
+    /// Where `t` is not positive and finite.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let (tiny, huge) = (f32::MIN_POSITIVE as f64, f32::MAX as f64);
+        check::range("UniformityConfig", "t", self.t, tiny, huge)
+    }
+
     /// Builds the objective; it has no parameters.
     ///
     /// # Panics
     ///
-    /// Where `t` is not positive and finite.
+    /// Where [`check`](Self::check) fails.
     #[track_caller]
-    pub fn init(&self, _device: &Device) -> Uniformity {
-        let (tiny, huge) = (f32::MIN_POSITIVE as f64, f32::MAX as f64);
-        check::within("UniformityConfig", "t", self.t, tiny, huge);
+    pub fn init(&self) -> Uniformity {
+        check::or_panic(self.check());
         Uniformity {
-            t: self.t,
-            similarity: self.similarity,
+            config: self.clone(),
         }
     }
 }
@@ -69,9 +78,8 @@ impl UniformityConfig {
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct Uniformity {
-    t: f64,
     #[module(skip)]
-    similarity: SimilarityConfig,
+    config: UniformityConfig,
 }
 
 impl Uniformity {
@@ -89,22 +97,22 @@ impl Uniformity {
     /// # Example
     ///
     /// ```
-    /// use burn::tensor::{Device, Tensor};
+    /// use burn::tensor::Tensor;
     /// use burn_contrastive::objective::UniformityConfig;
     ///
     /// let device = Device::default();
     /// let x = Tensor::<2>::from_data([[1.0, 0.0], [-1.0, 0.0]], &device);
-    /// let loss = UniformityConfig::new().init(&device).forward(x.clone(), x);
+    /// let loss = UniformityConfig::new().init().forward(x.clone(), x);
     /// // Two pairs at distance 0, two at squared distance 4.
     /// assert!((loss.into_scalar::<f32>() - ((1.0 + (-8f32).exp()) / 2.0).ln()).abs() < 1e-6);
     /// ```
     #[track_caller]
     pub fn forward(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
         check::comparable("Uniformity", ("image", &image), ("text", &text));
-        let [image, text] = [image, text].map(|x| self.similarity.prepare(x));
+        let [image, text] = [image, text].map(|x| self.config.similarity.prepare(x));
         let count = image.dims()[0] * text.dims()[0];
         let norms = [&image, &text].map(|x| self.squared_norms(x));
-        let pairs = self.similarity.pairs(image, text);
+        let pairs = self.config.similarity.pairs(image, text);
         self.log_mean(pairs, norms, count, &Expr::constant(0.0))
     }
 
@@ -122,13 +130,13 @@ impl Uniformity {
     pub fn forward_within(&self, embeddings: Tensor<2>) -> Tensor<1> {
         let named = ("embeddings", &embeddings);
         check::comparable("Uniformity", named, named);
-        let embeddings = self.similarity.prepare(embeddings);
+        let embeddings = self.config.similarity.prepare(embeddings);
         let rows = embeddings.dims()[0];
         if rows == 1 {
             return embeddings.sum() * 0.0;
         }
         let norms = self.squared_norms(&embeddings);
-        let pairs = self.similarity.pairs_within(embeddings);
+        let pairs = self.config.similarity.pairs_within(embeddings);
         let norms = [norms.clone(), norms];
         self.log_mean(pairs, norms, rows * (rows - 1), &Expr::diagonal())
     }
@@ -144,9 +152,9 @@ impl Uniformity {
     ) -> Tensor<1> {
         let (row, column) = (pairs.row(row), pairs.column(column));
         let squared_distance = row + column - pairs.similarity() * 2.0;
-        let exponent = squared_distance * -self.t;
+        let exponent = squared_distance * -self.config.t;
         let log_count = (count as f64).ln();
-        if self.similarity.normalize && self.t <= ONE_PASS_T {
+        if self.config.similarity.normalize && self.config.t <= ONE_PASS_T {
             let zero = Expr::constant(0.0);
             let potential = Expr::select(left_out, &zero, &exponent.exp());
             return pairs.total(&potential).log() - log_count;
@@ -162,7 +170,7 @@ impl Uniformity {
     /// `‖x‖²` of each row: constants on the sphere, 1 but for zero rows.
     fn squared_norms(&self, x: &Tensor<2>) -> Tensor<1> {
         let norms = x.clone().square().sum_dim(1).squeeze_dim(1);
-        match self.similarity.normalize {
+        match self.config.similarity.normalize {
             true => norms.detach(),
             false => norms,
         }
@@ -171,8 +179,15 @@ impl Uniformity {
 
 display!(Uniformity: t);
 
+by_name! {
+    Uniformity = UniformityConfig, "uniformity";
+    parameters(config) = [Parameter::new("t", &mut config.t)];
+}
+
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+
     use super::*;
 
     fn scalar(x: Tensor<1>) -> f32 {
@@ -185,7 +200,7 @@ mod tests {
         let device = Device::default();
         let x = [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]];
         let x = Tensor::<2>::from_data(x, &device);
-        let objective = UniformityConfig::new().with_t(1.0).init(&device);
+        let objective = UniformityConfig::new().with_t(1.0).init();
         let others = 2.0 * (-2f32).exp() + (-4f32).exp();
         let across = scalar(objective.forward(x.clone(), x.clone()));
         assert!((across - ((1.0 + others) / 4.0).ln()).abs() < 1e-6);
@@ -197,7 +212,7 @@ mod tests {
     fn a_large_t_is_the_smallest_distance() {
         let device = Device::default();
         let x = Tensor::<2>::from_data([[1.0, 0.0], [-1.0, 0.0]], &device);
-        let objective = UniformityConfig::new().with_t(1e4).init(&device);
+        let objective = UniformityConfig::new().with_t(1e4).init();
         // Every potential is e^{−40000}, which no f32 holds.
         assert_eq!(scalar(objective.forward_within(x)), -4e4);
     }
@@ -205,6 +220,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "`t` is 0, it must lie in")]
     fn a_factor_of_zero_is_refused() {
-        UniformityConfig::new().with_t(0.0).init(&Device::default());
+        UniformityConfig::new().with_t(0.0).init();
     }
 }

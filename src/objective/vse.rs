@@ -19,15 +19,17 @@
 //! `2·(N − 1)·α`. A zero row has similarity 0 to everything and gets a zero gradient.
 //!
 //! **Sources.** Faghri et al. 2018, equation 5 (VSE++, where this is the baseline); "Contrastive Learning of
-//! Visual-Semantic Embeddings", equation 2. Faghri's code sums over the batch: [`Reduction::Sum`].
+//! Visual-Semantic Embeddings", equation 2. Faghri's code sums over the batch: [`BatchReduction::Sum`].
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
-use super::Reduction;
-use crate::check;
+use super::BatchReduction;
+use super::named::{Parameter, by_name};
+use crate::check::{self, ConfigError};
 use crate::pairwise::{Expr, Pairs, columns, rows};
+use crate::schedule::Settings;
 use crate::similarity::{SimilarityConfig, paired_similarity};
 
 /// Configuration of [`Vse`].
@@ -37,26 +39,33 @@ pub struct VseConfig {
     #[config(default = 0.2)]
     pub margin: f64,
     /// How the losses of the pairs become one. Default: their mean.
-    #[config(default = "Reduction::Mean")]
-    pub reduction: Reduction,
+    #[config(default = "BatchReduction::Mean")]
+    pub reduction: BatchReduction,
     /// How embeddings are compared. Default: by cosine, streaming.
     #[config(default = "SimilarityConfig::new()")]
     pub similarity: SimilarityConfig,
 }
 
 impl VseConfig {
+    /// Checks the values.
+    ///
+    /// # Errors
+    ///
+    /// Where `margin` is negative or not finite.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        check::range("VseConfig", "margin", self.margin, 0.0, f64::MAX)
+    }
+
     /// Builds the objective; it has no parameters.
     ///
     /// # Panics
     ///
-    /// Where `margin` is negative or not finite.
+    /// Where [`check`](Self::check) fails.
     #[track_caller]
-    pub fn init(&self, _device: &Device) -> Vse {
-        check::within("VseConfig", "margin", self.margin, 0.0, f64::MAX);
+    pub fn init(&self) -> Vse {
+        check::or_panic(self.check());
         Vse {
-            margin: self.margin,
-            reduction: self.reduction,
-            similarity: self.similarity,
+            config: self.clone(),
         }
     }
 }
@@ -67,14 +76,23 @@ impl VseConfig {
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct Vse {
-    pub(super) margin: f64,
     #[module(skip)]
-    pub(super) reduction: Reduction,
-    #[module(skip)]
-    pub(super) similarity: SimilarityConfig,
+    config: VseConfig,
 }
 
 impl Vse {
+    /// The same objective with another [`margin`](Settings::margin).
+    ///
+    /// # Panics
+    ///
+    /// Where it is out of its range.
+    #[track_caller]
+    pub fn with_settings(self, settings: &Settings) -> Self {
+        let Self { mut config } = self;
+        settings.margin.inspect(|&margin| config.margin = margin);
+        config.init()
+    }
+
     /// The loss, reduced over the batch.
     ///
     /// # Shapes
@@ -89,19 +107,19 @@ impl Vse {
     /// # Example
     ///
     /// ```
-    /// use burn::tensor::{Device, Tensor};
+    /// use burn::tensor::Tensor;
     /// use burn_contrastive::objective::VseConfig;
     ///
     /// let device = Device::default();
     /// let equal = Tensor::<2>::ones([4, 3], &device);
-    /// let loss = VseConfig::new().init(&device).forward(equal.clone(), equal);
+    /// let loss = VseConfig::new().init().forward(equal.clone(), equal);
     /// assert!((loss.into_scalar::<f32>() - 2.0 * 3.0 * 0.2).abs() < 1e-5);
     /// ```
     #[track_caller]
     pub fn forward(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
         let count = image.dims()[0];
         let (pairs, [by_row, by_column]) = self.hinges(image, text);
-        self.reduction
+        self.config.reduction
             .of_sum(pairs.total(&(by_row + by_column)), count)
     }
 
@@ -126,14 +144,14 @@ impl Vse {
     #[track_caller]
     fn hinges(&self, image: Tensor<2>, text: Tensor<2>) -> (Pairs, [Expr; 2]) {
         check::paired("Vse", ("image", &image), ("text", &text));
-        let [image, text] = [image, text].map(|x| self.similarity.prepare(x));
+        let [image, text] = [image, text].map(|x| self.config.similarity.prepare(x));
         let positive = paired_similarity(image.clone(), text.clone());
-        let mut pairs = self.similarity.pairs(image, text);
+        let mut pairs = self.config.similarity.pairs(image, text);
         let similarity = pairs.similarity();
         let anchors = [pairs.row(positive.clone()), pairs.column(positive)];
         // A positive is no negative: −∞ leaves 0 of it, and NaN where it is NaN.
         let (diagonal, never) = (Expr::diagonal(), Expr::constant(f64::NEG_INFINITY));
-        let margin = Expr::select(&diagonal, &never, &Expr::constant(self.margin));
+        let margin = Expr::select(&diagonal, &never, &Expr::constant(self.config.margin));
         let hinges = anchors.map(|own| (&similarity - own + &margin).relu());
         (pairs, hinges)
     }
@@ -141,8 +159,19 @@ impl Vse {
 
 display!(Vse: margin, reduction);
 
+by_name! {
+    Vse = VseConfig, "vse";
+    parameters(config) = [
+        Parameter::new("margin", &mut config.margin),
+        Parameter::new("reduction", &mut config.reduction),
+    ];
+    settings(objective, settings) = *objective = objective.clone().with_settings(settings);
+}
+
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+
     use super::*;
 
     #[test]
@@ -154,7 +183,7 @@ mod tests {
         let device = Device::default();
         let image = Tensor::<2>::from_data([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], &device);
         let text = Tensor::<2>::from_data([[2.0, 0.0], [0.5, 0.0], [-3.0, 0.0]], &device);
-        let objective = VseConfig::new().with_margin(0.5).init(&device);
+        let objective = VseConfig::new().with_margin(0.5).init();
         let each = objective.forward_no_reduction(image.clone(), text.clone());
         // Rows: 0.5 + 0; 0.5 + 0.5; 0. Columns: 0; 1.5 + 0 (1 and −1 against 0); 0.
         let expected = [0.5, 1.0 + 1.5, 0.0];
@@ -169,20 +198,20 @@ mod tests {
         assert!((mean.into_scalar::<f32>() - 1.0).abs() < 1e-6);
         let sum = VseConfig::new()
             .with_margin(0.5)
-            .with_reduction(Reduction::Sum);
-        let sum = sum.init(&device).forward(image, text);
+            .with_reduction(BatchReduction::Sum);
+        let sum = sum.init().forward(image, text);
         assert!((sum.into_scalar::<f32>() - 3.0).abs() < 1e-6);
     }
 
     #[test]
     #[should_panic(expected = "`margin` is -0.1, it must lie in [0")]
     fn a_negative_margin_is_refused() {
-        VseConfig::new().with_margin(-0.1).init(&Device::default());
+        VseConfig::new().with_margin(-0.1).init();
     }
 
     #[test]
     fn displays_what_it_is_made_of() {
-        let shown = VseConfig::new().init(&Device::default()).to_string();
+        let shown = VseConfig::new().init().to_string();
         assert!(
             shown.contains("Vse {margin: 0.2, reduction: Mean"),
             "{shown}"

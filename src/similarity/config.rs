@@ -1,6 +1,7 @@
 //! How an objective compares embeddings: the part that all of them share.
 
 use burn::config::Config;
+use burn::module::Content;
 use burn::tensor::Tensor;
 
 use super::l2_normalize;
@@ -78,6 +79,13 @@ impl SimilarityConfig {
     #[track_caller]
     pub fn pairs_within(&self, a: Tensor<2>) -> Pairs {
         self.evaluate(Pairs::within(a))
+    }
+
+    /// What it says, for the display of an objective.
+    pub(crate) fn show(&self, content: Content) -> Content {
+        content
+            .add("normalize", &self.normalize)
+            .add("evaluation", &format!("{:?}", self.evaluation))
     }
 
     fn evaluate(&self, pairs: Pairs) -> Pairs {

@@ -69,12 +69,60 @@ pub(in crate::objective) trait Evaluate {
     }
 }
 
+/// The entry of an objective that is no preset: its name, its parameters, and, where it has them, the
+/// values that change during training and its logit scale.
+macro_rules! by_name {
+    (
+        $objective:ident = $config:ident, $name:literal;
+        parameters($parameters:ident) = $own:expr;
+        $(settings($set:ident, $settings:ident) = $change:expr;)?
+        $(schedules = $schedules:expr;)?
+        $(scales($scaled:ident) = $scales:expr;)?
+    ) => {
+        impl crate::objective::named::Named for $config {
+            fn name(&self) -> &'static str {
+                $name
+            }
+
+            fn parameters(&mut self) -> Vec<crate::objective::named::Parameter<'_>> {
+                let $parameters = self;
+                Vec::from($own)
+            }
+
+            $(fn schedules(&self) -> crate::schedule::Settings<crate::schedule::Schedule> {
+                $schedules
+            })?
+
+            fn similarities(&mut self) -> Vec<&mut crate::similarity::SimilarityConfig> {
+                vec![&mut self.similarity]
+            }
+        }
+
+        impl crate::objective::named::Evaluate for $objective {
+            fn evaluate(&self, features: &crate::objective::Features) -> burn::tensor::Tensor<1> {
+                self.forward(features.image.clone(), features.text.clone())
+            }
+
+            $(fn set(&mut self, settings: &crate::schedule::Settings) {
+                let ($set, $settings) = (self, settings);
+                $change
+            })?
+
+            $(fn scales(&mut self) -> Vec<&mut crate::similarity::LogitScale> {
+                let $scaled = self;
+                $scales
+            })?
+        }
+    };
+}
+pub(in crate::objective) use by_name;
+
 /// The enums over all objectives, and what is found out by going through them.
 macro_rules! catalogue {
     (
-        presets of the softmax contrast: $($preset:ident: $preset_config:ident,)+
-        with parameters on a device: $($objective:ident: $config:ident,)+
-        without: $($plain:ident: $plain_config:ident,)+
+        presets { $($preset:ident: $preset_config:ident,)+ }
+        with_parameters { $($objective:ident: $config:ident,)+ }
+        without_parameters { $($plain:ident: $plain_config:ident,)+ }
     ) => {
         /// The config of any objective by name.
         #[derive(Clone, Debug, PartialEq)]
@@ -159,31 +207,35 @@ macro_rules! catalogue {
     };
 }
 
+// Presets of the softmax contrast; objectives with parameters, built on a device; others.
 catalogue! {
-    presets of the softmax contrast:
-    InfoNce: InfoNceConfig,
-    ConVse: ConVseConfig,
-    Mvn: MvnConfig,
-    NtXent: NtXentConfig,
-    Decoupled: DecoupledConfig,
-    Srcl: SrclConfig,
-    FalseNegativeRemoval: FalseNegativeRemovalConfig,
-    InfoCmr: InfoCmrConfig,
-    MultiPositive: MultiPositiveConfig,
-    ImageTextContrastive: ImageTextContrastiveConfig,
-    with parameters on a device:
-    SigLip: SigLipConfig,
-    WeightedSum: WeightedSumConfig,
-    without:
-    Vse: VseConfig,
-    VsePlusPlus: VsePlusPlusConfig,
-    ConVsePlusPlus: ConVsePlusPlusConfig,
-    MaxMargin: MaxMarginConfig,
-    ReCo: ReCoConfig,
-    Orthogonality: OrthogonalityConfig,
-    Alignment: AlignmentConfig,
-    Uniformity: UniformityConfig,
-    BarlowTwins: BarlowTwinsConfig,
+    presets {
+        InfoNce: InfoNceConfig,
+        ConVse: ConVseConfig,
+        Mvn: MvnConfig,
+        NtXent: NtXentConfig,
+        Decoupled: DecoupledConfig,
+        Srcl: SrclConfig,
+        FalseNegativeRemoval: FalseNegativeRemovalConfig,
+        InfoCmr: InfoCmrConfig,
+        MultiPositive: MultiPositiveConfig,
+        ImageTextContrastive: ImageTextContrastiveConfig,
+    }
+    with_parameters {
+        SigLip: SigLipConfig,
+        WeightedSum: WeightedSumConfig,
+    }
+    without_parameters {
+        Vse: VseConfig,
+        VsePlusPlus: VsePlusPlusConfig,
+        ConVsePlusPlus: ConVsePlusPlusConfig,
+        MaxMargin: MaxMarginConfig,
+        ReCo: ReCoConfig,
+        Orthogonality: OrthogonalityConfig,
+        Alignment: AlignmentConfig,
+        Uniformity: UniformityConfig,
+        BarlowTwins: BarlowTwinsConfig,
+    }
 }
 
 impl AnyConfig {

@@ -29,7 +29,7 @@ mod sum;
 mod tests;
 
 pub use catalogue::{AnyConfig, AnyObjective};
-pub(in crate::objective) use catalogue::{Evaluate, Named, Preset};
+pub(in crate::objective) use catalogue::{Evaluate, Named, Preset, by_name};
 pub use config::ObjectiveConfig;
 pub use extras::Extras;
 pub use features::{Features, Input};
