@@ -33,7 +33,7 @@ use burn::tensor::{Device, Tensor};
 use super::{Reduction, Vse};
 use crate::check;
 use crate::pairwise::{Expr, hardest};
-use crate::similarity::{SimilarityConfig, paired_similarity};
+use crate::similarity::{SimilarityConfig, rowwise_dot};
 
 /// Configuration of [`VsePlusPlus`].
 #[derive(Config, Debug, PartialEq)]
@@ -156,7 +156,7 @@ impl VsePlusPlus {
     pub fn forward_no_reduction(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
         check::paired("VsePlusPlus", ("image", &image), ("text", &text));
         let [image, text] = [image, text].map(|x| self.similarity.prepare(x));
-        let positive = paired_similarity(image.clone(), text.clone());
+        let positive = rowwise_dot(image.clone(), text.clone());
         let [by_image, by_text] = hardest(self.similarity.pairs(image, text), &Expr::diagonal())
             .map(|hardest| {
                 let violation = hardest.similarity - positive.clone() + self.margin;

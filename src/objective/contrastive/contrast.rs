@@ -8,7 +8,7 @@ use super::side::{Side, Sides};
 use super::terms::{Asked, Blend, Candidates, Direction, Group, Part, Parts, Terms};
 use crate::objective::Reduction;
 use crate::pairwise::{Expr, Pairs, columns, reduce_to_scalar, rows};
-use crate::similarity::{LogitScale, paired_similarity};
+use crate::similarity::{LogitScale, rowwise_dot};
 use crate::weighting::LogWeight;
 
 /// A criterion with a logit scale and weights, in the name of an objective.
@@ -135,7 +135,7 @@ impl Contrast<'_> {
             own: batch
                 .teacher
                 .clone()
-                .map(|[image, text]| paired_similarity(image, text)),
+                .map(|[image, text]| rowwise_dot(image, text)),
         };
         let pairs = similarity.pairs(image.anchors.clone(), text.anchors.clone());
         let mut groups = vec![looks.at(Kind::Batch, pairs, batch)];
