@@ -3,8 +3,8 @@
 use burn::config::Config;
 use burn::tensor::{Tensor, TensorData};
 
-use crate::tensor::constant_like;
 use crate::random::{Purpose, Random};
+use crate::tensor::constant_like;
 
 /// Configuration of [`GaussianNegatives`].
 #[derive(Config, Debug, PartialEq)]

@@ -21,9 +21,9 @@ use burn::tensor::activation::softplus;
 use burn::tensor::{Bool, Int, Tensor};
 
 use crate::check;
-use crate::tensor::constant_like;
 use crate::negatives::{Drawn, HardNegativeSampler, HardNegativeSamplerConfig};
 use crate::pairwise::Positives;
+use crate::tensor::constant_like;
 
 /// Configuration of [`ImageTextMatching`].
 #[derive(Config, Debug, PartialEq)]

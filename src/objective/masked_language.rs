@@ -22,8 +22,8 @@ use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::check;
-use crate::tensor::constant_like;
 use crate::random::{Purpose, Random};
+use crate::tensor::constant_like;
 
 /// Configuration of [`MaskedLanguage`].
 #[derive(Config, Debug, PartialEq)]

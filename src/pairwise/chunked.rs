@@ -7,9 +7,10 @@ use burn::backend::tensor::{BoolTensor, FloatTensor};
 use burn::backend::{Backend, TensorMetadata, get_or_init_device_settings};
 use burn::tensor::{BoolDType, FloatDType, Shape, TensorData};
 
-use super::expr::{Binary, Leaf, Op, Unary};
+use super::expr::{Binary, Expr, Leaf, Op, Tape, Unary};
 use super::form::{Axis, Kind, Pass, Reduction, Steps};
 use super::ops::{Inputs, Outputs};
+use crate::tensor::log1p_primitive;
 
 /// Smaller than any logit, and finite, so that differences from it are never NaN.
 const LOWEST: f64 = -1e30;
@@ -50,12 +51,19 @@ fn run<B: Backend>(inputs: Inputs<B>, pass: &Pass, side: usize) -> Outputs<B> {
             } else {
                 &pass.off_diagonal
             };
-            let block = Block::new(&inputs, pass, steps, (i0, rows), (j0, columns), &a, &b);
-            states.take(pass, &block);
+            let place = Place {
+                i0,
+                rows,
+                j0,
+                columns,
+                symmetric: pass.symmetric,
+            };
+            let block = Block::new(&inputs, &steps.tape, place, &a, &b);
+            states.take(pass, steps, &block);
             if !(pass.symmetric && i0 == j0) {
-                by_column[bj].take(pass, &block);
+                by_column[bj].take(pass, steps, &block);
             }
-            let Some(g) = block.coefficients() else {
+            let Some(g) = steps.coefficient.map(|step| block.full(step)) else {
                 continue;
             };
             if pass.left {
@@ -148,27 +156,52 @@ enum Value<B: Backend> {
     Tensor(FloatTensor<B>),
 }
 
+/// The values of an expression for the pairs of some rows with some columns.
+pub(super) fn values<B: Backend>(inputs: &Inputs<B>, x: &Expr, place: Place) -> FloatTensor<B> {
+    let mut tape = Tape::default();
+    let step = tape.push(x);
+    let a = slice_rows::<B>(&inputs.a, place.i0, place.rows);
+    let b = slice_rows::<B>(&inputs.b, place.j0, place.columns);
+    Block::new(inputs, &tape, place, &a, &b).full(step)
+}
+
+/// Where a block lies in the matrix.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    /// The first row, and how many.
+    pub i0: usize,
+    pub rows: usize,
+    /// The first column, and how many.
+    pub j0: usize,
+    pub columns: usize,
+    /// Whether columns share the vectors of the rows.
+    pub symmetric: bool,
+}
+
 /// One block: the expressions' values for its pairs.
-struct Block<'a, B: Backend> {
-    steps: &'a Steps,
+struct Block<B: Backend> {
     values: Vec<Value<B>>,
-    i0: usize,
-    j0: usize,
+    place: Place,
     shape: Shape,
     /// Any tensor of the device and dtype.
     like: FloatTensor<B>,
 }
 
-impl<'a, B: Backend> Block<'a, B> {
+impl<B: Backend> Block<B> {
     fn new(
         inputs: &Inputs<B>,
-        pass: &Pass,
-        steps: &'a Steps,
-        (i0, rows): (usize, usize),
-        (j0, columns): (usize, usize),
+        tape: &Tape,
+        place: Place,
         a: &FloatTensor<B>,
         b: &FloatTensor<B>,
     ) -> Self {
+        let Place {
+            i0,
+            rows,
+            j0,
+            columns,
+            symmetric,
+        } = place;
         let products =
             |a: FloatTensor<B>, b: FloatTensor<B>| B::float_matmul(a, B::float_transpose(b));
         let vector = |vectors: &FloatTensor<B>, k: usize, start: usize, len: usize| {
@@ -177,8 +210,8 @@ impl<'a, B: Backend> Block<'a, B> {
                 &[(k..k + 1).into(), (start..start + len).into()],
             )
         };
-        let mut values: Vec<Value<B>> = Vec::with_capacity(steps.tape.ops.len());
-        for op in &steps.tape.ops {
+        let mut values: Vec<Value<B>> = Vec::with_capacity(tape.ops.len());
+        for op in &tape.ops {
             let value = match *op {
                 Op::Constant(x) => Value::Number(x),
                 Op::Leaf(leaf) => Value::Tensor(match leaf {
@@ -191,7 +224,7 @@ impl<'a, B: Backend> Block<'a, B> {
                         B::float_reshape(vector(&inputs.rows, k, i0, rows), Shape::new([rows, 1]))
                     }
                     Leaf::Column(k) => {
-                        let vectors = if pass.symmetric {
+                        let vectors = if symmetric {
                             &inputs.rows
                         } else {
                             &inputs.columns
@@ -239,10 +272,8 @@ impl<'a, B: Backend> Block<'a, B> {
             values.push(value);
         }
         Self {
-            steps,
             values,
-            i0,
-            j0,
+            place,
             shape: Shape::new([rows, columns]),
             like: a.clone(),
         }
@@ -250,10 +281,6 @@ impl<'a, B: Backend> Block<'a, B> {
 
     fn full(&self, step: usize) -> FloatTensor<B> {
         full::<B>(&self.values[step], &self.shape, &self.like)
-    }
-
-    fn coefficients(&self) -> Option<FloatTensor<B>> {
-        Some(self.full(self.steps.coefficient?))
     }
 }
 
@@ -305,7 +332,7 @@ fn unary<B: Backend>(op: Unary, x: FloatTensor<B>) -> FloatTensor<B> {
         }
         Unary::Softplus => {
             let e = B::float_exp(B::float_neg(B::float_abs(x.clone())));
-            B::float_add(relu(x), B::float_log1p(e))
+            B::float_add(relu(x), log1p_primitive::<B>(e))
         }
         Unary::Sigmoid => {
             let e = B::float_exp(B::float_neg(x));
@@ -372,7 +399,7 @@ impl<B: Backend> States<B> {
         }
     }
 
-    fn take(&mut self, pass: &Pass, block: &Block<B>) {
+    fn take(&mut self, pass: &Pass, steps: &Steps, block: &Block<B>) {
         let dim = match self.axis {
             Axis::Rows => 1,
             Axis::Columns => 0,
@@ -382,8 +409,7 @@ impl<B: Backend> States<B> {
         shape[dim] = 1;
         self.like.get_or_insert_with(|| (block.like.clone(), shape));
         for (k, reduction) in pass.reductions.iter().enumerate() {
-            let (true, Some([x, y])) = (reduction.axis == self.axis, block.steps.reductions[k])
-            else {
+            let (true, Some([x, y])) = (reduction.axis == self.axis, steps.reductions[k]) else {
                 continue;
             };
             let (x, y) = (block.full(x), block.full(y));
@@ -400,7 +426,11 @@ impl<B: Backend> States<B> {
                     new
                 }
                 Kind::Max(_) => {
-                    let first = if dim == 1 { block.j0 } else { block.i0 };
+                    let first = if dim == 1 {
+                        block.place.j0
+                    } else {
+                        block.place.i0
+                    };
                     largest::<B>(x, dim, first)
                 }
             };

@@ -1,5 +1,6 @@
 //! What an objective calls: two sets of embeddings, and what to compute of all their pairs.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::backend::{Dispatch, DispatchTensor, DispatchTensorKind};
@@ -317,6 +318,56 @@ impl Pairs {
         })
     }
 
+    /// The values of `x` for the pairs of some rows with some columns: a block of the matrix to look
+    /// at. Without a gradient, on the device without autodiff.
+    ///
+    /// # Shapes
+    ///
+    /// - returns `[rows.len(), columns.len()]`
+    ///
+    /// # Panics
+    ///
+    /// Where a range is empty or exceeds the matrix.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use burn_contrastive::pairwise::{Expr, Pairs};
+    ///
+    /// let device = Device::default();
+    /// let a = Tensor::<2>::from_data([[1.0], [2.0], [3.0]], &device);
+    /// let b = Tensor::<2>::from_data([[10.0], [20.0]], &device);
+    ///
+    /// let pairs = Pairs::new(a, b);
+    /// let x = pairs.similarity() + Expr::diagonal();
+    /// let block = pairs.block(&x, 1..3, 0..2);
+    /// assert_eq!(
+    ///     block.into_data().try_to_vec::<f32>().unwrap(),
+    ///     [20.0, 41.0, 30.0, 60.0]
+    /// );
+    /// ```
+    #[track_caller]
+    pub fn block(&self, x: &Expr, rows: Range<usize>, columns: Range<usize>) -> Tensor<2> {
+        let [n, m] = self.sizes();
+        for (name, range, len) in [("rows", &rows, n), ("columns", &columns, m)] {
+            assert!(
+                range.start < range.end && range.end <= len,
+                "Pairs: a block has the {name} {range:?}, it needs some of 0..{len}"
+            );
+        }
+        self.check_bound(x);
+        let place = chunked::Place {
+            i0: rows.start,
+            rows: rows.len(),
+            j0: columns.start,
+            columns: columns.len(),
+            symmetric: self.symmetric,
+        };
+        let inputs = self.clone().constant().inputs();
+        Tensor::from_dispatch(chunked::values::<Dispatch>(&inputs, x, place))
+    }
+
     /// Whether gradients take a way round the engine's operations.
     fn needs_surrogate(&self) -> bool {
         self.evaluation != Evaluation::Dense
@@ -357,6 +408,26 @@ impl Pairs {
         n * m * (1 + usize::from(self.teacher.is_some()))
     }
 
+    /// Panics where an expression has a leaf of other pairs.
+    #[track_caller]
+    fn check_bound(&self, x: &Expr) {
+        x.each_leaf(&mut |leaf| {
+            let bound = match leaf {
+                Leaf::Similarity | Leaf::Diagonal => true,
+                Leaf::Teacher => self.teacher.is_some(),
+                Leaf::Mask => self.mask.is_some(),
+                Leaf::Row(k) => k < self.rows.len(),
+                Leaf::Column(k) if self.symmetric => k < self.rows.len(),
+                Leaf::Column(k) => k < self.columns.len(),
+                Leaf::Scalar(k) => k < self.scalars.len(),
+            };
+            assert!(
+                bound,
+                "Pairs: an expression names {leaf:?}, which is bound on other pairs: bind it on these"
+            );
+        });
+    }
+
     #[track_caller]
     fn form(&self, reductions: &[Reduction]) -> Form {
         assert!(
@@ -364,21 +435,7 @@ impl Pairs {
             "Pairs: pairs within one set are reduced along rows; along columns the results are the same"
         );
         for expr in reductions.iter().flat_map(|r| r.kind.exprs()) {
-            expr.each_leaf(&mut |leaf| {
-                let bound = match leaf {
-                    Leaf::Similarity | Leaf::Diagonal => true,
-                    Leaf::Teacher => self.teacher.is_some(),
-                    Leaf::Mask => self.mask.is_some(),
-                    Leaf::Row(k) => k < self.rows.len(),
-                    Leaf::Column(k) if self.symmetric => k < self.rows.len(),
-                    Leaf::Column(k) => k < self.columns.len(),
-                    Leaf::Scalar(k) => k < self.scalars.len(),
-                };
-                assert!(
-                    bound,
-                    "Pairs: an expression names {leaf:?}, which is bound on other pairs: bind it on these"
-                );
-            });
+            self.check_bound(expr);
         }
         let exact = match self.a.dtype() {
             DType::F64 => 1 << 53,

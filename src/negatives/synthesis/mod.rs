@@ -45,9 +45,9 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 
 use crate::check;
-use crate::tensor::constant_like;
 use crate::random::{Purpose, Random};
 use crate::similarity::SimilarityConfig;
+use crate::tensor::constant_like;
 use k_means::{Cluster, k_means};
 
 /// Configuration of [`HardNegativeSynthesis`].
