@@ -1,6 +1,9 @@
-//! Random numbers on the host: a function of what they are for, the same on every device and machine.
+//! Random values on the host: a function of a seed, a step and a purpose, the same on every machine.
 
-/// What a stream decides. The numbers are part of what is drawn: never reuse one.
+use rand::rngs::ChaCha8Rng;
+use rand::{Rng, SeedableRng};
+
+/// What a stream is drawn for. The values are part of the key of a stream: never reuse one.
 #[derive(Clone, Copy, Debug)]
 #[repr(u64)]
 pub(crate) enum Purpose {
@@ -12,43 +15,34 @@ pub(crate) enum Purpose {
     ClustersOfImages = 6,
 }
 
-/// The SplitMix64 generator of Steele, Lea and Flood (2014).
-#[derive(Clone, Debug)]
-pub(crate) struct Random(u64);
+/// A stream of ChaCha with 8 rounds, which `rand` promises to keep as it is. Its bits are turned
+/// into values here, since distributions of `rand` may change between versions.
+pub(crate) struct Random(ChaCha8Rng);
 
 impl Random {
-    /// The stream of a step. Different arguments give unrelated streams.
+    /// The stream of a step. Different arguments give independent streams.
     pub fn new(seed: u64, step: u64, purpose: Purpose) -> Self {
-        let mut random = Self(seed);
-        for part in [step, purpose as u64] {
-            random.0 = random.next() ^ part;
+        let mut key = [0; 32];
+        for (bytes, part) in key.chunks_exact_mut(8).zip([seed, step, purpose as u64]) {
+            bytes.copy_from_slice(&part.to_le_bytes());
         }
-        Self(random.next())
+        Self(ChaCha8Rng::from_seed(key))
     }
 
-    /// 64 random bits.
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Uniform in [0, 1), a multiple of 2⁻²³: exact in f32, and a product with it is below its other factor.
+    /// Uniform in [0, 1), a multiple of 2⁻²³: exact in f32, and `x·uniform() < x` in f32 too.
     pub fn uniform(&mut self) -> f64 {
-        (self.next() >> 41) as f64 / (1u64 << 23) as f64
+        (self.0.next_u64() >> 41) as f64 / (1u64 << 23) as f64
     }
 
-    /// Uniform in 0..`count`, which is not 0.
+    /// Uniform in `0..count`; `count` must not be 0. The bias is `count / 2⁶⁴`.
     pub fn below(&mut self, count: usize) -> usize {
-        // The bias is count / 2⁶⁴.
-        ((self.next() as u128 * count as u128) >> 64) as usize
+        ((self.0.next_u64() as u128 * count as u128) >> 64) as usize
     }
 
-    /// Standard normal, by Box and Muller.
+    /// Standard normal, by the transform of Box and Muller.
     pub fn normal(&mut self) -> f64 {
-        let unit = |bits: u64| ((bits >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-        let (radius, angle) = (unit(self.next()), unit(self.next()));
+        let mut unit = || ((self.0.next_u64() >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+        let (radius, angle) = (unit(), unit());
         (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
     }
 }
@@ -58,8 +52,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_argument_changes_the_stream_and_nothing_else_does() {
-        let first = |seed, step, purpose| Random::new(seed, step, purpose).next();
+    fn a_stream_depends_on_seed_step_and_purpose_alone() {
+        let first = |seed, step, purpose| Random::new(seed, step, purpose).below(usize::MAX);
         let base = first(1, 2, Purpose::Noise);
         assert_eq!(base, first(1, 2, Purpose::Noise));
         for other in [
@@ -72,8 +66,16 @@ mod tests {
         }
     }
 
+    /// A resumed run draws what the run would have drawn, also after an update of `rand`.
     #[test]
-    fn numbers_have_their_moments() {
+    fn the_first_values_of_a_stream_never_change() {
+        let mut random = Random::new(7, 3, Purpose::Masking);
+        let values: Vec<_> = (0..4).map(|_| random.below(1000)).collect();
+        assert_eq!(values, [0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn moments_are_those_of_the_distributions() {
         let mut random = Random::new(7, 0, Purpose::Noise);
         let count = 20_000;
         let mut moments = [0.0; 4];
@@ -84,7 +86,7 @@ mod tests {
                 *sum += x / count as f64;
             }
         }
-        // Within four deviations of a mean over 20,000: of a uniform number, and of powers of a normal one.
+        // Means over 20,000 draws lie within four of their standard deviations.
         let expected = [(0.5, 1.0 / 12.0), (0.0, 1.0), (1.0, 2.0), (3.0, 96.0)];
         for (moment, (mean, variance)) in moments.iter().zip(expected) {
             let deviation = f64::sqrt(variance / count as f64);

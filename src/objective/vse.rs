@@ -30,7 +30,7 @@ use super::named::{Parameter, by_name};
 use crate::check::{self, ConfigError};
 use crate::pairwise::{Expr, Pairs, columns, rows};
 use crate::schedule::Settings;
-use crate::similarity::{SimilarityConfig, paired_similarity};
+use crate::similarity::{SimilarityConfig, rowwise_dot};
 
 /// Configuration of [`Vse`].
 #[derive(Config, Debug, PartialEq)]
@@ -145,7 +145,7 @@ impl Vse {
     fn hinges(&self, image: Tensor<2>, text: Tensor<2>) -> (Pairs, [Expr; 2]) {
         check::paired("Vse", ("image", &image), ("text", &text));
         let [image, text] = [image, text].map(|x| self.config.similarity.prepare(x));
-        let positive = paired_similarity(image.clone(), text.clone());
+        let positive = rowwise_dot(image.clone(), text.clone());
         let mut pairs = self.config.similarity.pairs(image, text);
         let similarity = pairs.similarity();
         let anchors = [pairs.row(positive.clone()), pairs.column(positive)];

@@ -37,7 +37,7 @@ use super::{BatchReduction, Vse, VseConfig};
 use crate::check::{self, ConfigError};
 use crate::pairwise::{Expr, hardest};
 use crate::schedule::{Schedule, Settings};
-use crate::similarity::{SimilarityConfig, paired_similarity};
+use crate::similarity::{SimilarityConfig, rowwise_dot};
 
 /// Configuration of [`VsePlusPlus`].
 #[derive(Config, Debug, PartialEq)]
@@ -169,7 +169,7 @@ impl VsePlusPlus {
         check::paired("VsePlusPlus", ("image", &image), ("text", &text));
         let similarity = self.config.similarity;
         let [image, text] = [image, text].map(|x| similarity.prepare(x));
-        let positive = paired_similarity(image.clone(), text.clone());
+        let positive = rowwise_dot(image.clone(), text.clone());
         let [by_image, by_text] = hardest(similarity.pairs(image, text), &Expr::diagonal()).map(
             |hardest| {
                 let violation = hardest.similarity - positive.clone() + self.config.margin;

@@ -1,4 +1,4 @@
-//! How an objective compares embeddings: the part that all of them share.
+//! How an objective compares embeddings: what all objectives share.
 
 use burn::config::Config;
 use burn::module::Content;
@@ -9,11 +9,11 @@ use super::normalize::l2_normalize_above;
 use crate::check;
 use crate::pairwise::{DEFAULT_MEMORY_BUDGET, Evaluation, Pairs, Precision};
 
-/// How an objective compares embeddings, and what memory that may take.
+/// How an objective compares embeddings, and how much memory that may take.
 #[derive(Config, Copy, Debug, PartialEq)]
 pub struct SimilarityConfig {
-    /// Whether embeddings are l2-normalised first, so that similarities are cosines. Default true.
-    /// Without, they are dot products, and their size is the caller's affair.
+    /// Whether embeddings are l2-normalised first, so that similarities are cosines; otherwise they
+    /// are dot products. Default true.
     #[config(default = true)]
     pub normalize: bool,
     /// How the similarities are evaluated. Default: streaming, `O(N·D)` memory and the budget below.
@@ -22,7 +22,7 @@ pub struct SimilarityConfig {
     /// Bytes of similarities that may exist at a time. Default 1 GiB.
     #[config(default = "DEFAULT_MEMORY_BUDGET")]
     pub memory_budget: usize,
-    /// What the factors of matrix products may be rounded to. Default: nothing, f32 stays f32.
+    /// The precision of matrix products. Default: full, f32 stays f32.
     #[config(default = "Precision::Full")]
     pub precision: Precision,
 }
@@ -34,30 +34,34 @@ impl Default for SimilarityConfig {
 }
 
 impl SimilarityConfig {
-    /// Embeddings as they are compared: in the dtype to compute with (f64 for f64, f32 for everything
-    /// else), normalised where configured.
+    /// Embeddings ready to be compared: in the dtype to compute with (f64 for f64, f32 for
+    /// everything else), normalised if [`normalize`](Self::normalize) says so.
     ///
     /// # Shapes
     ///
-    /// - `embeddings`: `[N, D]`, and so is what it returns
+    /// - `embeddings`: `[N, D]`
+    /// - returns `[N, D]`
     pub fn prepare(&self, embeddings: Tensor<2>) -> Tensor<2> {
-        let embeddings = embeddings
-            .clone()
-            .cast(check::compute_dtype(embeddings.dtype()));
-        match self.normalize {
-            true => l2_normalize(embeddings),
-            false => embeddings,
-        }
+        self.prepare_with(embeddings, l2_normalize)
     }
 
-    /// As [`prepare`](Self::prepare), with `x / max(‖x‖, epsilon)` for the normalised: rows of smaller norm
-    /// stay shorter than 1.
+    /// [`prepare`](Self::prepare) which normalises to `x / max(‖x‖, epsilon)`: a row of smaller norm
+    /// becomes shorter than 1.
     pub(crate) fn prepare_above(&self, embeddings: Tensor<2>, epsilon: f64) -> Tensor<2> {
+        self.prepare_with(embeddings, |x| l2_normalize_above(x, epsilon))
+    }
+
+    fn prepare_with(
+        &self,
+        embeddings: Tensor<2>,
+        normalize: impl FnOnce(Tensor<2>) -> Tensor<2>,
+    ) -> Tensor<2> {
         let dtype = check::compute_dtype(embeddings.dtype());
         let embeddings = embeddings.cast(dtype);
-        match self.normalize {
-            true => l2_normalize_above(embeddings, epsilon),
-            false => embeddings,
+        if self.normalize {
+            normalize(embeddings)
+        } else {
+            embeddings
         }
     }
 

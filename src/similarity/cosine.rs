@@ -1,4 +1,4 @@
-//! Cosine similarity of all pairs, and of corresponding rows.
+//! Cosine similarity of all pairs, and dot products of corresponding rows.
 
 use burn::tensor::Tensor;
 
@@ -7,24 +7,24 @@ use crate::check;
 
 /// Cosine similarity of every row of `a` with every row of `b`.
 ///
-/// This materialises the matrix. Objectives do not call it.
+/// This materialises the matrix; objectives do not call it.
 ///
 /// # Shapes
 ///
 /// - `a`: `[N, D]`, `b`: `[M, D]`
-/// - returns `[N, M]`, values in [-1, 1] up to rounding, in the dtype of the inputs; a zero row is
-///   at similarity 0 to everything (see [`l2_normalize`])
+/// - returns `[N, M]`, values in [-1, 1] up to rounding, in the dtype of the inputs; the similarity
+///   of a zero row to everything is 0 (see [`l2_normalize`])
 ///
 /// # Panics
 ///
-/// Where the widths, dtypes or devices differ, or a side is empty.
+/// If the widths, dtypes or devices differ, or a side is empty.
 #[track_caller]
-pub fn cosine_similarity(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
-    check::comparable("cosine_similarity", ("a", &a), ("b", &b));
+pub fn pairwise_cosine_similarity(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+    check::comparable("pairwise_cosine_similarity", ("a", &a), ("b", &b));
     l2_normalize(a).matmul(l2_normalize(b).transpose())
 }
 
-/// Dot product of corresponding rows: `Σ_k a_ik b_ik`, the cosine where both are normalised.
+/// Dot product of corresponding rows, `Σ_k a_ik·b_ik`: the cosine where both are normalised.
 ///
 /// # Shapes
 ///
@@ -33,9 +33,9 @@ pub fn cosine_similarity(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
 ///
 /// # Panics
 ///
-/// Where the shapes, dtypes or devices differ, or the batch is empty.
+/// If the shapes, dtypes or devices differ, or the batch is empty.
 #[track_caller]
-pub fn paired_similarity(a: Tensor<2>, b: Tensor<2>) -> Tensor<1> {
-    check::paired("paired_similarity", ("a", &a), ("b", &b));
+pub fn rowwise_dot(a: Tensor<2>, b: Tensor<2>) -> Tensor<1> {
+    check::paired("rowwise_dot", ("a", &a), ("b", &b));
     (a * b).sum_dim(1).squeeze_dim(1)
 }

@@ -4,7 +4,7 @@ use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay, Param};
 use burn::tensor::{DType, Device, Tensor};
 
-use crate::check;
+use crate::check::{self, ConfigError};
 
 /// Configuration of a [`LogitScale`].
 #[derive(Config, Debug, PartialEq)]
@@ -24,7 +24,7 @@ pub struct LogitScaleConfig {
 }
 
 impl LogitScaleConfig {
-    /// A temperature that is not learned; the clamp range opens as far as it takes.
+    /// A temperature that is not learned, with a range that holds it.
     pub fn fixed(temperature: f64) -> Self {
         let scale = 1.0 / temperature;
         Self::new()
@@ -34,40 +34,56 @@ impl LogitScaleConfig {
             .with_max(scale.max(100.0))
     }
 
-    /// ALBEF's: learned, from temperature 0.07, within temperatures [0.001, 0.5]. (ALBEF learns the temperature
-    /// itself, here it is the logarithm of its inverse.)
+    /// ALBEF's: learned from temperature 0.07, within temperatures [0.001, 0.5]. (ALBEF learns the
+    /// temperature itself; here it is the logarithm of its inverse.)
     pub fn albef() -> Self {
         Self::new().with_min(2.0).with_max(1000.0)
+    }
+
+    /// Checks the values.
+    ///
+    /// # Errors
+    ///
+    /// If `temperature`, `min` or `max` is not positive and finite, or `1/temperature` is outside
+    /// `[min, max]`.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.check_as("LogitScaleConfig", "temperature", self.temperature)
+    }
+
+    /// [`check`](Self::check) for a config that holds this one. Errors name the initial value
+    /// `field` and print it as `value`: it may be stated as a temperature or as a scale.
+    pub(crate) fn check_as(
+        &self,
+        config: &'static str,
+        field: &str,
+        value: f64,
+    ) -> Result<(), ConfigError> {
+        let (tiny, huge) = (f32::MIN_POSITIVE as f64, f32::MAX as f64);
+        check::range(config, field, value, tiny, huge)?;
+        check::range(config, "max", self.max, tiny, huge)?;
+        check::range(config, "min", self.min, tiny, self.max)?;
+        let scale = 1.0 / self.temperature;
+        // Temperatures given in decimal may be rounded, such as 0.01 against a maximum of 100.
+        if self.min * (1.0 - 1e-9) <= scale && scale <= self.max * (1.0 + 1e-9) {
+            return Ok(());
+        }
+        let problem = format!(
+            "is {value}, a logit scale of {scale}, outside [`min`, `max`] = [{}, {}]: \
+             widen the range",
+            self.min, self.max
+        );
+        Err(ConfigError::new(config, field, problem))
     }
 
     /// Builds the module on `device`.
     ///
     /// # Panics
     ///
-    /// Where `temperature`, `min` or `max` is not positive and finite, or `1/temperature` lies
-    /// outside `[min, max]`.
+    /// If [`check`](Self::check) returns an error.
     #[track_caller]
     pub fn init(&self, device: &Device) -> LogitScale {
-        let (tiny, huge) = (f32::MIN_POSITIVE as f64, f32::MAX as f64);
-        check::within(
-            "LogitScaleConfig",
-            "temperature",
-            self.temperature,
-            tiny,
-            huge,
-        );
-        check::within("LogitScaleConfig", "max", self.max, tiny, huge);
-        check::within("LogitScaleConfig", "min", self.min, tiny, self.max);
-        let scale = 1.0 / self.temperature;
-        // Room for the rounding of temperatures given in decimal, such as 0.01 against a maximum of 100.
-        assert!(
-            self.min * (1.0 - 1e-9) <= scale && scale <= self.max * (1.0 + 1e-9),
-            "LogitScaleConfig: `temperature` is {}, a logit scale of {scale}, outside [`min`, `max`] = [{}, {}]: widen the range",
-            self.temperature,
-            self.min,
-            self.max
-        );
-        let log_scale = Tensor::<1>::from_data([scale.ln()], device);
+        check::or_panic(self.check());
+        let log_scale = Tensor::<1>::from_data([(1.0 / self.temperature).ln()], device);
         LogitScale {
             log_scale: Param::from_tensor(log_scale).set_require_grad(self.learnable),
             learnable: self.learnable,
@@ -79,9 +95,9 @@ impl LogitScaleConfig {
 
 /// The factor that turns similarities into logits, `logit = logit_scale · similarity`.
 ///
-/// Kept as its logarithm, the parameter that CLIP learns, so that it stays positive. The value used
-/// always lies in the clamp range. Past the range the gradient is that at the bound (not zero), so
-/// that a scale that an optimiser step carried out of range can come back; call
+/// The parameter is its logarithm, as in CLIP, so that it stays positive. [`value`](Self::value)
+/// always lies in the range. Outside the range the gradient is that at the bound (not zero), so
+/// that a scale which an optimiser step carried out of range can come back; call
 /// [`clamped`](Self::clamped) after each step, as CLIP does, to keep the parameter itself inside.
 ///
 /// A fixed scale holds the same parameter without a gradient: it is saved and loaded with the
@@ -97,12 +113,12 @@ pub struct LogitScale {
 }
 
 impl LogitScale {
-    /// The scale, shape `[1]`, within the clamp range, differentiable where it is learned.
+    /// The scale, shape `[1]`, within the range; differentiable if it is learned.
     pub fn value(&self) -> Tensor<1> {
         self.value_as(self.log_scale.dtype())
     }
 
-    /// The scale in a wider dtype than the parameter's, exact to the parameter's value.
+    /// The scale in a wider dtype than the parameter's: computed from the parameter in that dtype.
     pub(crate) fn value_as(&self, dtype: DType) -> Tensor<1> {
         let raw = self.log_scale.val().cast(dtype);
         let correction =
@@ -110,14 +126,14 @@ impl LogitScale {
         (raw + correction).exp()
     }
 
-    /// The scale for these embeddings, in the dtype that they are computed in.
+    /// The scale in the dtype that these embeddings are compared in.
     #[track_caller]
     pub(crate) fn for_embeddings(&self, caller: &str, embeddings: &Tensor<2>) -> Tensor<1> {
         check::built_on(caller, &self.log_scale.device(), embeddings);
         self.value_as(check::compute_dtype(embeddings.dtype()))
     }
 
-    /// The same module with its parameter inside the clamp range: call it after an optimiser step.
+    /// The module with its parameter clamped to the range: call it after each optimiser step.
     pub fn clamped(self) -> Self {
         let (min, max) = (self.log_min, self.log_max);
         let log_scale = self.log_scale.map(|raw| {
@@ -127,7 +143,7 @@ impl LogitScale {
         Self { log_scale, ..self }
     }
 
-    /// The clamp range of the scale, as factors.
+    /// The smallest and the largest scale, as factors.
     pub fn range(&self) -> (f64, f64) {
         (self.log_min.exp(), self.log_max.exp())
     }
@@ -165,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fixed_scale_gets_no_gradient_and_a_learned_one_its_own_value() {
+    fn a_fixed_scale_has_no_gradient_and_that_of_a_learned_one_is_its_value() {
         let device = Device::default().autodiff();
         let fixed = LogitScaleConfig::fixed(0.001).init(&device);
         let learned = LogitScaleConfig::new().with_temperature(0.5).init(&device);
@@ -176,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn out_of_range_the_value_is_the_bound_and_the_way_back_is_open() {
+    fn out_of_range_the_value_is_the_bound_and_the_gradient_is_not_zero() {
         let device = Device::default().autodiff();
         let mut scale = LogitScaleConfig::new().init(&device);
         scale.log_scale = scale
@@ -207,5 +223,14 @@ mod tests {
         LogitScaleConfig::new()
             .with_temperature(0.001)
             .init(&Device::default());
+    }
+
+    #[test]
+    fn an_error_names_the_initial_value_as_the_caller_does() {
+        let config = LogitScaleConfig::new().with_temperature(1e-4);
+        let error = config.check_as("SigLipConfig", "scale", 1e4);
+        let error = error.unwrap_err().to_string();
+        let expected = "SigLipConfig: `scale` is 10000, a logit scale of 10000, outside";
+        assert!(error.starts_with(expected), "{error}");
     }
 }

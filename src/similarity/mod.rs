@@ -6,6 +6,6 @@ mod logit_scale;
 mod normalize;
 
 pub use config::SimilarityConfig;
-pub use cosine::{cosine_similarity, paired_similarity};
+pub use cosine::{pairwise_cosine_similarity, rowwise_dot};
 pub use logit_scale::{LogitScale, LogitScaleConfig};
 pub use normalize::l2_normalize;

@@ -1,7 +1,7 @@
 //! l2 normalisation and cosine similarity.
 
 use burn::tensor::{DType, Tensor};
-use burn_contrastive::similarity::{cosine_similarity, l2_normalize};
+use burn_contrastive::similarity::{pairwise_cosine_similarity, l2_normalize};
 
 use super::{Backend, assert_close, numbers, on, random};
 use crate::oracle::{self, Matrix};
@@ -65,7 +65,7 @@ pub fn cosines_match_the_oracle(backend: &Backend) {
         .collect();
     let tensor = |m| backend.tensor(m, DType::F32);
     assert_close(
-        &numbers(cosine_similarity(tensor(&a), tensor(&b))),
+        &numbers(pairwise_cosine_similarity(tensor(&a), tensor(&b))),
         &expected,
         1e-6,
     );
@@ -74,6 +74,6 @@ pub fn cosines_match_the_oracle(backend: &Backend) {
 pub fn cosine_refuses_rows_of_different_width(backend: &Backend) {
     let zeros = |shape: [usize; 2]| Tensor::<2>::zeros(shape, &backend.device);
     super::info_nce::assert_panics("`a` has width 3, `b` has width 4", || {
-        cosine_similarity(zeros([2, 3]), zeros([2, 4]));
+        pairwise_cosine_similarity(zeros([2, 3]), zeros([2, 4]));
     });
 }

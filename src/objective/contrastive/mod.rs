@@ -60,7 +60,7 @@ use self::loss::{Sums, loss};
 use crate::check::{self, ConfigError};
 use crate::pairwise::{columns, rows, share_memory_budget};
 use crate::schedule::Settings;
-use crate::similarity::{LogitScale, LogitScaleConfig, paired_similarity};
+use crate::similarity::{LogitScale, LogitScaleConfig, rowwise_dot};
 use crate::weighting::LogWeight;
 
 /// Configuration of [`Contrastive`].
@@ -278,7 +278,7 @@ impl Contrastive {
             criterion,
             log_weight: log_weight.as_ref(),
             scale,
-            positive_teacher: guides.map(|(image, text)| paired_similarity(image, text)),
+            positive_teacher: guides.map(|(image, text)| rowwise_dot(image, text)),
         };
         let mut groups = groups(batch, &shared);
         if let Some(threshold) = criterion.weighting.threshold() {
