@@ -135,16 +135,14 @@ pub(crate) fn paired(caller: &str, left: Named, right: Named) {
     );
 }
 
-/// Embeddings that anchors meet; `None` for no rows.
+/// The two have the same number of rows.
 #[track_caller]
-pub(crate) fn met(
-    caller: &str,
-    anchors: Named,
-    (name, met): (&'static str, Option<Tensor<2>>),
-) -> Option<Tensor<2>> {
-    let met = met.filter(|met| met.dims()[0] > 0)?;
-    comparable(caller, anchors, (name, &met));
-    Some(met)
+pub(crate) fn same_rows(caller: &str, (a, x): Named, (b, y): Named) {
+    let (rows, others) = (x.dims()[0], y.dims()[0]);
+    assert!(
+        rows == others,
+        "{caller}: `{a}` has {rows} rows, `{b}` has {others}: both need the same number"
+    );
 }
 
 /// There is an id of each row.

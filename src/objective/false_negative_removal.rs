@@ -56,6 +56,14 @@ pub struct FalseNegativeRemovalConfig {
 }
 
 impl FalseNegativeRemovalConfig {
+    /// The defaults with weights as in the paper's figures: [`SimilarityRegulation::calibrated`].
+    ///
+    /// At the literal weights of [`new`](Self::new) a threshold of 0.3 removes next to nothing:
+    /// cosines of deviation 0.1 give no weight below 0.7.
+    pub fn calibrated() -> Self {
+        Self::new().with_regulation(SimilarityRegulation::calibrated())
+    }
+
     /// The parts of the objective, to be recombined.
     pub fn contrastive(&self) -> ContrastiveConfig {
         let criterion = Criterion::new()
@@ -92,8 +100,7 @@ preset! {
     FalseNegativeRemoval = FalseNegativeRemovalConfig, "false-negative-removal";
     parameters(config) = Parameter::regulation(&mut config.regulation)
         .into_iter()
-        .chain([Parameter::new("threshold", &mut config.threshold)])
-        .collect::<Vec<_>>();
+        .chain([Parameter::new("threshold", &mut config.threshold)]);
     schedules = Settings {
         alpha: Some(Schedule::new(1.0, 0.0)),
         ..Settings::default()

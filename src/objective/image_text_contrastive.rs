@@ -93,7 +93,7 @@ preset! {
     /// ```
     ImageTextContrastive = ImageTextContrastiveConfig, "image-text-contrastive";
     parameters(config) = [Parameter::new("momentum_alpha", &mut config.alpha)];
-    needs(config) = [Input::MomentumImage, Input::MomentumText];
+    needs = [Input::MomentumImage, Input::MomentumText];
     uses = [Input::QueueImage, Input::QueueText];
 }
 

@@ -81,7 +81,7 @@ preset! {
     /// ```
     InfoCmr = InfoCmrConfig, "info-cmr";
     parameters(config) = [];
-    needs(config) = [Input::Noise];
+    needs = [Input::Noise];
     uses = [Input::HardImage, Input::HardText];
 }
 

@@ -87,7 +87,7 @@ preset! {
     /// ```
     MultiPositive = MultiPositiveConfig, "multi-positive";
     parameters(config) = [Parameter::new("same_id", &mut config.same_id)];
-    needs(config) = [Input::Label];
+    needs = [Input::Label];
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@
 //! | symbol | here |
 //! |---|---|
 //! | τ | [`SrclConfig::logit_scale`]: learned, from 0.07, within [0.001, 0.5] (ALBEF) |
-//! | α, δ, Norm | [`SrclConfig::regulation`]; α from 1 to 0 by [`Srcl::with_alpha`] and an [`AlphaSchedule`](crate::weighting::AlphaSchedule) |
+//! | α, δ, Norm | [`SrclConfig::regulation`]; α goes from 1 to 0 by [`Srcl::with_settings`](super::Contrastive::with_settings) |
 //! | the sum of the two | [`SrclConfig::directions`]; ALBEF averages |
 //!
 //! **Gradient.** The weights regulate, no gradient flows through them (by default): that of InfoNCE with
@@ -59,6 +59,11 @@ pub struct SrclConfig {
 }
 
 impl SrclConfig {
+    /// The defaults with weights as in the paper's figures: [`SimilarityRegulation::calibrated`].
+    pub fn calibrated() -> Self {
+        Self::new().with_regulation(SimilarityRegulation::calibrated())
+    }
+
     /// The parts of the objective, to be recombined.
     pub fn contrastive(&self) -> ContrastiveConfig {
         let criterion = Criterion::new()

@@ -134,7 +134,7 @@ impl SimilarityRegulation {
         teacher: Option<[Tensor<2>; 2]>,
         similarity: SimilarityConfig,
     ) -> BatchWeights {
-        self.check();
+        check::or_panic(self.check());
         check::paired("SimilarityRegulation", ("image", &image), ("text", &text));
         let teacher = teacher.filter(|_| self.alpha > 0.0);
         assert!(

@@ -9,7 +9,7 @@
 ///     /// Documentation of the alias.
 ///     ConVse = ConVseConfig, "con-vse";
 ///     parameters(config) = [];       // besides `temperature` and `directions`
-///     needs(config) = [];            // inputs besides image and text; optional
+///     needs = [];                    // inputs besides image and text; optional
 ///     uses = [];                     // inputs that are used where they are there; optional
 ///     schedules = Settings { .. };   // how training changes it by default; optional
 /// }
@@ -19,7 +19,7 @@ macro_rules! preset {
         $(#[$documentation:meta])*
         $name:ident = $config:ident, $by_name:literal;
         parameters($parameters:ident) = $own:expr;
-        $(needs($needs:ident) = $inputs:expr;)?
+        $(needs = $needs:expr;)?
         $(uses = $uses:expr;)?
         $(schedules = $schedules:expr;)?
     ) => {
@@ -55,19 +55,19 @@ macro_rules! preset {
             }
 
             fn parameters(&mut self) -> Vec<crate::objective::named::Parameter<'_>> {
-                use crate::objective::named::{Parameter, Temperature};
+                use crate::objective::named;
                 let $parameters = self;
-                let own: Vec<Parameter<'_>> = Vec::from($own);
-                let shared = [
-                    Parameter::new("temperature", Temperature(&mut $parameters.logit_scale)),
-                    Parameter::new("directions", &mut $parameters.directions),
+                let temperature = named::Temperature(&mut $parameters.logit_scale);
+                let mut parameters = vec![
+                    named::Parameter::new("temperature", temperature),
+                    named::Parameter::new("directions", &mut $parameters.directions),
                 ];
-                shared.into_iter().chain(own).collect()
+                parameters.extend($own);
+                parameters
             }
 
             $(fn needs(&self) -> Vec<crate::objective::named::Input> {
-                let $needs = self;
-                Vec::from($inputs)
+                Vec::from($needs)
             })?
 
             $(fn uses(&self) -> Vec<crate::objective::named::Input> {
