@@ -1,6 +1,6 @@
-//! On a GPU, too, nothing of the size of the matrix exists: what the memory pools of the device ever served.
-//!
-//! A process of its own, since pools keep what they once reserved.
+//! GPU memory stays far below the size of the similarity matrix, by the largest allocation that the
+//! memory pools of the device ever served. A test binary of its own, since pools keep what they
+//! once reserved.
 #![cfg(feature = "wgpu")]
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -104,7 +104,7 @@ fn no_family_takes_memory_of_the_size_of_the_matrix() {
                 .with_memory_budget(BUDGET);
             loss(pairs, teacher.clone()).backward();
         }
-        // All of it has to have happened.
+        // Wait until all launches are done.
         device.sync().unwrap();
         let [largest, reserved] = pools();
         println!(
@@ -122,7 +122,7 @@ fn no_family_takes_memory_of_the_size_of_the_matrix() {
         );
     }
 
-    // What the test would see if there were a matrix.
+    // The dense evaluation allocates the matrix, and the test sees it.
     let dense = Pairs::new(a, b).with_evaluation(Evaluation::Dense);
     let logit = dense.similarity();
     dense.reduce(&[rows().log_sum_exp(&logit)])[0]

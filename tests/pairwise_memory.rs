@@ -1,5 +1,5 @@
-//! No matrix of similarities, forward or backward: peak live bytes and the largest allocation, counted by the
-//! allocator of this test binary.
+//! Forward and backward passes allocate no similarity matrix: peak live bytes and the largest
+//! allocation, counted by the allocator of this test binary.
 #![cfg(feature = "flex")]
 
 mod counting;
@@ -24,7 +24,7 @@ const N: usize = 1_536;
 const M: usize = 1_024;
 const D: usize = 16;
 const MIB: usize = 1 << 20;
-/// What the matrix would take.
+/// Bytes of the matrix.
 const MATRIX: usize = 4 * N * M;
 
 fn embeddings(count: usize, device: &Device) -> Tensor<2> {
@@ -39,7 +39,7 @@ fn vector(count: usize, device: &Device) -> Tensor<1> {
 
 type Loss = fn(Pairs, [Expr; 2], &Device) -> Tensor<1>;
 
-/// Every family; the second argument is a number bound to each row and one bound to each column.
+/// Every family; the second argument is a vector bound to the rows and one bound to the columns.
 const FAMILIES: [(&str, Loss); 9] = [
     ("softmax", |pairs, [u, v], _| {
         let logit = pairs.similarity() + u - v;
@@ -184,7 +184,7 @@ const OBJECTIVES: [(&str, Run); 9] = [
     ),
 ];
 
-/// Numbers for each row and column: embeddings, their gradients and copies, what is bound, results.
+/// Bytes of embeddings, their gradients and copies, bound vectors and results.
 const VECTORS: usize = 4 * (N + M) * (4 * D + 16);
 /// The steps of an expression, for one row of a tile.
 const SCRATCH: usize = MIB / 4;
@@ -207,11 +207,12 @@ fn memory_is_bounded_by_the_budget_and_the_embeddings() {
         println!("{name}, {evaluation:?} with {budget}: peak {peak} of {bound}, largest {largest}");
         assert!(
             peak <= bound && largest <= tile.max(budget),
-            "{name}, {evaluation:?} with {budget} bytes: peak {peak}, need at most {bound}, largest {largest}"
+            "{name}, {evaluation:?} with {budget} bytes: peak {peak}, allowed {bound}, \
+             largest allocation {largest}"
         );
         assert!(
             budget >= MATRIX || bound < MATRIX / 4 * 3,
-            "the bound must tell: {bound} of {MATRIX}"
+            "the bound is too loose: {bound} of {MATRIX}"
         );
     };
     let of = |loss, evaluation, budget| {
@@ -221,7 +222,7 @@ fn memory_is_bounded_by_the_budget_and_the_embeddings() {
         };
         run(loss, pairs, &device)
     };
-    // What the backend allocates once and keeps, such as workspaces of products, is no part of an evaluation.
+    // What the backend allocates once and keeps, such as workspaces of products, does not count.
     of(FAMILIES[0].1, Evaluation::Streaming, 1);
 
     for (name, loss) in FAMILIES {

@@ -70,6 +70,8 @@ preset! {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::{Device, Tensor};
+
     use super::*;
 
     #[test]
@@ -79,7 +81,7 @@ mod tests {
         let x = Tensor::<2>::from_data([[3.0, 0.0], [0.0, 0.2]], &device);
         let objective = ConVseConfig::new().init(&device);
         let expected = 2.0 * (-10f32).exp().ln_1p();
-        let each = objective.forward_no_reduction(x.clone(), x.clone());
+        let each = objective.forward_no_reduction(x.clone(), x.clone(), ());
         for loss in each.into_data().try_to_vec::<f32>().unwrap() {
             assert!(
                 (loss / expected - 1.0).abs() < 1e-5,

@@ -109,6 +109,8 @@ preset! {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::{Device, Tensor};
+
     use super::*;
     use crate::objective::Teacher;
 
@@ -123,10 +125,10 @@ mod tests {
         let config = FalseNegativeRemovalConfig::new()
             .with_logit_scale(LogitScaleConfig::fixed(1.0))
             .with_regulation(SimilarityRegulation::new().with_weight_temperature(0.5));
-        let [by_image, _] = config.init(&device).contrast().directions(
+        let [by_image, _] = config.init(&device).forward_directions(
             axes.clone(),
             axes,
-            Teacher::new(teacher_image, teacher_text).into(),
+            Teacher::new(teacher_image, teacher_text),
         );
         // Students are orthogonal: log(1 + negatives·e^{−1}).
         let expected = [1.0f32, 2.0, 2.0].map(|negatives| (negatives * (-1f32).exp()).ln_1p());
@@ -142,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "`threshold` is -1, it must lie in [0")]
+    #[should_panic(expected = "`threshold` is -1, it must be finite and at least 0")]
     fn a_negative_threshold_is_refused() {
         FalseNegativeRemovalConfig::new()
             .with_threshold(-1.0)

@@ -14,7 +14,7 @@
 //! | symbol | here |
 //! |---|---|
 //! | s | [`ImageTextContrastive::logit_scale`]: learned, from temperature 0.07, within [0.001, 0.5] |
-//! | α | [`ImageTextContrastiveConfig::alpha`], 0.4; ALBEF ramps it up over the first epoch: [`ImageTextContrastive::with_alpha`] |
+//! | α | [`ImageTextContrastiveConfig::soft_targets`], 0.4; ALBEF ramps it up over the first epoch: [`ImageTextContrastive::with_alpha`] |
 //! | `û`, `v̂` | the [`Teacher`] given to [`ImageTextContrastive::forward`]: [`image`](Teacher::image) and [`text`](Teacher::text) of the batch, [`negative_image`](Teacher::negative_image) and [`negative_text`](Teacher::negative_text) of the queue |
 //!
 //! Where ids are given, the one-hot part is spread evenly over all candidates of the anchor's id, those of the queue included,
@@ -48,7 +48,7 @@ pub struct ImageTextContrastiveConfig {
     pub logit_scale: LogitScaleConfig,
     /// Share α of the momentum encoders' targets, in [0, 1]. Default 0.4 (ALBEF).
     #[config(default = 0.4)]
-    pub alpha: f64,
+    pub soft_targets: f64,
     /// Whether the two directions are averaged or added. Default: averaged (ALBEF).
     #[config(default = "Directions::Mean")]
     pub directions: Directions,
@@ -62,7 +62,7 @@ impl ImageTextContrastiveConfig {
     pub fn contrastive(&self) -> ContrastiveConfig {
         let criterion = Criterion::new()
             .with_same_id(SameId::Positive)
-            .with_soft_targets(self.alpha)
+            .with_soft_targets(self.soft_targets)
             .with_directions(self.directions)
             .with_similarity(self.similarity);
         ContrastiveConfig::new()
@@ -92,14 +92,17 @@ preset! {
     /// assert_eq!(objective.forward_with(random(8), random(8), context).dims(), [1]);
     /// ```
     ImageTextContrastive = ImageTextContrastiveConfig, "image-text-contrastive";
-    parameters(config) = [Parameter::new("momentum_alpha", &mut config.alpha)];
+    parameters(config) = [Parameter::new("momentum_alpha", &mut config.soft_targets)];
     needs = [Input::MomentumImage, Input::MomentumText];
     uses = [Input::QueueImage, Input::QueueText];
 }
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::{Device, Tensor};
+
     use super::*;
+    use crate::objective::{Context, Momentum, Negatives};
 
     #[test]
     fn two_orthogonal_pairs_by_hand() {
@@ -107,10 +110,10 @@ mod tests {
         // (1, 0): the target of the own text is y = α·(1 − q) + (1 − α), the loss −y·log q − (1 − y)·log(1 − q).
         let device = Device::default();
         let x = Tensor::<2>::from_data([[3.0, 0.0], [0.0, 0.2]], &device);
-        let momentum = Teacher::new(x.clone().flip([0]), x.clone());
+        let momentum = Momentum::new(x.clone().flip([0]), x.clone());
         let config = ImageTextContrastiveConfig::new()
             .with_logit_scale(LogitScaleConfig::fixed(1.0))
-            .with_alpha(0.25);
+            .with_soft_targets(0.25);
         let objective = config.init(&device);
         let each = objective.forward_no_reduction(x.clone(), x, momentum);
         let q = 1.0 / (1.0 + (-1f32).exp());
@@ -128,13 +131,16 @@ mod tests {
     fn equal_embeddings_give_ln_n() {
         let device = Device::default();
         let x = Tensor::<2>::ones([5, 3], &device);
-        let momentum = Teacher {
-            negative_text: Some(Tensor::ones([2, 3], &device)),
-            ..Teacher::new(x.clone(), x.clone())
+        let context = Context {
+            negatives: Negatives {
+                text: Some(Tensor::ones([2, 3], &device)),
+                ..Negatives::default()
+            },
+            ..Momentum::new(x.clone(), x.clone()).into()
         };
         let objective = ImageTextContrastiveConfig::new().init(&device);
         let loss = objective
-            .forward(x.clone(), x, momentum)
+            .forward_with(x.clone(), x, context)
             .into_scalar::<f32>();
         // The images meet two texts more.
         assert!(
@@ -144,10 +150,10 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "`alpha` is -0.1, it must lie in [0, 1]")]
+    #[should_panic(expected = "`soft_targets` is -0.1, it must lie in [0, 1]")]
     fn a_negative_share_is_refused() {
         ImageTextContrastiveConfig::new()
-            .with_alpha(-0.1)
+            .with_soft_targets(-0.1)
             .init(&Device::default());
     }
 
@@ -157,7 +163,7 @@ mod tests {
             .init(&Device::default())
             .to_string();
         assert!(
-            shown.contains("ImageTextContrastive") && shown.contains("alpha: 0.4"),
+            shown.contains("ImageTextContrastive") && shown.contains("soft_targets: 0.4"),
             "{shown}"
         );
     }

@@ -87,7 +87,10 @@ preset! {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::{Device, Tensor};
+
     use super::*;
+    use crate::objective::Negatives;
 
     #[test]
     fn one_pair_by_hand() {
@@ -103,7 +106,7 @@ mod tests {
         let objective = InfoCmrConfig::new()
             .with_logit_scale(LogitScaleConfig::fixed(1.0))
             .init(&device);
-        let loss = objective.forward(x(), x(), negatives).into_scalar::<f32>();
+        let loss = objective.forward_with(x(), x(), negatives).into_scalar::<f32>();
         let e = |x: f32| x.exp();
         let expected = (e(-1.0) + e(-2.0)).ln_1p() + (3.0 * e(-1.0)).ln_1p();
         assert!((loss - expected).abs() < 1e-6, "{loss} against {expected}");
@@ -120,6 +123,6 @@ mod tests {
         };
         InfoCmrConfig::new()
             .init(&device)
-            .forward(x.clone(), x, negatives);
+            .forward_with(x.clone(), x, negatives);
     }
 }

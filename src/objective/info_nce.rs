@@ -84,6 +84,8 @@ preset! {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::{Device, Tensor};
+
     use super::*;
 
     #[test]
@@ -95,7 +97,7 @@ mod tests {
             .with_logit_scale(LogitScaleConfig::new().with_temperature(0.5))
             .init(&device);
         let each = objective
-            .forward_no_reduction(x.clone(), x)
+            .forward_no_reduction(x.clone(), x, ())
             .into_data()
             .try_to_vec::<f32>()
             .unwrap();

@@ -92,8 +92,9 @@ preset! {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::{Device, Int, Tensor};
+
     use super::*;
-    use burn::tensor::Int;
 
     #[test]
     fn three_pairs_of_two_ids_by_hand() {
@@ -139,6 +140,6 @@ mod tests {
         let ids = Tensor::<1, Int>::from_data([1, 2, 3], &device);
         MultiPositiveConfig::new()
             .init(&device)
-            .forward(x.clone(), x, ids);
+            .forward_with(x.clone(), x, ids);
     }
 }

@@ -110,6 +110,8 @@ preset! {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::{Device, Tensor};
+
     use super::*;
     use crate::objective::Teacher;
 
@@ -122,7 +124,7 @@ mod tests {
         let objective = SrclConfig::new()
             .with_logit_scale(LogitScaleConfig::fixed(0.5))
             .init(&device);
-        let loss = objective.forward(x.clone(), x, Teacher::new(teacher.clone(), teacher));
+        let loss = objective.forward_with(x.clone(), x, Teacher::new(teacher.clone(), teacher));
         let expected = 2.0 * (2.0 * (-2f32).exp()).ln_1p();
         assert!((loss.into_scalar::<f32>() - expected).abs() < 1e-6);
     }
@@ -141,10 +143,10 @@ mod tests {
         let objective = SrclConfig::new()
             .with_logit_scale(LogitScaleConfig::fixed(1.0))
             .init(&device);
-        let [by_image, _] = objective.contrast().directions(
+        let [by_image, _] = objective.forward_directions(
             image,
             text,
-            Teacher::new(teacher_image, teacher_text).into(),
+            Teacher::new(teacher_image, teacher_text),
         );
         let (alike, unlike) = ((-1f64).exp(), 1.0);
         let weight = |w: f64| 2.0 * w / (alike + unlike);
@@ -160,7 +162,7 @@ mod tests {
         let x = Tensor::<2>::ones([2, 3], &Device::default());
         SrclConfig::new()
             .init(&Device::default())
-            .forward(x.clone(), x, Context::default());
+            .forward(x.clone(), x);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 
 use super::catalogue::{AnyConfig, AnyObjective, Preset};
-use super::extras::Extras;
+use super::extras::{self, Extras};
 use super::features::{Features, Input};
 use super::objective::Objective;
 use super::parameter::{Parameter, Value};
@@ -69,11 +69,14 @@ impl ObjectiveConfig {
     /// The parameters that the objective has, besides its weight.
     pub fn parameters(&mut self) -> Vec<Parameter<'_>> {
         let is_contrast = self.kind.get().contrastive().is_some();
+        let implied = extras::implied_by(&self.kind.get().needs());
         let mut parameters = self.kind.get_mut().parameters();
         if is_contrast {
             let own: Vec<_> = parameters.iter().map(|parameter| parameter.name).collect();
             let extras = self.extras.parameters().into_iter();
-            parameters.extend(extras.filter(|extra| !own.contains(&extra.name)));
+            // What the objective does by definition is no extra of it.
+            let is_new = |name| !own.contains(&name) && !implied.contains(&name);
+            parameters.extend(extras.filter(|extra| is_new(extra.name)));
         }
         parameters
     }
@@ -119,7 +122,9 @@ impl ObjectiveConfig {
     /// and the reduction of the two directions of a softmax contrast.
     fn resolved<'a>(&self, name: &'a str) -> &'a str {
         match name {
-            "alpha" if matches!(self.kind, AnyConfig::ImageTextContrastive(_)) => "momentum_alpha",
+            "alpha" | "soft_targets" if matches!(self.kind, AnyConfig::ImageTextContrastive(_)) => {
+                "momentum_alpha"
+            }
             "reduction" if self.kind.get().contrastive().is_some() => "directions",
             _ => name,
         }

@@ -46,6 +46,18 @@ impl Default for Extras {
     }
 }
 
+/// The extras that an objective has by definition, if it needs these inputs.
+pub(super) fn implied_by(needs: &[Input]) -> Vec<&'static str> {
+    let mut implied = Vec::new();
+    if needs.contains(&Input::Noise) {
+        implied.push("noise");
+    }
+    if needs.contains(&Input::MomentumImage) {
+        implied.extend(["momentum", "soft_targets"]);
+    }
+    implied
+}
+
 impl Extras {
     pub(super) fn parameters(&mut self) -> Vec<Parameter<'_>> {
         vec![

@@ -1,9 +1,8 @@
-//! What steers a pass (tiles, blocks, bands, what is kept, threads) changes its results by rounding at
-//! most, and the passes in plain tensor operations give the same.
+//! Passes on the CPU: their settings change results by rounding at most, and they agree with the
+//! same passes in plain tensor operations. Here is what both tests share: inputs, forms, and an
+//! evaluation forward and backward.
 
-use proptest::prelude::*;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use rayon::prelude::*;
 
 use super::math::Real;
 use super::{Context, Inputs, Tiling, blocks, run, run_tiled};
@@ -11,7 +10,11 @@ use crate::pairwise::Precision;
 use crate::pairwise::expr::{Expr, Leaf};
 use crate::pairwise::form::{Axis, Form, Pass, Wanted, columns, rows};
 
-/// The only place that knows what a tiling consists of.
+#[cfg(feature = "flex")]
+mod plain;
+mod steering;
+
+/// A tiling of square tiles, with `block` in tiles.
 fn tiling(tile: usize, block: [usize; 2], bands: usize) -> Tiling {
     Tiling {
         tile: [tile; 2],
@@ -20,7 +23,7 @@ fn tiling(tile: usize, block: [usize; 2], bands: usize) -> Tiling {
     }
 }
 
-/// One tile, one block, one band.
+/// The whole matrix as one tile, one block and one band.
 fn whole() -> Tiling {
     tiling(512, [1, 1], 1)
 }
@@ -32,7 +35,7 @@ const TEACHER: usize = 5;
 /// Vectors of rows and of columns, and scalars.
 const BOUND: usize = 2;
 
-/// Numbers for any form.
+/// Inputs of any form.
 #[derive(Clone)]
 struct Problem {
     n: usize,
@@ -64,9 +67,12 @@ impl Problem {
         }
     }
 
-    /// Both sides the same, the mask symmetric.
-    fn within(n: usize, seed: u64) -> Self {
-        let one = Self::new(n, n, seed);
+    /// `[n, m]`, or where `symmetric` the pairs within one set of `n`, with a symmetric mask.
+    fn of(symmetric: bool, n: usize, m: usize, seed: u64) -> Self {
+        let one = Self::new(n, if symmetric { n } else { m }, seed);
+        if !symmetric {
+            return one;
+        }
         let [teacher, _] = one.teacher;
         Self {
             b: one.a.clone(),
@@ -129,13 +135,13 @@ fn forms(symmetric: bool) -> Vec<Form> {
         memory: 1,
         kept: 0,
     };
-    let both = along_rows
-        .iter()
-        .zip(&along_columns)
-        .map(|(r, c)| match symmetric {
-            true => r.clone(),
-            false => [r.clone(), c.clone()].concat(),
-        });
+    let both = along_rows.iter().zip(&along_columns).map(|(r, c)| {
+        if symmetric {
+            r.clone()
+        } else {
+            [r.clone(), c.clone()].concat()
+        }
+    });
     both.map(with).collect()
 }
 
@@ -154,12 +160,12 @@ fn upstream(len: usize) -> Vec<f64> {
     (0..len).map(|k| 0.2 + (1.3 * k as f64).sin()).collect()
 }
 
-fn of<T: Real>(numbers: &[f64]) -> Vec<T> {
-    numbers.iter().map(|&x| T::of(x)).collect()
+fn cast<T: Real>(values: &[f64]) -> Vec<T> {
+    values.iter().map(|&x| T::of(x)).collect()
 }
 
-/// How many numbers a tiling's blocks keep.
-fn room<T>(pass: &Pass, tiling: &Tiling, n: usize, m: usize) -> usize {
+/// How many elements a tiling's blocks keep.
+fn kept_by<T>(pass: &Pass, tiling: &Tiling, n: usize, m: usize) -> usize {
     let blocks = blocks::<T>(tiling, pass, n, m);
     let ends = blocks
         .iter()
@@ -167,8 +173,8 @@ fn room<T>(pass: &Pass, tiling: &Tiling, n: usize, m: usize) -> usize {
     ends.max().unwrap_or(0)
 }
 
-/// Results, sums of the backward pass, and gradients by both sides: forward and backward in succession,
-/// with this tiling or, without, with the pass's own.
+/// Results, sums of the backward pass, and gradients by both sides, of a forward pass and then a
+/// backward pass, with this tiling or, if `None`, with the one that each pass chooses.
 fn evaluate<T: Real>(
     form: &Form,
     problem: &Problem,
@@ -176,10 +182,10 @@ fn evaluate<T: Real>(
     keep: usize,
 ) -> [Vec<T>; 4] {
     let &Problem { n, m, .. } = problem;
-    let [a, b] = [&problem.a, &problem.b].map(|x| of::<T>(x));
-    let teacher = problem.teacher.each_ref().map(|t| of::<T>(t));
-    let mut vectors = [&problem.rows, &problem.columns].map(|x| of::<T>(x));
-    let scalars = of::<T>(&problem.scalars);
+    let [a, b] = [&problem.a, &problem.b].map(|x| cast::<T>(x));
+    let teacher = problem.teacher.each_ref().map(|t| cast::<T>(t));
+    let mut vectors = [&problem.rows, &problem.columns].map(|x| cast::<T>(x));
+    let scalars = cast::<T>(&problem.scalars);
     let go = |pass: &Pass, [rows, columns]: &[Vec<T>; 2], kept: &mut [T]| {
         let inputs = Inputs {
             a: &a,
@@ -202,15 +208,15 @@ fn evaluate<T: Real>(
     };
     let pass = form.forward(keep * size_of::<T>());
     let len = match tiling {
-        Some(tiling) => room::<T>(&pass, tiling, n, m),
+        Some(tiling) => kept_by::<T>(&pass, tiling, n, m),
         None => super::kept_len::<T>(&pass, n, m),
     };
     let mut kept = vec![T::ZERO; len];
     let results = go(&pass, &vectors, &mut kept).results;
     assert_eq!(results.len(), form.result_len([n, m]));
 
-    let upstream = of::<T>(&upstream(results.len()));
-    let mut at = 0;
+    let upstream = cast::<T>(&upstream(results.len()));
+    let mut start = 0;
     for (axis, is_log_sum_exp) in form.results() {
         let (vectors, len) = match axis {
             Axis::Rows => (&mut vectors[0], n),
@@ -220,15 +226,16 @@ fn evaluate<T: Real>(
             let nothing = is_log_sum_exp && x == T::NEG_INFINITY;
             if nothing { -T::NEG_INFINITY } else { x }
         };
-        vectors.extend(results[at..at + len].iter().map(shift));
-        vectors.extend_from_slice(&upstream[at..at + len]);
-        at += len;
+        vectors.extend(results[start..start + len].iter().map(shift));
+        vectors.extend_from_slice(&upstream[start..start + len]);
+        start += len;
     }
     let pass = form.backward(wanted(form), keep * size_of::<T>());
     let outputs = go(&pass, &vectors, &mut kept);
     [results, outputs.results, outputs.left, outputs.right]
 }
 
+/// The largest difference, relative to the largest expected element of its vector or to one.
 fn distance<T: Real + Into<f64>>(actual: &[Vec<T>; 4], expected: &[Vec<f64>; 4]) -> f64 {
     let mut worst: f64 = 0.0;
     for (actual, expected) in actual.iter().zip(expected) {
@@ -247,6 +254,7 @@ fn distance<T: Real + Into<f64>>(actual: &[Vec<T>; 4], expected: &[Vec<f64>; 4])
     }
     worst
 }
+<<<<<<< HEAD
 
 /// Everything that a pass may be steered by.
 #[derive(Clone, Debug)]
@@ -618,3 +626,5 @@ mod against_plain_operations {
         }
     }
 }
+=======
+>>>>>>> refs/heads/tests
