@@ -50,6 +50,16 @@ macro_rules! inputs {
                 }
             }
 
+            /// The same features on the autodiff device, as constants.
+            #[cfg(test)]
+            pub(super) fn autodiff(self) -> Self {
+                Self {
+                    image: self.image.autodiff(),
+                    text: self.text.autodiff(),
+                    $($field: self.$field.map(|x| x.autodiff()),)+
+                }
+            }
+
             /// The width of the input, `None` where it is not there or has one dimension.
             pub(super) fn width(&self, input: Input) -> Option<usize> {
                 let dims = match input {

@@ -3,23 +3,29 @@
 use burn::tensor::{Device, Distribution, Int, Tensor};
 
 use super::*;
-use crate::objective::Reduction;
 
 /// A batch with every input there is.
 fn everything(device: &Device) -> Features {
     device.seed(3);
     let matrix =
         |rows: usize| Tensor::<2>::random([rows, 4], Distribution::Normal(0.0, 1.0), device);
+    let labels = |labels: &[i64]| Tensor::<1, Int>::from_data(labels, device);
     let cube = || Tensor::<3>::random([6, 2, 4], Distribution::Normal(0.0, 1.0), device);
     Features {
         teacher_image: Some(matrix(6)),
         teacher_text: Some(matrix(6)),
         queue_image: Some(matrix(3)),
         queue_text: Some(matrix(5)),
+        queue_teacher_image: Some(matrix(3)),
+        queue_teacher_text: Some(matrix(5)),
+        queue_image_label: Some(labels(&[0, 9, 3])),
+        queue_text_label: Some(labels(&[8, 1, 2, 3, 7])),
+        momentum_image: Some(matrix(6)),
+        momentum_text: Some(matrix(6)),
         noise: Some(matrix(2)),
         hard_image: Some(cube()),
         hard_text: Some(cube()),
-        label: Some(Tensor::<1, Int>::from_data([0, 1, 1, 2, 3, 3], device)),
+        label: Some(labels(&[0, 1, 1, 2, 3, 3])),
         ..Features::new(matrix(6), matrix(6))
     }
 }
@@ -36,10 +42,8 @@ fn loss(config: &ObjectiveConfig, features: &Features) -> f64 {
 
 /// Every name but that of a sum, which has no defaults.
 fn names() -> impl Iterator<Item = &'static str> {
-    AnyConfig::NAMES
-        .iter()
-        .copied()
-        .filter(|&name| name != "sum")
+    let names = AnyConfig::names().into_iter();
+    names.filter(|&name| name != "sum")
 }
 
 #[test]
@@ -60,9 +64,10 @@ fn json_has_every_parameter_and_reads_back() {
         let mut config = ObjectiveConfig::named(name).unwrap();
         let json = serde_json::to_value(&config).unwrap();
         let parameters: Vec<_> = config.parameters().iter().map(|p| p.name).collect();
+        let others = 2 + usize::from(!config.schedules.is_empty());
         assert_eq!(
             json.as_object().unwrap().len(),
-            parameters.len() + 2,
+            parameters.len() + others,
             "{json}"
         );
         assert_eq!(json["objective"], name);
@@ -73,9 +78,26 @@ fn json_has_every_parameter_and_reads_back() {
     }
 }
 
+/// Loss and the gradient by the images, in one number each.
+fn evaluation(config: &ObjectiveConfig, features: &Features) -> [f64; 2] {
+    let device = features.image.device().autodiff();
+    let image = Tensor::<2>::from_inner(features.image.clone()).require_grad();
+    let text = Tensor::<2>::from_inner(features.text.clone());
+    let constants = features.clone().autodiff();
+    let features = Features {
+        image: image.clone(),
+        text,
+        ..constants
+    };
+    let loss = config.init(&device).forward(&features);
+    let gradient = image.grad(&loss.backward()).unwrap();
+    let moment = (gradient.clone() * gradient).sum();
+    [loss.inner(), moment].map(|x| f64::from(x.into_scalar::<f32>()))
+}
+
 /// A parameter that reaches nothing would change nothing.
 #[test]
-fn every_parameter_changes_the_loss() {
+fn every_parameter_changes_the_loss_or_its_gradient() {
     let features = everything(&Device::default());
     for name in names() {
         let mut config = ObjectiveConfig::named(name).unwrap();
@@ -83,7 +105,11 @@ fn every_parameter_changes_the_loss() {
             // At the default no weight of these is so small that it is removed.
             config.set("threshold", Value::Number(1.0)).unwrap();
         }
-        let before = loss(&config, &features);
+        if config.get("differentiable").is_some() {
+            // The gradient through the weights is that of the model's own share.
+            config.set("alpha", Value::Number(0.5)).unwrap();
+        }
+        let before = evaluation(&config, &features);
         let mut parameters: Vec<_> = config
             .clone()
             .parameters()
@@ -92,22 +118,30 @@ fn every_parameter_changes_the_loss() {
             .collect();
         parameters.push(("weight", Value::Number(1.0)));
         for (parameter, value) in parameters {
+            let words = ["mean", "sum", "negative", "left_out", "positive"];
             let others = match value {
-                Value::Number(x) if x.abs() >= 1.0 => [0.7 * x, 0.1 * x].map(Value::Number),
-                Value::Number(x) => [0.9 * x + 0.03, 0.5].map(Value::Number),
-                Value::Flag(flag) => [Value::Flag(!flag); 2],
-                Value::Reduction(Reduction::Mean) => [Value::Reduction(Reduction::Sum); 2],
-                Value::Reduction(Reduction::Sum) => [Value::Reduction(Reduction::Mean); 2],
+                Value::Number(x) if x.abs() >= 1.0 => [0.7 * x, 0.1 * x].map(Value::Number).to_vec(),
+                Value::Number(x) => [0.9 * x + 0.03, 0.5].map(Value::Number).to_vec(),
+                Value::Flag(flag) => vec![Value::Flag(!flag)],
+                Value::Word(_) => words.map(|word| Value::Word(word.into())).to_vec(),
                 // A teacher guides: some negative is more similar than the positive.
-                Value::None => [Value::Number(0.0); 2],
+                Value::None => vec![Value::Number(0.0), Value::Number(2.0)],
             };
-            let changes = |other| {
+            let changes = |other: Value| {
                 let mut config = config.clone();
-                config.set(parameter, other).unwrap();
+                if config.set(parameter, other.clone()).is_err() {
+                    return false;
+                }
                 assert!(parameter == "weight" || config.get(parameter) == Some(other));
-                loss(&config, &features) != before
+                evaluation(&config, &features) != before
             };
-            assert!(others.into_iter().any(changes), "{name}: {parameter}");
+            // With the flag they are needed; without it they are used where they are there.
+            let is_used = config.uses().contains(&Input::HardImage) && parameter == "hard_negatives"
+                || config.uses().contains(&Input::QueueImage) && parameter == "queue";
+            // By the parameter alone nothing is removed here.
+            let is_removal = name == "false-negative-removal" && parameter == "differentiable";
+            let changed = others.into_iter().any(changes);
+            assert!(changed || is_used || is_removal, "{name}: {parameter}");
         }
     }
 }
@@ -146,10 +180,11 @@ fn a_weighted_sum_is_the_sum_of_its_terms() {
     assert_eq!(read(&json).unwrap(), sum);
 }
 
-/// Its own features in place of the momentum ones and no soft targets: InfoNCE. `alpha` is `momentum_alpha` there.
+/// Its own features in place of the momentum ones and no soft targets: InfoNCE.
 #[test]
-fn the_momentum_contrast_takes_the_teacher_for_the_momentum_encoder() {
+fn the_momentum_contrast_takes_the_teacher_where_there_is_no_momentum_encoder() {
     let mut features = everything(&Device::default());
+    (features.momentum_image, features.momentum_text) = (None, None);
     let soft = read(r#"{"objective": "image-text-contrastive", "momentum_alpha": 0}"#).unwrap();
     assert_eq!(soft.get("alpha"), Some(Value::Number(0.0)));
     let with_queue = loss(&soft, &features);
@@ -161,11 +196,70 @@ fn the_momentum_contrast_takes_the_teacher_for_the_momentum_encoder() {
     assert!((loss(&soft, &features) - hard).abs() < 1e-5);
 
     features.teacher_image = Some(features.image.clone().repeat_dim(1, 2));
-    let error = soft.check(&features).unwrap_err();
+    let error = soft.check_features(&features).unwrap_err();
     assert!(error.contains("their widths are 8 and 4"), "{error}");
     features.teacher_image = None;
-    let error = soft.check(&features).unwrap_err();
-    assert_eq!(error, "image-text-contrastive needs `teacher_image`");
+    let error = soft.check_features(&features).unwrap_err();
+    assert_eq!(
+        error,
+        "image-text-contrastive needs `momentum_image`, or `teacher_image`"
+    );
+}
+
+/// The system of the SRCL paper, from a configuration file.
+#[test]
+fn srcl_takes_momentum_features_a_queue_and_a_teacher_at_once() {
+    let features = everything(&Device::default());
+    let json = r#"{"objective": "srcl", "alpha": 0.5, "momentum": true, "soft_targets": 0.4,
+        "queue": true, "same_id": "left_out"}"#;
+    let config = read(json).unwrap();
+    use Input::*;
+    let needs = [
+        TeacherImage, TeacherText, MomentumImage, MomentumText, QueueImage, QueueText,
+        QueueTeacherImage, QueueTeacherText, Label,
+    ];
+    assert_eq!(config.needs(), needs);
+    let whole = loss(&config, &features);
+    for (parameter, value) in [
+        ("momentum", Value::Flag(false)),
+        ("queue", Value::Flag(false)),
+        ("soft_targets", Value::Number(0.0)),
+        ("same_id", Value::Word("negative".into())),
+    ] {
+        let mut config = config.clone();
+        config.set(parameter, value).unwrap();
+        assert_ne!(loss(&config, &features), whole, "{parameter}");
+    }
+}
+
+#[test]
+fn a_reduction_of_the_directions_is_read_under_its_former_name() {
+    let config = read(r#"{"objective": "con-vse", "reduction": "mean"}"#).unwrap();
+    assert_eq!(config.get("directions"), Some(Value::Word("mean".into())));
+}
+
+#[test]
+fn schedules_are_read_kept_and_followed() {
+    let features = everything(&Device::default());
+    let json = r#"{"objective": "srcl", "schedule": {"alpha": {"from": 0.8, "to": 0.2}}}"#;
+    let config = read(json).unwrap();
+    let json = serde_json::to_string(&config).unwrap();
+    assert_eq!(read(&json).unwrap(), config);
+    let objective = config.init(&features.image.device());
+    let at = objective.at(0.5).forward(&features).into_scalar::<f32>();
+    let half = loss(&read(r#"{"objective": "srcl", "alpha": 0.5}"#).unwrap(), &features);
+    assert_eq!(f64::from(at), half);
+}
+
+#[test]
+fn a_sum_follows_the_schedules_of_its_terms() {
+    let features = everything(&Device::default());
+    let json = r#"{"objective": "sum", "weight": 2, "terms": [{"objective": "vse-plus-plus"}]}"#;
+    let sum = read(json).unwrap().init(&features.image.device());
+    let at = |progress| sum.clone().at(progress).forward(&features).into_scalar::<f32>();
+    let vse = 2.0 * loss(&ObjectiveConfig::named("vse").unwrap(), &features);
+    assert!((f64::from(at(0.0)) - vse).abs() < 1e-5);
+    assert!(at(1.0) < at(0.0));
 }
 
 #[test]
@@ -236,7 +330,7 @@ fn what_is_unknown_errs_with_the_nearest() {
         ),
         (
             r#"{"objective": "vse", "t": 1}"#,
-            "`vse` has no parameter `t`; there are margin, reduction, weight",
+            "`vse` has no parameter `t`; there are margin, reduction, weight, schedule",
         ),
         (
             r#"{"objective": "vse", "margin": true}"#,

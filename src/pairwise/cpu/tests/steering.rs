@@ -151,7 +151,7 @@ fn blocks_cover_every_pair_once() {
                     let (mut kept, mut all) = (0, 0);
                     let pass = Pass {
                         keep: keep * size_of::<f32>(),
-                        teacher: false,
+                        teachers: Vec::new(),
                         ..forms(symmetric)[0].forward(0)
                     };
                     for block in blocks::<f32>(&tiling(16, block, 4), &pass, n, m) {
