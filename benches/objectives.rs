@@ -76,11 +76,8 @@ fn main() {
     println!("| --- {}|", "| --: ".repeat(8));
 
     // InfoNCE is the first.
-    let names: Vec<&str> = AnyConfig::NAMES
-        .iter()
-        .copied()
-        .filter(|&name| name != "sum")
-        .collect();
+    let names = AnyConfig::names().into_iter();
+    let names: Vec<_> = names.filter(|&name| name != "sum").collect();
     let columns = [Evaluation::Streaming, Evaluation::Auto].map(|evaluation| {
         let objective = |name: &&str| {
             let config = ObjectiveConfig::named(name).expect("a name of the list");

@@ -32,6 +32,8 @@ pub struct Contrastive {
     pub guided_margin: Option<f64>,
     pub label_smoothing: f64,
     pub soft_targets: f64,
+    /// Factor on the terms of extra negatives in the denominator; 0 leaves them out.
+    pub queue_weight: f64,
     /// The scale of the soft targets, which carries no gradient.
     pub target_log_scale: f64,
     pub normalize: bool,
@@ -43,14 +45,18 @@ struct Candidate {
     similarity: f64,
     is: Is,
     log_weight: f64,
-    /// The teacher's similarity, where soft targets take it.
-    teacher: Option<f64>,
+    /// The similarity that soft targets read: a momentum encoder's, or a teacher's.
+    target: Option<f64>,
+    /// Factor on its term in the denominator, besides its weight.
+    factor: f64,
 }
 
 /// Each pair of fields is that of images and that of texts.
 #[derive(Clone, Debug, Default)]
 pub struct Inputs {
     pub batch: [Matrix; 2],
+    /// A momentum encoder's features of the batch: candidates in place of the batch.
+    pub momentum: Option<[Matrix; 2]>,
     pub negatives: [Option<Matrix>; 2],
     pub noise: Option<Matrix>,
     /// `[N·m, D]`, `m` rows of each anchor of the other modality.
@@ -107,9 +113,17 @@ impl Contrastive {
             _ => false,
         };
 
-        // (similarity, what it is, log of its weight)
+        // The momentum encoder's similarity to the anchor as that encoder embeds it.
+        let momentum = |candidate: &[f64]| {
+            let momentum = frozen.momentum.as_ref()?;
+            Some(self.similarity(momentum[own].row(i), candidate))
+        };
+
         let mut candidates: Vec<Candidate> = Vec::new();
-        let mut add = |moving_c: f64, still_c: f64, teacher: Option<f64>, is: Is| {
+        let mut add = |[moving_c, still_c]: [f64; 2],
+                       [teacher, target]: [Option<f64>; 2],
+                       is: Is,
+                       factor: f64| {
             let log_weight = self.weights.map_or(0.0, |w| {
                 let c = if w.differentiable { moving_c } else { still_c };
                 let part = |share: f64, c: f64| match share {
@@ -126,35 +140,44 @@ impl Contrastive {
                 similarity: moving_c,
                 is,
                 log_weight,
-                teacher,
+                target: target.or(teacher),
+                factor,
             });
         };
 
+        let of_other = |x: &'_ Inputs| match &x.momentum {
+            Some(momentum) => momentum[other].clone(),
+            None => x.batch[other].clone(),
+        };
+        let (moving_batch, still_batch) = (of_other(x), of_other(frozen));
         for j in 0..x.batch[other].rows {
-            let c = self.similarity(&moving, x.batch[other].row(j));
-            let still_c = self.similarity(&still, frozen.batch[other].row(j));
+            let c = self.similarity(&moving, moving_batch.row(j));
+            let still_c = self.similarity(&still, still_batch.row(j));
             let t = x.teacher.as_ref().and_then(|_| teacher(of_batch, other, j));
+            let known = [t, momentum(still_batch.row(j))];
             let same = same(&x.ids, j);
             if i == j || (same && self.same_id == SameId::Positive) {
-                add(c, still_c, t, Is::Positive);
+                add([c, still_c], known, Is::Positive, 1.0);
             } else if !same && !nearer(t) {
-                add(c, still_c, t, Is::Weighted);
+                add([c, still_c], known, Is::Weighted, 1.0);
             }
         }
-        if let Some(negatives) = &x.negatives[other] {
+        let negatives = x.negatives[other].as_ref();
+        if let Some(negatives) = negatives.filter(|_| self.queue_weight > 0.0) {
             for j in 0..negatives.rows {
+                let still_row = frozen.negatives[other].as_ref().unwrap().row(j);
                 let c = self.similarity(&moving, negatives.row(j));
-                let still_c =
-                    self.similarity(&still, frozen.negatives[other].as_ref().unwrap().row(j));
+                let still_c = self.similarity(&still, still_row);
                 let t = x
                     .teacher
                     .as_ref()
                     .and_then(|_| teacher(of_negatives, other, j));
+                let known = [t, momentum(still_row)];
                 let same = same(&x.negative_ids[other], j);
                 if same && self.same_id == SameId::Positive {
-                    add(c, still_c, t, Is::Positive);
+                    add([c, still_c], known, Is::Positive, 1.0);
                 } else if !same && !nearer(t) {
-                    add(c, still_c, t, Is::Weighted);
+                    add([c, still_c], known, Is::Weighted, self.queue_weight);
                 }
             }
         }
@@ -164,23 +187,23 @@ impl Contrastive {
                 let t = x.teacher.as_ref().and_then(|_| teacher(of_batch, own, j));
                 let same = same(&x.ids, j);
                 if same && self.same_id == SameId::Positive {
-                    add(c, c, None, Is::Positive);
+                    add([c; 2], [None; 2], Is::Positive, 1.0);
                 } else if !same && !nearer(t) {
-                    add(c, c, None, Is::Negative);
+                    add([c; 2], [None; 2], Is::Negative, 1.0);
                 }
             }
         }
         if let Some(noise) = &x.noise {
             for j in 0..noise.rows {
                 let c = self.similarity(&moving, noise.row(j));
-                add(c, c, None, Is::Negative);
+                add([c; 2], [None; 2], Is::Negative, 1.0);
             }
         }
         if let Some(hard) = &x.hard[other] {
             let m = hard.rows / x.batch[own].rows;
             for j in i * m..(i + 1) * m {
                 let c = self.similarity(&moving, hard.row(j));
-                add(c, c, None, Is::Negative);
+                add([c; 2], [None; 2], Is::Negative, 1.0);
             }
         }
 
@@ -212,7 +235,7 @@ impl Contrastive {
         let logits = |which: &dyn Fn(&Candidate) -> bool| -> Vec<(f64, f64)> {
             let taken = counted.iter().filter(|(c, _)| which(c));
             taken
-                .map(|(c, weight)| (scale * c.similarity, weight.ln()))
+                .map(|(c, weight)| (scale * c.similarity, (weight * c.factor).ln()))
                 .collect()
         };
         let mean = |x: &[(f64, f64)]| x.iter().map(|(z, _)| z).sum::<f64>() / x.len() as f64;
@@ -228,7 +251,7 @@ impl Contrastive {
         };
         loss += self.label_smoothing * (positive - mean(&logits(&|_| true)));
         if self.soft_targets > 0.0 {
-            let taught = || counted.iter().filter_map(|(c, _)| Some((c, c.teacher?)));
+            let taught = || counted.iter().filter_map(|(c, _)| Some((c, c.target?)));
             let target = |t: f64| self.target_log_scale.exp() * t;
             let targets: Vec<f64> = taught().map(|(_, t)| target(t)).collect();
             let soft: f64 = taught()

@@ -3,7 +3,7 @@
 
 use burn::tensor::{DType, Device, Tensor};
 use burn_contrastive::objective::{
-    Ids, ImageTextContrastiveConfig, InfoNceConfig, Reduction, Teacher,
+    Context, Directions, Ids, ImageTextContrastiveConfig, InfoNceConfig, Momentum, Negatives,
 };
 use burn_contrastive::similarity::{LogitScaleConfig, SimilarityConfig};
 
@@ -31,7 +31,7 @@ const TEMPERATURE: f64 = 0.2;
 fn config(alpha: f64) -> ImageTextContrastiveConfig {
     let scale = LogitScaleConfig::albef().with_temperature(TEMPERATURE);
     ImageTextContrastiveConfig::new()
-        .with_alpha(alpha)
+        .with_soft_targets(alpha)
         .with_logit_scale(scale)
 }
 
@@ -40,8 +40,8 @@ fn oracle_of(config: &ImageTextContrastiveConfig) -> ImageTextContrastive {
     ImageTextContrastive {
         log_scale,
         target_log_scale: log_scale,
-        alpha: config.alpha,
-        directions_added: config.directions == Reduction::Sum,
+        alpha: config.soft_targets,
+        directions_added: config.directions == Directions::Sum,
     }
 }
 
@@ -57,15 +57,25 @@ fn inputs(n: usize, queued: [usize; 2]) -> Inputs {
     }
 }
 
-fn momentum(device: &Device, x: &Inputs, dtype: DType) -> Teacher {
+/// Momentum features, the queue, and ids where there are any.
+fn context(device: &Device, x: &Inputs, dtype: DType) -> Context {
     let tensor = |m: &Matrix| on(device, m, dtype);
+    let ids = |ids: &Vec<i64>| ids_on(device, ids);
     let [image, text] = x.momentum.each_ref().map(tensor);
-    let [negative_image, negative_text] = x.queue.each_ref().map(|q| q.as_ref().map(tensor));
-    Teacher {
-        image,
-        text,
-        negative_image,
-        negative_text,
+    let [queue_image, queue_text] = x.queue.each_ref().map(|q| q.as_ref().map(tensor));
+    Context {
+        momentum: Some(Momentum::new(image, text)),
+        negatives: Negatives {
+            image: queue_image,
+            text: queue_text,
+            ..Negatives::default()
+        },
+        ids: x.ids.as_ref().map(|batch| Ids {
+            batch: ids(batch),
+            negative_image: x.queue_ids[0].as_ref().map(ids),
+            negative_text: x.queue_ids[1].as_ref().map(ids),
+        }),
+        ..Context::default()
     }
 }
 
@@ -81,20 +91,8 @@ fn evaluate(
         .batch
         .each_ref()
         .map(|m| on(device, m, dtype).require_grad());
-    let momentum = momentum(device, x, dtype);
-    let loss = match &x.ids {
-        None => objective.forward(image.clone(), text.clone(), momentum),
-        Some(batch) => {
-            let [of_images, of_texts] = &x.queue_ids;
-            let ids = |ids: &Vec<i64>| ids_on(device, ids);
-            let ids = Ids {
-                batch: ids(batch),
-                negative_image: of_images.as_ref().map(ids),
-                negative_text: of_texts.as_ref().map(ids),
-            };
-            objective.forward_with_ids(image.clone(), text.clone(), momentum, ids)
-        }
-    };
+    let context = context(device, x, dtype);
+    let loss = objective.forward_with(image.clone(), text.clone(), context);
     let gradients = loss.backward();
     let by_scale = objective.logit_scale.log_scale.grad(&gradients);
     (
@@ -151,7 +149,7 @@ fn value_and_gradients_match_the_oracle(backend: &Backend) {
         let (config, x) = (config(alpha), inputs(n, queued));
         let found = evaluate(&device, &config, &x, DType::F32);
         assert_matches(&found, &expected(&config, &x), 4e-5);
-        let added = config.with_directions(Reduction::Sum);
+        let added = config.with_directions(Directions::Sum);
         let found = evaluate(&device, &added, &x, DType::F32);
         assert_close(&[found.0], &[oracle_of(&added).loss(&x)], 1e-5);
     }
@@ -206,10 +204,10 @@ fn the_loss_is_the_mean_over_pairs(backend: &Backend) {
     let (config, x) = (config(0.4), inputs(5, [2, 3]));
     let objective = config.init(&backend.device);
     let [image, text] = x.batch.each_ref().map(|m| backend.tensor(m, DType::F32));
-    let momentum = || momentum(&backend.device, &x, DType::F32);
-    let each = objective.forward_no_reduction(image.clone(), text.clone(), momentum());
+    let context = || context(&backend.device, &x, DType::F32);
+    let each = objective.forward_no_reduction(image.clone(), text.clone(), context());
     assert_close(&elements(each.clone()), &oracle_of(&config).each(&x), 1e-5);
-    let loss = objective.forward(image, text, momentum());
+    let loss = objective.forward_with(image, text, context());
     assert_close(&elements(loss), &elements(each.mean()), 1e-6);
 }
 
@@ -234,10 +232,10 @@ fn equals_info_nce_without_soft_targets_when_momentum_features_are_the_batch(bac
     let mut x = inputs(5, [0, 0]);
     x.momentum = x.batch.clone();
     let [image, text] = x.batch.each_ref().map(|m| backend.tensor(m, DType::F32));
-    let itc = config(0.0).init(&backend.device).forward(
+    let itc = config(0.0).init(&backend.device).forward_with(
         image.clone(),
         text.clone(),
-        momentum(&backend.device, &x, DType::F32),
+        context(&backend.device, &x, DType::F32),
     );
     let info_nce = InfoNceConfig::new()
         .with_logit_scale(LogitScaleConfig::fixed(TEMPERATURE))
@@ -265,16 +263,15 @@ fn an_empty_queue_changes_nothing(backend: &Backend) {
     let x = inputs(4, [0, 0]);
     let objective = config(0.4).init(&backend.device);
     let [image, text] = x.batch.each_ref().map(|m| backend.tensor(m, DType::F32));
-    let plain = momentum(&backend.device, &x, DType::F32);
-    let nothing = || Some(image.clone().slice([0..0, 0..4]));
-    let empty = Teacher {
-        negative_image: nothing(),
-        negative_text: nothing(),
+    let plain = context(&backend.device, &x, DType::F32);
+    let nothing = || image.clone().slice([0..0, 0..4]);
+    let empty = Context {
+        negatives: Negatives::queue(nothing(), nothing()),
         ..plain.clone()
     };
     assert_eq!(
-        elements(objective.forward(image.clone(), text.clone(), empty)),
-        elements(objective.forward(image.clone(), text, plain))
+        elements(objective.forward_with(image.clone(), text.clone(), empty)),
+        elements(objective.forward_with(image.clone(), text, plain))
     );
 }
 
@@ -305,57 +302,61 @@ fn nan_in_gives_nan_out(backend: &Backend) {
         };
         broken.values[1] = f64::NAN;
         let [image, text] = x.batch.each_ref().map(|m| backend.tensor(m, DType::F32));
-        let momentum = momentum(&backend.device, &x, DType::F32);
-        let loss = config(0.4)
-            .init(&backend.device)
-            .forward(image, text, momentum);
+        let context = context(&backend.device, &x, DType::F32);
+        let objective = config(0.4).init(&backend.device);
+        let loss = objective.forward_with(image, text, context);
         assert!(elements(loss)[0].is_nan(), "bad input {place}");
     }
 }
 
 fn misuse_panics_name_the_argument(backend: &Backend) {
     let x = |rows: usize, width: usize| Tensor::<2>::ones([rows, width], &backend.device);
-    let refused = |message: &str, text: Tensor<2>, momentum: Teacher| {
+    let refused = |message: &str, text: Tensor<2>, context: Context| {
         assert_panics(message, || {
-            let _ = config(0.4)
-                .init(&backend.device)
-                .forward(x(4, 3), text, momentum);
+            let objective = config(0.4).init(&backend.device);
+            let _ = objective.forward_with(x(4, 3), text, context);
         });
     };
-    let good = || Teacher::new(x(4, 3), x(4, 3));
+    let good = || Context::from(Momentum::new(x(4, 3), x(4, 3)));
+    let queue = |text| Negatives {
+        text: Some(text),
+        ..Negatives::default()
+    };
     refused("`image` has 4 rows, `text` has 5", x(5, 3), good());
+    refused(
+        "`momentum` is missing: soft targets are those of a momentum encoder",
+        x(4, 3),
+        Context::default(),
+    );
     refused(
         "`image` has 4 rows, `momentum.image` has 3",
         x(4, 3),
-        Teacher::new(x(3, 3), x(4, 3)),
+        Momentum::new(x(3, 3), x(4, 3)).into(),
     );
     refused(
         "`text` has width 3, `momentum.text` has width 2",
         x(4, 3),
-        Teacher::new(x(4, 3), x(4, 2)),
+        Momentum::new(x(4, 3), x(4, 2)).into(),
     );
-    assert_panics(
-        "`ids.negative_text` has 3 numbers, `momentum.negative_text` has 2 rows",
-        || {
-            let queue = Teacher {
-                negative_text: Some(x(2, 3)),
-                ..good()
-            };
-            let ids = Ids {
-                negative_text: Some(ids_on(&backend.device, &[1, 2, 3])),
-                ..Ids::new(ids_on(&backend.device, &[1, 2, 3, 4]))
-            };
-            let objective = config(0.4).init(&backend.device);
-            let _ = objective.forward_with_ids(x(4, 3), x(4, 3), queue, ids);
-        },
-    );
-    let queue = Teacher {
-        negative_text: Some(x(7, 2)),
-        ..good()
+    let ids = Ids {
+        negative_text: Some(ids_on(&backend.device, &[1, 2, 3])),
+        ..Ids::new(ids_on(&backend.device, &[1, 2, 3, 4]))
     };
     refused(
-        "`image` has width 3, `momentum.negative_text` has width 2",
+        "`ids.negative_text` has 3 numbers, `negatives.text` has 2 rows",
         x(4, 3),
-        queue,
+        Context {
+            negatives: queue(x(2, 3)),
+            ids: Some(ids),
+            ..good()
+        },
+    );
+    refused(
+        "`image` has width 3, `negatives.text` has width 2",
+        x(4, 3),
+        Context {
+            negatives: queue(x(7, 2)),
+            ..good()
+        },
     );
 }

@@ -186,8 +186,8 @@ fn train_with_all_sources(device: &Device, dtype: DType) {
             hard_image: Some(hard.image),
             hard_text: Some(hard.text),
         };
-        let loss = objective.forward(image.clone(), text.clone(), negatives);
-        let alone = objective.forward(image.clone(), text.clone(), Negatives::default());
+        let loss = objective.forward_with(image.clone(), text.clone(), negatives);
+        let alone = objective.forward(image.clone(), text.clone());
         assert!(elements(loss.clone())[0] > elements(alone)[0]);
         let gradients = loss.backward();
         for x in [&image, &text] {

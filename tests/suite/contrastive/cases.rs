@@ -8,10 +8,15 @@ pub fn objectives() -> Vec<(&'static str, Criterion, f64, Inputs)> {
     let taught = || with_teacher(plain(), 3);
     vec![
         ("InfoNce", Criterion::new(), 0.2, plain()),
-        ("ConVse", ConVseConfig::new().criterion(), 0.1, plain()),
+        (
+            "ConVse",
+            ConVseConfig::new().contrastive().criterion,
+            0.1,
+            plain(),
+        ),
         (
             "Decoupled",
-            DecoupledConfig::new().criterion(),
+            DecoupledConfig::new().contrastive().criterion,
             0.1,
             plain(),
         ),
@@ -19,24 +24,41 @@ pub fn objectives() -> Vec<(&'static str, Criterion, f64, Inputs)> {
             "Decoupled, within the modality",
             DecoupledConfig::new()
                 .with_within_modality(true)
-                .criterion(),
+                .contrastive()
+                .criterion,
             0.1,
             plain(),
         ),
-        ("Mvn", MvnConfig::new().criterion(), 0.1, plain()),
-        ("NtXent", NtXentConfig::new().criterion(), 0.1, plain()),
+        (
+            "Mvn",
+            MvnConfig::new().contrastive().criterion,
+            0.1,
+            plain(),
+        ),
+        (
+            "NtXent",
+            NtXentConfig::new().contrastive().criterion,
+            0.1,
+            plain(),
+        ),
         (
             "InfoCmr",
-            InfoCmrConfig::new().criterion(),
+            InfoCmrConfig::new().contrastive().criterion,
             0.2,
             with_hard_and_noise(plain()),
         ),
-        ("Srcl", SrclConfig::new().criterion(), 0.2, taught()),
+        (
+            "Srcl",
+            SrclConfig::new().contrastive().criterion,
+            0.2,
+            taught(),
+        ),
         (
             "Srcl, of both",
             SrclConfig::new()
                 .with_regulation(SimilarityRegulation::new().with_alpha(0.3))
-                .criterion(),
+                .contrastive()
+                .criterion,
             0.2,
             taught(),
         ),
@@ -44,7 +66,8 @@ pub fn objectives() -> Vec<(&'static str, Criterion, f64, Inputs)> {
             "Srcl, fine-tuning",
             SrclConfig::new()
                 .with_regulation(SimilarityRegulation::new().with_alpha(0.0))
-                .criterion(),
+                .contrastive()
+                .criterion,
             0.2,
             plain(),
         ),
@@ -52,7 +75,8 @@ pub fn objectives() -> Vec<(&'static str, Criterion, f64, Inputs)> {
             "Srcl with a queue",
             SrclConfig::new()
                 .with_regulation(SimilarityRegulation::new().with_alpha(0.6))
-                .criterion(),
+                .contrastive()
+                .criterion,
             0.2,
             with_teacher(with_negatives(plain()), 3),
         ),
@@ -60,13 +84,14 @@ pub fn objectives() -> Vec<(&'static str, Criterion, f64, Inputs)> {
             "FalseNegativeRemoval",
             FalseNegativeRemovalConfig::new()
                 .with_threshold(0.7)
-                .criterion(),
+                .contrastive()
+                .criterion,
             0.2,
             taught(),
         ),
         (
             "MultiPositive",
-            MultiPositiveConfig::new().criterion(),
+            MultiPositiveConfig::new().contrastive().criterion,
             0.2,
             with_ids(plain()),
         ),
@@ -74,7 +99,8 @@ pub fn objectives() -> Vec<(&'static str, Criterion, f64, Inputs)> {
             "MultiPositive, left out",
             MultiPositiveConfig::new()
                 .with_same_id(SameId::LeftOut)
-                .criterion(),
+                .contrastive()
+                .criterion,
             0.2,
             with_ids(plain()),
         ),
@@ -82,7 +108,8 @@ pub fn objectives() -> Vec<(&'static str, Criterion, f64, Inputs)> {
             "SupCon",
             MultiPositiveConfig::new()
                 .with_within_modality(true)
-                .criterion(),
+                .contrastive()
+                .criterion,
             0.2,
             with_ids(plain()),
         ),
@@ -111,7 +138,8 @@ pub fn combinations() -> Vec<(&'static str, Criterion, f64, Inputs)> {
         (
             "InfoCMR with SRCL's weights and a queue",
             InfoCmrConfig::new()
-                .criterion()
+                .contrastive()
+                .criterion
                 .with_weighting(regulated.weighting),
             0.2,
             Inputs {
@@ -191,7 +219,7 @@ pub fn combinations() -> Vec<(&'static str, Criterion, f64, Inputs)> {
                 .with_guided_margin(Some(0.2))
                 .with_label_smoothing(0.1)
                 .with_soft_targets(0.2)
-                .with_directions(Reduction::Sum)
+                .with_directions(Directions::Sum)
                 .with_image_to_text_weight(0.3),
             0.4,
             everything(),
@@ -218,6 +246,9 @@ pub fn all_of(n: usize) -> Vec<(&'static str, Criterion, Inputs)> {
             }
             if inputs.noise.is_some() {
                 of_n = with_hard_and_noise(of_n);
+            }
+            if inputs.momentum.is_some() {
+                of_n = with_momentum(of_n);
             }
             if inputs.teacher.is_some() {
                 of_n = with_teacher(of_n, 3);

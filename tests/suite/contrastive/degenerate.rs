@@ -95,6 +95,11 @@ fn nan_in_gives_nan_out(backend: &Backend) {
             broken.hard[1].as_mut().unwrap().values[0] = f64::NAN;
             bad.push(broken);
         }
+        if inputs.momentum.is_some() {
+            let mut broken = inputs.clone();
+            broken.momentum.as_mut().unwrap()[0].values[2] = f64::NAN;
+            bad.push(broken);
+        }
         if inputs.teacher.is_some() {
             let mut broken = inputs.clone();
             broken.teacher.as_mut().unwrap()[1].values[1] = f64::NAN;
@@ -112,10 +117,10 @@ fn misuse_panics_name_the_argument(backend: &Backend) {
     let x = |rows: usize| Tensor::<2>::ones([rows, 3], device);
     let refused = |message: &str, criterion: Criterion, text: Tensor<2>, context: Context| {
         assert_panics(message, || {
-            let _ = build(criterion, 0.2, device).forward(x(4), text, context);
+            let _ = build(criterion, 0.2, device).forward_with(x(4), text, context);
         });
     };
-    let srcl = SrclConfig::new().criterion();
+    let srcl = SrclConfig::new().contrastive().criterion;
     let guided = Criterion::new().with_guided_margin(Some(0.0));
     refused(
         "`image` has 4 rows, `text` has 5",

@@ -14,81 +14,59 @@ on_every_backend! {
     permuting_the_batch_permutes_the_losses,
 }
 
-/// Loss of an objective under its own name.
-macro_rules! loss {
-    ($config:expr, $device:expr, $($argument:expr),+) => {
-        elements($config.init($device).forward($($argument),+))[0]
-    };
+/// A preset with its temperature, built under its own name, and its parts.
+macro_rules! preset {
+    ($config:ident) => {{
+        let config = $config::new();
+        let build: fn(&Device) -> Contrastive = |device| $config::new().init(device);
+        (stringify!($config), build, config.contrastive())
+    }};
+}
+
+fn presets() -> [(&'static str, fn(&Device) -> Contrastive, ContrastiveConfig); 10] {
+    [
+        preset!(InfoNceConfig),
+        preset!(ConVseConfig),
+        preset!(MvnConfig),
+        preset!(NtXentConfig),
+        preset!(DecoupledConfig),
+        preset!(SrclConfig),
+        preset!(FalseNegativeRemovalConfig),
+        preset!(InfoCmrConfig),
+        preset!(MultiPositiveConfig),
+        preset!(ImageTextContrastiveConfig),
+    ]
 }
 
 fn named_objectives_equal_their_criterion(backend: &Backend) {
-    let device = &backend.device;
-    let inputs = with_ids(with_teacher(with_hard_and_noise(batch(5, 4, 70)), 3));
-    let Placed { batch, context, .. } = place(device, &inputs, DType::F32);
-    let [image, text] = batch;
-    let pair = || (image.clone(), text.clone());
-    let Context {
-        negatives,
-        teacher,
-        ids,
-    } = context;
-    let (teacher, ids) = (teacher.unwrap(), ids.unwrap());
-    let is = |named: f64, criterion: Criterion, scale: LogitScaleConfig, context: Context| {
-        let config = ContrastiveConfig::new()
-            .with_logit_scale(scale)
-            .with_criterion(criterion);
-        let (image, text) = pair();
-        assert_same(named, loss!(config, device, image, text, context));
-    };
-    macro_rules! without_context {
-        ($($config:expr),+) => { $({
-            let config = $config;
-            let (image, text) = pair();
-            let named = loss!(config, device, image, text);
-            is(named, config.criterion(), config.logit_scale.clone(), Context::default());
-        })+ };
+    let everything = with_hard_and_noise(with_negatives(with_momentum(batch(5, 4, 70))));
+    let everything = with_ids(with_teacher(everything, 3));
+    let Placed { batch, context, .. } = place(&backend.device, &everything, DType::F32);
+    for (name, build, config) in presets() {
+        println!("{name}");
+        let loss = |objective: Contrastive, context: Context| {
+            let [image, text] = batch.clone();
+            elements(objective.forward_with(image, text, context))[0]
+        };
+        let criterion = config.criterion;
+        let [named, recombined] = [build(&backend.device), config.init(&backend.device)];
+        let by_criterion = loss(recombined, context.clone());
+        assert_same(loss(named.clone(), context.clone()), by_criterion);
+        // The criterion's parts alone, evaluated by naive loops.
+        let temperature = config.logit_scale.temperature;
+        let expected = oracle_of(&criterion, temperature).loss(&everything, &everything);
+        assert_near(by_criterion, expected, 4e-5);
+        // A batch alone, where the objective needs nothing else.
+        let needs_context =
+            criterion.weighting != Weighting::Uniform || criterion.soft_targets > 0.0;
+        if !needs_context {
+            let alone = oracle_of(&criterion, temperature);
+            let inputs = self::batch(5, 4, 70);
+            let [image, text] = batch.clone();
+            let found = elements(named.forward(image, text))[0];
+            assert_near(found, alone.loss(&inputs, &inputs), 4e-5);
+        }
     }
-    without_context!(
-        ConVseConfig::new(),
-        DecoupledConfig::new(),
-        MvnConfig::new(),
-        NtXentConfig::new()
-    );
-    let (a, b) = pair();
-    let config = InfoCmrConfig::new();
-    let named = loss!(config, device, a, b, negatives.clone());
-    is(
-        named,
-        config.criterion(),
-        config.logit_scale,
-        negatives.into(),
-    );
-    let (a, b) = pair();
-    let config = SrclConfig::new();
-    let named = loss!(config, device, a, b, teacher.clone());
-    is(
-        named,
-        config.criterion(),
-        config.logit_scale,
-        teacher.clone().into(),
-    );
-    let (a, b) = pair();
-    let config = FalseNegativeRemovalConfig::new();
-    let named = loss!(config, device, a, b, teacher.clone());
-    is(
-        named,
-        config.criterion(),
-        config.logit_scale,
-        teacher.into(),
-    );
-    let (a, b) = pair();
-    let config = MultiPositiveConfig::new();
-    let named = loss!(config, device, a, b, ids.clone());
-    let context = Context {
-        ids: Some(ids),
-        ..Context::default()
-    };
-    is(named, config.criterion(), config.logit_scale, context);
 }
 
 fn srcl_equals_con_vse_when_all_similarities_are_equal(backend: &Backend) {
@@ -97,11 +75,18 @@ fn srcl_equals_con_vse_when_all_similarities_are_equal(backend: &Backend) {
     let [image, text] = inputs.teacher.as_mut().unwrap();
     image.values = random(1, 3, 1).values.repeat(5);
     text.values = random(1, 3, 2).values.repeat(5);
-    let con_vse = criterion_loss(backend, ConVseConfig::new().criterion(), &inputs);
+    let con_vse = criterion_loss(
+        backend,
+        ConVseConfig::new().contrastive().criterion,
+        &inputs,
+    );
     for norm in [Norm::Mean, Norm::Softmax { delta: 3.0 }] {
         let regulation = SimilarityRegulation::new().with_norm(norm);
         let srcl = SrclConfig::new().with_regulation(regulation);
-        assert_same(criterion_loss(backend, srcl.criterion(), &inputs), con_vse);
+        assert_same(
+            criterion_loss(backend, srcl.contrastive().criterion, &inputs),
+            con_vse,
+        );
     }
     // Equal similarities of the student as well, at any alpha.
     let equal = Inputs {
@@ -109,7 +94,10 @@ fn srcl_equals_con_vse_when_all_similarities_are_equal(backend: &Backend) {
         ..inputs
     };
     let half = SimilarityRegulation::new().with_alpha(0.5);
-    let srcl = SrclConfig::new().with_regulation(half).criterion();
+    let srcl = SrclConfig::new()
+        .with_regulation(half)
+        .contrastive()
+        .criterion;
     assert_same(criterion_loss(backend, srcl, &equal), 2.0 * 5f64.ln());
 }
 
@@ -162,15 +150,23 @@ fn neutral_settings_change_nothing(backend: &Backend) {
     assert_same(
         criterion_loss(
             backend,
-            Criterion::new().with_directions(Reduction::Sum),
+            Criterion::new().with_directions(Directions::Sum),
             &without_ids,
         ),
         2.0 * plain,
     );
     // NT-Xent is half of MVN; InfoCMR without its negatives is ConVSE.
     assert_same(
-        2.0 * criterion_loss(backend, NtXentConfig::new().criterion(), &without_ids),
-        criterion_loss(backend, MvnConfig::new().criterion(), &without_ids),
+        2.0 * criterion_loss(
+            backend,
+            NtXentConfig::new().contrastive().criterion,
+            &without_ids,
+        ),
+        criterion_loss(
+            backend,
+            MvnConfig::new().contrastive().criterion,
+            &without_ids,
+        ),
     );
     let none = Negatives {
         noise: Some(Tensor::<2>::zeros([1, 4], &backend.device).slice([0..0, 0..4])),
@@ -180,20 +176,13 @@ fn neutral_settings_change_nothing(backend: &Backend) {
     let Placed { batch, .. } = place(&backend.device, &without_ids, DType::F32);
     let [image, text] = batch;
     let fixed = || LogitScaleConfig::fixed(0.2);
+    let info_cmr = InfoCmrConfig::new().with_logit_scale(fixed());
+    let info_cmr = info_cmr.init(&backend.device);
+    let con_vse = ConVseConfig::new().with_logit_scale(fixed());
+    let con_vse = con_vse.init(&backend.device);
     assert_same(
-        loss!(
-            InfoCmrConfig::new().with_logit_scale(fixed()),
-            &backend.device,
-            image.clone(),
-            text.clone(),
-            none
-        ),
-        loss!(
-            ConVseConfig::new().with_logit_scale(fixed()),
-            &backend.device,
-            image,
-            text
-        ),
+        elements(info_cmr.forward_with(image.clone(), text.clone(), none))[0],
+        elements(con_vse.forward(image, text))[0],
     );
 }
 
@@ -245,7 +234,7 @@ fn custom_log_weights_match_the_built_in_weighting(backend: &Backend) {
         let placed = place(&backend.device, &inputs, DType::F32);
         let [image, text] = placed.batch;
         let objective = build(criterion, 0.2, &backend.device).with_log_weight(weight);
-        elements(objective.forward(image, text, placed.context))[0]
+        elements(objective.forward_with(image, text, placed.context))[0]
     };
     // Constant weights change nothing; the regulation as custom weights is the built-in one.
     let constant = LogWeight::new(|_| Expr::constant(3.0));
@@ -287,8 +276,8 @@ fn swapping_the_modalities_swaps_the_directions(backend: &Backend) {
         swapped.hard.reverse();
         swapped.teacher_negatives.reverse();
         swapped.negative_ids.reverse();
-        if let Some(teacher) = &mut swapped.teacher {
-            teacher.reverse();
+        for features in [&mut swapped.teacher, &mut swapped.momentum] {
+            features.iter_mut().for_each(|pair| pair.reverse());
         }
         let [by_image, by_text] = directions(backend, criterion, 0.3, &inputs);
         let [of_text, of_image] = directions(backend, criterion, 0.3, &swapped);
@@ -309,6 +298,7 @@ fn permuting_the_batch_permutes_the_losses(backend: &Backend) {
         permuted.batch.iter_mut().for_each(rotated);
         permuted.hard.iter_mut().flatten().for_each(rotated);
         permuted.teacher.iter_mut().flatten().for_each(rotated);
+        permuted.momentum.iter_mut().flatten().for_each(rotated);
         if let Some(ids) = &mut permuted.ids {
             ids.rotate_left(1);
         }

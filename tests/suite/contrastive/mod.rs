@@ -8,9 +8,9 @@ mod values;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use burn_contrastive::objective::{
-    ConVseConfig, Context, Contrastive, ContrastiveConfig, Criterion, DecoupledConfig,
-    FalseNegativeRemovalConfig, Ids, InfoCmrConfig, InfoNceConfig, MultiPositiveConfig, MvnConfig,
-    Negatives, NtXentConfig, Reduction, SameId, SrclConfig, Teacher,
+    ConVseConfig, Context, Contrastive, ContrastiveConfig, Criterion, DecoupledConfig, Directions,
+    FalseNegativeRemovalConfig, Ids, ImageTextContrastiveConfig, InfoCmrConfig, InfoNceConfig,
+    Momentum, MultiPositiveConfig, MvnConfig, Negatives, NtXentConfig, SameId, SrclConfig, Teacher,
 };
 use burn_contrastive::pairwise::Expr;
 use burn_contrastive::similarity::{LogitScaleConfig, SimilarityConfig};
@@ -50,7 +50,7 @@ fn oracle_of(criterion: &Criterion, temperature: f64) -> oracle::Contrastive {
     oracle::Contrastive {
         log_scale: (1.0 / temperature).ln(),
         image_to_text_weight: criterion.image_to_text_weight,
-        directions_added: criterion.directions == Reduction::Sum,
+        directions_added: criterion.directions == Directions::Sum,
         decoupled: criterion.decoupled,
         within_modality: criterion.within_modality,
         same_id: match criterion.same_id {
@@ -69,6 +69,7 @@ fn oracle_of(criterion: &Criterion, temperature: f64) -> oracle::Contrastive {
         guided_margin: criterion.guided_margin,
         label_smoothing: criterion.label_smoothing,
         soft_targets: criterion.soft_targets,
+        queue_weight: criterion.queue_weight,
         target_log_scale: (1.0 / temperature).ln(),
         normalize: criterion.similarity.normalize,
     }
@@ -91,6 +92,14 @@ fn with_teacher(inputs: Inputs, width: usize) -> Inputs {
     Inputs {
         teacher: Some([random(n, width, 90), random(n, width, 91)]),
         teacher_negatives: [of(&inputs.negatives[0], 92), of(&inputs.negatives[1], 93)],
+        ..inputs
+    }
+}
+
+fn with_momentum(inputs: Inputs) -> Inputs {
+    let (n, width) = (inputs.batch[0].rows, inputs.batch[0].width);
+    Inputs {
+        momentum: Some([random(n, width, 99), random(n, width, 100)]),
         ..inputs
     }
 }
@@ -161,6 +170,10 @@ fn place(device: &Device, inputs: &Inputs, dtype: DType) -> Placed {
         Some(hard.reshape([n, m, width]))
     };
     let context = Context {
+        momentum: inputs
+            .momentum
+            .as_ref()
+            .map(|[image, text]| Momentum::new(constant(image), constant(text))),
         negatives: Negatives {
             image: negatives[0].clone(),
             text: negatives[1].clone(),
@@ -214,7 +227,7 @@ fn evaluate(
     let objective = build(criterion, temperature, device);
     let placed = place(device, inputs, dtype);
     let [image, text] = placed.batch.clone();
-    let loss = objective.forward(image, text, placed.context);
+    let loss = objective.forward_with(image, text, placed.context);
     let gradients = loss.backward();
     let optional = placed
         .negatives
@@ -288,7 +301,7 @@ fn criterion_loss(backend: &Backend, criterion: Criterion, inputs: &Inputs) -> f
     let placed = place(&backend.device, inputs, DType::F32);
     let [image, text] = placed.batch;
     let objective = build(criterion, 0.2, &backend.device);
-    elements(objective.forward(image, text, placed.context))[0]
+    elements(objective.forward_with(image, text, placed.context))[0]
 }
 
 #[track_caller]

@@ -72,15 +72,15 @@ fn matches_lightly_and_pytorch_metric_learning(backend: &Backend) {
         println!("{origin} at temperature {temperature}");
         let (criterion, with_ids) = match origin {
             "lightly.NTXentLoss" | "pytorch_metric_learning.NTXentLoss" => {
-                (NtXentConfig::new().criterion(), false)
+                (NtXentConfig::new().contrastive().criterion, false)
             }
             "lightly.DCLLoss" => {
                 let dcl = DecoupledConfig::new().with_within_modality(true);
-                (dcl.criterion(), false)
+                (dcl.contrastive().criterion, false)
             }
             "pytorch_metric_learning.SupConLoss" => {
                 let sup_con = MultiPositiveConfig::new().with_within_modality(true);
-                (sup_con.criterion(), true)
+                (sup_con.contrastive().criterion, true)
             }
             "torch.cross_entropy" => (Criterion::new().with_label_smoothing(smoothing), false),
             other => panic!("an objective for {other}"),
@@ -116,7 +116,7 @@ fn losses_of_each_pair_and_direction_match_the_oracle(backend: &Backend) {
         }
         let [by_image, by_text] = directions.map(elements);
         let weight = criterion.image_to_text_weight;
-        let factor = f64::from(u8::from(criterion.directions == Reduction::Sum) + 1);
+        let factor = f64::from(u8::from(criterion.directions == Directions::Sum) + 1);
         let joined: Vec<f64> = by_image
             .iter()
             .zip(&by_text)
@@ -126,7 +126,7 @@ fn losses_of_each_pair_and_direction_match_the_oracle(backend: &Backend) {
             objective.forward_no_reduction(image.clone(), text.clone(), placed.context.clone());
         assert_close(&elements(each), &joined, 1e-6);
         let mean = joined.iter().sum::<f64>() / joined.len() as f64;
-        let loss = elements(objective.forward(image, text, placed.context))[0];
+        let loss = elements(objective.forward_with(image, text, placed.context))[0];
         assert_near(loss, mean, 1e-5);
     }
 }
@@ -163,6 +163,7 @@ fn half_precision_matches_the_oracle_on_rounded_inputs(backend: &Backend) {
             let round = |m: &mut Matrix| m.values = elements(backend.tensor(m, dtype));
             leaves(&mut inputs).into_iter().for_each(round);
             inputs.teacher.iter_mut().flatten().for_each(round);
+            inputs.momentum.iter_mut().flatten().for_each(round);
             inputs
                 .teacher_negatives
                 .iter_mut()

@@ -40,7 +40,7 @@ fn a_single_pair_with_extra_negatives_matches_the_oracle(backend: &Backend) {
     let (image, text, extra) = (random(1, 4, 23), random(1, 4, 24), random(5, 4, 25));
     let config = config(0.07).with_image_to_text_weight(1.0);
     let tensor = |m| backend.tensor(m, DType::F32);
-    let loss = config.init(&backend.device).forward_with_negatives(
+    let loss = config.init(&backend.device).forward_with(
         tensor(&image),
         tensor(&text),
         Negatives {
@@ -66,7 +66,7 @@ fn empty_extra_negatives_change_nothing(backend: &Backend) {
         text: nothing(),
         ..Negatives::default()
     };
-    let with = objective.forward_with_negatives(tensor(&image), tensor(&text), negatives);
+    let with = objective.forward_with(tensor(&image), tensor(&text), negatives);
     assert_eq!(
         elements(with),
         elements(objective.forward(tensor(&image), tensor(&text)))
@@ -168,7 +168,7 @@ fn strided_tensors_match_contiguous_ones(backend: &Backend) {
             .transpose()
     };
     let objective = config(0.07).init(&backend.device);
-    let strided = elements(objective.forward_no_reduction(columns(&image), columns(&text)));
+    let strided = elements(objective.forward_no_reduction(columns(&image), columns(&text), ()));
     assert_close(&strided, &each(backend, &config(0.07), &image, &text), 1e-6);
 }
 
@@ -268,10 +268,6 @@ fn refuses_negatives_of_a_different_width(backend: &Backend) {
             text: Some(zeros(backend, [5, 4])),
             ..Negatives::default()
         };
-        let _ = objective.forward_with_negatives(
-            zeros(backend, [2, 3]),
-            zeros(backend, [2, 3]),
-            negatives,
-        );
+        let _ = objective.forward_with(zeros(backend, [2, 3]), zeros(backend, [2, 3]), negatives);
     });
 }

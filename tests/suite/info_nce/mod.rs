@@ -109,6 +109,6 @@ fn each(backend: &Backend, config: &InfoNceConfig, image: &Matrix, text: &Matrix
     elements(
         config
             .init(&backend.device)
-            .forward_no_reduction(tensor(image), tensor(text)),
+            .forward_no_reduction(tensor(image), tensor(text), ()),
     )
 }

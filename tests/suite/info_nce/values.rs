@@ -80,7 +80,7 @@ fn extra_negatives_match_the_oracle(backend: &Backend) {
             text: with_text.then(|| negative.clone()),
             ..Negatives::default()
         };
-        let each = objective.forward_with_negatives_no_reduction(
+        let each = objective.forward_no_reduction(
             anchor.clone(),
             on(&device, &text, DType::F32),
             negatives,

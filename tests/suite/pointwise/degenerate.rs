@@ -24,7 +24,7 @@ fn a_single_pair_matches_the_oracle(backend: &Backend) {
         assert_finite(actual.iter().flatten());
     }
     let one = on(&backend.device, &image, DType::F32);
-    let uniformity = UniformityConfig::new().init(&backend.device);
+    let uniformity = UniformityConfig::new().init();
     assert_eq!(elements(uniformity.forward_within(one)), [0.0]);
 }
 

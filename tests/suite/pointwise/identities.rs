@@ -60,13 +60,19 @@ fn loss_of(backend: &Backend, loss: impl Fn(Tensor<2>, Tensor<2>) -> Tensor<1>, 
 }
 
 fn con_vse_plus_plus_equals_vse_plus_plus_divided_by_the_temperature(backend: &Backend) {
+    let settings = |weight| Settings {
+        hardest_weight: Some(weight),
+        ..Settings::default()
+    };
     for (seed, weight, temperature) in [(130, 1.0, 0.1), (132, 0.3, 0.7), (134, 0.0, 0.01)] {
         let contrastive = ConVsePlusPlusConfig::new()
             .with_temperature(temperature)
-            .init(&backend.device);
-        let hinges = VsePlusPlusConfig::new().init(&backend.device);
-        let contrastive = loss_of(backend, |a, b| contrastive.forward_at(a, b, weight), seed);
-        let hinges = loss_of(backend, |a, b| hinges.forward_at(a, b, weight), seed);
+            .init()
+            .with_settings(&settings(weight));
+        let hinges = VsePlusPlusConfig::new().init();
+        let hinges = hinges.with_settings(&settings(weight));
+        let contrastive = loss_of(backend, |a, b| contrastive.forward(a, b), seed);
+        let hinges = loss_of(backend, |a, b| hinges.forward(a, b), seed);
         assert_close(&[contrastive], &[hinges / temperature], 1e-6);
     }
 }
@@ -74,8 +80,8 @@ fn con_vse_plus_plus_equals_vse_plus_plus_divided_by_the_temperature(backend: &B
 fn vse_plus_plus_equals_vse_for_two_pairs(backend: &Backend) {
     let (image, text) = (random(2, 5, 136), random(2, 5, 137));
     let tensor = |x| backend.tensor(x, DType::F32);
-    let vse = VseConfig::new().init(&backend.device);
-    let plus_plus = VsePlusPlusConfig::new().init(&backend.device);
+    let vse = VseConfig::new().init();
+    let plus_plus = VsePlusPlusConfig::new().init();
     assert_close(
         &elements(plus_plus.forward_no_reduction(tensor(&image), tensor(&text))),
         &elements(vse.forward_no_reduction(tensor(&image), tensor(&text))),
@@ -84,8 +90,8 @@ fn vse_plus_plus_equals_vse_for_two_pairs(backend: &Backend) {
 }
 
 fn reco_equals_orthogonality_when_no_cosine_is_negative(backend: &Backend) {
-    let reco = ReCoConfig::new().init(&backend.device);
-    let orthogonality = OrthogonalityConfig::new().init(&backend.device);
+    let reco = ReCoConfig::new().init();
+    let orthogonality = OrthogonalityConfig::new().init();
     for seed in [138, 140] {
         let positive = loss_of(backend, |a, b| reco.forward(a.abs(), b.abs()), seed);
         let same = loss_of(
@@ -101,12 +107,8 @@ fn reco_equals_orthogonality_when_no_cosine_is_negative(backend: &Backend) {
 }
 
 fn barlow_twins_equals_orthogonality_of_transposed_inputs(backend: &Backend) {
-    let barlow = BarlowTwinsConfig::new()
-        .with_redundancy_weight(0.4)
-        .init(&backend.device);
-    let orthogonality = OrthogonalityConfig::new()
-        .with_negative_weight(0.4)
-        .init(&backend.device);
+    let barlow = BarlowTwinsConfig::new().with_redundancy_weight(0.4).init();
+    let orthogonality = OrthogonalityConfig::new().with_negative_weight(0.4).init();
     let features = loss_of(backend, |a, b| barlow.forward(a, b), 142);
     let samples = |a: Tensor<2>, b: Tensor<2>| orthogonality.forward(a.transpose(), b.transpose());
     assert_close(&[features], &[loss_of(backend, samples, 142)], 1e-6);

@@ -6,9 +6,10 @@ mod values;
 
 use burn::tensor::{DType, Device, Tensor};
 use burn_contrastive::objective::{
-    AlignmentConfig, BarlowTwinsConfig, ConVsePlusPlusConfig, MaxMarginConfig, OrthogonalityConfig,
-    ReCoConfig, Reduction, SigLipConfig, UniformityConfig, VseConfig, VsePlusPlusConfig,
+    AlignmentConfig, BarlowTwinsConfig, BatchReduction, ConVsePlusPlusConfig, MaxMarginConfig,
+    OrthogonalityConfig, ReCoConfig, SigLipConfig, UniformityConfig, VseConfig, VsePlusPlusConfig,
 };
+use burn_contrastive::schedule::Settings;
 use burn_contrastive::similarity::{LogitScaleConfig, SimilarityConfig};
 
 use super::*;
@@ -31,18 +32,35 @@ macro_rules! case {
     ($name:literal, $config:expr, $oracle:expr $(, each: $each:expr)?) => {
         Case {
             name: $name,
-            loss: |device, similarity, image, text| {
-                $config.with_similarity(similarity).init(device).forward(image, text)
+            loss: |_, similarity, image, text| {
+                $config.with_similarity(similarity).init().forward(image, text)
             },
             oracle: $oracle,
-            each: None$(.or(Some(|device, similarity, image, text| {
-                $each.with_similarity(similarity).init(device).forward_no_reduction(image, text)
+            each: None$(.or(Some(|_, similarity, image, text| {
+                $each.with_similarity(similarity).init().forward_no_reduction(image, text)
             })))?,
             scale_free: true,
         }
     };
 }
 use case;
+
+/// The one objective here with parameters, which is built on a device.
+fn sig_lip() -> Case {
+    Case {
+        name: "SigLip",
+        loss: |device, similarity, image, text| {
+            let config = SigLipConfig::new().with_similarity(similarity);
+            config.init(device).forward(image, text)
+        },
+        oracle: |a, b| pointwise::sig_lip(a, b, (10f64.ln() as f32 as f64).exp(), -10.0),
+        each: Some(|device, similarity, image, text| {
+            let config = SigLipConfig::new().with_similarity(similarity);
+            config.init(device).forward_no_reduction(image, text)
+        }),
+        scale_free: true,
+    }
+}
 
 /// Every objective once.
 fn cases() -> Vec<Case> {
@@ -59,15 +77,13 @@ fn cases() -> Vec<Case> {
         case!("MaxMargin", MaxMarginConfig::new().with_margin(0.1),
             |a, b| pointwise::max_margin(a, b, 0.1) / a.rows as f64,
             each: MaxMarginConfig::new().with_margin(0.1)),
-        case!("ReCo", ReCoConfig::new().with_reduction(Reduction::Mean),
+        case!("ReCo", ReCoConfig::new().with_reduction(BatchReduction::Mean),
             |a, b| pointwise::reco(a, b, 0.6, 1e-7) / a.rows as f64,
             each: ReCoConfig::new()),
-        case!("Orthogonality", OrthogonalityConfig::new().with_reduction(Reduction::Mean),
+        case!("Orthogonality", OrthogonalityConfig::new().with_reduction(BatchReduction::Mean),
             |a, b| pointwise::orthogonality(a, b, 0.6, 1e-7) / a.rows as f64,
             each: OrthogonalityConfig::new()),
-        case!("SigLip", SigLipConfig::new(),
-            |a, b| pointwise::sig_lip(a, b, (10f64.ln() as f32 as f64).exp(), -10.0),
-            each: SigLipConfig::new()),
+        sig_lip(),
         case!("Alignment", AlignmentConfig::new(), pointwise::alignment,
             each: AlignmentConfig::new()),
         case!("Uniformity", UniformityConfig::new(), |a, b| {
@@ -93,13 +109,13 @@ fn variants() -> Vec<Case> {
         case!(
             "Vse, summed",
             VseConfig::new()
-                .with_reduction(Reduction::Sum)
+                .with_reduction(BatchReduction::Sum)
                 .with_margin(0.5),
             |a, b| pointwise::vse(a, b, 0.5)
         ),
         case!(
             "VsePlusPlus, summed",
-            VsePlusPlusConfig::new().with_reduction(Reduction::Sum),
+            VsePlusPlusConfig::new().with_reduction(BatchReduction::Sum),
             |a, b| pointwise::vse_plus_plus(a, b, 0.2)
         ),
         case!("ReCo, summed", ReCoConfig::new(), |a, b| pointwise::reco(

@@ -109,17 +109,17 @@ fn matches_open_clip_lightly_and_pytorch_metric_learning(backend: &Backend) {
             "barlow_twins" => BarlowTwinsConfig::new()
                 .with_redundancy_weight(parameter("weight"))
                 .with_center(true)
-                .init(&device)
+                .init()
                 .forward(image, text),
             "vse" => VseConfig::new()
                 .with_margin(parameter("margin"))
-                .with_reduction(Reduction::Sum)
-                .init(&device)
+                .with_reduction(BatchReduction::Sum)
+                .init()
                 .forward(image, text),
             "vse_plus_plus" => VsePlusPlusConfig::new()
                 .with_margin(parameter("margin"))
-                .with_reduction(Reduction::Sum)
-                .init(&device)
+                .with_reduction(BatchReduction::Sum)
+                .init()
                 .forward(image, text),
             other => panic!("no objective `{other}`"),
         };
@@ -168,7 +168,7 @@ fn uniformity_within_a_modality_matches_the_oracle(backend: &Backend) {
     let device = backend.autodiff();
     let tracked = on(&device, &x, DType::F32).require_grad();
     let loss = UniformityConfig::new()
-        .init(&device)
+        .init()
         .forward_within(tracked.clone());
     let gradients = loss.backward();
     let oracle = |values: &[f64]| pointwise::uniformity_within(&with_values(&x, values), 2.0);
@@ -194,7 +194,7 @@ fn uniformity_with_a_large_t_matches_the_oracle(backend: &Backend) {
 fn uniformity_accepts_different_row_counts(backend: &Backend) {
     let (image, text) = (random(3, 4, 113), random(8, 4, 114));
     let [a, b] = [&image, &text].map(|x| backend.tensor(x, DType::F32));
-    let loss = UniformityConfig::new().init(&backend.device).forward(a, b);
+    let loss = UniformityConfig::new().init().forward(a, b);
     let expected = pointwise::uniformity(&image, &text, 2.0);
     assert_close(&elements(loss), &[expected], 1e-5);
 }
