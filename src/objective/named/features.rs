@@ -126,7 +126,13 @@ impl Input {
     pub(super) fn is_candidate(self) -> bool {
         use Input::*;
         let candidates = [
-            MomentumImage, MomentumText, QueueImage, QueueText, Noise, HardImage, HardText,
+            MomentumImage,
+            MomentumText,
+            QueueImage,
+            QueueText,
+            Noise,
+            HardImage,
+            HardText,
         ];
         candidates.contains(&self)
     }
