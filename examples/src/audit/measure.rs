@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
-use burn::tensor::{Device, Int, Tensor};
-use burn_contrastive::objective::{Features, Objective, ObjectiveConfig};
+use burn::tensor::{Int, Tensor};
+use burn_contrastive::objective::{Features, ObjectiveConfig};
 
 use super::heap::peak_of;
 use super::tensors::Embeddings;
-use crate::training::objective::checked_init;
+use crate::training::parameters::check_parameters;
 
 /// An objective with the name that results go by.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,16 +40,11 @@ const ENOUGH_SECONDS: f64 = 0.5;
 /// # Errors
 ///
 /// If an input is missing or does not fit, naming it, or a parameter is out of range.
-pub fn check(objective: &Named, features: &Features, device: &Device) -> Result<()> {
-    let Named { name, config } = objective;
+pub fn check(Named { name, config }: &Named, features: &Features) -> Result<()> {
     if let Err(fault) = config.check(features) {
         bail!("objective `{name}`: {fault} (in the file of embeddings)");
     }
-    init(objective, device).map(drop)
-}
-
-fn init(Named { name, config }: &Named, device: &Device) -> Result<Objective> {
-    checked_init(config, device).with_context(|| format!("objective `{name}`"))
+    check_parameters(config).with_context(|| format!("objective `{name}`"))
 }
 
 /// Evaluates the objective several times, after once to warm up.
@@ -60,8 +55,8 @@ fn init(Named { name, config }: &Named, device: &Device) -> Result<Objective> {
 pub fn measure(objective: &Named, embeddings: &Embeddings) -> Result<Measured> {
     let features = &embeddings.features;
     let plain = features.image.device();
-    check(objective, features, &plain)?;
-    let module = init(objective, &plain.clone().autodiff())?;
+    check(objective, features)?;
+    let module = objective.config.init(&plain.clone().autodiff());
     let evaluate = || {
         let mut features = constant(features);
         let [image, text] = [&embeddings.image, &embeddings.features.text]

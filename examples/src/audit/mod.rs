@@ -70,7 +70,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor};
-use burn_contrastive::objective::{self, ObjectiveConfig};
+use burn_contrastive::objective::{self, Features, ObjectiveConfig};
 use burn_contrastive::pairwise::Evaluation;
 use burn_contrastive::weighting::WeighedPair;
 use serde_json::{Map, Value, json};
@@ -78,7 +78,7 @@ use serde_json::{Map, Value, json};
 use crate::report::file::{self, Partial};
 use crate::training::device::computes_f64;
 use gradients::GradientFile;
-use measure::{check, measure};
+use measure::{Measured, Named, check, measure};
 use statistics::{Precision, Statistics};
 use tensors::{Embeddings, Found};
 use weights::Weights;
@@ -139,78 +139,48 @@ pub struct Finding {
     pub gradient_norms: [f64; 2],
 }
 
-/// Reads, evaluates, and writes what was asked for, all of it or nothing. `tell` hears how it goes on.
+/// Reads, evaluates, and writes the requested files, all of them or none. `progress` is called with
+/// a line about each step.
 ///
 /// # Errors
 ///
-/// On whatever is wrong with the files or does not fit together, before anything is evaluated; and if a file cannot be
-/// written.
-pub fn audit(options: &Options, mut tell: impl FnMut(&str)) -> Result<Findings> {
-    let paths: Vec<_> = [&options.json, &options.gradients, &options.report]
-        .into_iter()
-        .flatten()
-        .collect();
-    let inputs = [Some(&options.embeddings), options.objectives.as_ref()];
-    for (k, path) in paths.iter().enumerate() {
-        ensure!(
-            !paths[..k].contains(path) && !inputs.contains(&Some(*path)),
-            "{} is named twice: every file needs a path of its own",
-            path.display()
-        );
-        ensure!(
-            !path.is_dir(),
-            "{} is a folder: a file cannot take its place",
-            path.display()
-        );
-    }
+/// If a file is wrong or two of them do not fit together, before anything is evaluated; and if a
+/// file cannot be written.
+pub fn audit(options: &Options, mut progress: impl FnMut(&str)) -> Result<Findings> {
+    check_paths(options)?;
     let listed = options.objectives.as_deref().map(objectives::read);
     let listed = listed.transpose().context("--objectives")?;
     let f64 = computes_f64(&options.device_name);
     let embeddings = Embeddings::read(&options.embeddings, &options.device, f64);
     let embeddings = embeddings.context("--embeddings")?;
-    embeddings.unknown.iter().for_each(|note| tell(note));
+    embeddings.unknown.iter().for_each(|note| progress(note));
     let features = &embeddings.features;
     let mut objectives = listed.unwrap_or_else(|| objectives::all_possible(features));
     for objective in &mut objectives {
         let config = objective.config.clone();
         objective.config = config.with_evaluation(options.evaluation);
-        check(objective, features, &options.device)?;
+        check(objective, features)?;
     }
-    let shapes = [&embeddings.image, &features.text].map(Tensor::dims);
-    // What cannot be written is found out before hours of computing.
+    let shape = features.text.dims();
+    // A file that cannot be written is an error before hours of computing.
     let create = |path: &Option<PathBuf>| path.as_deref().map(Partial::create).transpose();
     let (mut json, mut report) = (create(&options.json)?, create(&options.report)?);
     let names = objectives.iter().map(|objective| &*objective.name);
     let gradients = options.gradients.as_deref();
-    let gradients = gradients.map(|path| GradientFile::create(path, names, shapes));
+    let gradients =
+        gradients.map(|path| GradientFile::create(path, names, [embeddings.image.dims(), shape]));
     let mut gradients = gradients.transpose()?;
 
-    tell("retrieval, similarities and geometry");
+    progress("retrieval, similarities and geometry");
     let statistics = Statistics::of(&embeddings);
-    let srcl = objectives.iter().find(|one| one.config.name() == "srcl");
-    let alpha = match srcl.and_then(|srcl| srcl.config.get("alpha")) {
-        Some(objective::Value::Number(alpha)) => alpha,
-        _ if features.teacher_image.is_some() && features.teacher_text.is_some() => 1.0,
-        _ => 0.0,
-    };
-    tell("weights of the negatives");
+    progress("weights of the negatives");
+    let alpha = alpha(&objectives, features);
     let weights = Weights::of(features, embeddings.image_ids.as_deref(), alpha);
     let mut found = Vec::new();
     for objective in objectives {
-        tell(&objective.name);
+        progress(&objective.name);
         let measured = measure(&objective, &embeddings)?;
-        let norm = |x: &Tensor<2>| {
-            let square = x.clone().square().sum().into_data();
-            square.iter::<f64>().next().map_or(f64::NAN, f64::sqrt)
-        };
-        found.push(Finding {
-            name: objective.name,
-            config: objective.config,
-            loss: measured.loss,
-            seconds: measured.seconds,
-            peak_bytes: measured.peak_bytes,
-            gradient_norms: [norm(&measured.gradients[0]), norm(&measured.gradients[1])],
-        });
+        found.push(Finding::new(objective, &measured));
         if let Some(file) = &mut gradients {
             file.append(measured.gradients)?;
         }
@@ -218,7 +188,7 @@ pub fn audit(options: &Options, mut tell: impl FnMut(&str)) -> Result<Findings> 
     let findings = Findings {
         file: options.embeddings.display().to_string(),
         found: embeddings.found,
-        shape: shapes[1],
+        shape,
         device: options.device_name.clone(),
         evaluation: options.evaluation,
         objectives: found,
@@ -234,6 +204,54 @@ pub fn audit(options: &Options, mut tell: impl FnMut(&str)) -> Result<Findings> 
     let gradients = gradients.map(GradientFile::finish);
     file::commit([json, gradients, report].into_iter().flatten())?;
     Ok(findings)
+}
+
+/// Checks that no file to write is an input, another output or a folder.
+fn check_paths(options: &Options) -> Result<()> {
+    let outputs = [&options.json, &options.gradients, &options.report];
+    let paths: Vec<_> = outputs.into_iter().flatten().collect();
+    let inputs = [Some(&options.embeddings), options.objectives.as_ref()];
+    for (k, path) in paths.iter().enumerate() {
+        ensure!(
+            !paths[..k].contains(path) && !inputs.contains(&Some(*path)),
+            "{} is named twice: every file needs a path of its own",
+            path.display()
+        );
+        ensure!(
+            !path.is_dir(),
+            "{} is a folder: a file cannot take its place",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// How much the teacher counts in the weights: as in the first `srcl` of the list, else fully if
+/// there is a teacher.
+fn alpha(objectives: &[Named], features: &Features) -> f64 {
+    let srcl = objectives.iter().find(|one| one.config.name() == "srcl");
+    match srcl.and_then(|srcl| srcl.config.get("alpha")) {
+        Some(objective::Value::Number(alpha)) => alpha,
+        _ if features.teacher_image.is_some() && features.teacher_text.is_some() => 1.0,
+        _ => 0.0,
+    }
+}
+
+impl Finding {
+    fn new(objective: Named, measured: &Measured) -> Self {
+        let norm = |x: &Tensor<2>| {
+            let square = x.clone().square().sum().into_data();
+            square.iter::<f64>().next().map_or(f64::NAN, f64::sqrt)
+        };
+        Self {
+            name: objective.name,
+            config: objective.config,
+            loss: measured.loss,
+            seconds: measured.seconds,
+            peak_bytes: measured.peak_bytes,
+            gradient_norms: [norm(&measured.gradients[0]), norm(&measured.gradients[1])],
+        }
+    }
 }
 
 impl Findings {

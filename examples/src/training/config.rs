@@ -238,39 +238,13 @@ impl TrainingConfig {
     }
 
     fn check(&self) -> Result<()> {
+        self.check_model()?;
         let Self {
             model,
             optimizer,
             schedule,
             ..
         } = self;
-        let image = &model.image;
-        ensure!(
-            image.patch_size > 0
-                && image.image_size >= image.patch_size
-                && image.image_size % image.patch_size == 0,
-            "model.image.image_size = {} must be a multiple of model.image.patch_size = {}",
-            image.image_size,
-            image.patch_size,
-        );
-        for (encoder, width, heads, dropout) in [
-            ("image", image.width, image.heads, image.dropout),
-            (
-                "text",
-                model.text.width,
-                model.text.heads,
-                model.text.dropout,
-            ),
-        ] {
-            ensure!(
-                heads > 0 && width > 0 && width % heads == 0,
-                "model.{encoder}.width = {width} must be a multiple of model.{encoder}.heads = {heads}",
-            );
-            ensure!(
-                (0.0..1.0).contains(&dropout),
-                "model.{encoder}.dropout = {dropout} must be in [0, 1)"
-            );
-        }
         for (key, value) in [
             ("model.embedding", model.embedding),
             ("model.text.context", model.text.context),
@@ -305,6 +279,33 @@ impl TrainingConfig {
         );
         self.objective.check()?;
         self.transform().validate().context("data")
+    }
+
+    fn check_model(&self) -> Result<()> {
+        let (image, text) = (&self.model.image, &self.model.text);
+        ensure!(
+            image.patch_size > 0
+                && image.image_size >= image.patch_size
+                && image.image_size % image.patch_size == 0,
+            "model.image.image_size = {} must be a multiple of model.image.patch_size = {}",
+            image.image_size,
+            image.patch_size,
+        );
+        for (encoder, width, heads, dropout) in [
+            ("image", image.width, image.heads, image.dropout),
+            ("text", text.width, text.heads, text.dropout),
+        ] {
+            ensure!(
+                heads > 0 && width > 0 && width % heads == 0,
+                "model.{encoder}.width = {width} must be a multiple of \
+                 model.{encoder}.heads = {heads}",
+            );
+            ensure!(
+                (0.0..1.0).contains(&dropout),
+                "model.{encoder}.dropout = {dropout} must be in [0, 1)"
+            );
+        }
+        Ok(())
     }
 }
 

@@ -23,15 +23,16 @@ use burn::train::{
     SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader, TrainStep,
     TrainingComponents, TrainingItem, ValidLoader,
 };
+use rand::RngExt;
 
-use super::checkpoint::{Checkpoints, State};
+use super::checkpoint::{Checkpoints, Cursor, State};
 use super::config::TrainingConfig;
 use super::evaluation::retrieval_of_pairs;
 use super::history::{StepRecord, ValidationRecord};
 use super::optimizer::{clip_factor, global_norm, scale};
-use super::random::batch_seed;
 use super::step::PairOutput;
 use crate::data::Batch;
+use crate::data::random::{self, Purpose};
 use crate::models::DualEncoder;
 
 /// Why training ended.
@@ -178,7 +179,10 @@ impl Session<'_> {
     fn batch(&mut self, batch: Batch, progress: Progress) -> Result<Option<Ending>> {
         let config = &self.strategy.config;
         if config.model.has_dropout() {
-            self.device.seed(batch_seed(config.seed, self.state.cursor));
+            let Cursor { epoch, batch } = self.state.cursor;
+            let mut dropout =
+                random::stream(config.seed, epoch as u64, batch as u64, Purpose::Dropout);
+            self.device.seed(dropout.random());
         }
         let model = self
             .model

@@ -209,64 +209,82 @@ pub(crate) fn table_of_recalls(
     }
 }
 
-/// What it takes to understand and repeat the run.
+/// What is needed to understand and repeat the run.
 fn details(run: &RunReport) -> Markup {
     let config = match &run.config {
         serde_json::Value::Null => None,
         // A JSON value always serialises.
         config => serde_json::to_string_pretty(config).ok(),
     };
-    let stages = run
-        .stages
-        .iter()
-        .filter_map(|stage| Some((&stage.name, duration(stage.seconds)?)));
     html! {
         section aria-labelledby="run" {
             h2 #run { "Run" }
-            div.columns {
-                @if !run.dataset.splits.is_empty() {
-                    table {
-                        caption { "Data" }
-                        thead { tr {
-                            th scope="col" { "split" } th scope="col" { "images" } th scope="col" { "captions" }
-                        } }
-                        tbody { @for split in &run.dataset.splits { tr {
-                            th scope="row" { (split.name) }
-                            td { (grouped(split.images)) } td { (grouped(split.captions)) }
-                        } } }
-                    }
-                }
-                @if !run.parameters.is_empty() {
-                    table {
-                        caption { "Model" }
-                        thead { tr { th scope="col" { "part" } th scope="col" { "parameters" } } }
-                        tbody {
-                            @for part in &run.parameters { tr {
-                                th scope="row" { (part.part) } td { (grouped(part.count)) }
-                            } }
-                            tr.total { th scope="row" { "all" } td { (grouped(run.parameter_total())) } }
-                        }
-                    }
-                }
-                @if !run.stages.is_empty() {
-                    table {
-                        caption { "Time" }
-                        thead { tr { th scope="col" { "stage" } th scope="col" { "duration" } } }
-                        tbody {
-                            @for (name, time) in stages { tr { th scope="row" { (name) } td { (time) } } }
-                            @if let Some(time) = duration(run.seconds_total()) {
-                                tr.total { th scope="row" { "all" } td { (time) } }
-                            }
-                        }
-                    }
-                }
-            }
+            div.columns { (data(run)) (model(run)) (time(run)) }
             @if !run.command.is_empty() {
                 h3 { "Command" }
                 pre { code { (run.command) } }
             }
             @if let Some(config) = config {
                 details { summary { "Configuration" } pre { code { (config) } } }
+            }
+        }
+    }
+}
+
+fn data(run: &RunReport) -> Markup {
+    html! {
+        @if !run.dataset.splits.is_empty() {
+            table {
+                caption { "Data" }
+                thead { tr {
+                    th scope="col" { "split" }
+                    th scope="col" { "images" }
+                    th scope="col" { "captions" }
+                } }
+                tbody { @for split in &run.dataset.splits { tr {
+                    th scope="row" { (split.name) }
+                    td { (grouped(split.images)) } td { (grouped(split.captions)) }
+                } } }
+            }
+        }
+    }
+}
+
+fn model(run: &RunReport) -> Markup {
+    html! {
+        @if !run.parameters.is_empty() {
+            table {
+                caption { "Model" }
+                thead { tr { th scope="col" { "part" } th scope="col" { "parameters" } } }
+                tbody {
+                    @for part in &run.parameters { tr {
+                        th scope="row" { (part.part) } td { (grouped(part.count)) }
+                    } }
+                    tr.total { th scope="row" { "all" } td { (grouped(run.parameter_total())) } }
+                }
+            }
+        }
+    }
+}
+
+fn time(run: &RunReport) -> Markup {
+    let stages = run
+        .stages
+        .iter()
+        .filter_map(|stage| Some((&stage.name, duration(stage.seconds)?)));
+    html! {
+        @if !run.stages.is_empty() {
+            table {
+                caption { "Time" }
+                thead { tr { th scope="col" { "stage" } th scope="col" { "duration" } } }
+                tbody {
+                    @for (name, time) in stages {
+                        tr { th scope="row" { (name) } td { (time) } }
+                    }
+                    @if let Some(time) = duration(run.seconds_total()) {
+                        tr.total { th scope="row" { "all" } td { (time) } }
+                    }
+                }
             }
         }
     }
