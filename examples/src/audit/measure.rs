@@ -1,4 +1,4 @@
-//! One objective on the embeddings: its value, its gradient, what it costs.
+//! One objective on the embeddings: its value, its gradient, its time and memory.
 
 use std::time::Instant;
 
@@ -99,7 +99,8 @@ pub fn measure(objective: &Named, embeddings: &Embeddings) -> Result<Measured> {
     Ok(Measured {
         loss,
         seconds: seconds[seconds.len() / 2],
-        // A device with memory of its own tells what its pools have grown to; the heap is not where the work was done.
+        // A device with memory of its own tells what its pools have grown to; the heap is not where
+        // the work was done.
         peak_bytes: match (before, pools()) {
             (Some(before), Some(after)) => {
                 Some(after.bytes_reserved.saturating_sub(before.bytes_in_use))
@@ -110,7 +111,7 @@ pub fn measure(objective: &Named, embeddings: &Embeddings) -> Result<Measured> {
     })
 }
 
-/// The same numbers on the autodiff device, all constants.
+/// The same tensors on the autodiff device, all constants.
 fn constant(features: &Features) -> Features {
     fn inner<const R: usize>(x: &Option<Tensor<R>>) -> Option<Tensor<R>> {
         x.clone().map(Tensor::from_inner)

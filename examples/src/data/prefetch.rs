@@ -26,7 +26,7 @@ impl Stop {
 /// and waits for them; a long job may end early when its [`Stop`] is set. An item whose job panics
 /// is `None`.
 pub(super) struct Prefetch<T> {
-    /// The items that no thread has been asked for yet.
+    /// The items that have not been requested yet.
     left: Range<usize>,
     /// What the threads take their work from; `None` once they are to end.
     requests: Option<Sender<Request<T>>>,

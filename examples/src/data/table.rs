@@ -1,8 +1,8 @@
 //! Reads a table of image path and caption: CSV, or TSV by the extension `.tsv`.
 //!
-//! - A first row that names an image column (`image`, `path`, `filepath` or `filename`) and a caption
-//!   column (`caption`, `text` or `title`) is a header; a `split` column is optional. Without a header
-//!   the first column is the path, the second the caption.
+//! - A first row that names an image column (`image`, `path`, `filepath` or `filename`) and a
+//!   caption column (`caption`, `text` or `title`) is a header; a `split` column is optional.
+//!   Without a header the first column is the path, the second the caption.
 //! - Paths are relative to the table's folder. Rows with the same path are captions of one image.
 //! - Without a `split` column, a hash of each path puts about 80 % of the images in train, 10 % in
 //!   validation and 10 % in test: the same images on every machine, whatever the order of the rows.
@@ -199,7 +199,8 @@ mod tests {
     fn rows_with_one_path_are_captions_of_one_image() {
         let collection = collection(
             "csv",
-            "caption,split,image\n\"red, round\",train,a.png\nblau – ü 青,test,sub/b.png\nred,train,a.png\nred,train,a.png\n",
+            "caption,split,image\n\"red, round\",train,a.png\nblau – ü 青,test,sub/b.png\n\
+             red,train,a.png\nred,train,a.png\n",
             false,
         )
         .unwrap();

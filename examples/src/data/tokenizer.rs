@@ -128,7 +128,8 @@ impl CaptionTokenizer {
             .map_err(|error| error.context(format!("cannot use tokenizer {}", file.display())))
     }
 
-    /// Writes a `tokenizer.json` for [`load`](Self::load) and other users of the `tokenizers` crate.
+    /// Writes a `tokenizer.json` for [`load`](Self::load) and other users of the `tokenizers`
+    /// crate.
     ///
     /// # Errors
     ///
@@ -231,8 +232,8 @@ impl CaptionTokenizer {
             .map_err(|error| anyhow!("cannot decode tokens: {error}"))
     }
 
-    /// Pads `rows` to one length: that of the longest, rounded up to a multiple of eight, at most the
-    /// context length.
+    /// Pads `rows` to one length: that of the longest, rounded up to a multiple of eight, at most
+    /// the context length.
     ///
     /// Rounding limits the number of shapes, so that backends that tune kernels by shape finish
     /// tuning early; short batches still cost less.
@@ -260,7 +261,7 @@ impl CaptionTokenizer {
     }
 }
 
-/// How often each word stands in the captions, in the order of the words.
+/// How often each word occurs in the captions, sorted by word.
 fn count_words<S: AsRef<str>>(
     captions: impl Iterator<Item = S>,
     normalizer: &Sequence,

@@ -55,7 +55,9 @@ fn failed(path: &Path) -> String {
 pub(crate) fn commit(files: impl IntoIterator<Item = Partial>) -> Result<()> {
     let complete = files.into_iter().map(Partial::complete);
     for (path, file) in complete.collect::<Result<Vec<_>>>()? {
-        file.persist(&path).with_context(|| failed(&path))?;
+        file.persist(&path)
+            .map_err(|error| error.error)
+            .with_context(|| failed(&path))?;
     }
     Ok(())
 }

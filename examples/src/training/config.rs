@@ -23,9 +23,9 @@ pub struct TrainingConfig {
     pub seed: u64,
     /// The data and how it reaches the model.
     pub data: DataConfig,
-    /// The two encoders; a preset's name stands for its settings.
+    /// The two encoders; the name of a preset is short for its settings.
     pub model: DualEncoderConfig,
-    /// The objective; its name stands for its settings.
+    /// The objective; its name is short for its settings.
     pub objective: TrainingObjective,
     /// The optimiser.
     pub optimizer: OptimizerConfig,
@@ -184,17 +184,19 @@ impl TrainingConfig {
         }
     }
 
-    /// The defaults, with the settings of `file` and then each `key=value` of `pairs` laid over them.
+    /// The defaults, with the settings of `file` and then each `key=value` of `pairs` laid over
+    /// them.
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, on an unknown key (the message names the nearest one), a value of
-    /// another kind, or values that do not fit together.
+    /// If the file cannot be read, on an unknown key (the message names the nearest one), a value
+    /// of another kind, or values that do not fit together.
     pub fn load(file: Option<&Path>, pairs: &[String]) -> Result<Self> {
         Self::default().with(file, pairs)
     }
 
-    /// This configuration with the settings of `file` and then each `key=value` of `pairs` laid over it.
+    /// This configuration with the settings of `file` and then each `key=value` of `pairs` laid
+    /// over it.
     ///
     /// # Errors
     ///
@@ -309,7 +311,7 @@ impl TrainingConfig {
     }
 }
 
-/// `model=NAME` stands for that preset's settings, `objective=NAME` for that objective's.
+/// `model=NAME` is short for that preset's settings, `objective=NAME` for that objective's.
 fn preset(key: &str, value: &Value) -> Option<Result<Value>> {
     match key {
         "model" => value.as_str().map(|name| {

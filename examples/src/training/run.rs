@@ -190,7 +190,8 @@ impl Data {
         })
     }
 
-    /// Trains from `fresh`, or from the run's last checkpoint, with a dashboard or lines of progress.
+    /// Trains from `fresh`, or from the run's last checkpoint, with a dashboard or lines of
+    /// progress.
     fn train(
         &self,
         config: &TrainingConfig,

@@ -6,9 +6,9 @@
 //! dashboard and interrupter. The [`Learner`] hides its optimiser, which a checkpoint needs, so the
 //! strategy brings its own.
 //!
-//! **Accumulation.** With `accumulation` = A, a step averages the losses and gradients of A batches of
-//! B pairs. A contrastive loss does not add up over batches: the negatives are those of each batch, so
-//! this lowers the variance of the gradient but does not equal one batch of A·B pairs.
+//! **Accumulation.** With `accumulation` = A, a step averages the losses and gradients of A batches
+//! of B pairs. A contrastive loss does not add up over batches: the negatives are those of each
+//! batch, so this lowers the variance of the gradient but does not equal one batch of A·B pairs.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -40,11 +40,11 @@ use crate::models::DualEncoder;
 pub enum Ending {
     /// All steps were done.
     Finished,
-    /// The interrupter asked for it; the checkpoint to resume from is named.
+    /// It was interrupted; the path is that of the checkpoint to resume from.
     Interrupted(PathBuf),
 }
 
-/// What a strategy leaves behind: how training ended and where it stands.
+/// The outcome of training: how it ended, and its state.
 pub type Outcome = (Result<Ending>, State);
 
 /// See [the module](self). One value trains once.
@@ -57,10 +57,10 @@ pub struct StepStrategy {
 }
 
 impl StepStrategy {
-    /// A strategy that goes on from `state` with that optimiser until `total_steps` are done.
+    /// A strategy that continues from `state` with that optimiser until `total_steps` are done.
     ///
-    /// The outcome appears in the returned slot when training has ended. The training loader's first
-    /// iterator must start at the state's cursor, and each further one give the next epoch.
+    /// The outcome appears in the returned slot when training has ended. The training loader's
+    /// first iterator must start at the state's cursor, and each further one give the next epoch.
     pub fn new(
         config: TrainingConfig,
         total_steps: usize,
@@ -163,7 +163,8 @@ impl Session<'_> {
             }
             if seen == 0 && self.state.cursor.batch == 0 {
                 bail!(
-                    "an epoch of the training data holds no batch; are there fewer pairs than data.batch_size?"
+                    "an epoch of the training data holds no batch; \
+                     are there fewer pairs than data.batch_size?"
                 );
             }
             drop(batches);
@@ -256,16 +257,17 @@ impl Session<'_> {
     fn not_finite(&self, record: &StepRecord) -> String {
         let advice = match &self.saved {
             Some(path) => format!(
-                "the last good checkpoint is {}: resume from it with a lower optimizer.learning_rate or a \
-                 lower optimizer.max_grad_norm",
+                "the last good checkpoint is {}: resume from it with a lower \
+                 optimizer.learning_rate or a lower optimizer.max_grad_norm",
                 path.display()
             ),
-            None => "there is no checkpoint yet: start again with a lower optimizer.learning_rate or a longer \
-                     schedule.warmup_steps"
+            None => "there is no checkpoint yet: start again with a lower \
+                     optimizer.learning_rate or a longer schedule.warmup_steps"
                 .to_string(),
         };
         format!(
-            "step {}: the loss is {} and the norm of its gradient {} (learning rate {:.3e}, logit scale {:.3}). \
+            "step {}: the loss is {} and the norm of its gradient {} \
+             (learning rate {:.3e}, logit scale {:.3}). \
              The step was not taken and nothing of it was saved; {advice}",
             record.step,
             record.loss,
@@ -310,7 +312,8 @@ impl Session<'_> {
         })
     }
 
-    /// Loss and retrieval over the validation pairs, shown as one item so that the candidates are all of them.
+    /// Loss and retrieval over the validation pairs, shown as one item so that the candidates are
+    /// all of them.
     fn validate(&mut self) -> Result<()> {
         let epoch = self.state.cursor.epoch + 1;
         let valid = self.valid.clone();

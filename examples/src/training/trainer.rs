@@ -94,8 +94,8 @@ pub struct Trained {
 ///
 /// # Errors
 ///
-/// If the loss or its gradient is not finite (the message names the step and the last good checkpoint),
-/// if data cannot be read or a checkpoint not written.
+/// If the loss or its gradient is not finite (the message names the step and the last good
+/// checkpoint), if data cannot be read or a checkpoint not written.
 pub fn train(
     config: &TrainingConfig,
     run: &Path,
