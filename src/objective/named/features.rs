@@ -50,9 +50,8 @@ macro_rules! inputs {
                 }
             }
 
-            /// The same features on the autodiff device, as constants.
-            #[cfg(test)]
-            pub(super) fn autodiff(self) -> Self {
+            /// The same features, which are on a plain device, on its autodiff device, as constants.
+            pub fn autodiff(self) -> Self {
                 Self {
                     image: self.image.autodiff(),
                     text: self.text.autodiff(),
