@@ -46,6 +46,11 @@ stamp_on_every_backend! {
         half_precision_normalises_zero_and_small_rows,
         cosines_match_the_oracle,
         cosine_refuses_rows_of_different_width;
+    blocks:
+        a_block_has_the_value_of_each_of_its_pairs,
+        a_block_within_one_set_reads_the_rows_for_its_columns,
+        two_teachers_each_have_their_similarities,
+        softplus_is_exact_for_very_negative_arguments;
     retrieval:
         ranks_match_naive_loops_in_blocks_of_any_shape,
         equal_embeddings_find_nothing,

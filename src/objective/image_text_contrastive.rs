@@ -41,7 +41,7 @@ use burn::tensor::{Device, Int, Tensor};
 use super::Reduction;
 use super::contrastive::{Blend, Candidates, Group, Ids, Teacher, Terms};
 use crate::check;
-use crate::pairwise::{Expr, reduce_to_scalar, rows};
+use crate::pairwise::{Expr, rows};
 use crate::similarity::{LogitScale, LogitScaleConfig, SimilarityConfig};
 
 /// Configuration of [`ImageTextContrastive`].
@@ -139,7 +139,7 @@ impl ImageTextContrastive {
     /// ```
     #[track_caller]
     pub fn forward(&self, image: Tensor<2>, text: Tensor<2>, momentum: Teacher) -> Tensor<1> {
-        self.mean(image, text, momentum, None)
+        self.each(image, text, momentum, None).mean()
     }
 
     /// The loss where samples of one id are positives of each other: see [`forward`](Self::forward).
@@ -161,7 +161,7 @@ impl ImageTextContrastive {
         momentum: Teacher,
         ids: impl Into<Ids>,
     ) -> Tensor<1> {
-        self.mean(image, text, momentum, Some(ids.into()))
+        self.each(image, text, momentum, Some(ids.into())).mean()
     }
 
     /// The loss of each pair, `[N]`: see [`forward`](Self::forward).
@@ -176,16 +176,11 @@ impl ImageTextContrastive {
         text: Tensor<2>,
         momentum: Teacher,
     ) -> Tensor<1> {
-        let groups = self.groups(image, text, momentum, None);
-        let (asked, parts) = Group::ask(groups, false, self.similarity.memory_budget);
-        let reduced = asked
-            .into_iter()
-            .map(|(pairs, reductions)| pairs.reduce(&reductions));
-        self.joined(parts.terms(reduced.collect()))
+        self.each(image, text, momentum, None)
     }
 
     #[track_caller]
-    fn mean(
+    fn each(
         &self,
         image: Tensor<2>,
         text: Tensor<2>,
@@ -194,7 +189,10 @@ impl ImageTextContrastive {
     ) -> Tensor<1> {
         let groups = self.groups(image, text, momentum, ids);
         let (asked, parts) = Group::ask(groups, false, self.similarity.memory_budget);
-        reduce_to_scalar(asked, |results| self.joined(parts.terms(results)).mean())
+        let reduced = asked
+            .into_iter()
+            .map(|(pairs, reductions)| pairs.reduce(&reductions));
+        self.joined(parts.terms(reduced.collect()))
     }
 
     fn joined(&self, terms: [Terms; 2]) -> Tensor<1> {

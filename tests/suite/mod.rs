@@ -1,5 +1,6 @@
 //! The suite that every backend must pass, and what its tests share.
 
+pub mod blocks;
 pub mod contrastive;
 pub mod image_text_contrastive;
 pub mod info_nce;

@@ -7,7 +7,7 @@ use super::criterion::{Criterion, SameId};
 use super::side::{Side, Sides};
 use super::terms::{Asked, Blend, Candidates, Direction, Group, Part, Parts, Terms};
 use crate::objective::Reduction;
-use crate::pairwise::{Expr, Pairs, columns, reduce_to_scalar, rows};
+use crate::pairwise::{Expr, Pairs, columns, rows};
 use crate::similarity::{LogitScale, paired_similarity};
 use crate::weighting::LogWeight;
 
@@ -34,15 +34,7 @@ impl Contrast<'_> {
     /// The mean of [`each`](Self::each), `[1]`.
     #[track_caller]
     pub fn mean(&self, image: Tensor<2>, text: Tensor<2>, context: Context) -> Tensor<1> {
-        let (asked, parts, hard) = self.asked(image, text, context);
-        if hard.iter().any(Option::is_some) {
-            return self.joined(self.reduced(asked, &parts, hard)).mean();
-        }
-        // A function of the reductions alone, hence right on every device.
-        reduce_to_scalar(asked, |results| {
-            let directions = self.losses(results, &parts, [None, None]);
-            self.joined(directions).mean()
-        })
+        self.each(image, text, context).mean()
     }
 
     /// The loss of each pair, `[N]`.

@@ -5,11 +5,16 @@ use proptest::prelude::*;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use rayon::prelude::*;
 
-use super::math::Real;
-use super::{Context, Inputs, Tiling, blocks, run, run_tiled};
+use super::plan::{Tiling, blocks, kept_len};
+use super::tile::Context;
+use super::{Inputs, run, run_tiled};
+use crate::host::Real;
 use crate::pairwise::Precision;
+use crate::pairwise::evaluation::Limits;
 use crate::pairwise::expr::{Expr, Leaf};
-use crate::pairwise::form::{Axis, Form, Pass, Wanted, columns, rows};
+use crate::pairwise::form::{Form, Wanted};
+use crate::pairwise::pass::Pass;
+use crate::pairwise::reduction::{Axis, Kind, columns, rows};
 
 /// The only place that knows what a tiling consists of.
 fn tiling(tile: usize, block: [usize; 2], bands: usize) -> Tiling {
@@ -124,10 +129,12 @@ fn forms(symmetric: bool) -> Vec<Form> {
         scalars: BOUND,
         symmetric,
         teachers: TEACHERS.to_vec(),
-        precision: Precision::Full,
-        budget: 1,
-        memory: 1,
-        kept: 0,
+        limits: Limits {
+            precision: Precision::Full,
+            budget: 1,
+            block: 1,
+            kept: 0,
+        },
     };
     let both = along_rows
         .iter()
@@ -146,6 +153,17 @@ fn wanted(form: &Form) -> Wanted {
         rows: true,
         columns: !form.symmetric,
         scalars: true,
+    }
+}
+
+/// The same with room for similarities from the forward to the backward pass.
+fn keeping(form: &Form, kept: usize) -> Form {
+    Form {
+        limits: Limits {
+            kept,
+            ..form.limits
+        },
+        ..form.clone()
     }
 }
 
@@ -200,10 +218,11 @@ fn evaluate<T: Real>(
             None => run(pass, &inputs, kept),
         }
     };
-    let pass = form.forward(keep * size_of::<T>());
+    let form = &keeping(form, keep * size_of::<T>());
+    let pass = form.forward(true);
     let len = match tiling {
         Some(tiling) => room::<T>(&pass, tiling, n, m),
-        None => super::kept_len::<T>(&pass, n, m),
+        None => kept_len::<T>(&pass, n, m),
     };
     let mut kept = vec![T::ZERO; len];
     let results = go(&pass, &vectors, &mut kept).results;
@@ -224,7 +243,7 @@ fn evaluate<T: Real>(
         vectors.extend_from_slice(&upstream[at..at + len]);
         at += len;
     }
-    let pass = form.backward(wanted(form), keep * size_of::<T>());
+    let pass = form.backward(wanted(form));
     let outputs = go(&pass, &vectors, &mut kept);
     [results, outputs.results, outputs.left, outputs.right]
 }
@@ -335,7 +354,7 @@ fn check(symmetric: bool, steering: &Steering) -> Result<(), TestCaseError> {
         let reads_kinks = form
             .reductions
             .iter()
-            .any(|r| format!("{r:?}").contains("Step") || format!("{r:?}").contains("Max"));
+            .any(|r| r.kind == Kind::Max || format!("{r:?}").contains("Step"));
         let found = distance(&single, &expected);
         prop_assert!(reads_kinks || found <= 1e-4, "f32: {found:e} in {form:?}");
     }
@@ -398,16 +417,16 @@ fn blocks_cover_every_pair_once() {
                 for block in [[1, 1], [2, 2], [4, 4]] {
                     let mut seen = vec![0; n * m];
                     let (mut kept, mut all) = (0, 0);
+                    let form = keeping(&forms(symmetric)[0], keep * size_of::<f32>());
                     let pass = Pass {
-                        keep: keep * size_of::<f32>(),
                         teachers: Vec::new(),
-                        ..forms(symmetric)[0].forward(0)
+                        ..form.forward(true)
                     };
                     for block in blocks::<f32>(&tiling(16, block, 4), &pass, n, m) {
-                        for i in block.i0..block.i0 + block.rows {
-                            for j in block.j0..block.j0 + block.columns {
+                        for i in block.rows.start..block.rows.end() {
+                            for j in block.columns.start..block.columns.end() {
                                 seen[i * m + j] += 1;
-                                if symmetric && block.i0 != block.j0 {
+                                if block.is_mirrored {
                                     seen[j * m + i] += 1;
                                 }
                             }
@@ -434,7 +453,7 @@ mod against_plain_operations {
     use burn::tensor::{DType, TensorData, read_sync};
 
     use super::*;
-    use crate::pairwise::autodiff::append_results;
+    use crate::pairwise::backward::append_results;
     use crate::pairwise::chunked;
     use crate::pairwise::cpu::backend;
     use crate::pairwise::ops;
@@ -465,7 +484,7 @@ mod against_plain_operations {
             teacher_b: tensor(&problem.teacher[1], [m, TEACHER], dtype),
             rows: tensor(&problem.rows, [BOUND, n], dtype),
             columns: match symmetric {
-                true => a.clone(),
+                true => tensor(&problem.rows, [BOUND, n], dtype),
                 false => tensor(&problem.columns, [BOUND, m], dtype),
             },
             scalars: vector(&problem.scalars, dtype),
@@ -482,10 +501,10 @@ mod against_plain_operations {
 
     fn evaluate(form: &Form, problem: &Problem, dtype: DType, pass: RunPass) -> [Vec<f64>; 4] {
         let mut inputs = inputs(problem, form.symmetric, dtype);
-        let results = pass(inputs.clone(), &form.forward(0)).results;
+        let results = pass(inputs.clone(), &form.forward(false)).results;
         let upstream = vector(&upstream(results.shape().num_elements()), dtype);
         append_results(&mut inputs, results.clone(), upstream, form);
-        let backward = form.backward(wanted(form), 0);
+        let backward = form.backward(wanted(form));
         let outputs = pass(inputs, &backward);
         let right = if backward.right {
             numbers(outputs.right)
@@ -512,7 +531,10 @@ mod against_plain_operations {
                 for side in [1, 128, 192] {
                     for form in forms(symmetric) {
                         let form = Form {
-                            memory: 8 * 8 * side * side,
+                            limits: Limits {
+                                block: 8 * 8 * side * side,
+                                ..form.limits
+                            },
                             ..form
                         };
                         let own = evaluate(&form, &problem, DType::F64, backend::pass::<Flex>);
@@ -537,7 +559,7 @@ mod against_plain_operations {
                 reductions: form
                     .reductions
                     .iter()
-                    .filter(|r| !format!("{r:?}").contains("Max"))
+                    .filter(|r| r.kind != Kind::Max)
                     .cloned()
                     .collect(),
                 ..form.clone()
@@ -568,9 +590,9 @@ mod against_plain_operations {
         };
         let found = [backend::pass::<Flex>, chunked::pass::<Flex>].map(|pass: RunPass| {
             let mut inputs = inputs(&problem, false, DType::F64);
-            let results = pass(inputs.clone(), &form.forward(0)).results;
+            let results = pass(inputs.clone(), &form.forward(false)).results;
             append_results(&mut inputs, results.clone(), results, &form);
-            let outputs = pass(inputs, &form.backward(wanted, 0));
+            let outputs = pass(inputs, &form.backward(wanted));
             [
                 numbers(outputs.left),
                 numbers(outputs.right),
@@ -596,11 +618,11 @@ mod against_plain_operations {
             for pass in [backend::pass::<Flex>, chunked::pass::<Flex>] {
                 let mut inputs = inputs(&problem, symmetric, DType::F64);
                 let at_once = pass(inputs.clone(), &form.with_gradient(wanted(&form)));
-                let results = pass(inputs.clone(), &form.forward(0)).results;
+                let results = pass(inputs.clone(), &form.forward(false)).results;
                 let len = results.shape().num_elements();
                 let upstream = vector(&vec![1.0; len], DType::F64);
                 append_results(&mut inputs, results.clone(), upstream, &form);
-                let after = pass(inputs, &form.backward(wanted(&form), 0));
+                let after = pass(inputs, &form.backward(wanted(&form)));
                 let one = [
                     numbers(at_once.results),
                     numbers(at_once.left),
