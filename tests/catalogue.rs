@@ -1,4 +1,5 @@
-//! The tables of objectives, in README, the crate's documentation and the guide, hold what exists and nothing else.
+//! The tables of objectives in README, the crate's documentation and the guide list exactly the
+//! objectives that exist.
 
 use std::collections::BTreeSet;
 
@@ -38,10 +39,10 @@ fn code(cell: &str) -> Option<&str> {
     cell.split('`').nth(1)
 }
 
-/// Objectives that a model's outputs belong to: they have no name.
+/// Objectives on a model's outputs, which cannot be built by name.
 const NAMELESS: [&str; 2] = ["ImageTextMatching", "MaskedLanguage"];
 
-/// Configs that are no objective's own.
+/// Configs that do not belong to one objective.
 const GENERAL: [&str; 2] = ["ContrastiveConfig", "ObjectiveConfig"];
 
 /// Every objective that the module exports, by its config.
@@ -102,7 +103,7 @@ fn the_guide_has_every_name_with_its_parameters_and_inputs() {
 /// The parameters that every softmax contrast has.
 const EXTRAS: [&str; 3] = ["hard_negatives", "label_smoothing", "guided_margin"];
 
-/// What the guide says of an objective.
+/// The row of the guide's table that an objective must have.
 fn row(name: &str) -> Vec<String> {
     let mut config = ObjectiveConfig::named(name).unwrap();
     let needs: Vec<_> = config

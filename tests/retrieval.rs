@@ -7,7 +7,7 @@ use burn_contrastive::retrieval::{
 };
 use proptest::prelude::*;
 
-/// Embeddings of small integers: distinct cosines are far apart, equal ones are equal but for rounding.
+/// Embeddings of small integers: distinct cosines are far apart, equal ones differ by rounding.
 type Rows = Vec<Vec<i8>>;
 
 fn tensor(rows: &Rows) -> Tensor<2> {
@@ -31,7 +31,7 @@ fn cosine(a: &[i8], b: &[i8]) -> f64 {
     if norms == 0.0 { 0.0 } else { dot(a, b) / norms }
 }
 
-/// Rank of the best positive by definition: negatives that are not less similar come first.
+/// Rank of the best positive by definition: one more than the negatives at least as similar.
 fn naive_rank(query: &[i8], candidates: &Rows, is_positive: impl Fn(usize) -> bool) -> usize {
     let similarities: Vec<f64> = candidates
         .iter()
@@ -57,7 +57,8 @@ fn rows(count: std::ops::Range<usize>, width: usize) -> impl Strategy<Value = Ro
     prop::collection::vec(prop::collection::vec(-2i8..=2, width), count)
 }
 
-/// Images, texts, and which image each text describes: each image has one text or more, in any order.
+/// Images, texts, and the image that each text describes. Every image has at least one text, in any
+/// order.
 fn pairs() -> impl Strategy<Value = (Rows, Rows, Vec<usize>)> {
     (1usize..6)
         .prop_flat_map(|width| (rows(1..14, width), Just(width)))
@@ -74,10 +75,14 @@ fn pairs() -> impl Strategy<Value = (Rows, Rows, Vec<usize>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 96,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
-    fn ranks_are_the_naive_ones_whatever_the_blocks(
+    fn ranks_match_naive_loops_for_any_block_shape(
         (images, texts, owners) in pairs(), block_rows in 1usize..9, block_columns in 1usize..9,
     ) {
         let whole = cross_modal(tensor(&images), tensor(&texts), &owners);
@@ -118,8 +123,9 @@ proptest! {
     }
 
     #[test]
-    fn precision_is_the_naive_one_whatever_the_blocks(
-        queries in rows(1..9, 4), candidates in rows(3..24, 4), labels in prop::collection::vec(0usize..3, 33),
+    fn precision_matches_naive_loops_for_any_block_shape(
+        queries in rows(1..9, 4), candidates in rows(3..24, 4),
+        labels in prop::collection::vec(0usize..3, 33),
         block_rows in 1usize..9, block_columns in 1usize..9,
     ) {
         let query_labels = &labels[..queries.len()];
@@ -145,16 +151,19 @@ proptest! {
                 found += order[..k].iter().filter(|(_, same)| *same).count();
             }
             let expected = 100.0 * found as f64 / (k * queries.len()) as f64;
-            prop_assert!((precision - expected).abs() < 1e-9, "k {k}: {precision} is not {expected}");
+            prop_assert!(
+                (precision - expected).abs() < 1e-9,
+                "k {k}: {precision} is not {expected}"
+            );
         }
     }
 
     #[test]
-    fn histogram_counts_every_pair_once_whatever_the_blocks(
+    fn histogram_counts_every_pair_once_for_any_block_shape(
         (images, texts, owners) in pairs(), block_rows in 1usize..9, block_columns in 1usize..9,
     ) {
-        // No cosine lies on an edge, where rounding would decide: one of m/23 needs a squared norm that 23 divides, and
-        // these are 20 at most.
+        // No cosine lies on an edge, where rounding would decide: m/23 needs a squared norm that is
+        // a multiple of 23, and these are at most 20.
         let bins = 23;
         let whole = similarity_histogram(tensor(&images), tensor(&texts), &owners, bins);
         let blocked = Blocks::new(block_rows, block_columns)
@@ -204,7 +213,7 @@ fn noise(count: usize, width: usize, seed: u64) -> Tensor<2> {
 }
 
 #[test]
-fn n_equal_embeddings_score_nothing() {
+fn equal_embeddings_have_zero_recall() {
     // Widths and counts off every tile size, so that the product's edge paths take part.
     for (count, width) in [(2, 1), (37, 67), (130, 513)] {
         let same = noise(1, width, 9).repeat_dim(0, count);
@@ -224,7 +233,7 @@ fn n_equal_embeddings_score_nothing() {
 }
 
 #[test]
-fn a_duplicate_of_the_positive_ranks_before_it_wherever_it_stands() {
+fn a_duplicate_of_the_positive_ranks_before_it_at_any_index() {
     let (count, width) = (203, 129);
     let images = noise(count, width, 1);
     // Texts equal their images, but the last text repeats the first.
@@ -270,7 +279,7 @@ fn blocks_do_not_change_the_ranks_of_full_precision_embeddings() {
 }
 
 #[test]
-fn one_pair_is_found() {
+fn a_single_pair_has_rank_one() {
     let one = noise(1, 5, 4);
     let found = cross_modal(one.clone(), one.neg(), &[0]);
     assert_eq!(found.image_to_text.as_slice(), [Some(1)]);
@@ -293,7 +302,8 @@ fn any_caption_among_the_nearest_counts_once() {
     );
     let found = cross_modal(images, texts, &[0, 1, 0, 0]);
     assert_eq!(found.image_to_text.as_slice(), [Some(1), Some(1)]);
-    // Caption 0 is orthogonal to both images: a tie, so it ranks last. Caption 1 prefers the other image.
+    // Caption 0 is orthogonal to both images: a tie, so its image ranks last. Caption 1 is nearer
+    // to the other image.
     assert_eq!(
         found.text_to_image.as_slice(),
         [Some(2), Some(2), Some(1), Some(1)]
@@ -311,7 +321,7 @@ fn with_broken_row(rows: Tensor<2>, row: usize, value: f32) -> Tensor<2> {
 }
 
 #[test]
-fn nan_and_infinity_never_score() {
+fn nan_and_infinity_have_no_rank() {
     let owners = [0, 1, 2, 3];
     for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let clean = noise(4, 6, 5);
@@ -356,7 +366,7 @@ fn a_zero_vector_ranks_last() {
 }
 
 #[test]
-fn norms_do_not_matter_however_large_or_small() {
+fn huge_and_tiny_norms_change_no_rank() {
     let (images, texts) = (noise(30, 16, 7), noise(30, 16, 8));
     let owners: Vec<usize> = (0..30).collect();
     let expected = cross_modal(images.clone(), texts.clone(), &owners);
@@ -370,7 +380,7 @@ fn norms_do_not_matter_however_large_or_small() {
 }
 
 #[test]
-fn half_precision_widens_and_double_stays() {
+fn half_precision_is_computed_in_f32_and_f64_in_f64() {
     let images = noise(40, 24, 10);
     let texts = images.clone() + noise(40, 24, 11) * 1.5;
     let owners: Vec<usize> = (0..40).collect();
@@ -398,7 +408,7 @@ fn half_precision_widens_and_double_stays() {
 }
 
 #[test]
-fn tracked_embeddings_rank_alike_and_keep_no_graph() {
+fn tracked_embeddings_have_the_same_ranks_as_untracked_ones() {
     let (images, texts) = (noise(12, 8, 12), noise(12, 8, 13));
     let owners: Vec<usize> = (0..12).collect();
     let expected = cross_modal(images.clone(), texts.clone(), &owners);

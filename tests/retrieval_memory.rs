@@ -1,4 +1,5 @@
-//! Retrieval never holds the matrix of similarities: peak live bytes, counted by the allocator of this test binary.
+//! Retrieval never holds the similarity matrix: peak live bytes, counted by the allocator of this
+//! test binary.
 
 mod counting;
 
@@ -26,7 +27,8 @@ fn memory_is_bounded_by_the_block_and_the_embeddings() {
     let (images, texts) = (embeddings(IMAGES), embeddings(TEXTS));
     for (block_rows, block_columns) in [(64, 256), (100, 500)] {
         let blocks = Blocks::new(block_rows, block_columns);
-        // What the backend allocates once and keeps, such as its threads, is no part of an evaluation: use one block first.
+        // What the backend allocates once and keeps, such as its threads, does not count: one block
+        // goes first.
         blocks.precision_at_k(
             images.clone().narrow(0, 0, block_rows),
             &labels[..block_rows],
@@ -34,19 +36,20 @@ fn memory_is_bounded_by_the_block_and_the_embeddings() {
             &text_labels[..block_columns],
             &[50],
         );
-        // One normalised copy of the embeddings, and a few numbers for each row: a rank, an index, a flag.
+        // One normalized copy of the embeddings, and a few values for each row: a rank, an index,
+        // a flag.
         let rows = 4 * (WIDTH + 12) * (IMAGES + TEXTS);
         let bound = Blocks::BYTES_PER_SIMILARITY * block_rows * block_columns + rows;
         let matrix = 4 * IMAGES * TEXTS;
         assert!(
             4 * bound < matrix,
-            "the bound must tell: {bound} against {matrix}"
+            "the bound is too loose: {bound} of {matrix}"
         );
         let check = |name: &str, [peak, _]: [usize; 2]| {
             println!("{name} in {block_rows} × {block_columns}: {peak} of {bound} bytes");
             assert!(
                 peak <= bound,
-                "{name} in {blocks:?}: peak {peak} bytes, need at most {bound}"
+                "{name} in {blocks:?}: peak {peak} bytes, allowed {bound}"
             );
         };
         check(

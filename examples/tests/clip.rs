@@ -1,5 +1,4 @@
-//! The whole run of `clip`, smaller: data, training, retrieval, report; then interruption and resumption of the
-//! same command.
+//! A small run of `clip` from data to report, and its interruption and resumption.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +9,7 @@ use burn_contrastive_examples::report::Metrics;
 use burn_contrastive_examples::training::config::TrainingConfig;
 use burn_contrastive_examples::training::run::{Options, Reached, run};
 
-/// Burn's random numbers come from one generator per process: models made at the same time differ from run to run.
+/// Burn has one random generator per process, so tests that initialize models run one at a time.
 fn exclusively() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::new(());
     LOCK.lock().unwrap_or_else(PoisonError::into_inner)

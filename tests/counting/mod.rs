@@ -1,4 +1,4 @@
-//! The system's allocator, counting: for test binaries that bound memory, each of which includes this file.
+//! The system's allocator with counters, for test binaries that bound memory.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

@@ -32,12 +32,12 @@ pub struct Contrastive {
     pub guided_margin: Option<f64>,
     pub label_smoothing: f64,
     pub soft_targets: f64,
-    /// The soft targets' own scale, which is a constant to the gradient.
+    /// The scale of the soft targets, which carries no gradient.
     pub target_log_scale: f64,
     pub normalize: bool,
 }
 
-/// Someone whom an anchor meets.
+/// A candidate of an anchor.
 #[derive(Clone, Copy)]
 struct Candidate {
     similarity: f64,
@@ -47,7 +47,7 @@ struct Candidate {
     teacher: Option<f64>,
 }
 
-/// Everything in pairs is of images, of texts.
+/// Each pair of fields is that of images and that of texts.
 #[derive(Clone, Debug, Default)]
 pub struct Inputs {
     pub batch: [Matrix; 2],
@@ -70,13 +70,14 @@ enum Is {
 
 impl Contrastive {
     fn similarity(&self, a: &[f64], b: &[f64]) -> f64 {
-        match self.normalize {
-            true => dot(&normalize(a), &normalize(b)),
-            false => dot(a, b),
+        if self.normalize {
+            dot(&normalize(a), &normalize(b))
+        } else {
+            dot(a, b)
         }
     }
 
-    /// The loss of anchor `i` of modality `own`; whatever is constant to the gradient is that of `frozen`.
+    /// The loss of anchor `i` of modality `own`; what carries no gradient is read from `frozen`.
     fn anchor(&self, own: usize, i: usize, x: &Inputs, frozen: &Inputs) -> f64 {
         let other = 1 - own;
         let anchor = |x: &Inputs| x.batch[own].row(i).to_vec();
@@ -220,9 +221,10 @@ impl Contrastive {
             .iter()
             .map(|(z, log_weight)| z + log_weight)
             .collect();
-        let mut loss = match denominator.is_empty() {
-            true => 0.0,
-            false => log_sum_exp(&denominator) - positive,
+        let mut loss = if denominator.is_empty() {
+            0.0
+        } else {
+            log_sum_exp(&denominator) - positive
         };
         loss += self.label_smoothing * (positive - mean(&logits(&|_| true)));
         if self.soft_targets > 0.0 {

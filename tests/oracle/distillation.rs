@@ -5,13 +5,13 @@ use super::{Matrix, cosine, log_sum_exp};
 #[derive(Clone, Debug)]
 pub struct ImageTextContrastive {
     pub log_scale: f64,
-    /// The targets' own scale, which is a constant to the gradient.
+    /// The scale of the targets, which carries no gradient.
     pub target_log_scale: f64,
     pub alpha: f64,
     pub directions_added: bool,
 }
 
-/// In pairs of image and text.
+/// Each pair of fields is that of images and that of texts.
 #[derive(Clone, Debug)]
 pub struct Inputs {
     pub batch: [Matrix; 2],

@@ -57,7 +57,7 @@ pub fn log_sum_exp(z: &[f64]) -> f64 {
     max + z.iter().map(|z| (z - max).exp()).sum::<f64>().ln()
 }
 
-/// What InfoNCE is made of besides the embeddings.
+/// InfoNCE with its settings.
 #[derive(Clone, Debug)]
 pub struct InfoNce {
     pub log_scale: f64,
@@ -93,13 +93,12 @@ impl InfoNce {
         extra_image: Option<&Matrix>,
         extra_text: Option<&Matrix>,
     ) -> Vec<f64> {
-        let prepare = |m: &Matrix| match self.normalize {
-            true => Matrix::new(
-                m.rows,
-                m.width,
-                (0..m.rows).flat_map(|i| normalize(m.row(i))).collect(),
-            ),
-            false => m.clone(),
+        let prepare = |m: &Matrix| {
+            if !self.normalize {
+                return m.clone();
+            }
+            let rows = (0..m.rows).flat_map(|i| normalize(m.row(i)));
+            Matrix::new(m.rows, m.width, rows.collect())
         };
         let (image, text) = (prepare(image), prepare(text));
         let (extra_image, extra_text) = (extra_image.map(prepare), extra_text.map(prepare));

@@ -1,9 +1,8 @@
-//! Reductions over all pairs, as loops over a matrix of similarities: the families again, from their
-//! definitions.
+//! Reductions over all pairs, and the families, as loops over a similarity matrix.
 
 use super::{Matrix, dot, gradient_at, log_sum_exp};
 
-/// Everything that a family may read. What a gradient is asked for comes first.
+/// All inputs that a family may read; those with a gradient come first.
 #[derive(Clone, Debug)]
 pub struct Inputs {
     pub a: Matrix,
@@ -68,7 +67,7 @@ impl Inputs {
         (0..n).flat_map(move |i| (0..m).map(move |j| (i, j)))
     }
 
-    /// What `of` makes of the pairs of each row, then of those of each column.
+    /// `of` applied to the pairs of each row, then to those of each column.
     pub fn each_way<T>(&self, of: impl Fn(&[(usize, usize)]) -> T) -> [Vec<T>; 2] {
         let (n, m) = (self.n(), self.m());
         let row = |i| of(&(0..m).map(|j| (i, j)).collect::<Vec<_>>());
@@ -88,7 +87,7 @@ impl Inputs {
         leaves
     }
 
-    /// The same with other numbers in leaf `k`.
+    /// The same with other values in leaf `k`.
     fn with_leaf(&self, k: usize, values: &[f64]) -> Self {
         let mut inputs = self.clone();
         let mut own = vec![&mut inputs.a.values[..]];
@@ -103,15 +102,16 @@ impl Inputs {
     }
 }
 
-/// Results of inputs; the second are those that stay as they are where the first change: what is detached reads them.
+/// Results of the first inputs; detached expressions read the second, which do not change when
+/// derivatives move the first.
 pub type Family = fn(&Inputs, &Inputs) -> Vec<Vec<f64>>;
 
-/// What number `i` of result `k` weighs in the loss that gradients are taken of.
+/// The weight of element `i` of result `k` in the loss that gradients are taken of.
 pub fn weight(k: usize, i: usize) -> f64 {
     0.3 + (1.7 * k as f64 + 0.9 * i as f64).sin()
 }
 
-/// The weighted sum of the results; those over nothing (−∞) have no part in it.
+/// The weighted sum of the finite results; those of empty reductions are −∞.
 fn loss(results: &[Vec<f64>]) -> f64 {
     let weighted = |(k, result): (usize, &Vec<f64>)| -> f64 {
         let finite = result.iter().enumerate().filter(|(_, x)| x.is_finite());
@@ -120,7 +120,8 @@ fn loss(results: &[Vec<f64>]) -> f64 {
     results.iter().enumerate().map(weighted).sum()
 }
 
-/// Derivatives of the loss by at most `count` numbers of each leaf, spread over it: which, and what.
+/// Derivatives of the loss by at most `count` elements of each leaf, spread over it, with their
+/// indices.
 pub fn gradients(
     family: Family,
     inputs: &Inputs,
@@ -151,49 +152,8 @@ pub fn softmax(
         log_sum_exp(&pairs.map(&logit).collect::<Vec<_>>())
     })
 }
-
-/// Weights proportional to `e^log_weight` whose mean is one.
-fn weights(log_weights: &[f64]) -> Vec<f64> {
-    let sum = log_sum_exp(log_weights);
-    let count = log_weights.len() as f64;
-    log_weights
-        .iter()
-        .map(|l| count * (l - sum).exp())
-        .collect()
-}
-
-/// `log Σ w·e^logit`, the weights `w` of each row, and of each column, with mean one.
-pub fn weighted_softmax(
-    inputs: &Inputs,
-    logit: impl Fn((usize, usize)) -> f64,
-    log_weight: impl Fn((usize, usize)) -> f64,
-    left_out: impl Fn((usize, usize)) -> bool,
-) -> [Vec<f64>; 2] {
-    inputs.each_way(|pairs| {
-        let pairs: Vec<_> = pairs.iter().copied().filter(|&p| !left_out(p)).collect();
-        let weights = weights(&pairs.iter().map(|&p| log_weight(p)).collect::<Vec<_>>());
-        let logits = pairs.iter().zip(weights).map(|(&p, w)| logit(p) + w.ln());
-        log_sum_exp(&logits.collect::<Vec<_>>())
-    })
-}
-
-/// `log Σ e^logit` over the pairs whose weight is at least `threshold`.
-pub fn softmax_above(
-    inputs: &Inputs,
-    logit: impl Fn((usize, usize)) -> f64,
-    log_weight: impl Fn((usize, usize)) -> f64,
-    threshold: f64,
-    left_out: impl Fn((usize, usize)) -> bool,
-) -> [Vec<f64>; 2] {
-    inputs.each_way(|pairs| {
-        let pairs: Vec<_> = pairs.iter().copied().filter(|&p| !left_out(p)).collect();
-        let weights = weights(&pairs.iter().map(|&p| log_weight(p)).collect::<Vec<_>>());
-        let kept = pairs.iter().zip(weights).filter(|(_, w)| *w >= threshold);
-        log_sum_exp(&kept.map(|(&p, _)| logit(p)).collect::<Vec<_>>())
-    })
-}
-
-/// Of each row and of each column: `log Σ e^weight`, and the mean of `value` under the softmax of `weight`.
+/// For each row and each column: `log Σ e^weight`, and the mean of `value` under the softmax of
+/// `weight`.
 pub fn softmax_mean(
     inputs: &Inputs,
     weight: impl Fn((usize, usize)) -> f64,
@@ -218,7 +178,7 @@ pub fn sums(inputs: &Inputs, x: impl Fn((usize, usize)) -> f64) -> [Vec<f64>; 2]
     inputs.each_way(|pairs| pairs.iter().map(|&p| x(p)).sum())
 }
 
-/// The largest number and where, the lowest of equals; −∞ at 0 over nothing.
+/// The largest similarity and its index, the lowest among equals; −∞ at index 0 if there is none.
 pub fn hardest(
     inputs: &Inputs,
     left_out: impl Fn((usize, usize)) -> bool,

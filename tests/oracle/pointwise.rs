@@ -137,9 +137,10 @@ pub fn uniformity_within(x: &Matrix, t: f64) -> f64 {
 pub fn barlow_twins(image: &Matrix, text: &Matrix, weight: f64, center: bool) -> f64 {
     let feature = |x: &Matrix, k: usize| {
         let values: Vec<f64> = (0..x.rows).map(|i| x.row(i)[k]).collect();
-        let mean = match center {
-            true => values.iter().sum::<f64>() / x.rows as f64,
-            false => 0.0,
+        let mean = if center {
+            values.iter().sum::<f64>() / x.rows as f64
+        } else {
+            0.0
         };
         values.iter().map(|v| v - mean).collect::<Vec<_>>()
     };

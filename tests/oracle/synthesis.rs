@@ -7,7 +7,7 @@ fn kernel(a: &[f64], b: &[f64], sigma: f64) -> f64 {
     (-squared / (2.0 * sigma * sigma)).exp()
 }
 
-/// What the memory of `prototypes` recalls at `anchor`.
+/// The output of the associative memory of `prototypes` at `anchor`.
 pub fn recall(anchor: &[f64], prototypes: &[Vec<f64>], sigma: f64, ridge: f64) -> Vec<f64> {
     let n = prototypes.len();
     let gram = |a: usize, b: usize| {

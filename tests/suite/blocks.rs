@@ -4,10 +4,17 @@
 use burn::tensor::{DType, Tensor};
 use burn_contrastive::pairwise::{Evaluation, Expr, Pairs, columns, rows};
 
-use super::{Backend, assert_close, numbers, on, random};
+use super::{Backend, assert_close, elements, on, random};
 use crate::oracle::dot;
 
-pub fn a_block_has_the_value_of_each_of_its_pairs(backend: &Backend) {
+on_every_backend! {
+    a_block_has_the_value_of_each_of_its_pairs,
+    a_block_within_one_set_reads_the_rows_for_its_columns,
+    two_teachers_each_have_their_similarities,
+    softplus_is_exact_for_very_negative_arguments,
+}
+
+fn a_block_has_the_value_of_each_of_its_pairs(backend: &Backend) {
     let (a, b, teacher) = (random(7, 3, 1), random(5, 3, 2), random(7, 2, 3));
     let others = random(5, 2, 4);
     let (row, column) = (random(1, 7, 5).values, random(1, 5, 6).values);
@@ -32,13 +39,13 @@ pub fn a_block_has_the_value_of_each_of_its_pairs(backend: &Backend) {
                 expected.push((c + t) * 0.7 + f64::from(i == j));
             }
         }
-        assert_close(&numbers(block), &expected, 1e-6);
+        assert_close(&elements(block), &expected, 1e-6);
     }
     let constant = pairs.block(&Expr::constant(0.0), 0..2, 0..2);
-    assert_eq!(numbers(constant), [0.0; 4]);
+    assert_eq!(elements(constant), [0.0; 4]);
 }
 
-pub fn a_block_within_one_set_reads_the_rows_for_its_columns(backend: &Backend) {
+fn a_block_within_one_set_reads_the_rows_for_its_columns(backend: &Backend) {
     let a = random(6, 3, 1);
     let row = random(1, 6, 2).values;
     let mut pairs = Pairs::within(backend.tensor(&a, DType::F32));
@@ -46,11 +53,11 @@ pub fn a_block_within_one_set_reads_the_rows_for_its_columns(backend: &Backend) 
     let x = &pairs.similarity() + &pairs.column(vector);
     let block = pairs.block(&x, 4..6, 1..3);
     let expected = [(4, 1), (4, 2), (5, 1), (5, 2)].map(|(i, j)| dot(a.row(i), a.row(j)) + row[j]);
-    assert_close(&numbers(block), &expected, 1e-6);
+    assert_close(&elements(block), &expected, 1e-6);
 }
 
 /// Values and gradients with two teachers of different width, against the dense reference.
-pub fn two_teachers_each_have_their_similarities(backend: &Backend) {
+fn two_teachers_each_have_their_similarities(backend: &Backend) {
     let (a, b) = (random(70, 3, 1), random(66, 3, 2));
     let teachers = [2, 5].map(|width| [random(70, width, 3), random(66, width, 4)]);
     let device = backend.device.clone().autodiff();
@@ -76,8 +83,8 @@ pub fn two_teachers_each_have_their_similarities(backend: &Backend) {
                 sum + result.clone().sin().sum()
             });
         let gradients = loss.backward();
-        let mut found: Vec<_> = results.into_iter().map(numbers).collect();
-        found.extend([a, b].map(|x| numbers(x.grad(&gradients).unwrap())));
+        let mut found: Vec<_> = results.into_iter().map(elements).collect();
+        found.extend([a, b].map(|x| elements(x.grad(&gradients).unwrap())));
         found
     };
     let expected = evaluate(Evaluation::Dense, 1 << 30);
@@ -94,7 +101,7 @@ pub fn two_teachers_each_have_their_similarities(backend: &Backend) {
 }
 
 /// `log(1 + e^x)` is `e^x` there, and `ln(1 + x)` of f32 would round it to multiples of 6e-8.
-pub fn softplus_is_exact_for_very_negative_arguments(backend: &Backend) {
+fn softplus_is_exact_for_very_negative_arguments(backend: &Backend) {
     let arguments = [-30.0, -16.0, -12.0, -1.0, 0.0, 2.0, 20.0];
     let a = Tensor::<2>::from_data(arguments.map(|x| [x]), &backend.device).cast(DType::F32);
     let one = Tensor::<2>::from_data([[1.0]], &backend.device).cast(DType::F32);
@@ -102,7 +109,7 @@ pub fn softplus_is_exact_for_very_negative_arguments(backend: &Backend) {
     for evaluation in [Evaluation::Auto, Evaluation::Dense] {
         let pairs = Pairs::new(a.clone(), one.clone()).with_evaluation(evaluation);
         let x = pairs.similarity().softplus();
-        let found = numbers(pairs.reduce(&[rows().sum(&x)]).remove(0));
+        let found = elements(pairs.reduce(&[rows().sum(&x)]).remove(0));
         for ((actual, expected), x) in found.iter().zip(expected).zip(arguments) {
             let error = (actual / expected - 1.0).abs();
             assert!(

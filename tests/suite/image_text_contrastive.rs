@@ -1,16 +1,30 @@
-//! The image-text contrast against momentum features: against the oracle, its identities, and hostile input.
+//! The image-text contrast with momentum features: against the oracle, its identities, and
+//! degenerate input.
 
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor};
 use burn_contrastive::objective::{
     Ids, ImageTextContrastiveConfig, InfoNceConfig, Reduction, Teacher,
 };
-use burn_contrastive::pairwise::Evaluation;
 use burn_contrastive::similarity::{LogitScaleConfig, SimilarityConfig};
 
-use super::info_nce::assert_panics;
-use super::{Backend, assert_close, numbers, on, random};
+use super::*;
 use crate::oracle::distillation::{ImageTextContrastive, Inputs};
 use crate::oracle::{self, Matrix};
+
+on_every_backend! {
+    value_and_gradients_match_the_oracle,
+    samples_with_the_same_id_share_the_target,
+    f64_matches_the_oracle_to_1e_8,
+    the_loss_is_the_mean_over_pairs,
+    streaming_and_auto_evaluation_match_dense,
+    equals_info_nce_without_soft_targets_when_momentum_features_are_the_batch,
+    gradients_vanish_when_predictions_equal_the_soft_targets,
+    an_empty_queue_changes_nothing,
+    a_single_pair_has_zero_loss_and_gradients,
+    temperature_0_001_matches_the_oracle_with_finite_gradients,
+    nan_in_gives_nan_out,
+    misuse_panics_name_the_argument,
+}
 
 const TEMPERATURE: f64 = 0.2;
 
@@ -43,10 +57,6 @@ fn inputs(n: usize, queued: [usize; 2]) -> Inputs {
     }
 }
 
-fn tensor_of_ids(device: &Device, ids: &[i64]) -> Tensor<1, Int> {
-    Tensor::from_data(TensorData::new(ids.to_vec(), [ids.len()]), device)
-}
-
 fn momentum(device: &Device, x: &Inputs, dtype: DType) -> Teacher {
     let tensor = |m: &Matrix| on(device, m, dtype);
     let [image, text] = x.momentum.each_ref().map(tensor);
@@ -76,7 +86,7 @@ fn evaluate(
         None => objective.forward(image.clone(), text.clone(), momentum),
         Some(batch) => {
             let [of_images, of_texts] = &x.queue_ids;
-            let ids = |ids: &Vec<i64>| tensor_of_ids(device, ids);
+            let ids = |ids: &Vec<i64>| ids_on(device, ids);
             let ids = Ids {
                 batch: ids(batch),
                 negative_image: of_images.as_ref().map(ids),
@@ -88,11 +98,11 @@ fn evaluate(
     let gradients = loss.backward();
     let by_scale = objective.logit_scale.log_scale.grad(&gradients);
     (
-        numbers(loss)[0],
+        elements(loss)[0],
         [
-            numbers(image.grad(&gradients).unwrap()),
-            numbers(text.grad(&gradients).unwrap()),
-            numbers(by_scale.unwrap()),
+            gradient(&image, &gradients),
+            gradient(&text, &gradients),
+            elements(by_scale.unwrap()),
         ],
     )
 }
@@ -129,8 +139,8 @@ fn assert_matches(found: &(f64, [Vec<f64>; 3]), expected: &(f64, [Vec<f64>; 3]),
     }
 }
 
-pub fn value_and_gradients_match_the_oracle(backend: &Backend) {
-    let device = backend.device.clone().autodiff();
+fn value_and_gradients_match_the_oracle(backend: &Backend) {
+    let device = backend.autodiff();
     for (n, queued, alpha) in [
         (4, [0, 0], 0.4),
         (4, [3, 6], 0.4),
@@ -147,8 +157,8 @@ pub fn value_and_gradients_match_the_oracle(backend: &Backend) {
     }
 }
 
-pub fn samples_of_one_id_share_the_target(backend: &Backend) {
-    let device = backend.device.clone().autodiff();
+fn samples_with_the_same_id_share_the_target(backend: &Backend) {
+    let device = backend.autodiff();
     for (alpha, of_queue) in [
         (0.4, [None, None]),
         (0.4, [Some(vec![7, 5, 3]), Some(vec![3, 3, 9, 7, 7])]),
@@ -175,12 +185,11 @@ pub fn samples_of_one_id_share_the_target(backend: &Backend) {
     assert_matches(&with, &without, 1e-5);
 }
 
-pub fn f64_matches_the_oracle_to_1e_8(backend: &Backend) {
-    if !backend.dtypes.contains(&DType::F64) {
-        println!("{:?} has no f64: nothing to check", backend.device);
+fn f64_matches_the_oracle_to_1e_8(backend: &Backend) {
+    if !backend.has_f64() {
         return;
     }
-    let device = backend.device.clone().autodiff();
+    let device = backend.autodiff();
     // A scale that f32 holds exactly.
     let config = config(0.4).with_logit_scale(LogitScaleConfig::albef().with_temperature(0.5));
     let held = LogitScaleConfig::albef().with_temperature((-(2f64.ln() as f32 as f64)).exp());
@@ -193,19 +202,19 @@ pub fn f64_matches_the_oracle_to_1e_8(backend: &Backend) {
     }
 }
 
-pub fn the_mean_over_pairs_is_the_loss(backend: &Backend) {
+fn the_loss_is_the_mean_over_pairs(backend: &Backend) {
     let (config, x) = (config(0.4), inputs(5, [2, 3]));
     let objective = config.init(&backend.device);
     let [image, text] = x.batch.each_ref().map(|m| backend.tensor(m, DType::F32));
     let momentum = || momentum(&backend.device, &x, DType::F32);
     let each = objective.forward_no_reduction(image.clone(), text.clone(), momentum());
-    assert_close(&numbers(each.clone()), &oracle_of(&config).each(&x), 1e-5);
+    assert_close(&elements(each.clone()), &oracle_of(&config).each(&x), 1e-5);
     let loss = objective.forward(image, text, momentum());
-    assert_close(&numbers(loss), &numbers(each.mean()), 1e-6);
+    assert_close(&elements(loss), &elements(each.mean()), 1e-6);
 }
 
-pub fn evaluations_agree(backend: &Backend) {
-    let device = backend.device.clone().autodiff();
+fn streaming_and_auto_evaluation_match_dense(backend: &Backend) {
+    let device = backend.autodiff();
     let x = inputs(4, [3, 6]);
     let with = |evaluation| {
         let similarity = SimilarityConfig::new().with_evaluation(evaluation);
@@ -216,13 +225,12 @@ pub fn evaluations_agree(backend: &Backend) {
             DType::F32,
         )
     };
-    let dense = with(Evaluation::Dense);
-    for evaluation in [Evaluation::Auto, Evaluation::Streaming] {
-        assert_matches(&with(evaluation), &dense, 4e-5);
-    }
+    compare_with_dense(with, |actual, dense| {
+        assert_matches(actual, dense, 4e-5);
+    });
 }
 
-pub fn without_soft_targets_and_with_its_own_features_it_is_info_nce(backend: &Backend) {
+fn equals_info_nce_without_soft_targets_when_momentum_features_are_the_batch(backend: &Backend) {
     let mut x = inputs(5, [0, 0]);
     x.momentum = x.batch.clone();
     let [image, text] = x.batch.each_ref().map(|m| backend.tensor(m, DType::F32));
@@ -234,14 +242,18 @@ pub fn without_soft_targets_and_with_its_own_features_it_is_info_nce(backend: &B
     let info_nce = InfoNceConfig::new()
         .with_logit_scale(LogitScaleConfig::fixed(TEMPERATURE))
         .init(&backend.device);
-    assert_close(&numbers(itc), &numbers(info_nce.forward(image, text)), 1e-6);
+    assert_close(
+        &elements(itc),
+        &elements(info_nce.forward(image, text)),
+        1e-6,
+    );
 }
 
-pub fn whoever_agrees_with_its_momentum_stays(backend: &Backend) {
+fn gradients_vanish_when_predictions_equal_the_soft_targets(backend: &Backend) {
     // Soft targets alone, equal to the prediction: cross-entropy is at its minimum.
     let mut x = inputs(5, [4, 4]);
     x.momentum = x.batch.clone();
-    let device = backend.device.clone().autodiff();
+    let device = backend.autodiff();
     let (_, gradients) = evaluate(&device, &config(1.0), &x, DType::F32);
     assert!(
         gradients.iter().flatten().all(|g| g.abs() < 1e-6),
@@ -249,7 +261,7 @@ pub fn whoever_agrees_with_its_momentum_stays(backend: &Backend) {
     );
 }
 
-pub fn an_empty_queue_is_none(backend: &Backend) {
+fn an_empty_queue_changes_nothing(backend: &Backend) {
     let x = inputs(4, [0, 0]);
     let objective = config(0.4).init(&backend.device);
     let [image, text] = x.batch.each_ref().map(|m| backend.tensor(m, DType::F32));
@@ -261,29 +273,29 @@ pub fn an_empty_queue_is_none(backend: &Backend) {
         ..plain.clone()
     };
     assert_eq!(
-        numbers(objective.forward(image.clone(), text.clone(), empty)),
-        numbers(objective.forward(image.clone(), text, plain))
+        elements(objective.forward(image.clone(), text.clone(), empty)),
+        elements(objective.forward(image.clone(), text, plain))
     );
 }
 
-pub fn a_single_pair_costs_nothing(backend: &Backend) {
-    let device = backend.device.clone().autodiff();
+fn a_single_pair_has_zero_loss_and_gradients(backend: &Backend) {
+    let device = backend.autodiff();
     let (loss, gradients) = evaluate(&device, &config(0.4), &inputs(1, [0, 0]), DType::F32);
     assert_eq!(loss, 0.0);
     assert!(gradients.iter().flatten().all(|&g| g == 0.0));
 }
 
-pub fn a_temperature_of_a_thousandth(backend: &Backend) {
-    let device = backend.device.clone().autodiff();
+fn temperature_0_001_matches_the_oracle_with_finite_gradients(backend: &Backend) {
+    let device = backend.autodiff();
     let cold = LogitScaleConfig::albef().with_temperature(0.001);
     let config = config(0.4).with_logit_scale(cold);
     let x = inputs(4, [3, 0]);
     let (loss, gradients) = evaluate(&device, &config, &x, DType::F32);
     assert_close(&[loss], &[oracle_of(&config).loss(&x)], 1e-4);
-    assert!(gradients.iter().flatten().all(|g| g.is_finite()));
+    assert_finite(gradients.iter().flatten());
 }
 
-pub fn nan_in_gives_nan_out(backend: &Backend) {
+fn nan_in_gives_nan_out(backend: &Backend) {
     for place in 0..3 {
         let mut x = inputs(3, [2, 2]);
         let broken = match place {
@@ -297,11 +309,11 @@ pub fn nan_in_gives_nan_out(backend: &Backend) {
         let loss = config(0.4)
             .init(&backend.device)
             .forward(image, text, momentum);
-        assert!(numbers(loss)[0].is_nan(), "bad input {place}");
+        assert!(elements(loss)[0].is_nan(), "bad input {place}");
     }
 }
 
-pub fn misuse_panics_with_what_is_wrong(backend: &Backend) {
+fn misuse_panics_name_the_argument(backend: &Backend) {
     let x = |rows: usize, width: usize| Tensor::<2>::ones([rows, width], &backend.device);
     let refused = |message: &str, text: Tensor<2>, momentum: Teacher| {
         assert_panics(message, || {
@@ -330,8 +342,8 @@ pub fn misuse_panics_with_what_is_wrong(backend: &Backend) {
                 ..good()
             };
             let ids = Ids {
-                negative_text: Some(tensor_of_ids(&backend.device, &[1, 2, 3])),
-                ..Ids::new(tensor_of_ids(&backend.device, &[1, 2, 3, 4]))
+                negative_text: Some(ids_on(&backend.device, &[1, 2, 3])),
+                ..Ids::new(ids_on(&backend.device, &[1, 2, 3, 4]))
             };
             let objective = config(0.4).init(&backend.device);
             let _ = objective.forward_with_ids(x(4, 3), x(4, 3), queue, ids);

@@ -12,13 +12,29 @@ use burn_contrastive::objective::{InfoNceConfig, Negatives};
 use burn_contrastive::pairwise::Positives;
 use burn_contrastive::similarity::{LogitScaleConfig, SimilarityConfig};
 
-use super::info_nce::assert_panics;
-use super::{Backend, assert_close, numbers, on, random};
+use super::*;
 use crate::oracle::{Matrix, log_sum_exp};
 
-// --- queue ----------------------------------------------------------------------------------------
+on_every_backend! {
+    a_queue_keeps_the_newest_rows_for_any_batch_sizes,
+    a_queue_resumes_from_its_record,
+    a_queue_holds_untracked_tensors_on_its_own_device,
+    a_queue_refuses_mismatched_features,
+    draw_frequencies_follow_the_softmax,
+    block_size_does_not_change_the_draws,
+    equal_zero_or_nan_candidates_are_drawn_uniformly,
+    positives_are_never_drawn,
+    an_anchor_without_negatives_draws_none,
+    a_momentum_copy_is_the_moving_average,
+    a_momentum_copy_resumes_from_its_record,
+    a_momentum_copy_is_not_trained,
+    a_model_with_momentum_copy_and_queue_resumes_training_from_its_record,
+}
 
-/// Pairs numbered from `first` on: image, text and teacher say the number, each in its way.
+// --- queue -------------------------------------------------------------------------------------
+
+/// Pairs with the ids `first..first + count`; the first column of every matrix is a multiple of the
+/// id.
 fn numbered(device: &Device, first: usize, count: usize) -> Features {
     let column = |factor: f64, width: usize| {
         let values = (first..first + count)
@@ -39,14 +55,14 @@ fn queue(device: &Device, capacity: usize) -> FeatureQueue {
         .init(device)
 }
 
-/// The ids in the queue, in its order; every other part must say the same.
+/// The ids in the queue, in its order; every matrix must hold the rows of the same ids.
 fn held(queue: &FeatureQueue) -> Vec<i64> {
     let Some(features) = queue.features() else {
         return Vec::new();
     };
     let ids = features.ids.unwrap().into_data().convert::<i64>();
     let ids = ids.try_to_vec::<i64>().unwrap();
-    let first = |x: Tensor<2>| numbers(x.narrow(1, 0, 1));
+    let first = |x: Tensor<2>| elements(x.narrow(1, 0, 1));
     let parts = [
         (first(features.image), 1.0),
         (first(features.text), -1.0),
@@ -60,7 +76,7 @@ fn held(queue: &FeatureQueue) -> Vec<i64> {
     ids
 }
 
-pub fn a_queue_keeps_the_newest_whatever_the_batches(backend: &Backend) {
+fn a_queue_keeps_the_newest_rows_for_any_batch_sizes(backend: &Backend) {
     for capacity in [1, 5, 8] {
         let mut queue = queue(&backend.device, capacity);
         let mut pushed = 0;
@@ -72,7 +88,7 @@ pub fn a_queue_keeps_the_newest_whatever_the_batches(backend: &Backend) {
             let kept = pushed.min(capacity);
             assert_eq!((queue.len(), queue.capacity()), (kept, capacity));
             if pushed <= capacity {
-                assert!(ids.is_sorted(), "in the order of their age: {ids:?}");
+                assert!(ids.is_sorted(), "not from oldest to newest: {ids:?}");
             }
             ids.sort();
             let newest: Vec<_> = ((pushed - kept) as i64..pushed as i64).collect();
@@ -81,7 +97,7 @@ pub fn a_queue_keeps_the_newest_whatever_the_batches(backend: &Backend) {
     }
 }
 
-pub fn a_queue_goes_on_from_its_record(backend: &Backend) {
+fn a_queue_resumes_from_its_record(backend: &Backend) {
     let mut kept = queue(&backend.device, 5);
     for (first, count) in [(0, 3), (3, 4)] {
         kept = kept.push(numbered(&backend.device, first, count));
@@ -94,7 +110,7 @@ pub fn a_queue_goes_on_from_its_record(backend: &Backend) {
     assert_eq!(next(loaded), next(kept));
 }
 
-pub fn a_queue_holds_constants_where_it_was_built(backend: &Backend) {
+fn a_queue_holds_untracked_tensors_on_its_own_device(backend: &Backend) {
     let plain = backend.device.clone();
     let autodiff = plain.clone().autodiff();
     let checkpointing = autodiff.clone().gradient_checkpointing();
@@ -111,7 +127,7 @@ pub fn a_queue_holds_constants_where_it_was_built(backend: &Backend) {
             let queue = FeatureQueueConfig::new(3).with_capacity(6).init(device);
             let features = Features::new(tracked(200), tracked(201));
             let queued = queue.push(features).features().unwrap();
-            assert_eq!(numbers(queued.ids.unwrap().float()), [-1.0; 4]);
+            assert_eq!(elements(queued.ids.unwrap().float()), [-1.0; 4]);
 
             let anchors = [202, 203].map(|seed| on(device, &random(2, 3, seed), DType::F32));
             let [image, text] = anchors.map(|x| {
@@ -128,7 +144,7 @@ pub fn a_queue_holds_constants_where_it_was_built(backend: &Backend) {
             };
             let objective = InfoNceConfig::new().init(device);
             let loss = objective.forward_with_negatives(image.clone(), text, negatives);
-            assert!(numbers(loss.clone())[0] > 0.0);
+            assert!(elements(loss.clone())[0] > 0.0);
             if device.is_autodiff() {
                 assert!(image.grad(&loss.backward()).is_some());
             }
@@ -136,7 +152,7 @@ pub fn a_queue_holds_constants_where_it_was_built(backend: &Backend) {
     }
 }
 
-pub fn a_queue_refuses_what_does_not_fit(backend: &Backend) {
+fn a_queue_refuses_mismatched_features(backend: &Backend) {
     let zeros = |shape: [usize; 2]| Tensor::<2>::zeros(shape, &backend.device);
     let queue = || {
         FeatureQueueConfig::new(3)
@@ -161,10 +177,10 @@ pub fn a_queue_refuses_what_does_not_fit(backend: &Backend) {
     );
 }
 
-// --- sampler --------------------------------------------------------------------------------------
+// --- sampler -----------------------------------------------------------------------------------
 
 fn indices(drawn: &Drawn) -> Vec<usize> {
-    let indices = numbers(drawn.index.clone().float());
+    let indices = elements(drawn.index.clone().float());
     indices.into_iter().map(|i| i as usize).collect()
 }
 
@@ -178,7 +194,7 @@ fn existing(drawn: &Drawn) -> Vec<bool> {
         .unwrap()
 }
 
-pub fn frequencies_follow_the_softmax(backend: &Backend) {
+fn draw_frequencies_follow_the_softmax(backend: &Backend) {
     // The same anchor 2,000 times against four candidates.
     let (anchor, candidates) = (random(1, 3, 210), random(4, 3, 211));
     let anchors = Matrix::new(2000, 3, anchor.values.repeat(2000));
@@ -202,7 +218,7 @@ pub fn frequencies_follow_the_softmax(backend: &Backend) {
     assert!(indices(&images).iter().all(|&i| i < 2000));
 }
 
-pub fn blocks_of_rows_change_no_draw(backend: &Backend) {
+fn block_size_does_not_change_the_draws(backend: &Backend) {
     let (image, text) = (random(9, 4, 212), random(9, 4, 213));
     let draw = |budget| {
         let similarity = SimilarityConfig::new().with_memory_budget(budget);
@@ -219,10 +235,10 @@ pub fn blocks_of_rows_change_no_draw(backend: &Backend) {
     assert_eq!(draw(8 * 9 * 4 * 4), whole);
 }
 
-pub fn without_any_difference_draws_are_uniform(backend: &Backend) {
+fn equal_zero_or_nan_candidates_are_drawn_uniformly(backend: &Backend) {
     let n = 60;
     let nan = Matrix::new(n, 3, vec![f64::NAN; 3 * n]);
-    let equal = Matrix::new(n, 3, random(1, 3, 214).values.repeat(n));
+    let equal = equal_rows(n, 3, 214);
     let zeros = Matrix::new(n, 3, vec![0.0; 3 * n]);
     for x in [&nan, &equal, &zeros] {
         let sampler = HardNegativeSamplerConfig::new().init();
@@ -237,7 +253,7 @@ pub fn without_any_difference_draws_are_uniform(backend: &Backend) {
     }
 }
 
-pub fn positives_are_never_drawn(backend: &Backend) {
+fn positives_are_never_drawn(backend: &Backend) {
     // Positives are by far the most similar.
     let x = backend.tensor(
         &Matrix::new(6, 2, [[1.0, 0.0], [1.0, 0.1]].concat().repeat(3)),
@@ -273,7 +289,7 @@ pub fn positives_are_never_drawn(backend: &Backend) {
     }
 }
 
-pub fn where_all_are_positives_none_is_drawn(backend: &Backend) {
+fn an_anchor_without_negatives_draws_none(backend: &Backend) {
     let sampler = HardNegativeSamplerConfig::new().init();
     let one = || backend.tensor(&random(1, 3, 215), DType::F32);
     let three = || backend.tensor(&random(3, 3, 216), DType::F32);
@@ -293,7 +309,7 @@ pub fn where_all_are_positives_none_is_drawn(backend: &Backend) {
     }
 }
 
-// --- momentum -------------------------------------------------------------------------------------
+// --- momentum ----------------------------------------------------------------------------------
 
 /// A parameter, a frozen one, a buffer, an integer, and a module.
 #[derive(Module, Debug)]
@@ -321,17 +337,20 @@ fn net(device: &Device, seed: u64) -> Net {
 
 /// Trained values, then copied ones.
 fn state(net: &Net) -> [Vec<f64>; 2] {
-    let scale = numbers(net.scale.log_scale.val());
+    let scale = elements(net.scale.log_scale.val());
     let copied = [
-        numbers(net.frozen.val()),
-        numbers(net.mean.value()),
-        numbers(net.steps.val().float()),
+        elements(net.frozen.val()),
+        elements(net.mean.value()),
+        elements(net.steps.val().float()),
     ];
-    [[numbers(net.weight.val()), scale].concat(), copied.concat()]
+    [
+        [elements(net.weight.val()), scale].concat(),
+        copied.concat(),
+    ]
 }
 
-pub fn a_momentum_copy_is_the_moving_average(backend: &Backend) {
-    let device = backend.device.clone().autodiff();
+fn a_momentum_copy_is_the_moving_average(backend: &Backend) {
+    let device = backend.autodiff();
     let (first, second, third) = (net(&device, 20), net(&device, 30), net(&device, 40));
     let mut momentum: MomentumEncoder<Net> = MomentumEncoderConfig::new()
         .with_momentum(0.75)
@@ -356,8 +375,8 @@ pub fn a_momentum_copy_is_the_moving_average(backend: &Backend) {
     assert_eq!(state(&first), state(&net(&device, 20)));
 }
 
-pub fn a_momentum_copy_goes_on_from_its_record(backend: &Backend) {
-    let device = backend.device.clone().autodiff();
+fn a_momentum_copy_resumes_from_its_record(backend: &Backend) {
+    let device = backend.autodiff();
     let (first, student) = (net(&device, 20), net(&device, 30));
     let config = MomentumEncoderConfig::new();
     let momentum = config.init(&first).update(&student);
@@ -369,8 +388,8 @@ pub fn a_momentum_copy_goes_on_from_its_record(backend: &Backend) {
     assert_eq!(next(loaded), next(momentum));
 }
 
-pub fn a_momentum_copy_is_not_trained(backend: &Backend) {
-    let device = backend.device.clone().autodiff();
+fn a_momentum_copy_is_not_trained(backend: &Backend) {
+    let device = backend.autodiff();
     let student = net(&device, 20);
     // Also where a trainer turns the whole model back to training.
     let momentum = MomentumEncoderConfig::new().init(&student).train();
@@ -384,7 +403,8 @@ pub fn a_momentum_copy_is_not_trained(backend: &Backend) {
     assert_close(&state(moved.encoder())[0], &state(&student)[0], 1e-6);
 }
 
-/// A model that holds all its state: the copy first, where an optimiser would meet its parameters first.
+/// A model that holds all its state. The copy is the first field, so that an optimizer which did
+/// not skip its parameters would visit them first.
 #[derive(Module, Debug)]
 struct Model {
     momentum: MomentumEncoder<Net>,
@@ -392,8 +412,8 @@ struct Model {
     net: Net,
 }
 
-pub fn a_model_with_copy_and_queue_trains_and_goes_on_from_its_record(backend: &Backend) {
-    let device = backend.device.clone().autodiff();
+fn a_model_with_momentum_copy_and_queue_resumes_training_from_its_record(backend: &Backend) {
+    let device = backend.autodiff();
     let model = || {
         let net = net(&device, 20);
         Model {
@@ -419,7 +439,7 @@ pub fn a_model_with_copy_and_queue_trains_and_goes_on_from_its_record(backend: &
         model
     };
     let all = |model: &Model| {
-        let queue = numbers(model.queue.features().unwrap().image);
+        let queue = elements(model.queue.features().unwrap().image);
         [state(model.momentum.encoder()), state(&model.net)]
             .concat()
             .into_iter()

@@ -1,4 +1,5 @@
-//! What a vision–language model is trained with beside contrast: matching and masked words; and a step with all parts.
+//! Image-text matching and masked language modelling, and a training loop with negatives of every
+//! source.
 
 use burn::tensor::{Bool, DType, Device, Int, Tensor};
 use burn_contrastive::momentum::MomentumEncoderConfig;
@@ -10,17 +11,20 @@ use burn_contrastive::objective::{
 };
 use burn_contrastive::pairwise::Positives;
 
-use super::{Backend, assert_close, numbers, on, random};
+use super::*;
 use crate::oracle::{self, Matrix, log_sum_exp};
 
-/// Plain, with autodiff, with gradient checkpointing.
-fn autodiff_devices(backend: &Backend) -> [Device; 2] {
-    let autodiff = backend.device.clone().autodiff();
-    [autodiff.clone(), autodiff.gradient_checkpointing()]
+on_every_backend! {
+    image_text_matching_is_the_cross_entropy_of_its_logits,
+    missing_pairs_have_no_loss_and_no_gradient,
+    masked_language_modelling_is_the_cross_entropy_of_masked_tokens,
+    masking_is_the_same_on_every_device,
+    synthesized_noise_and_queued_negatives_work_together,
 }
 
-fn with(x: &Matrix, values: &[f64]) -> Matrix {
-    Matrix::new(x.rows, x.width, values.to_vec())
+/// With autodiff, and with autodiff and gradient checkpointing.
+fn autodiff_devices(backend: &Backend) -> [Device; 2] {
+    [backend.autodiff(), backend.checkpointing()]
 }
 
 /// Mean over the rows of `−Σ_k target_k·log softmax(logits)_k`.
@@ -40,25 +44,25 @@ fn one_hot(width: usize, k: usize) -> Vec<f64> {
     (0..width).map(|j| f64::from(u8::from(j == k))).collect()
 }
 
-pub fn matching_has_the_loss_and_gradient_of_its_logits(backend: &Backend) {
+fn image_text_matching_is_the_cross_entropy_of_its_logits(backend: &Backend) {
     let embeddings = [400, 401].map(|seed| backend.tensor(&random(3, 4, seed), DType::F32));
     let objective = ImageTextMatchingConfig::new().init();
     let [image, text] = embeddings;
     let pairs = objective.pairs(image, text, Positives::Diagonal, 0);
     let logits = random(9, 2, 402);
     let target = |i: usize| one_hot(2, usize::from(i < 3));
-    let loss_of = |x: &[f64]| cross_entropy(&with(&logits, x), target);
+    let loss_of = |x: &[f64]| cross_entropy(&with_values(&logits, x), target);
     let expected = oracle::gradient(loss_of, &logits.values, 1e-4);
     for device in autodiff_devices(backend) {
         let tracked = on(&device, &logits, DType::F32).require_grad();
         let loss = objective.forward(tracked.clone(), &pairs);
         let gradients = loss.backward();
-        assert_close(&numbers(loss), &[loss_of(&logits.values)], 1e-6);
-        assert_close(&numbers(tracked.grad(&gradients).unwrap()), &expected, 1e-5);
+        assert_close(&elements(loss), &[loss_of(&logits.values)], 1e-6);
+        assert_close(&gradient(&tracked, &gradients), &expected, 1e-5);
     }
 }
 
-pub fn pairs_that_do_not_exist_cost_nothing(backend: &Backend) {
+fn missing_pairs_have_no_loss_and_no_gradient(backend: &Backend) {
     let integers = |x: [i32; 4]| Tensor::<1, Int>::from_data(x, &backend.device);
     let flags = |x: [bool; 4]| Tensor::<1, Bool>::from_data(x, &backend.device);
     let pairs = MatchingPairs {
@@ -69,25 +73,25 @@ pub fn pairs_that_do_not_exist_cost_nothing(backend: &Backend) {
     };
     let objective = ImageTextMatchingConfig::new().init();
     let logits = random(4, 2, 403);
-    let tracked = on(&backend.device.clone().autodiff(), &logits, DType::F32).require_grad();
+    let tracked = on(&backend.autodiff(), &logits, DType::F32).require_grad();
     let loss = objective.forward(tracked.clone(), &pairs);
-    let gradient = numbers(tracked.grad(&loss.backward()).unwrap());
+    let gradient = elements(tracked.grad(&loss.backward()).unwrap());
     let kept = Matrix::new(3, 2, logits.values[..6].to_vec());
     let expected = cross_entropy(&kept, |i| one_hot(2, usize::from(i < 2)));
-    assert_close(&numbers(loss), &[expected], 1e-6);
+    assert_close(&elements(loss), &[expected], 1e-6);
     assert_eq!(gradient[6..], [0.0, 0.0]);
     let features = Tensor::<3>::from_data([[[1.0, 2.0]], [[3.0, 4.0]]], &backend.device);
     assert_eq!(
-        numbers(pairs.images(features.clone())),
+        elements(pairs.images(features.clone())),
         [1.0, 2.0, 3.0, 4.0, 1.0, 2.0, 1.0, 2.0]
     );
     assert_eq!(
-        numbers(pairs.texts(features)),
+        elements(pairs.texts(features)),
         [1.0, 2.0, 3.0, 4.0, 3.0, 4.0, 1.0, 2.0]
     );
 }
 
-pub fn masked_words_have_the_loss_and_gradient_of_their_logits(backend: &Backend) {
+fn masked_language_modelling_is_the_cross_entropy_of_masked_tokens(backend: &Backend) {
     let objective = MaskedLanguageConfig::new(5, 0, vec![0]).init();
     let masked = Masked {
         tokens: Tensor::zeros([2, 3], &backend.device),
@@ -111,26 +115,26 @@ pub fn masked_words_have_the_loss_and_gradient_of_their_logits(backend: &Backend
     };
     for device in autodiff_devices(backend) {
         for alpha in [0.0, 0.4] {
-            let loss_of = |x: &[f64]| cross_entropy(&hidden(&with(&logits, x)), target(alpha));
+            let loss_of =
+                |x: &[f64]| cross_entropy(&hidden(&with_values(&logits, x)), target(alpha));
             let tracked = on(&device, &logits, DType::F32).require_grad();
             let states = tracked.clone().reshape([2, 3, 5]);
-            let loss = match alpha == 0.0 {
-                true => objective.forward(states, &masked),
-                false => {
-                    let gathered = masked.gather(states).unwrap();
-                    let teacher = backend.tensor(&teacher, DType::F32);
-                    objective.forward_distilled(gathered, teacher, alpha, &masked)
-                }
+            let loss = if alpha == 0.0 {
+                objective.forward(states, &masked)
+            } else {
+                let gathered = masked.gather(states).unwrap();
+                let teacher = backend.tensor(&teacher, DType::F32);
+                objective.forward_distilled(gathered, teacher, alpha, &masked)
             };
             let gradients = loss.backward();
-            assert_close(&numbers(loss), &[loss_of(&logits.values)], 1e-5);
+            assert_close(&elements(loss), &[loss_of(&logits.values)], 1e-5);
             let expected = oracle::gradient(loss_of, &logits.values, 1e-4);
-            assert_close(&numbers(tracked.grad(&gradients).unwrap()), &expected, 1e-5);
+            assert_close(&gradient(&tracked, &gradients), &expected, 1e-5);
         }
     }
 }
 
-pub fn texts_are_masked_alike_on_every_device(backend: &Backend) {
+fn masking_is_the_same_on_every_device(backend: &Backend) {
     let tokens = Tensor::<2, Int>::from_data(
         [[9, 5, 6, 7, 8, 4, 5, 6], [9, 4, 4, 8, 0, 0, 0, 0]],
         &backend.device,
@@ -140,11 +144,11 @@ pub fn texts_are_masked_alike_on_every_device(backend: &Backend) {
         .init();
     let masked = objective.mask(tokens.clone(), 2);
     let (before, after) = (
-        numbers(tokens.float()),
-        numbers(masked.tokens.clone().float()),
+        elements(tokens.float()),
+        elements(masked.tokens.clone().float()),
     );
     assert_eq!(masked.tokens.dims(), [2, 8]);
-    // As first drawn: other numbers would change what a resumed run hides.
+    // The positions must not change between versions: a resumed run would mask other tokens.
     assert_eq!(masked.positions, [1, 2, 3, 4, 5, 7, 9, 10]);
     for (&position, &target) in masked.positions.iter().zip(&masked.targets) {
         assert_eq!(before[position], target as f64);
@@ -152,9 +156,8 @@ pub fn texts_are_masked_alike_on_every_device(backend: &Backend) {
     assert!((0..16).all(|k| before[k] == after[k] || masked.positions.contains(&k)));
 }
 
-/// ITContrast's loss with negatives of every source at once: synthesised, noise, and a queue that a
-/// momentum copy feeds.
-pub fn all_sources_of_negatives_work_together(backend: &Backend) {
+/// Negatives of every source at once: synthesized, noise, and a queue.
+fn synthesized_noise_and_queued_negatives_work_together(backend: &Backend) {
     for dtype in [&[DType::F32], &backend.dtypes[..]].concat() {
         for device in autodiff_devices(backend) {
             train_with_all_sources(&device, dtype);
@@ -185,14 +188,10 @@ fn train_with_all_sources(device: &Device, dtype: DType) {
         };
         let loss = objective.forward(image.clone(), text.clone(), negatives);
         let alone = objective.forward(image.clone(), text.clone(), Negatives::default());
-        assert!(numbers(loss.clone())[0] > numbers(alone)[0]);
+        assert!(elements(loss.clone())[0] > elements(alone)[0]);
         let gradients = loss.backward();
         for x in [&image, &text] {
-            assert!(
-                numbers(x.grad(&gradients).unwrap())
-                    .iter()
-                    .all(|g| g.is_finite())
-            );
+            assert!(gradient(&x, &gradients).iter().all(|g| g.is_finite()));
         }
         momentum = momentum.update(&objective);
         queue = queue.push(Features::new(image, text));

@@ -4,8 +4,15 @@
 use burn::tensor::DType;
 use burn_contrastive::retrieval::{Blocks, cross_modal, precision_at_k, similarity_histogram};
 
-use super::{Backend, random};
+use super::*;
 use crate::oracle::{self, Matrix};
+
+on_every_backend! {
+    ranks_match_naive_loops_for_any_block_shape,
+    equal_embeddings_have_zero_recall,
+    a_nan_row_has_no_rank,
+    precision_and_histogram_match_values_worked_by_hand,
+}
 
 /// Rank of each query's best positive: one more than the negatives at least as similar.
 fn ranks(
@@ -27,7 +34,7 @@ fn ranks(
         .collect()
 }
 
-pub fn ranks_match_naive_loops_in_blocks_of_any_shape(backend: &Backend) {
+fn ranks_match_naive_loops_for_any_block_shape(backend: &Backend) {
     let image_of_text = [0, 0, 1, 2, 2, 2, 3, 4];
     let (images, texts) = (random(5, 6, 50), random(8, 6, 51));
     let tensor = |m| backend.tensor(m, DType::F32);
@@ -40,8 +47,8 @@ pub fn ranks_match_naive_loops_in_blocks_of_any_shape(backend: &Backend) {
     }
 }
 
-pub fn equal_embeddings_find_nothing(backend: &Backend) {
-    let x = Matrix::new(20, 7, random(1, 7, 52).values.repeat(20));
+fn equal_embeddings_have_zero_recall(backend: &Backend) {
+    let x = equal_rows(20, 7, 52);
     let x = || backend.tensor(&x, DType::F32);
     let owners: Vec<_> = (0..20).collect();
     let metrics = cross_modal(x(), x(), &owners).metrics();
@@ -54,7 +61,7 @@ pub fn equal_embeddings_find_nothing(backend: &Backend) {
     );
 }
 
-pub fn a_nan_row_never_scores(backend: &Backend) {
+fn a_nan_row_has_no_rank(backend: &Backend) {
     let mut images = random(3, 4, 53);
     let texts = backend.tensor(&images, DType::F32);
     images.values[1] = f64::NAN;
@@ -63,7 +70,7 @@ pub fn a_nan_row_never_scores(backend: &Backend) {
     assert!(found.metrics().recall_sum.is_nan());
 }
 
-pub fn precision_and_histogram_by_hand(backend: &Backend) {
+fn precision_and_histogram_match_values_worked_by_hand(backend: &Backend) {
     let x = Matrix::new(4, 2, vec![1.0, 0.0, 0.9, 0.1, 0.0, 1.0, -1.0, 0.0]);
     let x = || backend.tensor(&x, DType::F32);
     let query = x().slice([0..1, 0..2]);

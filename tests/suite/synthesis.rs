@@ -1,11 +1,21 @@
-//! Synthetic hard negatives: against the oracle, and where clusters are odd.
+//! Synthetic hard negatives: against the oracle, and degenerate clusters.
 
 use burn::tensor::{DType, Device, Tensor};
 use burn_contrastive::negatives::{HardNegativeSynthesisConfig, HardNegatives};
 use burn_contrastive::similarity::SimilarityConfig;
 
-use super::{Backend, assert_close, numbers, on, random};
+use super::*;
 use crate::oracle::{self, Matrix, synthesis};
+
+on_every_backend! {
+    one_cluster_matches_the_oracle,
+    separated_clusters_match_the_oracle,
+    prototypes_are_the_samples_nearest_to_the_cluster_center,
+    a_sample_alone_in_its_cluster_gets_the_negative_of_another_cluster,
+    gradients_match_the_oracle_when_enabled_and_are_absent_otherwise,
+    degenerate_inputs_give_finite_repeatable_negatives,
+    hard_negatives_are_more_similar_than_batch_negatives,
+}
 
 fn synthesize(
     device: &Device,
@@ -20,7 +30,7 @@ fn synthesize(
 /// The negatives of each anchor, in an order that does not depend on that of the clusters.
 fn sorted(negatives: Tensor<3>) -> Vec<f64> {
     let [anchors, clusters, width] = negatives.dims();
-    let values = numbers(negatives);
+    let values = elements(negatives);
     let mut of_anchors: Vec<_> = values.chunks(width).map(<[f64]>::to_vec).collect();
     assert_eq!(of_anchors.len(), anchors * clusters);
     for negatives in of_anchors.chunks_mut(clusters) {
@@ -57,7 +67,7 @@ fn groups(counts: &[usize], width: usize, seed: u64) -> (Matrix, Vec<Vec<usize>>
     (x, clusters)
 }
 
-pub fn one_cluster_matches_the_oracle(backend: &Backend) {
+fn one_cluster_matches_the_oracle(backend: &Backend) {
     let (image, text) = (random(7, 4, 300), random(7, 4, 301));
     let all = [(0..7).collect()];
     for sigma in [0.1, 0.7] {
@@ -82,7 +92,7 @@ pub fn one_cluster_matches_the_oracle(backend: &Backend) {
     }
 }
 
-pub fn clusters_that_are_apart_match_the_oracle(backend: &Backend) {
+fn separated_clusters_match_the_oracle(backend: &Backend) {
     let (image, image_clusters) = groups(&[3, 4, 2], 5, 302);
     let (text, text_clusters) = groups(&[4, 2, 3], 5, 303);
     let config = HardNegativeSynthesisConfig::new()
@@ -91,7 +101,7 @@ pub fn clusters_that_are_apart_match_the_oracle(backend: &Backend) {
     let text_negatives = expected(&config, &image, &text, &text_clusters);
     let image_negatives = expected(&config, &text, &image, &image_clusters);
     for per_anchor in [false, true] {
-        // In blocks of one anchor, too.
+        // With a budget for blocks of one anchor, too.
         for budget in [1, 1 << 20] {
             let similarity = SimilarityConfig::new().with_memory_budget(budget);
             let config = config
@@ -105,8 +115,8 @@ pub fn clusters_that_are_apart_match_the_oracle(backend: &Backend) {
     }
 }
 
-pub fn a_cluster_remembers_what_is_nearest_to_its_center(backend: &Backend) {
-    // Three equal texts in the middle, and two around them that a memory of three leaves out.
+fn prototypes_are_the_samples_nearest_to_the_cluster_center(backend: &Backend) {
+    // Three equal texts in the middle, and two around them that three prototypes leave out.
     let text = [[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.6, 0.8], [0.6, -0.8]].concat();
     let text = Matrix::new(5, 2, text);
     let image = random(5, 2, 304);
@@ -118,15 +128,15 @@ pub fn a_cluster_remembers_what_is_nearest_to_its_center(backend: &Backend) {
     assert_close(&sorted(hard.text), &expected, 1e-4);
 }
 
-pub fn of_a_cluster_of_its_own_another_stands_in(backend: &Backend) {
-    // Text 4 is a cluster by itself: image 4 meets the other cluster's negative twice.
+fn a_sample_alone_in_its_cluster_gets_the_negative_of_another_cluster(backend: &Backend) {
+    // Text 4 is alone in its cluster: image 4 gets the other cluster's negative twice.
     let (text, clusters) = groups(&[4, 1], 3, 305);
     let image = random(5, 3, 306);
     let config = HardNegativeSynthesisConfig::new()
         .with_clusters(2)
         .with_sigma(0.5);
     let hard = synthesize(&backend.device, &config, &image, &text);
-    let last = numbers(hard.text.clone().slice([4..5, 0..2, 0..3]));
+    let last = elements(hard.text.clone().slice([4..5, 0..2, 0..3]));
     assert_eq!(last[..3], last[3..]);
     let own = synthesis::synthesize(&image, &text, &clusters[..1], 0.5, 1e-3);
     assert_close(&last[..3], &own[4][0], 1e-4);
@@ -135,10 +145,10 @@ pub fn of_a_cluster_of_its_own_another_stands_in(backend: &Backend) {
     assert_close(&sorted(hard.text)[..24], &others, 1e-4);
 }
 
-pub fn gradients_flow_where_asked_for(backend: &Backend) {
+fn gradients_match_the_oracle_when_enabled_and_are_absent_otherwise(backend: &Backend) {
     let (image, text) = (random(5, 3, 307), random(5, 3, 308));
     let factors = random(5, 3, 309);
-    let device = backend.device.clone().autodiff();
+    let device = backend.autodiff();
     let config = HardNegativeSynthesisConfig::new()
         .with_clusters(1)
         .with_sigma(0.6);
@@ -153,7 +163,7 @@ pub fn gradients_flow_where_asked_for(backend: &Backend) {
     let (_, constant) = evaluate(false);
     assert!(!constant.is_require_grad());
     let (tracked, loss) = evaluate(true);
-    assert_close(&numbers(loss.clone()), &numbers(constant), 1e-5);
+    assert_close(&elements(loss.clone()), &elements(constant), 1e-5);
 
     let gradients = loss.backward();
     let oracle = |image: &Matrix, text: &Matrix| -> f64 {
@@ -164,39 +174,39 @@ pub fn gradients_flow_where_asked_for(backend: &Backend) {
     let with = |values: &[f64]| Matrix::new(5, 3, values.to_vec());
     let by_image = oracle::gradient(|x| oracle(&with(x), &text), &image.values, 1e-5);
     let by_text = oracle::gradient(|x| oracle(&image, &with(x)), &text.values, 1e-5);
-    let [image, text] = tracked.map(|x| numbers(x.grad(&gradients).unwrap()));
+    let [image, text] = tracked.map(|x| gradient(&x, &gradients));
     assert_close(&image, &by_image, 2e-3);
     assert_close(&text, &by_text, 2e-3);
 }
 
-pub fn hard_negatives_are_finite_and_repeatable(backend: &Backend) {
-    let equal = Matrix::new(9, 3, random(1, 3, 310).values.repeat(9));
+fn degenerate_inputs_give_finite_repeatable_negatives(backend: &Backend) {
+    let equal = equal_rows(9, 3, 310);
     let zeros = Matrix::new(9, 3, vec![0.0; 27]);
     let config = HardNegativeSynthesisConfig::new();
     for x in [&equal, &zeros, &random(9, 3, 311)] {
-        let once = numbers(synthesize(&backend.device, &config, x, &equal).image);
+        let once = elements(synthesize(&backend.device, &config, x, &equal).image);
         assert_eq!(once.len(), 9 * 4 * 3);
         assert!(once.iter().all(|v| v.is_finite()), "{once:?}");
         assert_eq!(
             once,
-            numbers(synthesize(&backend.device, &config, x, &equal).image)
+            elements(synthesize(&backend.device, &config, x, &equal).image)
         );
     }
     let mut nan = equal.clone();
     nan.values[4] = f64::NAN;
     let config = config.with_clusters(1);
     let hard = synthesize(&backend.device, &config, &nan, &equal);
-    assert!(numbers(hard.image).iter().filter(|v| v.is_nan()).count() >= 24);
+    assert!(elements(hard.image).iter().filter(|v| v.is_nan()).count() >= 24);
 }
 
-pub fn hard_negatives_are_nearer_than_the_samples(backend: &Backend) {
-    // What the name promises, of texts in groups and images among them.
+fn hard_negatives_are_more_similar_than_batch_negatives(backend: &Backend) {
+    // Texts in two groups, and images near them.
     let (text, _) = groups(&[6, 6], 4, 312);
     let (image, _) = groups(&[6, 6], 4, 313);
     let config = HardNegativeSynthesisConfig::new()
         .with_clusters(2)
         .with_sigma(0.2);
-    let hard = numbers(synthesize(&backend.device, &config, &image, &text).text);
+    let hard = elements(synthesize(&backend.device, &config, &image, &text).text);
     let (mut hardness, mut average) = (0.0, 0.0);
     for i in 0..12 {
         let cosine = |x: &[f64]| oracle::cosine(image.row(i), x) / 12.0;

@@ -1,11 +1,19 @@
-//! The weights of similarity regulation: against the oracle, the paper's two conditions, and their read-outs.
+//! The weights of similarity regulation: against the oracle, the paper's two conditions, and the
+//! statistics of the weights.
 
 use burn::tensor::DType;
 use burn_contrastive::similarity::SimilarityConfig;
 use burn_contrastive::weighting::{BatchWeights, Norm, SimilarityRegulation};
 
-use super::{Backend, assert_close, numbers, random};
+use super::*;
 use crate::oracle::{Matrix, cosine};
+
+on_every_backend! {
+    weights_of_any_block_match_the_oracle,
+    weights_have_mean_one_and_negative_covariance_with_similarity,
+    read_outs_match_naive_loops,
+    read_outs_of_a_single_pair_and_of_nan_are_nan,
+}
 
 const PAIRS: usize = 7;
 
@@ -46,7 +54,8 @@ fn weights(backend: &Backend, regulation: SimilarityRegulation, x: &Sides) -> Ba
     )
 }
 
-/// The mixed similarity of each pair, and the weights of both directions, `[N, N]`, NaN on the diagonal.
+/// The mixed similarity of each pair, and the weights of both directions: `[N, N]`, with NaN on the
+/// diagonal of the weights.
 fn expected(regulation: SimilarityRegulation, x: &Sides) -> [Vec<f64>; 3] {
     let alpha = regulation.alpha;
     let e = |c: f64| (c / regulation.weight_temperature).exp();
@@ -70,9 +79,10 @@ fn expected(regulation: SimilarityRegulation, x: &Sides) -> [Vec<f64>; 3] {
             .map(|(i, j)| {
                 let group = places().filter(|&(k, l)| k != l && of(k, l) == of(i, j));
                 let sum: f64 = group.map(|(k, l)| raw[k * PAIRS + l]).sum();
-                match i == j {
-                    true => f64::NAN,
-                    false => raw[i * PAIRS + j] / sum * (PAIRS - 1) as f64,
+                if i == j {
+                    f64::NAN
+                } else {
+                    raw[i * PAIRS + j] / sum * (PAIRS - 1) as f64
                 }
             })
             .collect()
@@ -86,17 +96,17 @@ fn off_diagonal(x: &[f64]) -> Vec<f64> {
     off.map(|(_, &x)| x).collect()
 }
 
-pub fn weights_match_the_oracle_in_any_block(backend: &Backend) {
+fn weights_of_any_block_match_the_oracle(backend: &Backend) {
     let x = sides(120);
     for regulation in settings() {
         println!("{regulation:?}");
         let found = weights(backend, regulation, &x);
         let [_, by_image, by_text] = expected(regulation, &x);
-        let whole = found.block(0..PAIRS, 0..PAIRS).map(numbers);
+        let whole = found.block(0..PAIRS, 0..PAIRS).map(elements);
         for (found, expected) in whole.iter().zip([&by_image, &by_text]) {
             assert_close(&off_diagonal(found), &off_diagonal(expected), 1e-5);
         }
-        let part = found.block(2..4, 5..7).map(numbers);
+        let part = found.block(2..4, 5..7).map(elements);
         for (part, whole) in part.iter().zip(&whole) {
             let at = |i: usize, j: usize| whole[i * PAIRS + j];
             assert_close(part, &[at(2, 5), at(2, 6), at(3, 5), at(3, 6)], 1e-5);
@@ -104,15 +114,15 @@ pub fn weights_match_the_oracle_in_any_block(backend: &Backend) {
     }
 }
 
-pub fn the_two_conditions_hold(backend: &Backend) {
+fn weights_have_mean_one_and_negative_covariance_with_similarity(backend: &Backend) {
     for seed in [130, 140, 150] {
         let x = sides(seed);
         for regulation in settings() {
             let [mixed, ..] = expected(regulation, &x);
             let [by_image, by_text] = weights(backend, regulation, &x)
                 .block(0..PAIRS, 0..PAIRS)
-                .map(numbers);
-            // Of each anchor: mean one, and negative covariance with the mixed similarity.
+                .map(elements);
+            // For each anchor: mean one, and negative covariance with the mixed similarity.
             for k in 0..PAIRS {
                 let others = || (0..PAIRS).filter(|&j| j != k);
                 for (weights, place) in [
@@ -137,7 +147,7 @@ pub fn the_two_conditions_hold(backend: &Backend) {
     }
 }
 
-pub fn read_outs_match_naive_loops(backend: &Backend) {
+fn read_outs_match_naive_loops(backend: &Backend) {
     let x = sides(160);
     for regulation in settings() {
         let found = weights(backend, regulation, &x);
@@ -208,7 +218,7 @@ pub fn read_outs_match_naive_loops(backend: &Backend) {
     }
 }
 
-pub fn a_single_pair_and_nan_have_defined_read_outs(backend: &Backend) {
+fn read_outs_of_a_single_pair_and_of_nan_are_nan(backend: &Backend) {
     let one = Sides {
         image: random(1, 4, 170),
         text: random(1, 4, 171),
@@ -224,7 +234,7 @@ pub fn a_single_pair_and_nan_have_defined_read_outs(backend: &Backend) {
     broken.teacher[0].values[0] = f64::NAN;
     let found = weights(backend, SimilarityRegulation::new(), &broken);
     let [by_image, by_text] = found.histogram(3, 2.0);
-    // One image is at no distance from any text, and its texts have no mean weight.
+    // The weights of one image anchor are NaN, and so is the mean of each text anchor.
     let whole = (PAIRS * (PAIRS - 1)) as u64;
     assert_eq!(
         by_image.counts.iter().sum::<u64>(),

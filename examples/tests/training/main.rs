@@ -1,4 +1,5 @@
-//! The training loop on made-up batches: resumption, interruption, bad losses, accumulation, progress lines.
+//! The training loop on synthetic batches: resumption, interruption, NaN losses, accumulation and
+//! progress lines.
 
 mod pairs;
 
@@ -16,7 +17,8 @@ use burn_contrastive_examples::training::trainer::{Loaders, Start, Trained, trai
 
 use pairs::{BATCHES, Event, Page, Pairs, Validation};
 
-/// Burn's random numbers come from one generator per process, which initialisation and dropout use.
+/// Burn has one random generator per process, which initialization and dropout use, so tests that
+/// train run one at a time.
 fn exclusively() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::new(());
     LOCK.lock().unwrap_or_else(PoisonError::into_inner)
@@ -117,7 +119,7 @@ fn bits(model: &DualEncoder) -> Vec<u32> {
     visitor.0
 }
 
-/// Interrupts a run while it reads batch `at`, resumes it, and compares with a run that was left alone.
+/// Interrupts a run while it reads batch `at`, resumes it, and compares with an uninterrupted run.
 fn resumed_equals_uninterrupted(settings: &[&str], at: usize) {
     let config = config(settings);
     let folder = tempfile::tempdir().unwrap();
@@ -146,7 +148,7 @@ fn resumed_equals_uninterrupted(settings: &[&str], at: usize) {
     assert_eq!(
         done,
         at / config.accumulation + 1,
-        "it stops after the step that it is in"
+        "an interrupted run must finish its step and stop"
     );
     assert_eq!(first.history.steps, expected.history.steps[..done]);
 
@@ -162,7 +164,8 @@ fn resumed_equals_uninterrupted(settings: &[&str], at: usize) {
 #[test]
 fn a_resumed_run_continues_to_the_same_bits() {
     let _lock = exclusively();
-    // Within an epoch, at its last batch (so that the next starts the second), and between checkpoints.
+    // Within an epoch, at its last batch (so that the next one starts an epoch), and between
+    // checkpoints.
     for at in [2, 4, 7] {
         resumed_equals_uninterrupted(&[], at);
     }
@@ -182,7 +185,7 @@ fn a_resumed_run_continues_to_the_same_bits_with_accumulation_and_dropout() {
     }
 }
 
-/// Its learned parameters are saved with the model, whatever they are.
+/// The learned parameters of an objective are saved with the model.
 #[test]
 fn any_objective_of_images_and_texts_trains_and_resumes() {
     let _lock = exclusively();

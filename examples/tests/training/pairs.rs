@@ -14,7 +14,7 @@ use burn_contrastive_examples::training::checkpoint::Cursor;
 pub const BATCHES: usize = 5;
 const SIZE: usize = 16;
 
-/// What befalls a loader when it serves its n-th batch, counted over all epochs from 0.
+/// What happens when the loader serves its n-th batch, counted over all epochs from 0.
 #[derive(Clone)]
 pub enum Event {
     None,
@@ -23,8 +23,8 @@ pub enum Event {
     Unreadable(usize),
 }
 
-/// Batches that are a function of epoch and place; pair i of each is a caption of two words and an image in the
-/// colours of these words.
+/// Batches that depend on epoch and index only. Each pair is a caption of two words and an image in
+/// the colours of these words.
 #[derive(Clone)]
 pub struct Pairs {
     pub next: Arc<Mutex<Cursor>>,

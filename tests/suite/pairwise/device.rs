@@ -1,10 +1,19 @@
-//! What only devices with a queue of launches can get wrong: blocks in device memory, laziness, rounding.
+//! Kernels on a device: blocks in device memory, shapes around a tile, and rounded products.
 
 use burn_contrastive::pairwise::Precision;
 
 use super::*;
 
-/// Where references are computed: a device's own products would be tuned, for longer than the test takes.
+on_devices! {
+    blocks_match_the_dense_reference,
+    shapes_around_the_tile_of_a_cube_match_the_dense_reference,
+    two_runs_give_the_same_bits,
+    low_precision_products_are_accurate_to_their_type,
+    results_and_gradients_have_the_declared_shape_and_dtype,
+}
+
+/// References are computed on the CPU: a device would first tune its products, which takes longer
+/// than the test.
 fn reference() -> How {
     How {
         device: Device::flex().autodiff(),
@@ -14,19 +23,19 @@ fn reference() -> How {
     }
 }
 
-/// Blocks of 128 × 128, the smallest that there are.
-const LITTLE: usize = 1;
+/// A budget for blocks of 128 × 128, the smallest.
+const SMALL_BUDGET: usize = 1;
 
-pub fn blocks_match_the_dense_reference(backend: &Backend) {
+fn blocks_match_the_dense_reference(backend: &Backend) {
     for (case, inputs) in cases(150, 130, 3, 150) {
         println!("{}", case.name);
         let dense = evaluate(&case, &inputs, &reference());
-        let how = How::new(backend, DType::F32).with(Evaluation::Auto, LITTLE);
+        let how = How::new(backend, DType::F32).with(Evaluation::Auto, SMALL_BUDGET);
         assert_same(case.name, &evaluate(&case, &inputs, &how), &dense, 2e-5);
     }
 }
 
-pub fn sizes_around_the_tile_of_a_cube(backend: &Backend) {
+fn shapes_around_the_tile_of_a_cube_match_the_dense_reference(backend: &Backend) {
     let case = edge_case();
     for (n, m) in [(31, 129), (33, 127), (1, 1030), (1030, 1)] {
         let inputs = inputs(n, m, 3, 160 + n as u64);
@@ -39,11 +48,11 @@ pub fn sizes_around_the_tile_of_a_cube(backend: &Backend) {
 
 /// Loss and gradients of a softmax over blocks.
 fn bits(backend: &Backend, precision: Precision) -> Vec<Vec<f64>> {
-    let device = backend.device.clone().autodiff();
+    let device = backend.autodiff();
     let leaf = |rows, seed| on(&device, &random(rows, 20, seed), DType::F32).require_grad();
     let (a, b) = (leaf(150, 170), leaf(140, 171));
     let pairs = Pairs::new(a.clone(), b.clone())
-        .with_memory_budget(LITTLE)
+        .with_memory_budget(SMALL_BUDGET)
         .with_precision(precision);
     let logit = pairs.similarity() * 2.0;
     let results = pairs.reduce(&[
@@ -56,20 +65,20 @@ fn bits(backend: &Backend, precision: Precision) -> Vec<Vec<f64>> {
         .map(Tensor::sum)
         .reduce(|x, y| x + y);
     let gradients = loss.unwrap().backward();
-    let results = results.into_iter().map(numbers);
+    let results = results.into_iter().map(elements);
     results
-        .chain([&a, &b].map(|x| numbers(x.grad(&gradients).unwrap())))
+        .chain([&a, &b].map(|x| gradient(&x, &gradients)))
         .collect()
 }
 
-pub fn two_runs_give_the_same_bits(backend: &Backend) {
+fn two_runs_give_the_same_bits(backend: &Backend) {
     let bits = || bits(backend, Precision::Full);
     assert_eq!(bits(), bits());
 }
 
-pub fn rounded_products_are_as_good_as_their_type(backend: &Backend) {
+fn low_precision_products_are_accurate_to_their_type(backend: &Backend) {
     let full = bits(backend, Precision::Full);
-    // Rounding of both factors, and of the coefficients.
+    // Both factors and the coefficients are rounded.
     for (precision, tolerance) in [
         (Precision::Tf32, 2f64.powi(-9)),
         (Precision::Bf16, 2f64.powi(-6)),
@@ -81,8 +90,8 @@ pub fn rounded_products_are_as_good_as_their_type(backend: &Backend) {
     }
 }
 
-pub fn what_is_declared_is_what_comes_back(backend: &Backend) {
-    let device = backend.device.clone().autodiff();
+fn results_and_gradients_have_the_declared_shape_and_dtype(backend: &Backend) {
+    let device = backend.autodiff();
     for (n, m) in [(5, 7), (130, 3)] {
         let leaf = |rows, seed| on(&device, &random(rows, 6, seed), DType::F32).require_grad();
         let (a, b) = (leaf(n, 180), leaf(m, 181));

@@ -1,0 +1,54 @@
+//! Macros that turn the functions of a module into tests on each backend. Every module of the suite
+//! lists its own; a function that no list names is dead code, which lints deny.
+
+/// Tests on one backend: `$required` are the float dtypes that it must support besides f32.
+macro_rules! stamp {
+    ($module:ident, $feature:literal, $device:expr, $required:expr; $($test:ident,)+) => {
+        #[cfg(feature = $feature)]
+        mod $module {
+            #[allow(unused_imports)] // `DType`: some backends require f32 alone.
+            use burn::tensor::{DType, Device};
+            use $crate::suite::Backend;
+            $(
+                #[test]
+                fn $test() {
+                    super::$test(&Backend::new($device, &$required));
+                }
+            )+
+        }
+    };
+}
+
+/// Tests on every backend.
+macro_rules! on_every_backend {
+    ($($tests:tt)+) => {
+        stamp!(flex, "flex", Device::flex(), [DType::F64, DType::F16, DType::BF16]; $($tests)+);
+        stamp!(ndarray, "ndarray", Device::ndarray(), [DType::F64]; $($tests)+);
+        on_devices! { $($tests)+ }
+    };
+}
+
+/// Tests on the backends whose passes are launched kernels.
+macro_rules! on_devices {
+    ($($tests:tt)+) => {
+        stamp!(wgpu, "wgpu", Device::wgpu(Default::default()), []; $($tests)+);
+        stamp!(vulkan, "vulkan", Device::vulkan(Default::default()), []; $($tests)+);
+        stamp!(metal, "metal", Device::metal(Default::default()), []; $($tests)+);
+        stamp!(
+            cuda, "cuda", Device::cuda(0), [DType::F64, DType::F16, DType::BF16]; $($tests)+
+        );
+        stamp!(
+            rocm, "rocm", Device::rocm(0), [DType::F64, DType::F16, DType::BF16]; $($tests)+
+        );
+    };
+}
+
+/// Tests on the backends with CPU kernels of their own, on which larger shapes are affordable.
+macro_rules! on_cpu_backends {
+    ($($tests:tt)+) => {
+        stamp!(
+            flex_kernels, "flex", Device::flex(), [DType::F64, DType::F16, DType::BF16]; $($tests)+
+        );
+        stamp!(ndarray_kernels, "ndarray", Device::ndarray(), [DType::F64]; $($tests)+);
+    };
+}
