@@ -72,9 +72,9 @@
 //! [`Device`](burn::tensor::Device) whose backend is compiled in. The features `flex` (default),
 //! `ndarray`, `wgpu`, `vulkan`, `metal`, `cuda` and `rocm` forward to Burn's.
 //!
-//! Where a backend is on in Burn and off here, gradients of what needs the engine's own operations are
-//! refused with a message that names the ways out: the feature, or `Evaluation::Dense`. A loss that is a
-//! function of the batch alone, such as [`InfoNce::forward`](objective::InfoNce::forward), works there too.
+//! Where a backend is on in Burn and off here, values are computed in plain tensor operations, and
+//! gradients are refused with a message that names the ways out: the feature, or
+//! [`Evaluation::Dense`](pairwise::Evaluation::Dense).
 //!
 //! # Errors
 //!
@@ -85,6 +85,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod check;
+#[cfg(feature = "_cpu")]
+mod host;
 pub mod momentum;
 pub mod negatives;
 pub mod objective;

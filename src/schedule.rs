@@ -86,8 +86,13 @@ impl Settings<Schedule> {
     ///
     /// As [`Schedule::check`].
     pub fn check(&self) -> Result<(), ConfigError> {
-        let schedules = self.named().into_iter().filter_map(|(_, schedule)| schedule);
-        schedules.into_iter().try_for_each(|schedule| schedule.check())
+        let schedules = self
+            .named()
+            .into_iter()
+            .filter_map(|(_, schedule)| schedule);
+        schedules
+            .into_iter()
+            .try_for_each(|schedule| schedule.check())
     }
 
     /// The values when a share `progress` of the training is done: see [`Schedule::at`].

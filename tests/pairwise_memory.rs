@@ -13,10 +13,7 @@ use burn_contrastive::objective::{
     InfoNceConfig, MultiPositiveConfig, Negatives, ReCoConfig, SigLipConfig, SrclConfig, Teacher,
     UniformityConfig, VseConfig, VsePlusPlusConfig,
 };
-use burn_contrastive::pairwise::{
-    Evaluation, Expr, Pairs, Positives, columns, hardest, rows, soft_targets, softmax,
-    softmax_above, weighted_softmax,
-};
+use burn_contrastive::pairwise::{Evaluation, Expr, Pairs, Positives, columns, hardest, rows};
 use burn_contrastive::similarity::SimilarityConfig;
 use counting::peak_of;
 
@@ -39,12 +36,28 @@ fn vector(count: usize, device: &Device) -> Tensor<1> {
 
 type Loss = fn(Pairs, [Expr; 2], &Device) -> Tensor<1>;
 
-/// Every family; the second argument is a vector bound to the rows and one bound to the columns.
+fn sum(results: Vec<Tensor<1>>) -> Tensor<1> {
+    results
+        .into_iter()
+        .map(Tensor::sum)
+        .reduce(|x, y| x + y)
+        .expect("there are results")
+}
+
+/// The sum of the log-sum-exps of several logits, along the rows and along the columns.
+fn log_sum_exps(pairs: Pairs, logits: &[&Expr], left_out: &Expr) -> Tensor<1> {
+    let both = |x: &&Expr| {
+        let x = x.except(left_out);
+        [rows().log_sum_exp(&x), columns().log_sum_exp(&x)]
+    };
+    sum(pairs.reduce(&logits.iter().flat_map(both).collect::<Vec<_>>()))
+}
+
+/// Every kind of reduction; the second argument is a vector bound to the rows and one bound to the columns.
 const FAMILIES: [(&str, Loss); 9] = [
     ("softmax", |pairs, [u, v], _| {
         let logit = pairs.similarity() + u - v;
-        let found = softmax(pairs, &logit, &Expr::diagonal());
-        found.rows.sum() + found.columns.sum()
+        log_sum_exps(pairs, &[&logit], &Expr::diagonal())
     }),
     ("softmax, labels left out", |mut pairs, _, device| {
         let ids = |count: usize| Tensor::<1, Int>::arange(0..count as i64, device) / 2;
@@ -54,24 +67,26 @@ const FAMILIES: [(&str, Loss); 9] = [
         };
         let left_out = labels.of(&mut pairs);
         let logit = pairs.similarity() * 3.0;
-        let found = softmax(pairs, &logit, &left_out);
-        found.rows.sum() + found.columns.sum()
+        log_sum_exps(pairs, &[&logit], &left_out)
     }),
-    ("weighted softmax", |pairs, [u, _], _| {
+    ("weights and their sums", |pairs, [u, _], _| {
         let (logit, weight) = (pairs.similarity() * 3.0, pairs.similarity() + u);
-        let found = weighted_softmax(pairs, &logit, &weight, &Expr::diagonal());
-        found.rows.sum() + found.columns.sum()
+        log_sum_exps(pairs, &[&(logit + &weight), &weight], &Expr::diagonal())
     }),
-    ("removal by weight", |pairs, _, _| {
-        let (logit, weight) = (pairs.similarity() * 3.0, pairs.similarity());
-        let found = softmax_above(pairs, &logit, &weight, 0.5, &Expr::diagonal());
-        found.rows.sum() + found.columns.sum()
+    ("removal below a threshold", |pairs, [u, _], _| {
+        let removed = (u - pairs.similarity()).step();
+        let logit = pairs.similarity() * 3.0;
+        log_sum_exps(pairs, &[&logit.except(&removed)], &Expr::diagonal())
     }),
     ("soft targets of a teacher", |mut pairs, [u, _], device| {
         let target = pairs.teacher(embeddings(N, device), embeddings(M, device)) * 2.0;
         let logit = pairs.similarity() * u;
-        let [by_row, by_column] = soft_targets(pairs, &logit, &target);
-        by_row.cross_entropy().sum() + by_column.cross_entropy().sum()
+        sum(pairs.reduce(&[
+            rows().log_sum_exp(&logit),
+            rows().softmax_mean(&target, &logit),
+            columns().log_sum_exp(&logit),
+            columns().softmax_mean(&target, &logit),
+        ]))
     }),
     ("total of hinges", |pairs, [u, v], _| {
         let hinge = |own: &Expr| (&(pairs.similarity() - own) + 0.2).relu();
@@ -84,14 +99,13 @@ const FAMILIES: [(&str, Loss); 9] = [
         let cost = Expr::select(&Expr::diagonal(), &-&logit, &logit).softplus();
         pairs.total(&cost)
     }),
+    ("sums along both sides", |pairs, [u, v], _| {
+        let cost = (pairs.similarity() * u).sigmoid() * v;
+        sum(pairs.reduce(&[rows().sum(&cost), columns().sum(&cost.square())]))
+    }),
     ("hardest", |pairs, _, _| {
         let [by_row, by_column] = hardest(pairs, &Expr::diagonal());
         by_row.similarity.sum() + by_column.similarity.sum()
-    }),
-    ("reduce to a scalar", |pairs, [u, v], _| {
-        let cost = (pairs.similarity() * u).sigmoid() * v;
-        let sums = [rows().sum(&cost), columns().sum(&cost.square())];
-        pairs.reduce_to_scalar(&sums, |sums| sums[0].clone().sum() + sums[1].clone().sum())
     }),
 ];
 

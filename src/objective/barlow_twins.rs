@@ -27,8 +27,8 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{DType, Tensor};
 
-use super::reco::pull_or;
 use super::named::{Parameter, by_name};
+use super::reco::pull_or;
 use crate::check::{self, ConfigError};
 use crate::similarity::SimilarityConfig;
 
@@ -110,7 +110,10 @@ impl BarlowTwins {
         check::paired("BarlowTwins", ("image", &image), ("text", &text));
         let [image, text] = [image, text].map(|x| self.features(x));
         let pairs = self.config.similarity.pairs(image, text);
-        let cost = pull_or(&pairs, pairs.similarity().square() * self.config.redundancy_weight);
+        let cost = pull_or(
+            &pairs,
+            pairs.similarity().square() * self.config.redundancy_weight,
+        );
         pairs.total(&cost)
     }
 
@@ -186,10 +189,8 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "`redundancy_weight` is -1, it must lie in [0")]
+    #[should_panic(expected = "`redundancy_weight` is -1, it must be finite and at least 0")]
     fn a_weight_below_zero_is_refused() {
-        BarlowTwinsConfig::new()
-            .with_redundancy_weight(-1.0)
-            .init();
+        BarlowTwinsConfig::new().with_redundancy_weight(-1.0).init();
     }
 }

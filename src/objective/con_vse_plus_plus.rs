@@ -97,7 +97,9 @@ impl ConVsePlusPlus {
     pub fn with_settings(self, settings: &Settings) -> Self {
         let Self { mut config } = self;
         settings.margin.inspect(|&margin| config.margin = margin);
-        settings.hardest_weight.inspect(|&x| config.hardest_weight = x);
+        settings
+            .hardest_weight
+            .inspect(|&x| config.hardest_weight = x);
         config.init()
     }
 
@@ -172,6 +174,8 @@ by_name! {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+
     use super::*;
 
     #[test]
@@ -191,8 +195,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "`temperature` is 0, it must lie in")]
     fn a_temperature_of_zero_is_refused() {
-        ConVsePlusPlusConfig::new()
-            .with_temperature(0.0)
-            .init();
+        ConVsePlusPlusConfig::new().with_temperature(0.0).init();
     }
 }

@@ -106,7 +106,9 @@ mod tests {
         let objective = InfoCmrConfig::new()
             .with_logit_scale(LogitScaleConfig::fixed(1.0))
             .init(&device);
-        let loss = objective.forward_with(x(), x(), negatives).into_scalar::<f32>();
+        let loss = objective
+            .forward_with(x(), x(), negatives)
+            .into_scalar::<f32>();
         let e = |x: f32| x.exp();
         let expected = (e(-1.0) + e(-2.0)).ln_1p() + (3.0 * e(-1.0)).ln_1p();
         assert!((loss - expected).abs() < 1e-6, "{loss} against {expected}");

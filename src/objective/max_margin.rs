@@ -187,8 +187,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "`margin` is NaN, it must lie in")]
     fn a_margin_that_is_no_number_is_refused() {
-        MaxMarginConfig::new()
-            .with_margin(f64::NAN)
-            .init();
+        MaxMarginConfig::new().with_margin(f64::NAN).init();
     }
 }

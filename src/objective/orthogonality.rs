@@ -136,7 +136,8 @@ impl Orthogonality {
     #[track_caller]
     fn cost(&self, image: Tensor<2>, text: Tensor<2>) -> (Pairs, Expr) {
         check::paired("Orthogonality", ("image", &image), ("text", &text));
-        let [image, text] = [image, text].map(|x| self.config.similarity.prepare_above(x, self.config.epsilon));
+        let [image, text] =
+            [image, text].map(|x| self.config.similarity.prepare_above(x, self.config.epsilon));
         let pairs = self.config.similarity.pairs(image, text);
         let push = pairs.similarity().square() * self.config.negative_weight;
         let cost = pull_or(&pairs, push);
@@ -166,9 +167,7 @@ mod tests {
         let device = Device::default();
         let image = Tensor::<2>::from_data([[1.0, 0.0], [0.0, 2.0]], &device);
         let text = Tensor::<2>::from_data([[0.6, 0.8], [-0.8, 0.6]], &device);
-        let objective = OrthogonalityConfig::new()
-            .with_negative_weight(0.5)
-            .init();
+        let objective = OrthogonalityConfig::new().with_negative_weight(0.5).init();
         let each = objective.forward_no_reduction(image.clone(), text.clone());
         let each = each.into_data().try_to_vec::<f32>().unwrap();
         let expected = [0.16 + 0.5 * 0.64; 2];
@@ -181,10 +180,8 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "`negative_weight` is -1, it must lie in [0")]
+    #[should_panic(expected = "`negative_weight` is -1, it must be finite and at least 0")]
     fn a_negative_weight_below_zero_is_refused() {
-        OrthogonalityConfig::new()
-            .with_negative_weight(-1.0)
-            .init();
+        OrthogonalityConfig::new().with_negative_weight(-1.0).init();
     }
 }

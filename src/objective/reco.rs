@@ -137,7 +137,8 @@ impl ReCo {
     #[track_caller]
     fn cost(&self, image: Tensor<2>, text: Tensor<2>) -> (Pairs, Expr) {
         check::paired("ReCo", ("image", &image), ("text", &text));
-        let [image, text] = [image, text].map(|x| self.config.similarity.prepare_above(x, self.config.epsilon));
+        let [image, text] =
+            [image, text].map(|x| self.config.similarity.prepare_above(x, self.config.epsilon));
         let pairs = self.config.similarity.pairs(image, text);
         let push = pairs.similarity().relu().square() * self.config.negative_weight;
         let cost = pull_or(&pairs, push);
@@ -196,10 +197,8 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "`negative_weight` is -1, it must lie in [0")]
+    #[should_panic(expected = "`negative_weight` is -1, it must be finite and at least 0")]
     fn a_negative_weight_below_zero_is_refused() {
-        ReCoConfig::new()
-            .with_negative_weight(-1.0)
-            .init();
+        ReCoConfig::new().with_negative_weight(-1.0).init();
     }
 }

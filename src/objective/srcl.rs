@@ -143,11 +143,8 @@ mod tests {
         let objective = SrclConfig::new()
             .with_logit_scale(LogitScaleConfig::fixed(1.0))
             .init(&device);
-        let [by_image, _] = objective.forward_directions(
-            image,
-            text,
-            Teacher::new(teacher_image, teacher_text),
-        );
+        let [by_image, _] =
+            objective.forward_directions(image, text, Teacher::new(teacher_image, teacher_text));
         let (alike, unlike) = ((-1f64).exp(), 1.0);
         let weight = |w: f64| 2.0 * w / (alike + unlike);
         let expected =

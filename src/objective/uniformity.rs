@@ -160,11 +160,9 @@ impl Uniformity {
             return pairs.total(&potential).log() - log_count;
         }
         let log_sum = rows().log_sum_exp(&exponent.except(left_out));
-        pairs.reduce_to_scalar(&[log_sum], |results| {
-            let log_sums = results[0].clone();
-            let max = log_sums.clone().detach().max();
-            (log_sums - max.clone()).exp().sum().log() + max - log_count
-        })
+        let log_sums = pairs.reduce(&[log_sum]).remove(0);
+        let max = log_sums.clone().detach().max();
+        (log_sums - max.clone()).exp().sum().log() + max - log_count
     }
 
     /// `‖x‖²` of each row: constants on the sphere, 1 but for zero rows.

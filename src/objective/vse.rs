@@ -119,7 +119,8 @@ impl Vse {
     pub fn forward(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
         let count = image.dims()[0];
         let (pairs, [by_row, by_column]) = self.hinges(image, text);
-        self.config.reduction
+        self.config
+            .reduction
             .of_sum(pairs.total(&(by_row + by_column)), count)
     }
 
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "`margin` is -0.1, it must lie in [0")]
+    #[should_panic(expected = "`margin` is -0.1, it must be finite and at least 0")]
     fn a_negative_margin_is_refused() {
         VseConfig::new().with_margin(-0.1).init();
     }

@@ -103,7 +103,9 @@ impl VsePlusPlus {
     pub fn with_settings(self, settings: &Settings) -> Self {
         let Self { mut config } = self;
         settings.margin.inspect(|&margin| config.margin = margin);
-        settings.hardest_weight.inspect(|&x| config.hardest_weight = x);
+        settings
+            .hardest_weight
+            .inspect(|&x| config.hardest_weight = x);
         config.init()
     }
 
@@ -170,14 +172,13 @@ impl VsePlusPlus {
         let similarity = self.config.similarity;
         let [image, text] = [image, text].map(|x| similarity.prepare(x));
         let positive = rowwise_dot(image.clone(), text.clone());
-        let [by_image, by_text] = hardest(similarity.pairs(image, text), &Expr::diagonal()).map(
-            |hardest| {
+        let [by_image, by_text] =
+            hardest(similarity.pairs(image, text), &Expr::diagonal()).map(|hardest| {
                 let violation = hardest.similarity - positive.clone() + self.config.margin;
                 // Not `relu`, which loses NaN on some backends.
                 let closed = violation.clone().lower_equal_elem(0.0);
                 violation.mask_fill(closed, 0.0)
-            },
-        );
+            });
         by_image + by_text
     }
 
@@ -256,9 +257,14 @@ mod tests {
         let [image, text] = three_pairs(&device);
         let objective = VsePlusPlusConfig::new().init();
         let at = |weight| {
-            let settings = Settings { hardest_weight: Some(weight), ..Settings::default() };
+            let settings = Settings {
+                hardest_weight: Some(weight),
+                ..Settings::default()
+            };
             let objective = objective.clone().with_settings(&settings);
-            objective.forward(image.clone(), text.clone()).into_scalar::<f32>()
+            objective
+                .forward(image.clone(), text.clone())
+                .into_scalar::<f32>()
         };
         let sum = VseConfig::new().init();
         let sum = sum
@@ -271,15 +277,16 @@ mod tests {
     #[test]
     #[should_panic(expected = "`hardest_weight` is 1.5, it must lie in [0, 1]")]
     fn a_weight_past_one_is_refused() {
-        let settings = Settings { hardest_weight: Some(1.5), ..Settings::default() };
+        let settings = Settings {
+            hardest_weight: Some(1.5),
+            ..Settings::default()
+        };
         let _ = VsePlusPlusConfig::new().init().with_settings(&settings);
     }
 
     #[test]
     #[should_panic(expected = "`margin` is -0.1, it must be finite and at least 0")]
     fn a_negative_margin_is_refused() {
-        VsePlusPlusConfig::new()
-            .with_margin(-0.1)
-            .init();
+        VsePlusPlusConfig::new().with_margin(-0.1).init();
     }
 }

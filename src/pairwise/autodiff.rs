@@ -1,4 +1,4 @@
-//! Where forward and backward passes meet, once for all backends.
+//! The two differentiable operations: which passes run when, once for all backends.
 
 use std::sync::Arc;
 
@@ -8,11 +8,13 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, TensorMetadata, get_or_init_device_settings};
+use burn::backend::{Autodiff, Backend, TensorMetadata};
 use burn::tensor::Shape;
 
-use super::form::{Axis, Form, Pass, Wanted};
+use super::backward::{append_results, gradients, slice};
+use super::form::{Form, Wanted};
 use super::ops::{Inputs, Outputs, PairwiseOps};
+use super::pass::Pass;
 
 /// The parents of both operations, in this order: `a`, `b`, `rows`, `columns`, `scalars`.
 const PARENTS: usize = 5;
@@ -22,7 +24,7 @@ const PARENTS: usize = 5;
 struct ReduceState<B: Backend> {
     a: NodeId,
     b: NodeId,
-    /// With any tensors in the place of `a` and `b`.
+    /// With the results in the place of `a` and `b`.
     inputs: Inputs<B>,
     results: FloatTensor<B>,
     form: Arc<Form>,
@@ -42,7 +44,7 @@ struct Total;
 
 impl<B: PairwiseOps, C: CheckpointStrategy> PairwiseOps for Autodiff<B, C> {
     fn pairwise_pass(_: Inputs<Self>, _: Arc<Pass>) -> Outputs<Self> {
-        panic!("pairwise reductions have first derivatives only: the second was asked for")
+        panic!("pairwise reductions have no second derivative")
     }
 
     fn pairwise_reduce(inputs: Inputs<Self>, form: Arc<Form>) -> FloatTensor<Self> {
@@ -52,9 +54,9 @@ impl<B: PairwiseOps, C: CheckpointStrategy> PairwiseOps for Autodiff<B, C> {
             OpsKind::Tracked(mut prep) if wanted.anything() => {
                 let (a, b) = (prep.checkpoint(&inputs.a), prep.checkpoint(&inputs.b));
                 let inputs = without_autodiff(inputs);
-                let pass = form.forward(form.kept(wanted));
+                let pass = form.forward(wanted.coefficients());
                 let outputs = B::pairwise_pass(inputs.clone(), Arc::new(pass));
-                // Nothing here but `a` and `b` by their nodes holds on to embeddings.
+                // Embeddings are held by their nodes alone, which may recompute them.
                 let results = outputs.results;
                 let state = ReduceState {
                     a,
@@ -72,7 +74,7 @@ impl<B: PairwiseOps, C: CheckpointStrategy> PairwiseOps for Autodiff<B, C> {
                 prep.finish(state, results)
             }
             OpsKind::Tracked(_) => {
-                // Only inputs that no expression names are tracked.
+                // Only inputs that no expression reads are tracked.
                 let inputs = without_autodiff(inputs);
                 <Self as burn::backend::AutodiffBackend>::from_inner(B::pairwise_reduce(
                     inputs, form,
@@ -136,7 +138,7 @@ impl<B: PairwiseOps> Backward<B, PARENTS> for Reduce {
         };
         let sizes = inputs.sizes();
         append_results(&mut inputs, results, upstream, &form);
-        let pass = form.backward(wanted, form.kept(wanted));
+        let pass = form.backward(wanted);
         let outputs = B::pairwise_pass(inputs, Arc::new(pass));
         let found = gradients(outputs, 0, sizes, &form, wanted);
         for (node, gradient) in ops.parents.into_iter().zip(found) {
@@ -207,87 +209,4 @@ fn without_autodiff<B: Backend, C: CheckpointStrategy>(
         mask: inputs.mask,
         kept: inputs.kept.into_primitive(),
     }
-}
-
-pub(super) fn slice<B: Backend>(
-    tensor: FloatTensor<B>,
-    start: usize,
-    len: usize,
-) -> FloatTensor<B> {
-    B::float_slice(tensor, &[(start..start + len).into()])
-}
-
-/// Adds each result and its upstream gradient to the vectors of rows or of columns, in the order that
-/// [`Form::backward`] numbers them.
-pub(super) fn append_results<B: Backend>(
-    inputs: &mut Inputs<B>,
-    results: FloatTensor<B>,
-    upstream: FloatTensor<B>,
-    form: &Form,
-) {
-    let sizes = inputs.sizes();
-    let mut rows = Vec::new();
-    let mut columns = Vec::new();
-    if form.rows > 0 {
-        rows.push(inputs.rows.clone());
-    }
-    if form.columns > 0 {
-        columns.push(inputs.columns.clone());
-    }
-    let mut at = 0;
-    for (axis, is_log_sum_exp) in form.results() {
-        let len = axis.len(sizes);
-        let vectors = match axis {
-            Axis::Rows => &mut rows,
-            Axis::Columns => &mut columns,
-        };
-        let mut result = slice::<B>(results.clone(), at, len);
-        if is_log_sum_exp {
-            // Over nothing: e^{−∞ − ∞} is 0, where e^{−∞ − −∞} would be NaN.
-            let bool_dtype = get_or_init_device_settings::<B>(&result.device()).bool_dtype;
-            let nothing = B::float_equal_elem(result.clone(), f64::NEG_INFINITY.into(), bool_dtype);
-            result = B::float_mask_fill(result, nothing, f64::INFINITY.into());
-        }
-        for vector in [result, slice::<B>(upstream.clone(), at, len)] {
-            vectors.push(B::float_reshape(vector, Shape::new([1, len])));
-        }
-        at += len;
-    }
-    if !rows.is_empty() {
-        inputs.rows = B::float_cat(rows, 0);
-    }
-    if !columns.is_empty() {
-        inputs.columns = B::float_cat(columns, 0);
-    }
-}
-
-/// The gradients by the parents, from a pass with coefficients whose sums begin at `at`.
-pub(super) fn gradients<B: Backend>(
-    outputs: Outputs<B>,
-    mut at: usize,
-    [n, m]: [usize; 2],
-    form: &Form,
-    wanted: Wanted,
-) -> [Option<FloatTensor<B>>; PARENTS] {
-    let mut take = |len: usize| {
-        at += len;
-        slice::<B>(outputs.results.clone(), at - len, len)
-    };
-    let rows = wanted
-        .rows
-        .then(|| B::float_reshape(take(form.rows * n), Shape::new([form.rows, n])));
-    let columns = wanted
-        .columns
-        .then(|| B::float_reshape(take(form.columns * m), Shape::new([form.columns, m])));
-    let scalars = wanted.scalars.then(|| {
-        let sums = B::float_reshape(take(form.scalars * n), Shape::new([form.scalars, n]));
-        B::float_reshape(B::float_sum_dim(sums, 1), Shape::new([form.scalars]))
-    });
-    [
-        wanted.left.then_some(outputs.left),
-        wanted.right.then_some(outputs.right),
-        rows,
-        columns,
-        scalars,
-    ]
 }

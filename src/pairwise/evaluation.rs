@@ -16,40 +16,65 @@ pub enum Evaluation {
     Dense,
 }
 
-/// What the factors of matrix products are rounded to, on devices that have faster arithmetic for it. Sums are
-/// in f32 whatever is chosen, and so is everything that is computed of a similarity.
+/// What the factors of matrix products are rounded to, on devices that have faster arithmetic for
+/// it. Sums are in f32 in any case, and so is everything that is computed of a similarity.
 ///
-/// It counts at the similarities: at temperature 0.01 a rounding of 2⁻¹¹ in a cosine moves a logit by 0.05.
-/// The CPU's kernels, f64, and devices without the type compute in full.
+/// The rounding shows in the similarities: at temperature 0.01 an error of 2⁻¹¹ in a cosine moves a
+/// logit by 0.05. The CPU's kernels, f64, and devices without the type compute in full.
 #[derive(Config, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
     /// To nothing: f32 stays f32. The default.
     Full,
     /// To tf32, 11 significant bits: tensor cores of NVIDIA from Ampere on.
     Tf32,
-    /// To bf16, 8 significant bits: the fastest, and half the memory traffic. Embeddings that come in bf16, cosines
-    /// at temperatures of 0.05 and more: what mixed-precision training does elsewhere.
+    /// To bf16, 8 significant bits: the fastest, and half the memory traffic. For embeddings that come
+    /// in bf16, or cosines at temperatures of 0.05 and more: as mixed-precision training elsewhere.
     Bf16,
 }
 
 /// The default memory budget, in bytes: 1 GiB.
 pub const DEFAULT_MEMORY_BUDGET: usize = 1 << 30;
 
-/// Bytes of the blocks that are computed and forgotten: 1,024 rows of 4,096 and what separates them, in f32.
+/// How much memory a pass may take, and how exact its products are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    #[cfg_attr(not(feature = "_cube"), allow(dead_code))] // Read by kernels.
+    pub precision: Precision,
+    /// Bytes of similarities that may exist at a time.
+    #[cfg_attr(not(feature = "_cube"), allow(dead_code))]
+    pub budget: usize,
+    /// Of these, bytes for a block that is computed and forgotten.
+    pub block: usize,
+    /// Of these, bytes kept from the forward pass for the backward one.
+    pub kept: usize,
+}
+
+/// The most that a block takes: 1,024 rows of 4,096 and the gaps between them, in f32.
 const BLOCK: usize = 1024 * (4096 + 16) * 4;
 
-impl Evaluation {
-    /// Bytes for a block in flight and for kept similarities, of `all` bytes in the matrix.
-    pub(super) fn memory(self, budget: usize, all: usize) -> [usize; 2] {
-        match self {
+impl Limits {
+    /// For a matrix of `all` bytes.
+    pub(super) fn new(
+        evaluation: Evaluation,
+        precision: Precision,
+        budget: usize,
+        all: usize,
+    ) -> Self {
+        let [block, kept] = match evaluation {
             // Where everything is kept (with some room between the rows) no block is in flight; else
             // the two share the budget.
-            Self::Auto if all + all / 32 <= budget => [BLOCK.min(budget), budget],
-            Self::Auto => {
+            Evaluation::Auto if all + all / 32 <= budget => [BLOCK.min(budget), budget],
+            Evaluation::Auto => {
                 let block = BLOCK.min(budget / 2);
                 [block, budget - block]
             }
-            Self::Streaming | Self::Dense => [BLOCK.min(budget), 0],
+            Evaluation::Streaming | Evaluation::Dense => [BLOCK.min(budget), 0],
+        };
+        Self {
+            precision,
+            budget,
+            block,
+            kept,
         }
     }
 }

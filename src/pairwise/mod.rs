@@ -31,29 +31,26 @@
 //! walk through an objective of one's own.
 
 mod autodiff;
+mod backward;
+mod blocks;
 mod chunked;
 #[cfg(feature = "_cpu")]
 mod cpu;
 #[cfg(feature = "_cube")]
 mod cube;
-mod dense;
 mod evaluation;
 mod expr;
 mod families;
 mod form;
 mod ops;
 mod pairs;
-mod surrogate;
+mod pass;
+mod reduction;
 
-#[cfg(feature = "_cpu")]
-pub(crate) use cpu::{Number, Readable, largest, sum};
 pub use evaluation::{DEFAULT_MEMORY_BUDGET, Evaluation, Precision};
 pub use expr::Expr;
 pub(crate) use families::log_mean;
-pub use families::{
-    BothWays, Hardest, Positives, SoftTargets, hardest, log_add_exp, soft_targets, softmax,
-    softmax_above, weighted_softmax,
-};
-pub use form::{Along, Reduction, columns, rows};
+pub use families::{Hardest, Positives, hardest, log_add_exp};
+pub use pairs::Pairs;
 pub(crate) use pairs::share_memory_budget;
-pub use pairs::{Pairs, reduce_to_scalar};
+pub use reduction::{Along, Reduction, columns, rows};

@@ -10,9 +10,10 @@ use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::{BoolTensor, FloatTensor};
 use burn::backend::{Backend, ExtensionType, TensorMetadata, backend_extension};
 
-use super::form::{Form, Pass};
+use super::form::Form;
+use super::pass::Pass;
 
-/// What a pass reads. Inputs that its expressions do not name hold any tensor at all.
+/// What a pass reads. In place of inputs that its expressions do not read there is some tensor.
 #[derive(ExtensionType, Clone, Debug)]
 #[extension_type(fusion: cfg(feature = "_cube"))]
 pub struct Inputs<B: Backend> {
@@ -23,7 +24,8 @@ pub struct Inputs<B: Backend> {
     /// constants.
     pub teacher_a: FloatTensor<B>,
     pub teacher_b: FloatTensor<B>,
-    /// Vectors of rows `[K, n]`, of columns `[K, m]`, scalars `[K]`.
+    /// Vectors of rows `[K, n]`, of columns `[K, m]`, scalars `[K]`. In a symmetric pass rows and
+    /// columns are the same tensor.
     pub rows: FloatTensor<B>,
     pub columns: FloatTensor<B>,
     pub scalars: FloatTensor<B>,
@@ -39,7 +41,7 @@ impl<B: Backend> Inputs<B> {
     }
 }
 
-/// What a pass leaves. What was not asked for holds the results once more.
+/// What a pass leaves. In place of what was not asked for there are the results.
 #[derive(ExtensionType, Clone, Debug)]
 #[extension_type(fusion: cfg(feature = "_cube"))]
 pub struct Outputs<B: Backend> {
@@ -113,7 +115,7 @@ macro_rules! without_autodiff {
             inputs: $crate::pairwise::ops::Inputs<Self>,
             form: std::sync::Arc<$crate::pairwise::form::Form>,
         ) -> burn::backend::tensor::FloatTensor<Self> {
-            Self::pairwise_pass(inputs, std::sync::Arc::new(form.forward(0))).results
+            Self::pairwise_pass(inputs, std::sync::Arc::new(form.forward(false))).results
         }
 
         fn pairwise_total(

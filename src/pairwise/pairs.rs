@@ -6,16 +6,19 @@ use std::sync::Arc;
 use burn::backend::{Dispatch, DispatchTensor, DispatchTensorKind};
 use burn::tensor::{Bool, DType, FloatDType, Int, Tensor};
 
+use super::blocks::{Block, Part};
+use super::evaluation::Limits;
 use super::expr::{Expr, Leaf};
-use super::form::{Along, Axis, Form, Kind, Reduction};
+use super::form::Form;
 use super::ops::{Inputs, PairwiseOps};
-use super::{DEFAULT_MEMORY_BUDGET, Evaluation, Precision, chunked, dense, surrogate};
+use super::reduction::{Along, Axis, Kind, Reduction};
+use super::{DEFAULT_MEMORY_BUDGET, Evaluation, Precision, chunked};
 use crate::check;
 
 /// All pairs of two sets of embeddings, of which an objective computes reductions.
 ///
 /// The similarity `s_ij = a_i·b_j` of row `i` of `a` and row `j` of `b` (cosine for normalised
-/// embeddings) is the leaf of an [`Expr`]; so are numbers of rows, of columns, and scalars, which
+/// embeddings) is the leaf of an [`Expr`]; so are values of rows, of columns, and scalars, which
 /// are bound here. [`reduce`](Self::reduce) computes reductions of such expressions over the rows
 /// and columns of the matrix, without ever holding it, differentiable in the embeddings and in
 /// everything that was bound.
@@ -135,13 +138,14 @@ impl Pairs {
     ///
     /// # Panics
     ///
-    /// Where the numbers of rows are not those of the pairs, or the widths differ.
+    /// Where the counts of rows are not those of the pairs, or the widths differ.
     #[track_caller]
     pub fn teacher(&mut self, a: Tensor<2>, b: Tensor<2>) -> Expr {
         let ([n, m], [rows, columns]) = (self.sizes(), [a.dims()[0], b.dims()[0]]);
         assert!(
             [rows, columns] == [n, m] && a.dims()[1] == b.dims()[1],
-            "Pairs: the teacher's embeddings are {:?} and {:?}: they need {n} and {m} rows, and one width",
+            "Pairs: the teacher's embeddings are {:?} and {:?}: they need {n} and {m} rows, and the \
+             same width",
             a.dims(),
             b.dims()
         );
@@ -150,47 +154,48 @@ impl Pairs {
         Expr::leaf(Leaf::Teacher(self.teachers.len() - 1))
     }
 
-    /// A number of each row of `a`, `[N]`.
+    /// A value of each row of `a`, `[N]`.
     #[track_caller]
     pub fn row(&mut self, vector: Tensor<1>) -> Expr {
         let n = self.sizes()[0];
         assert!(
             vector.dims() == [n],
-            "Pairs: a vector of rows has {} numbers, there are {n} rows",
+            "Pairs: a vector of rows has {} elements, it needs {n}, one a row",
             vector.dims()[0]
         );
         self.rows.push(vector.cast(self.a.dtype()));
         Expr::leaf(Leaf::Row(self.rows.len() - 1))
     }
 
-    /// A number of each row of `b`, `[M]`: of each column of the matrix.
+    /// A value of each row of `b`, `[M]`: of each column of the matrix.
     #[track_caller]
     pub fn column(&mut self, vector: Tensor<1>) -> Expr {
         let m = self.sizes()[1];
         assert!(
             vector.dims() == [m],
-            "Pairs: a vector of columns has {} numbers, there are {m} columns",
+            "Pairs: a vector of columns has {} elements, it needs {m}, one a column",
             vector.dims()[0]
         );
         // Rows and columns of a symmetric matrix share their vectors.
-        let vectors = match self.symmetric {
-            true => &mut self.rows,
-            false => &mut self.columns,
+        let vectors = if self.symmetric {
+            &mut self.rows
+        } else {
+            &mut self.columns
         };
         vectors.push(vector.cast(self.a.dtype()));
         Expr::leaf(Leaf::Column(vectors.len() - 1))
     }
 
-    /// A number of each row or of each column.
+    /// A value of each row or of each column.
     #[track_caller]
     pub(crate) fn bind(&mut self, along: Along, vector: Tensor<1>) -> Expr {
-        match along == super::rows() {
-            true => self.row(vector),
-            false => self.column(vector),
+        match along.0 {
+            Axis::Rows => self.row(vector),
+            Axis::Columns => self.column(vector),
         }
     }
 
-    /// One number for all pairs, `[1]`: a learned logit scale, say.
+    /// One value for all pairs, `[1]`: a learned logit scale, say.
     #[track_caller]
     pub fn scalar(&mut self, scalar: Tensor<1>) -> Expr {
         assert!(
@@ -265,27 +270,18 @@ impl Pairs {
     /// # Panics
     ///
     /// Where pairs [`within`](Self::within) one set are reduced along columns. Where gradients are
-    /// tracked on a device whose feature is not enabled in this crate: enable it, use
-    /// [`reduce_to_scalar`](Self::reduce_to_scalar), or [`Evaluation::Dense`].
+    /// tracked on a device whose feature is not enabled in this crate: enable it, or use
+    /// [`Evaluation::Dense`].
     #[track_caller]
     pub fn reduce(self, reductions: &[Reduction]) -> Vec<Tensor<1>> {
         let form = self.form(reductions);
         let sizes = self.sizes();
-        let evaluation = self.evaluation;
-        let device = self.a.device();
-        let supported = is_supported(&self.a);
-        let inputs = self.inputs();
-        let results = if evaluation == Evaluation::Dense {
-            dense::reduce(inputs, &form)
-        } else if supported {
-            Dispatch::pairwise_reduce(inputs, Arc::new(form.clone()))
+        let results = if self.evaluation == Evaluation::Dense {
+            chunked::dense(self.inputs(), &form)
+        } else if self.has_kernels() {
+            Dispatch::pairwise_reduce(self.inputs(), Arc::new(form.clone()))
         } else {
-            assert!(
-                !device.is_autodiff(),
-                "Pairs: burn-contrastive is built without the backend of {device:?}, and would need it for \
-                 these gradients: enable its feature (`wgpu`, `cuda`, …), or use `Evaluation::Dense`"
-            );
-            chunked::pass(inputs, &form.forward(0)).results
+            chunked::pass(self.inputs(), &form.forward(false)).results
         };
         split(Tensor::from_dispatch(results), &form, sizes)
     }
@@ -294,29 +290,30 @@ impl Pairs {
     ///
     /// # Panics
     ///
-    /// As [`reduce`](Self::reduce), save that every device will do.
+    /// As [`reduce`](Self::reduce).
     #[track_caller]
     pub fn total(self, x: &Expr) -> Tensor<1> {
         let reductions = [super::rows().sum(x)];
-        if self.evaluation == Evaluation::Dense || !is_supported(&self.a) {
-            return self.reduce_to_scalar(&reductions, |results| results[0].clone().sum());
+        if self.evaluation == Evaluation::Dense || !self.has_kernels() {
+            return self.reduce(&reductions).remove(0).sum();
         }
         let form = self.form(&reductions);
         Tensor::from_dispatch(Dispatch::pairwise_total(self.inputs(), Arc::new(form)))
     }
 
-    /// `f` of the results of `reductions`, a scalar: [`reduce_to_scalar`] of one group.
-    ///
-    /// `f` may depend on the results and on constants, not on other tracked tensors.
+    /// Whether this crate is built with the backend of the device. Elsewhere passes run in plain
+    /// operations, without gradients.
     #[track_caller]
-    pub fn reduce_to_scalar(
-        self,
-        reductions: &[Reduction],
-        f: impl Fn(Vec<Tensor<1>>) -> Tensor<1>,
-    ) -> Tensor<1> {
-        reduce_to_scalar(vec![(self, reductions.to_vec())], |mut results| {
-            f(results.remove(0))
-        })
+    fn has_kernels(&self) -> bool {
+        let has_kernels = is_supported(&self.a);
+        let device = self.a.device();
+        assert!(
+            has_kernels || !device.is_autodiff(),
+            "Pairs: burn-contrastive is built without the backend of {device:?}, which gradients \
+             need: enable its feature (`flex`, `ndarray`, `wgpu`, `vulkan`, `metal`, `cuda` or \
+             `rocm`) in this crate too, or use `Evaluation::Dense`"
+        );
+        has_kernels
     }
 
     /// The values of `x` for the pairs of some rows with some columns: a block of the matrix to look
@@ -358,34 +355,16 @@ impl Pairs {
             );
         }
         let form = self.form(&[super::rows().sum(x)]);
-        let place = chunked::Place {
-            i0: rows.start,
-            rows: rows.len(),
-            j0: columns.start,
-            columns: columns.len(),
-            symmetric: self.symmetric,
-        };
+        let block = Block::new(Part::from(rows), Part::from(columns));
         let inputs = self.clone().constant().inputs();
-        Tensor::from_dispatch(chunked::values::<Dispatch>(&inputs, &form, place))
-    }
-
-    /// Whether gradients take a way round the engine's operations.
-    fn needs_surrogate(&self) -> bool {
-        self.evaluation != Evaluation::Dense
-            && self.a.device().is_autodiff()
-            && !is_supported(&self.a)
+        Tensor::from_dispatch(chunked::values::<Dispatch>(&inputs, &form, &block))
     }
 
     /// The same pairs, constants to the gradient.
     pub(crate) fn constant(self) -> Self {
-        match self.a.device().is_autodiff() {
-            true => self.without_autodiff(),
-            false => self,
+        if !self.a.device().is_autodiff() {
+            return self;
         }
-    }
-
-    /// The same pairs, which are on an autodiff device, on the plain one.
-    fn without_autodiff(self) -> Self {
         let inner = |vectors: Vec<Tensor<1>>| vectors.into_iter().map(Tensor::inner).collect();
         Self {
             a: self.a.inner(),
@@ -428,7 +407,7 @@ impl Pairs {
             };
             assert!(
                 bound,
-                "Pairs: an expression names {leaf:?}, which is bound on other pairs: bind it on these"
+                "Pairs: an expression reads {leaf:?}, which is bound on other pairs: bind it on these"
             );
         });
     }
@@ -437,22 +416,22 @@ impl Pairs {
     fn form(&self, reductions: &[Reduction]) -> Form {
         assert!(
             !self.symmetric || reductions.iter().all(|r| r.axis == Axis::Rows),
-            "Pairs: pairs within one set are reduced along rows; along columns the results are the same"
+            "Pairs: pairs within one set are reduced along rows; along columns the results are the \
+             same"
         );
-        for expr in reductions.iter().flat_map(|r| r.kind.exprs()) {
+        for expr in reductions.iter().flat_map(|r| &r.exprs) {
             self.check_bound(expr);
         }
         let exact = match self.a.dtype() {
             DType::F64 => 1 << 53,
             _ => 1 << 24,
         };
-        let with_index = reductions.iter().any(|r| matches!(r.kind, Kind::Max(_)));
+        let with_index = reductions.iter().any(|r| r.kind == Kind::Max);
         assert!(
             !with_index || self.sizes().into_iter().max() <= Some(exact),
             "Pairs: maxima are found among at most {exact} rows or columns"
         );
         let all = self.similarities() * self.a.dtype().size();
-        let [memory, kept] = self.evaluation.memory(self.memory_budget, all);
         Form {
             reductions: reductions.to_vec(),
             rows: self.rows.len(),
@@ -460,19 +439,22 @@ impl Pairs {
             scalars: self.scalars.len(),
             symmetric: self.symmetric,
             teachers: self.teachers.iter().map(|[a, _]| a.dims()[1]).collect(),
-            precision: self.precision,
-            budget: self.memory_budget,
-            memory,
-            kept,
+            limits: Limits::new(self.evaluation, self.precision, self.memory_budget, all),
         }
     }
 
     fn inputs(self) -> Inputs<Dispatch> {
-        // Inputs that no expression names hold any tensor at all.
+        // In the place of inputs that are not bound.
         let any = self.a.clone().into_dispatch();
-        let matrix = |vectors: Vec<Tensor<1>>| match vectors.is_empty() {
-            true => any.clone(),
-            false => Tensor::stack::<2>(vectors, 0).into_dispatch(),
+        let matrix = |vectors: Vec<Tensor<1>>| match vectors.len() {
+            0 => any.clone(),
+            _ => Tensor::stack::<2>(vectors, 0).into_dispatch(),
+        };
+        let rows = matrix(self.rows);
+        let columns = if self.symmetric {
+            rows.clone()
+        } else {
+            matrix(self.columns)
         };
         let side = |k: usize| {
             let mut side: Vec<_> = self.teachers.iter().map(|t| t[k].clone()).collect();
@@ -485,8 +467,8 @@ impl Pairs {
         let [teacher_a, teacher_b] = [0, 1].map(side);
         let device = self.a.device();
         Inputs {
-            rows: matrix(self.rows),
-            columns: matrix(self.columns),
+            rows,
+            columns,
             scalars: match self.scalars.len() {
                 0 => any.clone(),
                 1 => self.scalars[0].clone().into_dispatch(),
@@ -503,38 +485,6 @@ impl Pairs {
             kept: any,
         }
     }
-}
-
-/// `f` of the results of several groups of pairs, each with reductions of its own, a scalar. The same as
-/// calling `f` on what [`Pairs::reduce`] gives for each group, and right on every device.
-///
-/// `f` may depend on the results and on constants, not on other tracked tensors.
-///
-/// # Panics
-///
-/// As [`Pairs::reduce`], save that every device will do, and without any group.
-#[track_caller]
-pub fn reduce_to_scalar(
-    groups: Vec<(Pairs, Vec<Reduction>)>,
-    f: impl Fn(Vec<Vec<Tensor<1>>>) -> Tensor<1>,
-) -> Tensor<1> {
-    assert!(!groups.is_empty(), "reduce_to_scalar: there are no pairs");
-    if !groups.iter().any(|(pairs, _)| pairs.needs_surrogate()) {
-        let reduced = |(pairs, reductions): (Pairs, Vec<Reduction>)| pairs.reduce(&reductions);
-        return f(groups.into_iter().map(reduced).collect());
-    }
-    let (parts, shapes): (Vec<_>, Vec<_>) = groups
-        .into_iter()
-        .map(|(pairs, reductions)| {
-            let (form, sizes) = (pairs.form(&reductions), pairs.sizes());
-            let plain = pairs.clone().without_autodiff().inputs();
-            ((pairs.inputs(), plain, form.clone()), (form, sizes))
-        })
-        .unzip();
-    surrogate::reduce_to_scalar(parts, |results| {
-        let split = |(results, (form, sizes)): (_, &(Form, _))| split(results, form, *sizes);
-        f(results.into_iter().zip(&shapes).map(split).collect())
-    })
 }
 
 /// Divides a memory budget among pairs whose similarities are kept side by side, by how many they are.
@@ -558,7 +508,7 @@ fn split(results: Tensor<1>, form: &Form, sizes: [usize; 2]) -> Vec<Tensor<1>> {
         at += len;
         results.clone().slice(at - len..at)
     };
-    form.results().into_iter().map(vector).collect()
+    form.results().map(vector).collect()
 }
 
 /// Whether this crate is built with the backend of the tensor's device.

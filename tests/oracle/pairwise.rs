@@ -152,48 +152,6 @@ pub fn softmax(
         log_sum_exp(&pairs.map(&logit).collect::<Vec<_>>())
     })
 }
-
-/// Weights proportional to `e^log_weight` whose mean is one.
-fn weights(log_weights: &[f64]) -> Vec<f64> {
-    let sum = log_sum_exp(log_weights);
-    let count = log_weights.len() as f64;
-    log_weights
-        .iter()
-        .map(|l| count * (l - sum).exp())
-        .collect()
-}
-
-/// `log Σ w·e^logit`, the weights `w` of each row, and of each column, with mean one.
-pub fn weighted_softmax(
-    inputs: &Inputs,
-    logit: impl Fn((usize, usize)) -> f64,
-    log_weight: impl Fn((usize, usize)) -> f64,
-    left_out: impl Fn((usize, usize)) -> bool,
-) -> [Vec<f64>; 2] {
-    inputs.each_way(|pairs| {
-        let pairs: Vec<_> = pairs.iter().copied().filter(|&p| !left_out(p)).collect();
-        let weights = weights(&pairs.iter().map(|&p| log_weight(p)).collect::<Vec<_>>());
-        let logits = pairs.iter().zip(weights).map(|(&p, w)| logit(p) + w.ln());
-        log_sum_exp(&logits.collect::<Vec<_>>())
-    })
-}
-
-/// `log Σ e^logit` over the pairs whose weight is at least `threshold`.
-pub fn softmax_above(
-    inputs: &Inputs,
-    logit: impl Fn((usize, usize)) -> f64,
-    log_weight: impl Fn((usize, usize)) -> f64,
-    threshold: f64,
-    left_out: impl Fn((usize, usize)) -> bool,
-) -> [Vec<f64>; 2] {
-    inputs.each_way(|pairs| {
-        let pairs: Vec<_> = pairs.iter().copied().filter(|&p| !left_out(p)).collect();
-        let weights = weights(&pairs.iter().map(|&p| log_weight(p)).collect::<Vec<_>>());
-        let kept = pairs.iter().zip(weights).filter(|(_, w)| *w >= threshold);
-        log_sum_exp(&kept.map(|(&p, _)| logit(p)).collect::<Vec<_>>())
-    })
-}
-
 /// For each row and each column: `log Σ e^weight`, and the mean of `value` under the softmax of
 /// `weight`.
 pub fn softmax_mean(

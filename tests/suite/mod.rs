@@ -3,6 +3,7 @@
 #[macro_use]
 mod stamp;
 
+mod blocks;
 mod contrastive;
 mod image_text_contrastive;
 mod info_nce;

@@ -1,4 +1,5 @@
-//! The file of gradients, written one objective at a time: no more than one objective's are ever held.
+//! The file of gradients, written one objective at a time: no more than one objective's are ever
+//! held.
 
 use std::path::Path;
 
@@ -15,7 +16,8 @@ pub struct GradientFile {
 }
 
 impl GradientFile {
-    /// Begins the file: its header needs the names, and the shapes of the gradients by image and text.
+    /// Begins the file: its header needs the names, and the shapes of the gradients by image and
+    /// text.
     pub fn create<'a>(
         path: &Path,
         names: impl Iterator<Item = &'a str>,

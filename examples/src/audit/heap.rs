@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-/// The system's allocator, counting. A program that wants its memory measured names it as its `#[global_allocator]`.
+/// The system's allocator, counting. A program that wants its memory measured names it as its
+/// `#[global_allocator]`.
 pub struct CountingAllocator;
 
 fn grown(bytes: usize) {
@@ -43,8 +44,8 @@ unsafe impl GlobalAlloc for CountingAllocator {
     }
 }
 
-/// What `run` returns, and the most bytes that were live meanwhile above those live before; `None` where the program's
-/// allocator is not a [`CountingAllocator`]. Counts what all threads allocate.
+/// What `run` returns, and the most bytes that were live meanwhile above those live before; `None`
+/// where the program's allocator is not a [`CountingAllocator`]. Counts what all threads allocate.
 pub fn peak_of<T>(run: impl FnOnce() -> T) -> (T, Option<u64>) {
     let before = LIVE.load(Relaxed);
     PEAK.store(before, Relaxed);

@@ -1,14 +1,13 @@
-//! One objective on the embeddings: its value, its gradient, what it costs.
+//! One objective on the embeddings: its value, its gradient, its time and memory.
 
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
-use burn::tensor::{Device, Int, Tensor};
-use burn_contrastive::objective::{Features, Objective, ObjectiveConfig};
+use burn::tensor::Tensor;
+use burn_contrastive::objective::{Features, ObjectiveConfig};
 
 use super::heap::peak_of;
 use super::tensors::Embeddings;
-use crate::training::objective::checked_init;
 
 /// An objective with the name that results go by.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,16 +39,11 @@ const ENOUGH_SECONDS: f64 = 0.5;
 /// # Errors
 ///
 /// If an input is missing or does not fit, naming it, or a parameter is out of range.
-pub fn check(objective: &Named, features: &Features, device: &Device) -> Result<()> {
-    let Named { name, config } = objective;
-    if let Err(fault) = config.check(features) {
+pub fn check(Named { name, config }: &Named, features: &Features) -> Result<()> {
+    if let Err(fault) = config.check_features(features) {
         bail!("objective `{name}`: {fault} (in the file of embeddings)");
     }
-    init(objective, device).map(drop)
-}
-
-fn init(Named { name, config }: &Named, device: &Device) -> Result<Objective> {
-    checked_init(config, device).with_context(|| format!("objective `{name}`"))
+    config.check().with_context(|| format!("objective `{name}`"))
 }
 
 /// Evaluates the objective several times, after once to warm up.
@@ -60,10 +54,10 @@ fn init(Named { name, config }: &Named, device: &Device) -> Result<Objective> {
 pub fn measure(objective: &Named, embeddings: &Embeddings) -> Result<Measured> {
     let features = &embeddings.features;
     let plain = features.image.device();
-    check(objective, features, &plain)?;
-    let module = init(objective, &plain.clone().autodiff())?;
+    check(objective, features)?;
+    let module = objective.config.init(&plain.clone().autodiff());
     let evaluate = || {
-        let mut features = constant(features);
+        let mut features = features.clone().autodiff();
         let [image, text] = [&embeddings.image, &embeddings.features.text]
             .map(|x| Tensor::<2>::from_inner(x.clone()).require_grad());
         let start = Instant::now();
@@ -104,7 +98,8 @@ pub fn measure(objective: &Named, embeddings: &Embeddings) -> Result<Measured> {
     Ok(Measured {
         loss,
         seconds: seconds[seconds.len() / 2],
-        // A device with memory of its own tells what its pools have grown to; the heap is not where the work was done.
+        // A device with memory of its own tells what its pools have grown to; the heap is not where
+        // the work was done.
         peak_bytes: match (before, pools()) {
             (Some(before), Some(after)) => {
                 Some(after.bytes_reserved.saturating_sub(before.bytes_in_use))
@@ -113,23 +108,4 @@ pub fn measure(objective: &Named, embeddings: &Embeddings) -> Result<Measured> {
         },
         gradients,
     })
-}
-
-/// The same numbers on the autodiff device, all constants.
-fn constant(features: &Features) -> Features {
-    fn inner<const R: usize>(x: &Option<Tensor<R>>) -> Option<Tensor<R>> {
-        x.clone().map(Tensor::from_inner)
-    }
-    Features {
-        image: Tensor::from_inner(features.image.clone()),
-        text: Tensor::from_inner(features.text.clone()),
-        teacher_image: inner(&features.teacher_image),
-        teacher_text: inner(&features.teacher_text),
-        queue_image: inner(&features.queue_image),
-        queue_text: inner(&features.queue_text),
-        noise: inner(&features.noise),
-        hard_image: inner(&features.hard_image),
-        hard_text: inner(&features.hard_text),
-        label: features.label.clone().map(Tensor::<1, Int>::from_inner),
-    }
 }

@@ -1,60 +1,75 @@
-//! What embeddings are like, and what objectives say of them: the program `audit`.
+//! Statistics of embeddings and the values of objectives on them: the program `audit`.
 //!
 //! # The embeddings
-//! A safetensors file. Row `i` of `image` and of `text` are a pair; floats are f16, bf16, f32 or f64, and finite.
+//! A safetensors file. Row `i` of `image` and row `i` of `text` are a pair; floats are f16, bf16,
+//! f32 or f64, and finite.
 //!
 //! | tensor | shape | |
 //! |---|---|---|
-//! | `image`, `text` | `[N, D]` | the embeddings, of any norm; with `image_id`, `image` may have fewer rows |
-//! | `teacher_image`, `teacher_text` | `[N, E]` | the same images and texts by a teacher; the momentum features of `image-text-contrastive` |
+//! | `image`, `text` | `[N, D]` | the embeddings, of any norm |
+//! | `teacher_image`, `teacher_text` | `[N, E]` | a teacher's embeddings of the same pairs |
+//! | `momentum_image`, `momentum_text` | `[N, D]` | a momentum encoder's embeddings of the pairs |
 //! | `queue_image`, `queue_text` | `[K, D]`, `[M, D]` | embeddings of earlier batches |
-//! | `noise` | `[Z, D]` | noise that every anchor of `info-cmr` meets |
+//! | `queue_teacher_image`, `queue_teacher_text` | `[K, E]`, `[M, E]` | the teacher's of these |
+//! | `queue_image_label`, `queue_text_label` | `[K]`, `[M]`, integers | their classes |
+//! | `noise` | `[Z, D]` | noise, negatives of every anchor of `info-cmr` |
 //! | `hard_image`, `hard_text` | `[N, m, D]` | hard negatives of each caption, and of each image |
-//! | `image_id` | `[N]`, integers | which image each caption describes; rows of `image` with the same id are the same image |
+//! | `image_id` | `[N]`, integers | the image of each caption: equal ids mean the same image |
 //! | `label` | `[N]`, integers | classes |
 //!
-//! Everything is computed in f64 where `image` or `text` is f64 (on backends that have it: not wgpu, Vulkan and Metal), else
-//! in f32.
+//! Where an objective reads momentum features and there are none, it reads the teacher's. Everything
+//! is computed in f64 where `image` or `text` is f64 (on backends that have it: not wgpu, Vulkan and
+//! Metal), else in f32.
 //!
-//! An image with several captions may stand in `image` once for each, row `i` being the image of caption `i`, with the same
-//! `image_id` every time; or once for all: then `image` has fewer rows than `text`, and `image_id` holds the row of each
-//! caption's image (as may the rows of `teacher_image`). For retrieval and the statistics of similarities each image counts
-//! once (by its first row), with all its captions as its positives. Objectives see a pair for each caption.
+//! An image with several captions may be in `image` once for each, row `i` being the image of
+//! caption `i`, with the same `image_id` every time; or only once: then `image` has fewer rows than
+//! `text`, and `image_id` holds the row of each caption's image (`teacher_image` may have fewer
+//! rows as well). For retrieval and the statistics of similarities each image counts once (by its
+//! first row), with all its captions as its positives. Objectives get a pair for each caption.
 //!
 //! # The results
 //! | key of `--json` | value |
 //! |---|---|
-//! | `embeddings.{file, pairs, images, width, tensors[].{name, dtype, shape}}` | what was read |
+//! | `embeddings.{file, pairs, images, width, tensors[].{name, dtype, shape}}` | the input |
 //! | `device`, `evaluation` | how it was computed |
 //! | `objectives.NAME.objective` | the objective, with all its parameters |
-//! | `objectives.NAME.loss` | its value, reduced as the objective does it |
-//! | `objectives.NAME.seconds` | median time of 3 to 9 evaluations, forward and backward, after one to warm up |
-//! | `objectives.NAME.peak_bytes` | the most heap that was live during them, above what was live before; on a GPU what the device's memory pools grew to; `null` if neither can be told |
+//! | `objectives.NAME.loss` | its value, in the objective's own reduction |
+//! | `objectives.NAME.seconds` | median time of forward and backward |
+//! | `objectives.NAME.peak_bytes` | peak memory of forward and backward, or `null` |
 //! | `objectives.NAME.gradient_norm.{image, text}` | l2 norms of the gradients |
 //! | `retrieval.{i2t_r1, i2t_r5, i2t_r10, t2i_r1, t2i_r5, t2i_r10}` | recall in percent |
 //! | `retrieval.rsum` | their sum |
-//! | `precision.{i2t, t2i}.K` | percentage of the K nearest with the query's label, K of 1, 5, 10; or `null` without labels |
-//! | `similarity.{positive_mean, positive_deviation, negative_mean, negative_deviation}` | of the cosines of matching and of other pairs |
-//! | `similarity.overlap` | `Σ min(p, q)` of their two normalised histograms in 200 equal bins over [−1, 1]: 0 apart, 1 the same |
-//! | `similarity.histogram.{edges, positive, negative}` | these histograms' counts |
+//! | `precision.{i2t, t2i}.K` | precision in percent for K of 1, 5, 10, or `null` without labels |
+//! | `similarity.{positive_mean, positive_deviation}` | of the cosines of the pairs |
+//! | `similarity.{negative_mean, negative_deviation}` | of all other cosines |
+//! | `similarity.overlap` | overlap of their two histograms, from 0 to 1 |
+//! | `similarity.histogram.{edges, positive, negative}` | counts in these histograms |
 //! | `alignment` | `E ‖u − v‖²` over the pairs, u and v normalised |
 //! | `uniformity` | `log E e^{−2‖u − v‖²}` over all image–text pairs |
 //! | `modality_gap` | `‖E u − E v‖` |
-//! | `weights` | what SRCL makes of the negatives (below), or `null` of a single pair |
+//! | `weights` | SRCL's weights of the negatives (below), or `null` for a single pair |
 //!
-//! A number that is not finite is `null`. The weights are those of `w_ij = (1/s_ij) / mean_{j≠i} (1/s_ij)`, with
-//! `s_ij = α·e^{ĉ_ij} + (1 − α)·e^{c_ij}`: `weights.alpha` is that of the first `srcl` among the objectives, else 1 with a
-//! teacher and 0 without. `weights.histogram.{edges, image_to_text, text_to_image}` counts all negatives;
-//! `weights.information` is `E log(1/w)` of either direction, the estimated mutual information of negatives in nats;
-//! `weights.pairs` are the 20 negatives of the least weight (the mean of both directions), likely to be matches in truth,
-//! each with the rows `image` and `text`, `similarity`, `teacher_similarity`, and its weights `image_to_text` and
-//! `text_to_image`. Captions of the same image are not listed.
+//! A float that is not finite is `null`.
 //!
-//! `--gradients` holds `NAME.image` and `NAME.text`, f32, in the shapes of `image` and `text`: the derivatives of the loss by
-//! the embeddings as they are in the file, before normalisation.
+//! - **Seconds** are the median of 3 to 9 evaluations, after one to warm up. **Peak bytes** are the
+//!   largest heap during them, less what was allocated before; on a GPU, the growth of the device's
+//!   memory pools; `null` if neither is known.
+//! - **Precision** is the percentage of the K nearest that have the query's label.
+//! - **Overlap** is `Σ min(p, q)` of the normalised histograms, in 200 equal bins over [−1, 1].
+//! - **Weights** are `w_ij = (1/s_ij) / mean_{j≠i} (1/s_ij)`, where `s_ij = α·e^{ĉ_ij} + (1 −
+//!   α)·e^{c_ij}`. `weights.alpha` is that of the first `srcl` among the objectives, else 1 with a
+//!   teacher and 0 without. `weights.histogram.{edges, image_to_text, text_to_image}` counts all
+//!   negatives. `weights.information` is `E log(1/w)` of either direction, the estimated mutual
+//!   information of negatives in nats. `weights.pairs` are the 20 negatives with the smallest
+//!   weights (means of both directions), which are likely to be matches in truth, each with the
+//!   rows `image` and `text`, `similarity`, `teacher_similarity`, and its weights `image_to_text`
+//!   and `text_to_image`. Captions of the same image are not listed.
 //!
-//! Everything is computed in blocks: memory is `O(N·D)` beside each objective's own budget, 1 GiB (`--evaluation streaming`
-//! keeps nothing, `dense` is the reference, with several `N×N` matrices).
+//! `--gradients` writes `NAME.image` and `NAME.text`, f32, in the shapes of `image` and `text`: the
+//! gradients of the loss with respect to the embeddings in the file, before normalisation.
+//!
+//! Everything is computed in blocks: memory is `O(N·D)` beside each objective's own budget, 1 GiB
+//! (`--evaluation streaming` keeps nothing, `dense` is the reference, with several `N×N` matrices).
 
 mod gradients;
 pub mod heap;
@@ -70,7 +85,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor};
-use burn_contrastive::objective::{self, ObjectiveConfig};
+use burn_contrastive::objective::{self, Features, ObjectiveConfig};
 use burn_contrastive::pairwise::Evaluation;
 use burn_contrastive::weighting::WeighedPair;
 use serde_json::{Map, Value, json};
@@ -78,7 +93,7 @@ use serde_json::{Map, Value, json};
 use crate::report::file::{self, Partial};
 use crate::training::device::computes_f64;
 use gradients::GradientFile;
-use measure::{check, measure};
+use measure::{Measured, Named, check, measure};
 use statistics::{Precision, Statistics};
 use tensors::{Embeddings, Found};
 use weights::Weights;
@@ -87,7 +102,7 @@ use weights::Weights;
 pub struct Options {
     /// The embeddings.
     pub embeddings: PathBuf,
-    /// The objectives; without, all that there are inputs for.
+    /// The objectives; `None` for all that the file has inputs for.
     pub objectives: Option<PathBuf>,
     /// Where to compute, without autodiff.
     pub device: Device,
@@ -139,78 +154,48 @@ pub struct Finding {
     pub gradient_norms: [f64; 2],
 }
 
-/// Reads, evaluates, and writes what was asked for, all of it or nothing. `tell` hears how it goes on.
+/// Reads, evaluates, and writes the requested files, all of them or none. `progress` is called with
+/// a line about each step.
 ///
 /// # Errors
 ///
-/// On whatever is wrong with the files or does not fit together, before anything is evaluated; and if a file cannot be
-/// written.
-pub fn audit(options: &Options, mut tell: impl FnMut(&str)) -> Result<Findings> {
-    let paths: Vec<_> = [&options.json, &options.gradients, &options.report]
-        .into_iter()
-        .flatten()
-        .collect();
-    let inputs = [Some(&options.embeddings), options.objectives.as_ref()];
-    for (k, path) in paths.iter().enumerate() {
-        ensure!(
-            !paths[..k].contains(path) && !inputs.contains(&Some(*path)),
-            "{} is named twice: every file needs a path of its own",
-            path.display()
-        );
-        ensure!(
-            !path.is_dir(),
-            "{} is a folder: a file cannot take its place",
-            path.display()
-        );
-    }
+/// If a file is wrong or two of them do not fit together, before anything is evaluated; and if a
+/// file cannot be written.
+pub fn audit(options: &Options, mut progress: impl FnMut(&str)) -> Result<Findings> {
+    check_paths(options)?;
     let listed = options.objectives.as_deref().map(objectives::read);
     let listed = listed.transpose().context("--objectives")?;
     let f64 = computes_f64(&options.device_name);
     let embeddings = Embeddings::read(&options.embeddings, &options.device, f64);
     let embeddings = embeddings.context("--embeddings")?;
-    embeddings.unknown.iter().for_each(|note| tell(note));
+    embeddings.unknown.iter().for_each(|note| progress(note));
     let features = &embeddings.features;
     let mut objectives = listed.unwrap_or_else(|| objectives::all_possible(features));
     for objective in &mut objectives {
         let config = objective.config.clone();
         objective.config = config.with_evaluation(options.evaluation);
-        check(objective, features, &options.device)?;
+        check(objective, features)?;
     }
-    let shapes = [&embeddings.image, &features.text].map(Tensor::dims);
-    // What cannot be written is found out before hours of computing.
+    let shape = features.text.dims();
+    // A file that cannot be written is an error before hours of computing.
     let create = |path: &Option<PathBuf>| path.as_deref().map(Partial::create).transpose();
     let (mut json, mut report) = (create(&options.json)?, create(&options.report)?);
     let names = objectives.iter().map(|objective| &*objective.name);
     let gradients = options.gradients.as_deref();
-    let gradients = gradients.map(|path| GradientFile::create(path, names, shapes));
+    let gradients =
+        gradients.map(|path| GradientFile::create(path, names, [embeddings.image.dims(), shape]));
     let mut gradients = gradients.transpose()?;
 
-    tell("retrieval, similarities and geometry");
+    progress("retrieval, similarities and geometry");
     let statistics = Statistics::of(&embeddings);
-    let srcl = objectives.iter().find(|one| one.config.name() == "srcl");
-    let alpha = match srcl.and_then(|srcl| srcl.config.get("alpha")) {
-        Some(objective::Value::Number(alpha)) => alpha,
-        _ if features.teacher_image.is_some() && features.teacher_text.is_some() => 1.0,
-        _ => 0.0,
-    };
-    tell("weights of the negatives");
+    progress("weights of the negatives");
+    let alpha = alpha(&objectives, features);
     let weights = Weights::of(features, embeddings.image_ids.as_deref(), alpha);
     let mut found = Vec::new();
     for objective in objectives {
-        tell(&objective.name);
+        progress(&objective.name);
         let measured = measure(&objective, &embeddings)?;
-        let norm = |x: &Tensor<2>| {
-            let square = x.clone().square().sum().into_data();
-            square.iter::<f64>().next().map_or(f64::NAN, f64::sqrt)
-        };
-        found.push(Finding {
-            name: objective.name,
-            config: objective.config,
-            loss: measured.loss,
-            seconds: measured.seconds,
-            peak_bytes: measured.peak_bytes,
-            gradient_norms: [norm(&measured.gradients[0]), norm(&measured.gradients[1])],
-        });
+        found.push(Finding::new(objective, &measured));
         if let Some(file) = &mut gradients {
             file.append(measured.gradients)?;
         }
@@ -218,7 +203,7 @@ pub fn audit(options: &Options, mut tell: impl FnMut(&str)) -> Result<Findings> 
     let findings = Findings {
         file: options.embeddings.display().to_string(),
         found: embeddings.found,
-        shape: shapes[1],
+        shape,
         device: options.device_name.clone(),
         evaluation: options.evaluation,
         objectives: found,
@@ -236,19 +221,57 @@ pub fn audit(options: &Options, mut tell: impl FnMut(&str)) -> Result<Findings> 
     Ok(findings)
 }
 
+/// Checks that no file to write is an input, another output or a folder.
+fn check_paths(options: &Options) -> Result<()> {
+    let outputs = [&options.json, &options.gradients, &options.report];
+    let paths: Vec<_> = outputs.into_iter().flatten().collect();
+    let inputs = [Some(&options.embeddings), options.objectives.as_ref()];
+    for (k, path) in paths.iter().enumerate() {
+        ensure!(
+            !paths[..k].contains(path) && !inputs.contains(&Some(*path)),
+            "{} is named twice: every file needs a path of its own",
+            path.display()
+        );
+        ensure!(
+            !path.is_dir(),
+            "{} is a folder: a file cannot take its place",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// How much the teacher counts in the weights: as in the first `srcl` of the list, else fully if
+/// there is a teacher.
+fn alpha(objectives: &[Named], features: &Features) -> f64 {
+    let srcl = objectives.iter().find(|one| one.config.name() == "srcl");
+    match srcl.and_then(|srcl| srcl.config.get("alpha")) {
+        Some(objective::Value::Number(alpha)) => alpha,
+        _ if features.teacher_image.is_some() && features.teacher_text.is_some() => 1.0,
+        _ => 0.0,
+    }
+}
+
+impl Finding {
+    fn new(objective: Named, measured: &Measured) -> Self {
+        let norm = |x: &Tensor<2>| {
+            let square = x.clone().square().sum().into_data();
+            square.iter::<f64>().next().map_or(f64::NAN, f64::sqrt)
+        };
+        Self {
+            name: objective.name,
+            config: objective.config,
+            loss: measured.loss,
+            seconds: measured.seconds,
+            peak_bytes: measured.peak_bytes,
+            gradient_norms: [norm(&measured.gradients[0]), norm(&measured.gradients[1])],
+        }
+    }
+}
+
 impl Findings {
     /// As the module's documentation describes it.
     pub fn to_json(&self) -> Value {
-        let objective = |found: &Finding| {
-            let value = json!({
-                "objective": found.config,
-                "loss": found.loss,
-                "seconds": found.seconds,
-                "peak_bytes": found.peak_bytes,
-                "gradient_norm": {"image": found.gradient_norms[0], "text": found.gradient_norms[1]},
-            });
-            (found.name.clone(), value)
-        };
         let Statistics {
             images,
             retrieval,
@@ -259,6 +282,7 @@ impl Findings {
         let (i2t, t2i) = (retrieval.image_to_text, retrieval.text_to_image);
         let tensor =
             |found: &Found| json!({"name": found.name, "dtype": found.dtype, "shape": found.shape});
+        let objective = |found: &Finding| (found.name.clone(), found.to_json());
         json!({
             "embeddings": {
                 "file": self.file,
@@ -300,6 +324,21 @@ impl Findings {
     }
 }
 
+impl Finding {
+    fn to_json(&self) -> Value {
+        json!({
+            "objective": self.config,
+            "loss": self.loss,
+            "seconds": self.seconds,
+            "peak_bytes": self.peak_bytes,
+            "gradient_norm": {
+                "image": self.gradient_norms[0],
+                "text": self.gradient_norms[1],
+            },
+        })
+    }
+}
+
 impl Precision {
     fn to_json(&self) -> Value {
         let side = |precision: &[(usize, f64)]| -> Map<String, Value> {
@@ -324,7 +363,10 @@ impl Weights {
         };
         json!({
             "alpha": self.alpha,
-            "information": {"image_to_text": self.information[0], "text_to_image": self.information[1]},
+            "information": {
+                "image_to_text": self.information[0],
+                "text_to_image": self.information[1],
+            },
             "histogram": {
                 "edges": self.edges,
                 "image_to_text": self.image_to_text,

@@ -9,13 +9,13 @@ use serde_json::Value;
 
 use super::measure::Named;
 
-/// The objectives of a JSON file: a list of objects as [`ObjectiveConfig`] reads them, each with a `"name"` that its
-/// results go by, the objective's own unless said.
+/// The objectives of a JSON file: a list of objects as [`ObjectiveConfig`] reads them, each with a
+/// `"name"` that its results go by, the objective's own unless said.
 ///
 /// # Errors
 ///
-/// If the file cannot be read, on malformed JSON, unknown objectives and parameters (with the nearest there are), and on
-/// names that are empty or used twice.
+/// If the file cannot be read, on malformed JSON, unknown objectives and parameters (with the
+/// nearest known ones), and on names that are empty or used twice.
 pub fn read(path: &Path) -> Result<Vec<Named>> {
     let file = || path.display().to_string();
     let text = fs::read_to_string(path).with_context(file)?;
@@ -26,7 +26,8 @@ fn parse(text: &str) -> Result<Vec<Named>> {
     let list: Value = serde_json::from_str(text).context("this is not valid JSON")?;
     let Value::Array(list) = list else {
         bail!(
-            "expected a list of objectives, such as [{{\"name\": \"a\", \"objective\": \"info-nce\"}}]"
+            "expected a list of objectives, \
+             such as [{{\"name\": \"a\", \"objective\": \"info-nce\"}}]"
         );
     };
     ensure!(!list.is_empty(), "the list of objectives is empty");
@@ -59,12 +60,12 @@ fn parse(text: &str) -> Result<Vec<Named>> {
 pub fn all_possible(features: &Features) -> Vec<Named> {
     let possible = |name: &&str| {
         let config = ObjectiveConfig::named(name).expect("a name of the list");
-        (config.check(features).is_ok() && *name != "sum").then(|| Named {
+        (config.check_features(features).is_ok() && *name != "sum").then(|| Named {
             name: name.to_string(),
             config,
         })
     };
-    AnyConfig::NAMES.iter().filter_map(possible).collect()
+    AnyConfig::names().iter().filter_map(possible).collect()
 }
 
 #[cfg(test)]
@@ -78,7 +79,8 @@ mod tests {
     #[test]
     fn each_objective_has_a_name_and_its_parameters() {
         let list = parse(
-            r#"[{"name": "a", "objective": "info-nce", "temperature": 0.05}, {"objective": "vse"}]"#,
+            r#"[{"name": "a", "objective": "info-nce", "temperature": 0.05},
+                {"objective": "vse"}]"#,
         )
         .unwrap();
         assert_eq!(list[0].name, "a");

@@ -1,6 +1,7 @@
-//! The page for people: figures of the embeddings, of the weights, and of the objectives beside each other.
+//! The page for people: figures of the embeddings, of the weights, and of the objectives beside
+//! each other.
 
-use burn_contrastive::objective::{AnyConfig, Value};
+use burn_contrastive::objective::{AnyConfig, Parameter, Value};
 use maud::{Markup, html};
 
 use super::statistics::BINS;
@@ -108,8 +109,9 @@ fn similarities(findings: &Findings) -> Markup {
         section aria-labelledby="similarities" {
             h2 #similarities { "Similarities" }
             p.lead {
-                "How similar matching pairs (positives) and all other pairs (negatives) are. Each distribution has area \
-                 one, as there are far more negatives; an upright line marks its mean."
+                "How similar matching pairs (positives) and all other pairs (negatives) are. Each \
+                 distribution has area one, as there are far more negatives; an upright line marks \
+                 its mean."
             }
             div.figures {
                 @if !histogram.is_blank() {
@@ -123,15 +125,14 @@ fn similarities(findings: &Findings) -> Markup {
                             dd.small { (meaning) }
                         }
                     }
-                    div {
-                        dt { "Positives" }
-                        dd.number { (fixed(similarity.positive.mean, 3)) }
-                        dd.small { "± " (fixed(similarity.positive.deviation, 3)) }
-                    }
-                    div {
-                        dt { "Negatives" }
-                        dd.number { (fixed(similarity.negative.mean, 3)) }
-                        dd.small { "± " (fixed(similarity.negative.deviation, 3)) }
+                    @for (name, of) in
+                        [("Positives", similarity.positive), ("Negatives", similarity.negative)]
+                    {
+                        div {
+                            dt { (name) }
+                            dd.number { (fixed(of.mean, 3)) }
+                            dd.small { "± " (fixed(of.deviation, 3)) }
+                        }
                     }
                 }
             }
@@ -162,8 +163,9 @@ fn weights_section(weights: &Weights) -> Markup {
         section aria-labelledby="weights" {
             h2 #weights { "Weights of the negatives" }
             p.lead {
-                "SRCL weighs each negative by how little it resembles the anchor in the eyes of " (judge) " (α\u{a0}=\u{a0}"
-                (significant(weights.alpha)) "), with a mean of one an anchor: false negatives should get little weight."
+                "SRCL weighs each negative by how little it resembles the anchor according to "
+                (judge) " (α\u{a0}=\u{a0}" (significant(weights.alpha)) "), with a mean of one for \
+                 each anchor: false negatives should get little weight."
             }
             div.figures {
                 (histogram(weights))
@@ -214,7 +216,8 @@ fn histogram(weights: &Weights) -> Markup {
         bounds.end
     };
     let description = format!(
-        "From {} to {}; a tenth of all negatives weigh less than {}, half less than {}. The upright line is the mean, 1.",
+        "From {} to {}; a tenth of all negatives weigh less than {}, half less than {}. \
+         The upright line is the mean, 1.",
         fixed(bounds.start, 2),
         fixed(bounds.end, 2),
         fixed(below(0.1), 2),
@@ -245,14 +248,18 @@ fn heat_map(weights: &Weights) -> Markup {
     let (low, high) = all().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &w| {
         (low.min(w), high.max(w))
     });
-    let heat = |weight: f64| match high > low {
-        true => (100.0 * (high - weight) / (high - low)).round(),
-        false => 0.0,
+    let heat = |weight: f64| {
+        if high > low {
+            (100.0 * (high - weight) / (high - low)).round()
+        } else {
+            0.0
+        }
     };
     html! {
         figure {
             h3 { "Weights of some captions" }
-            div.scroll.heat tabindex="0" role="region" aria-label="Weights that captions give to images" {
+            div.scroll.heat tabindex="0" role="region"
+                aria-label="Weights that captions give to images" {
                 table {
                     thead { tr {
                         th scope="col" { "row" }
@@ -263,17 +270,16 @@ fn heat_map(weights: &Weights) -> Markup {
                         @for &weight in line {
                             @if weight.is_nan() { td.self { "·" } }
                             @else {
-                                td style=(format!("--heat:{}%", heat(weight))) title=(fixed(weight, 4)) {
-                                    (fixed(weight, 2))
-                                }
+                                td style=(format!("--heat:{}%", heat(weight)))
+                                    title=(fixed(weight, 4)) { (fixed(weight, 2)) }
                             }
                         }
                     } } }
                 }
             }
             figcaption {
-                "Captions down, images across, by their rows in the file: those of the likeliest false negatives first. \
-                 Strong colour is little weight."
+                "Captions down, images across, by their rows in the file: those of the likeliest \
+                 false negatives first. Strong colour is little weight."
             }
         }
     }
@@ -285,7 +291,8 @@ fn likely(weights: &Weights) -> Markup {
         @if !weights.likely.is_empty() {
             h3 #likely { "Likely false negatives" }
             p.lead {
-                "The " (weights.likely.len()) " pairs of an image and another's caption that are weighed least."
+                "The " (weights.likely.len())
+                " pairs of an image and another's caption that are weighed least."
             }
             div.scroll tabindex="0" role="region" aria-labelledby="likely" {
                 table.plain {
@@ -325,9 +332,10 @@ fn comparison(findings: &Findings) -> Markup {
         section aria-labelledby="objectives" {
             h2 #objectives { "Objectives" }
             p.lead {
-                "Losses are each in their own units: compare them between embeddings, not with each other. Time is that of \
-                 one evaluation, forward and backward; memory is what it takes beside the embeddings. The gradient is by the \
-                 embeddings as they are in the file."
+                "Losses are each in their own units: compare them between embeddings, not with \
+                 each other. Time is that of one evaluation, forward and backward; memory is what \
+                 it takes beside the embeddings. The gradient is by the embeddings as they are in \
+                 the file."
             }
             div.scroll tabindex="0" role="region" aria-labelledby="objectives" {
                 table.plain {
@@ -358,20 +366,18 @@ fn comparison(findings: &Findings) -> Markup {
     }
 }
 
-/// `vse · margin 0.2 · reduction mean`; without the name where it is that of the list, and without extras that are off.
+/// `vse · margin 0.2 · reduction mean`; without the name where it is that of the list, and without
+/// extras that are off.
 fn parameters(found: &Finding) -> String {
     let mut config = found.config.clone();
     let name = Some(config.name()).filter(|name| *name != found.name);
     let parameters = config.parameters();
     let parameters = parameters
         .iter()
-        .filter(|parameter| !matches!(parameter.get(), Value::Flag(false) | Value::None))
-        .filter(|parameter| {
-            (parameter.name, parameter.get()) != ("label_smoothing", Value::Number(0.0))
-        })
+        .filter(|parameter| !is_off(parameter))
         .map(|parameter| format!("{} {}", parameter.name, parameter.get()));
     let terms = match &found.config.kind {
-        AnyConfig::Sum(terms) => terms.as_slice(),
+        AnyConfig::WeightedSum(sum) => sum.terms.as_slice(),
         _ => &[],
     };
     let terms = terms
@@ -383,6 +389,16 @@ fn parameters(found: &Finding) -> String {
         .chain(parameters)
         .chain(terms);
     parts.collect::<Vec<_>>().join(" · ")
+}
+
+/// Whether a parameter leaves an extra off.
+fn is_off(parameter: &Parameter) -> bool {
+    match parameter.get() {
+        Value::Flag(false) | Value::None => true,
+        Value::Number(0.0) => ["label_smoothing", "soft_targets"].contains(&parameter.name),
+        Value::Word(word) => word == "negative",
+        _ => false,
+    }
 }
 
 fn time(seconds: f64) -> String {
@@ -408,14 +424,24 @@ fn data(findings: &Findings) -> Markup {
             div.columns {
                 table {
                     caption { (findings.file) }
-                    thead { tr { th scope="col" { "tensor" } th scope="col" { "shape" } th scope="col" { "dtype" } } }
+                    thead { tr {
+                        th scope="col" { "tensor" }
+                        th scope="col" { "shape" }
+                        th scope="col" { "dtype" }
+                    } }
                     tbody { @for found in &findings.found { tr {
                         th scope="row" { (found.name) }
-                        td { (found.shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(" × ")) }
+                        td { (shape(&found.shape)) }
                         td { (found.dtype) }
                     } } }
                 }
             }
         }
     }
+}
+
+/// A shape such as `2000 × 512`.
+fn shape(sizes: &[usize]) -> String {
+    let sizes: Vec<_> = sizes.iter().map(usize::to_string).collect();
+    sizes.join(" × ")
 }

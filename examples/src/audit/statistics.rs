@@ -17,14 +17,14 @@ pub const NEAREST: [usize; 3] = [1, 5, 10];
 
 /// What the embeddings are like.
 pub struct Statistics {
-    /// Different images; captions are as many as there are pairs.
+    /// The number of different images; the number of captions is that of the pairs.
     pub images: usize,
     /// Ranks of images and captions for each other.
     pub retrieval: CrossModalMetrics,
     /// What random embeddings would score.
     pub chance: CrossModalMetrics,
-    /// Precision in percent among the [`NEAREST`] captions of an image, and images of a caption, by label; those that
-    /// exceed the number of candidates left out.
+    /// Precision in percent among the [`NEAREST`] captions of an image, and images of a caption, by
+    /// label; those that exceed the number of candidates left out.
     pub precision: Option<Precision>,
     /// Cosines of matching and of other pairs.
     pub similarity: SimilarityHistogram,
@@ -53,18 +53,17 @@ impl Statistics {
             Some(ids) => ids.clone(),
             None => (0..pairs).collect(),
         };
-        // The first caption of each image: its row of `image` stands for it.
+        // The first caption of each image, whose row of `image` is taken.
         let mut firsts = vec![usize::MAX; owners.iter().max().map_or(0, |last| last + 1)];
         for (caption, &owner) in owners.iter().enumerate() {
             firsts[owner] = firsts[owner].min(caption);
         }
-        let images = match embeddings.image_of_text.is_some() || firsts.len() == pairs {
-            true => embeddings.image.clone(),
-            false => {
-                let rows: Vec<i32> = firsts.iter().map(|&row| row as i32).collect();
-                let rows = Tensor::<1, Int>::from_data(rows.as_slice(), &image.device());
-                image.clone().select(0, rows)
-            }
+        let images = if embeddings.image_of_text.is_some() || firsts.len() == pairs {
+            embeddings.image.clone()
+        } else {
+            let rows: Vec<i32> = firsts.iter().map(|&row| row as i32).collect();
+            let rows = Tensor::<1, Int>::from_data(rows.as_slice(), &image.device());
+            image.clone().select(0, rows)
         };
         let precision = embeddings.labels.as_ref().map(|labels| {
             let image_labels: Vec<_> = firsts.iter().map(|&row| labels[row]).collect();

@@ -1,4 +1,5 @@
-//! Embeddings from a safetensors file: read in pieces, widened on the way, checked row by row.
+//! Embeddings from a safetensors file: read in pieces, converted to f32 or f64 on the way, checked
+//! row by row.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -12,37 +13,91 @@ use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
-/// The names that a file may hold.
-pub const NAMES: [&str; 11] = [
-    "image",
-    "text",
-    "teacher_image",
-    "teacher_text",
-    "queue_image",
-    "queue_text",
-    "noise",
-    "hard_image",
-    "hard_text",
-    "image_id",
-    "label",
-];
+/// The tensors of floats that a file may hold besides `image` and `text`, each with its shape: fields
+/// of [`Features`]. A new one is one line here and one in the table of the module above.
+macro_rules! tensors {
+    ($($name:ident: $shape:ident,)+) => {
+        /// The names of the tensors that a file may hold.
+        pub const NAMES: &[&str] = &[
+            "image", "text", $(stringify!($name),)+
+            "image_id", "label", "queue_image_label", "queue_text_label",
+        ];
+
+        impl Reader<'_> {
+            fn read_into(&mut self, features: &mut Features) -> Result<()> {
+                $(features.$name = self.tensor(stringify!($name))?;)+
+                Ok(())
+            }
+        }
+
+        impl Layout {
+            fn shape(name: &str) -> Shape {
+                match name {
+                    "image" => Shape::Images,
+                    "text" => Shape::Texts,
+                    $(stringify!($name) => Shape::$shape,)+
+                    _ => unreachable!("`{name}` holds no floats"),
+                }
+            }
+        }
+    };
+}
+
+tensors! {
+    teacher_image: OfImages,
+    teacher_text: OfPairs,
+    momentum_image: MomentumImages,
+    momentum_text: MomentumTexts,
+    queue_image: Rows,
+    queue_text: Rows,
+    queue_teacher_image: AnyRows,
+    queue_teacher_text: AnyRows,
+    noise: Rows,
+    hard_image: OfEachPair,
+    hard_text: OfEachPair,
+}
+
+/// The shape of a tensor of floats, beside `N` pairs of width `D`.
+enum Shape {
+    /// That of `image`, which says the others.
+    Images,
+    /// `[N, D]`.
+    Texts,
+    /// `[N, E]`, or a row for each image.
+    OfImages,
+    /// `[N, E]`.
+    OfPairs,
+    /// `[N, D]`, or a row for each image.
+    MomentumImages,
+    /// `[N, D]`.
+    MomentumTexts,
+    /// `[K, D]`.
+    Rows,
+    /// `[K, E]`.
+    AnyRows,
+    /// `[N, m, D]`.
+    OfEachPair,
+}
 
 /// What a file holds.
 pub struct Embeddings {
-    /// The tensors that objectives take, on a device without autodiff, in f64 where `image` or `text` is (and the device
-    /// computes in it), else in f32. `label` is [`labels`](Self::labels), or else [`image_ids`](Self::image_ids).
+    /// The tensors that objectives take, on a device without autodiff, in f64 where `image` or
+    /// `text` is (and the device computes in it), else in f32. `label` is [`labels`](Self::labels),
+    /// or else [`image_ids`](Self::image_ids).
     pub features: Features,
     /// `image` as it is in the file.
     pub image: Tensor<2>,
-    /// Where `image` has each image once: the row of each caption's, by which the features were picked.
+    /// Where `image` holds each image once: the row of each caption's image, by which the features
+    /// were selected.
     pub image_of_text: Option<Tensor<1, Int>>,
-    /// Of each caption, a number of its image: equal where the images are the same; the row, where each is there once.
+    /// An index of each caption's image, equal where the images are the same: the row of `image`,
+    /// where it holds each image once.
     pub image_ids: Option<Vec<usize>>,
-    /// Of each pair, a number of its class.
+    /// An index of each pair's class.
     pub labels: Option<Vec<usize>>,
-    /// The tensors there are, with dtype and shape as in the file.
+    /// The tensors in the file, with their dtypes and shapes.
     pub found: Vec<Found>,
-    /// Names that mean nothing here, with the nearest that does.
+    /// A line about each name that means nothing here, with the nearest name that does.
     pub unknown: Vec<String>,
 }
 
@@ -57,122 +112,67 @@ pub struct Found {
 }
 
 impl Embeddings {
-    /// Reads the tensors that [`NAMES`] lists. `f64` says whether the device computes in f64 to its precision; if so, and
-    /// the file asks for it, the parameters of objectives (temperatures, say) will be f64 too, unless the device has
-    /// tensors already.
+    /// Reads the tensors that [`NAMES`] lists. `f64` says whether the device computes in f64 with
+    /// full precision; if so, and the file asks for it, the parameters of objectives
+    /// (temperatures, say) will be f64 too, unless the device has tensors already.
     ///
     /// # Errors
     ///
-    /// Without such a file, or if it is not in the format; if `image` or `text` is missing; on wrong dtypes and shapes,
-    /// with tensor and shape; on numbers that are not finite, with tensor and row.
+    /// If the file does not exist or is not in the format; if `image` or `text` is missing; on
+    /// wrong dtypes and shapes, with tensor and shape; on values that are not finite, with tensor
+    /// and row.
     pub fn read(path: &Path, device: &Device, f64: bool) -> Result<Self> {
         let mut file = TensorFile::open(path)?;
-        let [image, text] = ["image", "text"].map(|name| file.info(name));
-        let (Some(image), Some(text)) = (image, text) else {
-            let missing = if image.is_none() { "image" } else { "text" };
-            bail!(
-                "`{missing}` is missing: {} holds {}",
-                path.display(),
-                file.names()
-            );
-        };
-        let wide = [image, text].iter().any(|info| info.dtype == Dtype::F64);
-        let dtype = match wide && f64 {
-            true => DType::F64,
-            false => DType::F32,
+        let layout = Layout::of(&mut file, path)?;
+        let dtype = if layout.f64 && f64 {
+            DType::F64
+        } else {
+            DType::F32
         };
         if dtype == DType::F64 {
-            // Where it is too late, parameters are f32.
+            // On a device that has tensors already, parameters are f32.
             let _ = device.clone().configure(FloatDType::F64);
             let _ = device.clone().autodiff().configure(FloatDType::F64);
         }
-        let [images, d] = rank::<2>("image", &image.shape, "[N, D]")?;
-        ensure!(
-            images > 0 && d > 0,
-            "`image` is empty, shape [{images}, {d}]: it needs a row and a column"
-        );
-        let n = text.shape.first().copied().unwrap_or(0);
-        let ids = match file.info("image_id").is_some() {
-            true => Some(file.integers("image_id", n)?),
-            false => None,
+        let mut reader = Reader {
+            file: &mut file,
+            layout: &layout,
+            device,
+            dtype,
         };
-        // An image with several captions stands once for each, or once for all.
-        let rows = match (images == n, &ids) {
-            (false, Some(ids)) => Some(rows_of(ids, images)?),
-            _ => None,
-        };
-
-        let mut read = |name: &'static str| -> Result<Option<TensorData>> {
-            let Some(info) = file.info(name) else {
-                return Ok(None);
-            };
-            let shape = info.shape.clone();
-            let of_images = rows.is_some() && shape.first() == Some(&images);
-            let fits = match name {
-                "image" => true,
-                "text" => shape == [n, d] && (images == n || rows.is_some()),
-                "teacher_image" if of_images => shape.len() == 2 && shape[1] > 0,
-                "teacher_image" | "teacher_text" => {
-                    shape.len() == 2 && shape[0] == n && shape[1] > 0
-                }
-                "queue_image" | "queue_text" | "noise" => shape.len() == 2 && shape[1] == d,
-                _ => shape.len() == 3 && [shape[0], shape[2]] == [n, d],
-            };
-            let needed = || match name {
-                "text" => format!(
-                    "that of `image`, [{images}, {d}] (or, with `image_id`, [N, {d}]: a row for each caption)"
-                ),
-                "teacher_image" | "teacher_text" => format!("[{n}, E]: a row for each pair"),
-                "queue_image" | "queue_text" | "noise" => format!("[K, {d}]"),
-                _ => format!("[{n}, m, {d}]: m negatives for each pair"),
-            };
-            ensure!(
-                fits,
-                "`{name}` has shape {shape:?}, it must be {}",
-                needed()
-            );
-            let data = match dtype {
-                DType::F64 => TensorData::new(file.numbers::<f64>(name)?, shape),
-                _ => TensorData::new(file.numbers::<f32>(name)?, shape),
-            };
-            Ok(Some(data))
-        };
-        let mut matrix = |name| -> Result<Option<Tensor<2>>> {
-            Ok(read(name)?.map(|data| Tensor::from_data(data, (device, dtype))))
-        };
-        let present = "its presence was checked";
-        let text = matrix("text")?.expect(present);
-        let image = matrix("image")?.expect(present);
-        let image_of_text = rows.as_ref().map(|rows| indices(rows, device));
+        let text = reader.required("text")?;
+        let image = reader.required("image")?;
+        let image_of_text = layout.rows.as_ref().map(|rows| indices(rows, device));
+        // Embeddings of the images, one for each caption.
         let of_captions = |x: Tensor<2>| match &image_of_text {
-            Some(rows) if x.dims()[0] == images => x.select(0, rows.clone()),
+            Some(rows) if x.dims()[0] == layout.images => x.select(0, rows.clone()),
             _ => x,
         };
         let mut features = Features::new(of_captions(image.clone()), text);
-        features.teacher_image = matrix("teacher_image")?.map(of_captions);
-        features.teacher_text = matrix("teacher_text")?;
-        features.queue_image = matrix("queue_image")?;
-        features.queue_text = matrix("queue_text")?;
-        features.noise = matrix("noise")?;
-        let mut cube = |name| -> Result<Option<Tensor<3>>> {
-            Ok(read(name)?.map(|data| Tensor::from_data(data, (device, dtype))))
-        };
-        features.hard_image = cube("hard_image")?;
-        features.hard_text = cube("hard_text")?;
-        if let (Some(image), Some(text)) = (&features.teacher_image, &features.teacher_text) {
-            ensure!(
-                image.dims()[1] == text.dims()[1],
-                "`teacher_text` has width {}, `teacher_image` has {}: they are compared, and need the same",
-                text.dims()[1],
-                image.dims()[1]
-            );
-        }
+        reader.read_into(&mut features)?;
+        features.teacher_image = features.teacher_image.map(of_captions);
+        features.momentum_image = features.momentum_image.map(of_captions);
+        check_teachers(&features)?;
 
-        let labels = match file.info("label").is_some() {
-            true => Some(renumbered(&file.integers("label", n)?)),
-            false => None,
+        let labels = layout.integers(&mut file, "label")?;
+        let image_ids = layout
+            .rows
+            .or_else(|| layout.ids.as_deref().map(|ids| renumbered(&[ids]).remove(0)));
+        let queue_labels = |file: &mut TensorFile, name, queue: &Option<Tensor<2>>| {
+            let (true, Some(queue)) = (file.info(name).is_some(), queue) else {
+                return Ok(Vec::new());
+            };
+            file.integers(name, queue.dims()[0])
         };
-        let image_ids = rows.or_else(|| ids.as_deref().map(renumbered));
+        let of_images = queue_labels(&mut file, "queue_image_label", &features.queue_image)?;
+        let of_texts = queue_labels(&mut file, "queue_text_label", &features.queue_text)?;
+        // Labels of the batch and of the queue are the same integers.
+        let batch_labels = labels.as_deref().unwrap_or_default();
+        let mut numbered = renumbered(&[batch_labels, &of_images, &of_texts]).into_iter();
+        let mut next = || numbered.next().filter(|labels| !labels.is_empty());
+        let labels = next();
+        features.queue_image_label = next().map(|labels| indices(&labels, device));
+        features.queue_text_label = next().map(|labels| indices(&labels, device));
         let same = labels.as_ref().or(image_ids.as_ref());
         features.label = same.map(|same| indices(same, device));
         Ok(Self {
@@ -187,42 +187,182 @@ impl Embeddings {
     }
 }
 
-/// The rows of `image` that `image_id` names, each of them at least once.
+fn check_teachers(features: &Features) -> Result<()> {
+    if let (Some(image), Some(text)) = (&features.teacher_image, &features.teacher_text) {
+        ensure!(
+            image.dims()[1] == text.dims()[1],
+            "`teacher_text` has width {}, `teacher_image` has {}: they are compared, and need the \
+             same",
+            text.dims()[1],
+            image.dims()[1]
+        );
+    }
+    Ok(())
+}
+
+/// The shapes of `image` and `text`, which decide those of the other tensors.
+struct Layout {
+    /// Rows of `image`.
+    images: usize,
+    /// Rows of `text`: the pairs.
+    pairs: usize,
+    /// Columns of both.
+    width: usize,
+    /// Whether one of them is f64.
+    f64: bool,
+    /// `image_id`.
+    ids: Option<Vec<i128>>,
+    /// Where `image` holds each image once: the row of each caption's image.
+    rows: Option<Vec<usize>>,
+}
+
+impl Layout {
+    fn of(file: &mut TensorFile, path: &Path) -> Result<Self> {
+        let [image, text] = ["image", "text"].map(|name| file.info(name));
+        let (Some(image), Some(text)) = (image, text) else {
+            let missing = if image.is_none() { "image" } else { "text" };
+            bail!(
+                "`{missing}` is missing: {} holds {}",
+                path.display(),
+                file.names()
+            );
+        };
+        let &[images, width] = &image.shape[..] else {
+            bail!("`image` has shape {:?}, it must be [N, D]", image.shape);
+        };
+        ensure!(
+            images > 0 && width > 0,
+            "`image` is empty, shape [{images}, {width}]: it needs a row and a column"
+        );
+        let mut layout = Self {
+            images,
+            pairs: text.shape.first().copied().unwrap_or(0),
+            width,
+            f64: [image, text].iter().any(|info| info.dtype == Dtype::F64),
+            ids: None,
+            rows: None,
+        };
+        layout.ids = layout.integers(file, "image_id")?;
+        // An image with several captions is in the file once for each, or once for all.
+        if images != layout.pairs
+            && let Some(ids) = &layout.ids
+        {
+            layout.rows = Some(rows_of(ids, images)?);
+        }
+        Ok(layout)
+    }
+
+    /// The integers of each pair, if the file has them.
+    fn integers(&self, file: &mut TensorFile, name: &str) -> Result<Option<Vec<i128>>> {
+        let present = file.info(name).is_some();
+        present.then(|| file.integers(name, self.pairs)).transpose()
+    }
+
+    /// Checks the shape of a tensor of floats.
+    fn check(&self, name: &str, shape: &[usize]) -> Result<()> {
+        let &Self {
+            images,
+            pairs: n,
+            width: d,
+            ..
+        } = self;
+        let of_images = self.rows.is_some() && shape.first() == Some(&images);
+        let matrix = shape.len() == 2 && shape[1] > 0;
+        let of_pairs = |images| matrix && (shape[0] == n || images);
+        let (fits, needed) = match Self::shape(name) {
+            Shape::Images => (true, String::new()),
+            Shape::Texts => (
+                shape == [n, d] && (images == n || self.rows.is_some()),
+                format!(
+                    "that of `image`, [{images}, {d}] \
+                     (or, with `image_id`, [N, {d}]: a row for each caption)"
+                ),
+            ),
+            Shape::OfImages => (of_pairs(of_images), format!("[{n}, E]: a row for each pair")),
+            Shape::OfPairs => (of_pairs(false), format!("[{n}, E]: a row for each pair")),
+            Shape::MomentumImages => (
+                of_pairs(of_images) && shape[1] == d,
+                format!("[{n}, {d}]: a row for each pair"),
+            ),
+            Shape::MomentumTexts => (shape == [n, d], format!("[{n}, {d}]: a row for each pair")),
+            Shape::Rows => (matrix && shape[1] == d, format!("[K, {d}]")),
+            Shape::AnyRows => (matrix, "[K, E]: a row for each of the queue".to_string()),
+            Shape::OfEachPair => (
+                shape.len() == 3 && [shape[0], shape[2]] == [n, d],
+                format!("[{n}, m, {d}]: m negatives for each pair"),
+            ),
+        };
+        ensure!(fits, "`{name}` has shape {shape:?}, it must be {needed}");
+        Ok(())
+    }
+}
+
+/// Reads tensors of floats to a device.
+struct Reader<'a> {
+    file: &'a mut TensorFile,
+    layout: &'a Layout,
+    device: &'a Device,
+    dtype: DType,
+}
+
+impl Reader<'_> {
+    fn tensor<const R: usize>(&mut self, name: &str) -> Result<Option<Tensor<R>>> {
+        let Some(info) = self.file.info(name) else {
+            return Ok(None);
+        };
+        let shape = info.shape.clone();
+        self.layout.check(name, &shape)?;
+        let data = if self.dtype == DType::F64 {
+            TensorData::new(self.file.floats::<f64>(name)?, shape)
+        } else {
+            TensorData::new(self.file.floats::<f32>(name)?, shape)
+        };
+        Ok(Some(Tensor::from_data(data, (self.device, self.dtype))))
+    }
+
+    fn required(&mut self, name: &str) -> Result<Tensor<2>> {
+        Ok(self.tensor(name)?.expect("its presence was checked"))
+    }
+}
+
+/// The rows of `image` in `image_id`, which must hold each of them at least once.
 fn rows_of(ids: &[i128], images: usize) -> Result<Vec<usize>> {
     let mut described = vec![false; images];
     let mut rows = Vec::with_capacity(ids.len());
     for (caption, &id) in ids.iter().enumerate() {
         let row = usize::try_from(id).ok().filter(|&row| row < images);
         let row = row.with_context(|| {
-            format!("`image_id` holds {id} in row {caption}: it must be a row of `image`, which has {images}")
+            format!(
+                "`image_id` holds {id} in row {caption}: \
+                 it must be a row of `image`, which has {images}"
+            )
         })?;
         described[row] = true;
         rows.push(row);
     }
-    match described.iter().position(|described| !described) {
-        Some(row) => {
-            bail!("`image_id` names no caption of row {row} of `image`: each image needs one")
-        }
-        None => Ok(rows),
+    if let Some(row) = described.iter().position(|described| !described) {
+        bail!("`image_id` names no caption of row {row} of `image`: each image needs one");
     }
+    Ok(rows)
 }
 
-/// The same identities as numbers from 0, in the order of their first appearance.
-fn renumbered(identities: &[i128]) -> Vec<usize> {
-    let mut numbers = HashMap::new();
-    let number = |identity: &i128| {
-        let next = numbers.len();
-        *numbers.entry(*identity).or_insert(next)
+/// The same ids as indices from 0, in the order of their first appearance in all lists.
+fn renumbered(lists: &[&[i128]]) -> Vec<Vec<usize>> {
+    let mut indices = HashMap::new();
+    let mut index = |id: &i128| {
+        let next = indices.len();
+        *indices.entry(*id).or_insert(next)
     };
-    identities.iter().map(number).collect()
+    let mut renumber = |ids: &&[i128]| ids.iter().map(&mut index).collect();
+    lists.iter().map(&mut renumber).collect()
 }
 
-fn indices(numbers: &[usize], device: &Device) -> Tensor<1, Int> {
-    let numbers: Vec<i32> = numbers.iter().map(|&number| number as i32).collect();
-    Tensor::from_data(numbers.as_slice(), (device, DType::I32))
+fn indices(values: &[usize], device: &Device) -> Tensor<1, Int> {
+    let values: Vec<i32> = values.iter().map(|&value| value as i32).collect();
+    Tensor::from_data(values.as_slice(), (device, DType::I32))
 }
 
-/// A file of which the header is read, and nothing else yet.
+/// A file whose header has been read.
 struct TensorFile {
     reader: BufReader<File>,
     metadata: Metadata,
@@ -230,7 +370,7 @@ struct TensorFile {
     start: u64,
 }
 
-/// No header is longer.
+/// The longest header that the format allows.
 const LONGEST_HEADER: u64 = 100_000_000;
 
 impl TensorFile {
@@ -292,7 +432,7 @@ impl TensorFile {
                 shape: info.shape.clone(),
             })
         };
-        NAMES.into_iter().filter_map(found).collect()
+        NAMES.iter().copied().filter_map(found).collect()
     }
 
     fn unknown(&self) -> Vec<String> {
@@ -314,7 +454,9 @@ impl TensorFile {
 
     /// Calls `each` with every element's bytes.
     fn elements(&mut self, name: &str, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        let info = self.info(name).expect("asked for what is there");
+        let info = self
+            .info(name)
+            .expect("the caller checks that it is present");
         let (begin, end) = info.data_offsets;
         let width = info.dtype.bitsize() / 8;
         let at = self.start + begin as u64;
@@ -332,9 +474,11 @@ impl TensorFile {
         Ok(())
     }
 
-    /// The numbers of a tensor, all finite.
-    fn numbers<T: Widest>(&mut self, name: &str) -> Result<Vec<T>> {
-        let info = self.info(name).expect("asked for what is there");
+    /// The values of a tensor, all finite.
+    fn floats<T: Float>(&mut self, name: &str) -> Result<Vec<T>> {
+        let info = self
+            .info(name)
+            .expect("the caller checks that it is present");
         let (dtype, shape) = (info.dtype, info.shape.clone());
         let read: fn(&[u8]) -> T = match dtype {
             Dtype::F16 => |x| T::from_f32(f16::from_le_bytes(array(x)).to_f32()),
@@ -344,23 +488,25 @@ impl TensorFile {
             other => bail!("`{name}` is {other:?}, it must be F16, BF16, F32 or F64"),
         };
         let row_length: usize = shape[1..].iter().product();
-        let mut numbers = Vec::with_capacity(shape.iter().product());
+        let mut values = Vec::with_capacity(shape.iter().product());
         self.elements(name, |bytes| {
-            let number = read(bytes);
+            let value = read(bytes);
             ensure!(
-                number.is_finite(),
-                "`{name}` holds {number} in row {}: all numbers must be finite",
-                numbers.len() / row_length
+                value.is_finite(),
+                "`{name}` holds {value} in row {}: all numbers must be finite",
+                values.len() / row_length
             );
-            numbers.push(number);
+            values.push(value);
             Ok(())
         })?;
-        Ok(numbers)
+        Ok(values)
     }
 
     /// Integers, one for each pair.
     fn integers(&mut self, name: &str, n: usize) -> Result<Vec<i128>> {
-        let info = self.info(name).expect("asked for what is there");
+        let info = self
+            .info(name)
+            .expect("the caller checks that it is present");
         ensure!(
             info.shape == [n],
             "`{name}` has shape {:?}, it must be [{n}]: a number for each pair",
@@ -386,14 +532,14 @@ impl TensorFile {
     }
 }
 
-/// A float to compute in.
-trait Widest: Copy + std::fmt::Display {
+/// A type to convert floats to.
+trait Float: Copy + std::fmt::Display {
     fn from_f32(x: f32) -> Self;
     fn from_f64(x: f64) -> Self;
     fn is_finite(self) -> bool;
 }
 
-impl Widest for f32 {
+impl Float for f32 {
     fn from_f32(x: f32) -> Self {
         x
     }
@@ -405,7 +551,7 @@ impl Widest for f32 {
     }
 }
 
-impl Widest for f64 {
+impl Float for f64 {
     fn from_f32(x: f32) -> Self {
         x.into()
     }
@@ -419,10 +565,4 @@ impl Widest for f64 {
 
 fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     bytes.try_into().expect("as many bytes as the dtype has")
-}
-
-fn rank<const R: usize>(name: &str, shape: &[usize], needed: &str) -> Result<[usize; R]> {
-    shape
-        .try_into()
-        .map_err(|_| anyhow::anyhow!("`{name}` has shape {shape:?}, it must be {needed}"))
 }

@@ -1,4 +1,5 @@
-//! The weights that SRCL would give the negatives: how they are distributed, and which pairs they spare most.
+//! The weights that SRCL would give the negatives: how they are distributed, and which pairs they
+//! spare most.
 
 use burn_contrastive::objective::Features;
 use burn_contrastive::similarity::SimilarityConfig;
@@ -19,7 +20,8 @@ const FINE_BINS: usize = 1 << 13;
 /// No weight is larger: cosines lie in [−1, 1], and no `1/s` is further than e² from another.
 const LARGEST: f64 = 7.389_056_098_930_65;
 
-/// The weights of all negatives. An image's weights have mean one over the captions, a caption's over the images.
+/// The weights of all negatives. An image's weights have mean one over the captions, a caption's
+/// over the images.
 pub struct Weights {
     /// α, the teacher's share.
     pub alpha: f64,
@@ -29,9 +31,11 @@ pub struct Weights {
     pub image_to_text: Vec<u64>,
     /// Negatives of captions in each bin.
     pub text_to_image: Vec<u64>,
-    /// Estimated mutual information of images and of captions with their negatives, `E log(1/w)` in nats.
+    /// Estimated mutual information of images and of captions with their negatives, `E log(1/w)` in
+    /// nats.
     pub information: [f64; 2],
-    /// The [`LISTED`] pairs of an image and a caption not its own with the least weight, least first.
+    /// The [`LISTED`] pairs of an image and a caption not its own with the least weight, least
+    /// first.
     pub likely: Vec<WeighedPair>,
     /// Rows of the file that the heat map shows.
     pub rows: Vec<usize>,
@@ -40,8 +44,8 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Of all pairs, in blocks: `O(N·D)` memory. Pairs of equal `image_ids` are not listed as likely false negatives: that
-    /// they are false is known. `None` of a single pair.
+    /// Of all pairs, in blocks: `O(N·D)` memory. Pairs of equal `image_ids` are not listed as
+    /// likely false negatives: that they are false is known. `None` of a single pair.
     ///
     /// # Panics
     ///
@@ -97,16 +101,20 @@ fn heat(weights: &BatchWeights, rows: &[usize]) -> Vec<Vec<f64>> {
     };
     let images: Vec<Vec<f64>> = rows.iter().map(of_image).collect();
     let of_text = |&text: &usize| {
-        let weight = |(&image, by_text): (&usize, &Vec<f64>)| match image == text {
-            true => f64::NAN,
-            false => by_text[text],
+        let weight = |(&image, by_text): (&usize, &Vec<f64>)| {
+            if image == text {
+                f64::NAN
+            } else {
+                by_text[text]
+            }
         };
         rows.iter().zip(&images).map(weight).collect()
     };
     rows.iter().map(of_text).collect()
 }
 
-/// Both histograms in the same [`BINS`] bins at most, from the smallest to the largest weight; with the bins' edges.
+/// Both histograms in the same [`BINS`] bins at most, from the smallest to the largest weight; with
+/// the bins' edges.
 fn coarse(counts: [&[u64]; 2]) -> (Vec<f64>, [Vec<u64>; 2]) {
     let occupied = |bin: &usize| counts.iter().any(|counts| counts[*bin] > 0);
     let first = (0..FINE_BINS).find(occupied).unwrap_or(0);

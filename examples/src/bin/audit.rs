@@ -18,9 +18,10 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// Say what embeddings of images and texts are like, and what objectives make of them.
 ///
-/// Reads `image` and `text` ([N, D]; f16, bf16, f32 or f64) from a safetensors file, and where an objective needs them
-/// teacher_image, teacher_text, queue_image, queue_text, noise, hard_image, hard_text, image_id and label. Without
-/// --json, --gradients and --report it prints what it finds, and writes nothing.
+/// Reads `image` and `text` ([N, D]; f16, bf16, f32 or f64) from a safetensors file, and where an
+/// objective needs them teacher_image, teacher_text, queue_image, queue_text, noise, hard_image,
+/// hard_text, image_id and label. Without --json, --gradients and --report it prints what it finds,
+/// and writes nothing.
 #[derive(Parser)]
 #[command(name = "audit", version)]
 struct Arguments {
@@ -28,8 +29,8 @@ struct Arguments {
     #[arg(long, value_name = "FILE.safetensors")]
     embeddings: PathBuf,
 
-    /// A JSON list of objectives, such as [{"name": "a", "objective": "info-nce", "temperature": 0.07}] [default: all that
-    /// the file has inputs for]
+    /// A JSON list of objectives, such as [{"name": "a", "objective": "info-nce", "temperature":
+    /// 0.07}] [default: all that the file has inputs for]
     #[arg(long, value_name = "FILE.json")]
     objectives: Option<PathBuf>,
 

@@ -15,12 +15,14 @@ use clap::Parser;
 
 /// Train a CLIP dual encoder on image–caption files.
 ///
-/// Without options it generates a set of captioned scenes, trains a small model on it in a few minutes on the CPU,
-/// and writes report.html and metrics.json. Ctrl-C saves a checkpoint and stops.
+/// Without options it generates a set of captioned scenes, trains a small model on it in a few
+/// minutes on the CPU, and writes report.html and metrics.json. Ctrl-C saves a checkpoint and
+/// stops.
 #[derive(Parser)]
 #[command(name = "clip", version)]
 struct Arguments {
-    /// A Karpathy folder (dataset*.json, as Flickr30K and MS-COCO have), or a .csv or .tsv of image path and caption
+    /// A Karpathy folder (dataset*.json, as Flickr30K and MS-COCO have), or a .csv or .tsv of image
+    /// path and caption
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
 
@@ -32,11 +34,13 @@ struct Arguments {
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     config: Option<PathBuf>,
 
-    /// The objective to train by, at its defaults: any that needs images and texts alone, such as con-vse or siglip
+    /// The objective to train by, at its defaults: any that needs images and texts alone, such as
+    /// con-vse or siglip
     #[arg(long, value_name = "NAME", conflicts_with = "resume")]
     objective: Option<String>,
 
-    /// One setting over those of the file, such as schedule.steps=500 or model=vit-b-32; may be repeated
+    /// One setting over those of the file, such as schedule.steps=500 or model=vit-b-32; may be
+    /// repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 

@@ -1,8 +1,9 @@
 //! A collection of captioned images in memory: paths and captions, the pixels stay on disk.
 //!
-//! **When images are checked.** [`Collection::read`] opens every image once, in parallel, and reads its header (type and
-//! dimensions): this finds missing, empty and mistyped files at a cost of some tens of microseconds each, seconds for MS-COCO.
-//! A file that breaks off after its header is only found when it is decoded; the loaders then name the file and its row.
+//! **When images are checked.** [`Collection::read`] opens every image once, in parallel, and reads
+//! its header (type and dimensions): this finds missing, empty and mistyped files at a cost of some
+//! tens of microseconds each, seconds for MS-COCO. A file that breaks off after its header is only
+//! found when it is decoded; the loaders then name the file and its row.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -56,7 +57,7 @@ impl fmt::Display for Split {
     }
 }
 
-/// Where in its file an example stands.
+/// The place of an example in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// A line of a table, counted from 1.
@@ -90,7 +91,8 @@ pub struct Example {
 }
 
 impl Example {
-    /// A key that two examples share exactly if their captions say the same; `None` where that is not known.
+    /// A key that two examples share exactly if their captions say the same; `None` where that is
+    /// not known.
     pub fn meaning(&self) -> Option<String> {
         self.scene.as_ref().map(Scene::meaning)
     }
@@ -112,15 +114,18 @@ pub struct Collection {
 impl Collection {
     /// Reads the captioned images at `path`, which is either of
     ///
-    /// - a Karpathy file (`dataset*.json`, as Flickr30K and MS-COCO are distributed), or a folder that holds one;
+    /// - a Karpathy file (`dataset*.json`, as Flickr30K and MS-COCO are distributed), or a folder
+    ///   that holds one;
     /// - a table (`.csv`, `.tsv`) of image path and caption, or a folder that holds one.
     ///
-    /// With `skip_bad`, bad rows and images are left out and the reasons kept in [`skipped`](Self::skipped).
+    /// With `skip_bad`, bad rows and images are left out and the reasons kept in
+    /// [`skipped`](Self::skipped).
     ///
     /// # Errors
     ///
-    /// If `path` holds neither, or more than one; if the file cannot be parsed; if it gives no example; and, without
-    /// `skip_bad`, at the first bad row, missing image or image whose header cannot be read.
+    /// If `path` holds neither, or more than one; if the file cannot be parsed; if it gives no
+    /// example; and, without `skip_bad`, at the first bad row, missing image or image whose header
+    /// cannot be read.
     pub fn read(path: impl AsRef<Path>, skip_bad: bool) -> Result<Self> {
         let file = locate(path.as_ref())?;
         let mut faults = Faults::new(skip_bad);
@@ -162,8 +167,8 @@ impl Collection {
             .flat_map(|example| example.captions.iter().map(String::as_str))
     }
 
-    /// For each of `indices` a number that two share exactly if their examples have the same meaning; examples of unknown
-    /// meaning share it with none.
+    /// For each of `indices` a number that two share exactly if their examples have the same
+    /// meaning; examples of unknown meaning share it with none.
     pub(crate) fn meanings(&self, indices: &[usize]) -> Vec<usize> {
         let mut known = HashMap::new();
         indices
@@ -220,7 +225,8 @@ fn extension(file: &Path) -> String {
 
 /// The one file in `path` that lists captioned images.
 fn locate(path: &Path) -> Result<PathBuf> {
-    let expected = "expected a Karpathy folder (with a dataset*.json), or a .csv or .tsv table of image path and caption";
+    let expected = "expected a Karpathy folder (with a dataset*.json), \
+                    or a .csv or .tsv table of image path and caption";
     let metadata = std::fs::metadata(path)
         .with_context(|| format!("cannot read {}; {expected}", path.display()))?;
     if metadata.is_file() {

@@ -12,7 +12,8 @@ use super::prefetch::{Prefetch, Stop};
 use super::source::failed;
 use super::{CaptionTokenizer, Collection, Split, TransformConfig, decode};
 
-/// Some of an evaluation set's captions as tokens; row `i` of both fields belongs to caption `i` of the batch.
+/// Some of an evaluation set's captions as tokens; row `i` of both fields belongs to caption `i` of
+/// the batch.
 #[derive(Clone, Debug)]
 pub struct CaptionBatch {
     /// Token ids, `[batch, length]`, padded at the end.
@@ -37,8 +38,8 @@ pub struct EvaluationSet {
 impl EvaluationSet {
     /// The images of `split`, decoded by `workers` threads.
     ///
-    /// Where `collection` was read with `skip_bad`, every image is decoded here once, so that those which cannot be are left out
-    /// beforehand and rows keep their numbers.
+    /// Where `collection` was read with `skip_bad`, every image is decoded here once, so that those
+    /// which cannot be are left out beforehand and rows keep their numbers.
     ///
     /// # Errors
     ///
@@ -137,7 +138,8 @@ impl EvaluationSet {
         &self.unreadable
     }
 
-    /// All images in order, `[batch, 3, height, width]`; the last batch may be smaller. Ends after an error.
+    /// All images in order, `[batch, 3, height, width]`; the last batch may be smaller. Ends after
+    /// an error.
     ///
     /// # Panics
     ///

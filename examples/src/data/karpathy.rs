@@ -1,9 +1,11 @@
-//! Reads the split files of A. Karpathy and L. Fei-Fei ("Deep visual-semantic alignments for generating image descriptions",
-//! CVPR 2015), the form in which Flickr8K, Flickr30K and MS-COCO captions are commonly distributed:
+//! Reads the split files of A. Karpathy and L. Fei-Fei ("Deep visual-semantic alignments for
+//! generating image descriptions", CVPR 2015), the form in which Flickr8K, Flickr30K and MS-COCO
+//! captions are commonly distributed:
 //!
 //! ```json
-//! {"dataset": "coco", "images": [{"filepath": "val2014", "filename": "COCO_val2014_000000391895.jpg", "split": "test",
-//!   "sentences": [{"raw": "A man riding a bike."}]}]}
+//! {"dataset": "coco", "images": [
+//!   {"filepath": "val2014", "filename": "COCO_val2014_000000391895.jpg", "split": "test",
+//!    "sentences": [{"raw": "A man riding a bike."}]}]}
 //! ```
 //!
 //! `filepath` is optional, other fields are ignored, and generated sets add `scene`.
@@ -215,7 +217,9 @@ mod tests {
             .iter()
             .map(|raw| serde_json::json!({"raw": raw, "tokens": ["x"], "sentid": 1}))
             .collect();
-        serde_json::json!({"filename": filename, "split": split, "imgid": 0, "cocoid": 5, "sentences": sentences})
+        serde_json::json!({
+            "filename": filename, "split": split, "imgid": 0, "cocoid": 5, "sentences": sentences
+        })
     }
 
     fn file(entries: &[Value]) -> String {

@@ -1,17 +1,19 @@
 //! Batches of image–caption pairs behind Burn's [`DataLoader`].
 //!
-//! Burn's own multi-threaded loader hands batches over as they are finished, gives each thread a fixed part of the data and
-//! cannot start in the middle. Here
+//! Burn's own multi-threaded loader hands batches over as they are finished, gives each thread a
+//! fixed part of the data and cannot start in the middle. Here
 //!
-//! - the order of an epoch is drawn at its start from seed and epoch ([`plan_batches`](super::plan_batches)), and what an image's caption and crop
-//!   are, from seed, epoch and image: the number of threads changes nothing;
-//! - threads prepare whole batches a few ahead and hand them over in order; they never touch the device, tensors are made where
-//!   the batch is asked for;
+//! - the order of an epoch is drawn at its start from seed and epoch
+//!   ([`plan_batches`](super::plan_batches)), and what an image's caption and crop are, from seed,
+//!   epoch and image: the number of threads changes nothing;
+//! - threads prepare whole batches a few ahead and hand them over in order; they never touch the
+//!   device, tensors are made on the thread that takes the batch;
 //! - [`PairLoader::seek`] starts an epoch at any batch without decoding what comes before.
 //!
-//! **An image that cannot be decoded** ends the epoch with an error that names its file and row. Where the collection was read with
-//! `skip_bad`, its pair is left out of the batch instead, which is then smaller by one, and
-//! [counted](PairLoader::unreadable): no other pair moves, so every run over the same files sees the same batches.
+//! **An image that cannot be decoded** ends the epoch with an error that names its file and row.
+//! Where the collection was read with `skip_bad`, its pair is left out of the batch instead, which
+//! is then smaller by one, and [counted](PairLoader::unreadable): no other pair moves, so every run
+//! over the same files sees the same batches.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -33,12 +35,13 @@ pub struct LoaderConfig {
     pub batch_size: usize,
     /// Threads that decode images; has no influence on what the batches hold.
     pub workers: usize,
-    /// Batches prepared ahead; at least `workers` keeps every thread busy. No influence on what the batches hold.
+    /// Batches prepared ahead; at least `workers` keeps every thread busy. No influence on what the
+    /// batches hold.
     pub prefetch: usize,
     /// Decides order, captions, crops and flips.
     pub seed: u64,
-    /// Share of a batch's pairs that share their meaning with another pair of it, where meanings are known
-    /// (see [`plan_batches`](super::plan_batches)).
+    /// Share of a batch's pairs that share their meaning with another pair of it, where meanings
+    /// are known (see [`plan_batches`](super::plan_batches)).
     pub equal_meaning: f64,
 }
 
@@ -74,7 +77,7 @@ impl LoaderConfig {
 
 /// Batches of the pairs of one split, epoch after epoch.
 ///
-/// Each [`iter`](DataLoader::iter) is one epoch; the next one goes on with the following epoch.
+/// Each [`iter`](DataLoader::iter) is one epoch; the next one is the following epoch.
 #[derive(Clone)]
 pub struct PairLoader {
     source: Arc<Source>,
@@ -89,8 +92,8 @@ struct Position {
 }
 
 impl PairLoader {
-    /// Batches to train on: shuffled anew in each epoch, one caption of each image drawn at random, images augmented, full
-    /// batches only.
+    /// Batches to train on: shuffled anew in each epoch, one caption of each image drawn at random,
+    /// images augmented, full batches only.
     ///
     /// # Errors
     ///
@@ -109,14 +112,15 @@ impl PairLoader {
         let (found, needed) = (loader.source.indices.len(), loader.source.config.batch_size);
         ensure!(
             found >= needed,
-            "{}: split {split} has {found} images, fewer than one batch; lower batch_size from {needed}",
+            "{}: split {split} has {found} images, fewer than one batch; \
+             lower batch_size from {needed}",
             loader.source.collection.file.display()
         );
         Ok(loader)
     }
 
-    /// Batches to validate on: every image once, in the order of the file, with its first caption, the largest centred square;
-    /// the last batch may be smaller. Every epoch is the same.
+    /// Batches to validate on: every image once, in the order of the file, with its first caption,
+    /// the largest centred square; the last batch may be smaller. Every epoch is the same.
     ///
     /// # Errors
     ///
@@ -174,12 +178,14 @@ impl PairLoader {
         }
     }
 
-    /// Makes the next [`iter`](DataLoader::iter) start at batch `batch` of epoch `epoch` (both counted from 0); nothing before is
-    /// decoded. What follows is what a loader that was never interrupted would give.
+    /// Makes the next [`iter`](DataLoader::iter) start at batch `batch` of epoch `epoch` (both
+    /// counted from 0); nothing before is decoded. What follows is what a loader that was never
+    /// interrupted would give.
     ///
     /// # Panics
     ///
-    /// If `batch` is greater than [`batches_per_epoch`](Self::batches_per_epoch). Equal is allowed: an epoch with nothing left.
+    /// If `batch` is greater than [`batches_per_epoch`](Self::batches_per_epoch). Equal is allowed:
+    /// an epoch with nothing left.
     pub fn seek(&self, epoch: usize, batch: usize) {
         let batches = self.batches_per_epoch();
         assert!(
@@ -194,8 +200,8 @@ impl PairLoader {
         self.source.batches()
     }
 
-    /// Images left out so far because they could not be decoded, each with the reason; always empty unless the collection was read
-    /// with `skip_bad`.
+    /// Images left out so far because they could not be decoded, each with the reason; always empty
+    /// unless the collection was read with `skip_bad`.
     pub fn unreadable(&self) -> Vec<String> {
         self.source
             .unreadable
@@ -253,7 +259,8 @@ impl DataLoader<Batch> for PairLoader {
         })
     }
 
-    /// A loader over the images `start..end` of this one's split, which goes through the epochs on its own.
+    /// A loader over the images `start..end` of this one's split, which goes through the epochs on
+    /// its own.
     ///
     /// # Panics
     ///

@@ -4,11 +4,11 @@
 //! scenes ──► folder ──► karpathy | table ──► Collection ──► PairLoader ────► Batch
 //! (generator)           (readers)                │  ▲           (training, validation)
 //!                                CaptionTokenizer┘  └Transform
-//!                                                └─► EvaluationSet ──► every image and every caption once
+//!                                                └─► EvaluationSet ──► each image, each caption
 //! ```
 //!
-//! Everything drawn at random comes from [`random::stream`], a function of seed, epoch and example alone, so that neither the
-//! number of threads nor an interruption changes what the model sees.
+//! Everything drawn at random comes from [`random::stream`], a function of seed, epoch and example
+//! alone, so that neither the number of threads nor an interruption changes what the model sees.
 
 mod collection;
 mod evaluation;

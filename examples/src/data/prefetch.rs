@@ -1,12 +1,17 @@
-//! An ordered, bounded, parallel map: worker threads compute items ahead of the consumer, which receives them in order.
+//! An ordered, bounded, parallel map: worker threads compute items ahead of the consumer, which
+//! receives them in order.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-/// Tells a job that nobody waits for it any more.
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+/// Tells a job that its result is no longer needed.
+#[derive(Default)]
 pub(super) struct Stop(AtomicBool);
 
 impl Stop {
@@ -17,52 +22,22 @@ impl Stop {
 
 /// Yields `job(0), job(1), …, job(total - 1)`, each computed on one of several threads.
 ///
-/// At most `ahead` items are computed or waiting beyond those taken. Dropping it stops the threads and waits for them; a long
-/// job may end early when its [`Stop`] is set. An item whose job panics is `None`.
+/// At most `ahead` items are computed or waiting beyond those taken. Dropping it stops the threads
+/// and waits for them; a long job may end early when its [`Stop`] is set. An item whose job panics
+/// is `None`.
 pub(super) struct Prefetch<T> {
-    shared: Arc<Shared<T>>,
+    /// The items that have not been requested yet.
+    left: Range<usize>,
+    /// What the threads take their work from; `None` once they are to end.
+    requests: Option<Sender<Request<T>>>,
+    /// Where the results of the requests arrive, the next item's first.
+    results: VecDeque<Receiver<Option<T>>>,
+    stop: Arc<Stop>,
     threads: Vec<JoinHandle<()>>,
 }
 
-struct Shared<T> {
-    state: Mutex<State<T>>,
-    changed: Condvar,
-    stop: Stop,
-    total: usize,
-    ahead: usize,
-}
-
-struct State<T> {
-    /// The first item that no thread has begun.
-    next: usize,
-    /// The first item that the consumer has not taken.
-    wanted: usize,
-    ready: BTreeMap<usize, Option<T>>,
-}
-
-impl<T> Shared<T> {
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits for room, then claims an item; `None` when there is no more to do.
-    fn claim(&self) -> Option<usize> {
-        let busy = |state: &mut State<T>| {
-            !self.stop.is_set()
-                && state.next < self.total
-                && state.next >= state.wanted + self.ahead
-        };
-        let mut state = self
-            .changed
-            .wait_while(self.lock(), busy)
-            .unwrap_or_else(PoisonError::into_inner);
-        if self.stop.is_set() || state.next == self.total {
-            return None;
-        }
-        state.next += 1;
-        Some(state.next - 1)
-    }
-}
+/// An item to compute, and where its result goes.
+type Request<T> = (usize, Sender<Option<T>>);
 
 impl<T: Send + 'static> Prefetch<T> {
     /// Starts `workers` threads on `job`.
@@ -72,37 +47,51 @@ impl<T: Send + 'static> Prefetch<T> {
         ahead: usize,
         job: impl Fn(usize, &Stop) -> T + Send + Sync + 'static,
     ) -> Self {
-        let workers = workers.clamp(1, total.max(1));
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State {
-                next: 0,
-                wanted: 0,
-                ready: BTreeMap::new(),
-            }),
-            changed: Condvar::new(),
-            stop: Stop(AtomicBool::new(false)),
-            total,
-            ahead: ahead.max(1),
-        });
+        let (requests, work) = unbounded::<Request<T>>();
+        let stop = Arc::<Stop>::default();
         let job = Arc::new(job);
-        let threads = (0..workers)
+        let threads = (0..workers.clamp(1, total.max(1)))
             .map(|worker| {
-                let (shared, job) = (shared.clone(), job.clone());
-                let work = move || {
-                    while let Some(item) = shared.claim() {
-                        let result =
-                            catch_unwind(AssertUnwindSafe(|| job(item, &shared.stop))).ok();
-                        shared.lock().ready.insert(item, result);
-                        shared.changed.notify_all();
+                let (work, stop, job) = (work.clone(), stop.clone(), job.clone());
+                let run = move || {
+                    for (item, result) in work {
+                        if stop.is_set() {
+                            break;
+                        }
+                        // The receiver is gone only if the consumer is.
+                        let _ =
+                            result.send(catch_unwind(AssertUnwindSafe(|| job(item, &stop))).ok());
                     }
                 };
                 thread::Builder::new()
                     .name(format!("loader-{worker}"))
-                    .spawn(work)
+                    .spawn(run)
                     .expect("the system starts a thread")
             })
             .collect();
-        Self { shared, threads }
+        let mut prefetch = Self {
+            left: 0..total,
+            requests: Some(requests),
+            results: VecDeque::new(),
+            stop,
+            threads,
+        };
+        for _ in 0..ahead.max(1) {
+            prefetch.request();
+        }
+        prefetch
+    }
+}
+
+impl<T> Prefetch<T> {
+    /// Asks the threads for one more item, if there is one.
+    fn request(&mut self) {
+        if let (Some(item), Some(requests)) = (self.left.next(), &self.requests) {
+            let (sender, receiver) = bounded(1);
+            self.results.push_back(receiver);
+            // The threads outlive the sender of requests.
+            let _ = requests.send((item, sender));
+        }
     }
 }
 
@@ -110,32 +99,16 @@ impl<T> Iterator for Prefetch<T> {
     type Item = Option<T>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let mut state = self.shared.lock();
-        if state.wanted == self.shared.total {
-            return None;
-        }
-        let wanted = state.wanted;
-        state = self
-            .shared
-            .changed
-            .wait_while(state, |state| !state.ready.contains_key(&wanted))
-            .unwrap_or_else(PoisonError::into_inner);
-        let item = state.ready.remove(&wanted);
-        state.wanted += 1;
-        drop(state);
-        self.shared.changed.notify_all();
-        item
+        let item = self.results.pop_front()?.recv().ok().flatten();
+        self.request();
+        Some(item)
     }
 }
 
 impl<T> Drop for Prefetch<T> {
     fn drop(&mut self) {
-        {
-            // Under the lock, so that no thread checks the flag and then sleeps through the notice.
-            let _state = self.shared.lock();
-            self.shared.stop.0.store(true, Ordering::Relaxed);
-        }
-        self.shared.changed.notify_all();
+        self.stop.0.store(true, Ordering::Relaxed);
+        self.requests = None;
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }

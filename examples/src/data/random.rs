@@ -3,7 +3,8 @@
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-/// What a stream of random numbers decides. The numbers are part of the data's definition: never reuse one.
+/// What a stream of random numbers decides. The discriminants are part of the data's definition:
+/// never reuse one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Purpose {
@@ -17,11 +18,14 @@ pub enum Purpose {
     SceneChoice = 4,
     /// How one generated scene is placed, painted and worded.
     SceneDrawing = 5,
+    /// Which activations dropout zeroes in a batch.
+    Dropout = 6,
 }
 
-/// The random stream for `purpose`, in `epoch`, of the example `index`.
+/// The random stream for `purpose`, in `epoch`, of the example or batch `index`.
 ///
-/// Streams with different arguments are independent; the same arguments give the same stream on every machine.
+/// Streams with different arguments are independent; the same arguments give the same stream on
+/// every machine.
 pub fn stream(seed: u64, epoch: u64, index: u64, purpose: Purpose) -> ChaCha8Rng {
     let mut key = [0; 32];
     for (bytes, value) in key
@@ -48,6 +52,7 @@ mod tests {
             first(1, 3, 3, Purpose::Order),
             first(1, 2, 4, Purpose::Order),
             first(1, 2, 3, Purpose::Caption),
+            first(1, 2, 3, Purpose::Dropout),
             first(2, 1, 3, Purpose::Order),
         ] {
             assert_ne!(base, other);

@@ -1,7 +1,7 @@
 //! Which pairs meet in a batch.
 //!
-//! Two pairs of equal meaning in one batch are false negatives of each other: a contrastive loss pushes apart what belongs
-//! together. How many there are is therefore not left to chance.
+//! Two pairs of equal meaning in one batch are false negatives of each other: a contrastive loss
+//! pushes apart what belongs together. How many there are is therefore not left to chance.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,15 +10,18 @@ use rand::{Rng, RngExt};
 
 /// Splits examples into full batches for one epoch; what does not fill a batch is left out.
 ///
-/// `meanings[e]` is equal for two examples exactly if they have the same meaning. Each batch is a list of indices into it, of which
-/// a share `equal_meaning` (rounded to whole pairs) shares its meaning with another pair of that batch, while no other two do:
+/// `meanings[e]` is equal for two examples exactly if they have the same meaning. Each batch is a
+/// list of indices into it, of which a share `equal_meaning` (rounded to whole pairs) shares its
+/// meaning with another pair of that batch, while no other two do:
 ///
 /// - With 0, no two pairs of a batch have the same meaning.
-/// - One pair cannot share alone, so that a share of less than one pair is none, and of less than two pairs is two. An odd number
-///   needs a meaning that three examples have, else it is one less.
-/// - Every example appears at most once in the epoch, unless the examples of equal meaning are too few to give every batch its
-///   share: then they appear in several batches, and others in none. They never appear twice in the same batch.
-/// - Where the data do not allow it (fewer meanings than places in a batch), batches come as near as they can.
+/// - One pair cannot share alone, so that a share of less than one pair is none, and of less than
+///   two pairs is two. An odd number needs a meaning that three examples have, else it is one less.
+/// - Every example appears at most once in the epoch, unless the examples of equal meaning are too
+///   few to give every batch its share: then they appear in several batches, and others in none.
+///   They never appear twice in the same batch.
+/// - Where the data do not allow it (fewer meanings than places in a batch), batches come as near
+///   as they can.
 pub fn plan_batches(
     meanings: &[usize],
     batch_size: usize,
@@ -68,8 +71,8 @@ fn sharing_pairs(batch_size: usize, share: f64) -> usize {
     }
 }
 
-/// Gives each batch `pairs` examples, or as many as there are, in sets of two (and one of three where `pairs` is odd) that have
-/// the same meaning. All batches get the same number.
+/// Gives each batch `pairs` examples, or as many as there are, in sets of two (and one of three
+/// where `pairs` is odd) that have the same meaning. All batches get the same number.
 fn share_meanings(
     meanings: &[usize],
     order: &[usize],
@@ -132,9 +135,11 @@ fn group(meanings: &[usize], order: &[usize]) -> Vec<Vec<usize>> {
     groups
 }
 
-/// `count` of the examples `free`, so arranged that dealing them out to `batches` in turn parts those of equal meaning.
+/// `count` of the examples `free`, so arranged that dealing them out to `batches` in turn parts
+/// those of equal meaning.
 ///
-/// Members of a group stand side by side, and a group with more members than there are batches loses the surplus first.
+/// Members of a group are adjacent, and a group with more members than there are batches
+/// loses the surplus first.
 fn spread(meanings: &[usize], free: Vec<usize>, batches: usize, count: usize) -> Vec<usize> {
     let mut members: HashMap<usize, usize> = HashMap::new();
     let (mut kept, surplus): (Vec<usize>, Vec<usize>) = free.into_iter().partition(|&example| {
@@ -147,8 +152,8 @@ fn spread(meanings: &[usize], free: Vec<usize>, batches: usize, count: usize) ->
     group(meanings, &kept).into_iter().flatten().collect()
 }
 
-/// Exchanges examples between batches until, where that is possible, none beyond the first `sharing` of its batch has the same
-/// meaning as another of that batch.
+/// Exchanges examples between batches until, where that is possible, none beyond the first
+/// `sharing` of its batch has the same meaning as another of that batch.
 fn separate(meanings: &[usize], plan: &mut [Vec<usize>], sharing: usize, rng: &mut impl Rng) {
     let mut counts: Vec<HashMap<usize, usize>> = plan
         .iter()

@@ -67,7 +67,7 @@ impl Source {
             .collect()
     }
 
-    /// Decodes and tokenizes the pairs `rows`; gives up when nobody waits any more.
+    /// Decodes and tokenizes the pairs `rows`; stops early once the batch is no longer needed.
     pub(super) fn load(&self, epoch: usize, rows: &[usize], stop: &Stop) -> Result<HostBatch> {
         let mut pixels = Vec::with_capacity(rows.len() * self.transform.values());
         let mut captions = Vec::with_capacity(rows.len());
@@ -80,41 +80,26 @@ impl Source {
             let image = match decode(&example.image) {
                 Ok(image) => image,
                 Err(error) if self.collection.skip_bad => {
-                    let mut unreadable = self
-                        .unreadable
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner);
-                    unreadable
-                        .entry(index)
-                        .or_insert_with(|| format!("{}: {error:#}", self.collection.place(index)));
+                    self.note_unreadable(index, &error);
                     continue;
                 }
                 Err(error) => return Err(error.context(self.collection.place(index))),
             };
             let caption = if self.training {
-                let mut choice = stream(
-                    self.config.seed,
-                    epoch as u64,
-                    index as u64,
-                    Purpose::Caption,
-                );
-                let mut augmentation = stream(
-                    self.config.seed,
-                    epoch as u64,
-                    index as u64,
-                    Purpose::Augmentation,
-                );
+                let random = |purpose| {
+                    let (epoch, index) = (epoch as u64, index as u64);
+                    stream(self.config.seed, epoch, index, purpose)
+                };
+                let mut augmentation = random(Purpose::Augmentation);
                 pixels.extend(self.transform.augment(&image, &mut augmentation));
-                &example.captions[choice.random_range(0..example.captions.len())]
+                let choices = 0..example.captions.len();
+                &example.captions[random(Purpose::Caption).random_range(choices)]
             } else {
                 pixels.extend(self.transform.evaluate(&image));
                 &example.captions[0]
             };
-            captions.push(
-                self.tokenizer
-                    .encode(caption)
-                    .with_context(|| self.collection.place(index))?,
-            );
+            let tokens = self.tokenizer.encode(caption);
+            captions.push(tokens.with_context(|| self.collection.place(index))?);
             image_ids.push(index);
         }
         ensure!(
@@ -128,6 +113,16 @@ impl Source {
             tokens: self.tokenizer.pad(&captions),
             image_ids,
         })
+    }
+
+    fn note_unreadable(&self, index: usize, error: &anyhow::Error) {
+        let mut unreadable = self
+            .unreadable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        unreadable
+            .entry(index)
+            .or_insert_with(|| format!("{}: {error:#}", self.collection.place(index)));
     }
 }
 

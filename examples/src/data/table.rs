@@ -1,10 +1,11 @@
 //! Reads a table of image path and caption: CSV, or TSV by the extension `.tsv`.
 //!
-//! - A first row that names an image column (`image`, `path`, `filepath` or `filename`) and a caption column (`caption`, `text`
-//!   or `title`) is a header; a `split` column is optional. Without a header the first column is the path, the second the caption.
+//! - A first row that names an image column (`image`, `path`, `filepath` or `filename`) and a
+//!   caption column (`caption`, `text` or `title`) is a header; a `split` column is optional.
+//!   Without a header the first column is the path, the second the caption.
 //! - Paths are relative to the table's folder. Rows with the same path are captions of one image.
-//! - Without a `split` column, a hash of each path puts about 80 % of the images in train, 10 % in validation and 10 % in test:
-//!   the same images on every machine, whatever the order of the rows.
+//! - Without a `split` column, a hash of each path puts about 80 % of the images in train, 10 % in
+//!   validation and 10 % in test: the same images on every machine, whatever the order of the rows.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -73,15 +74,16 @@ pub(super) fn read(file: &Path, faults: &mut Faults) -> Result<Vec<Example>> {
         .flexible(true)
         .from_path(file)
         .with_context(|| format!("cannot open {}", file.display()))?;
-    let folder = file.parent().unwrap_or(Path::new(""));
-
-    let mut columns = Columns {
-        image: 0,
-        caption: 1,
-        split: None,
+    let mut table = Table {
+        folder: file.parent().unwrap_or(Path::new("")),
+        columns: Columns {
+            image: 0,
+            caption: 1,
+            split: None,
+        },
+        examples: Vec::new(),
+        known: HashMap::new(),
     };
-    let mut examples: Vec<Example> = Vec::new();
-    let mut known = HashMap::new();
     let mut row = StringRecord::new();
     let mut first = true;
     loop {
@@ -97,27 +99,39 @@ pub(super) fn read(file: &Path, faults: &mut Faults) -> Result<Vec<Example>> {
             }
             Err(error) => bail!("{}, line {line}: {error}", file.display()),
         }
-        let line = row.position().map_or(line, csv::Position::line);
         if std::mem::take(&mut first) {
             strip_byte_order_mark(&mut row);
             if let Some(header) = Columns::from_header(&row) {
-                columns = header;
+                table.columns = header;
                 continue;
             }
         }
-        let place = Place::Line(line);
-        let (image, caption, split) = match columns.parse(&row) {
-            Ok(parts) => parts,
-            Err(reason) => {
-                faults.report(file, place, reason)?;
-                continue;
-            }
-        };
-        match known.entry(image.to_owned()) {
+        let place = Place::Line(row.position().map_or(line, csv::Position::line));
+        if let Err(reason) = table.add(&row, place) {
+            faults.report(file, place, reason)?;
+        }
+    }
+    Ok(table.examples)
+}
+
+/// The rows read so far.
+struct Table<'a> {
+    folder: &'a Path,
+    columns: Columns,
+    examples: Vec<Example>,
+    /// The index of the example of each path.
+    known: HashMap<String, usize>,
+}
+
+impl Table<'_> {
+    /// Adds a row, or says why it is refused.
+    fn add(&mut self, row: &StringRecord, place: Place) -> Result<(), String> {
+        let (image, caption, split) = self.columns.parse(row)?;
+        match self.known.entry(image.to_owned()) {
             Entry::Vacant(slot) => {
-                slot.insert(examples.len());
-                examples.push(Example {
-                    image: folder.join(image),
+                slot.insert(self.examples.len());
+                self.examples.push(Example {
+                    image: self.folder.join(image),
                     captions: vec![caption.to_owned()],
                     split,
                     place,
@@ -125,20 +139,18 @@ pub(super) fn read(file: &Path, faults: &mut Faults) -> Result<Vec<Example>> {
                 });
             }
             Entry::Occupied(slot) => {
-                let example = &mut examples[*slot.get()];
-                if example.split == split {
-                    example.captions.push(caption.to_owned());
-                } else {
-                    let reason = format!(
+                let example = &mut self.examples[*slot.get()];
+                if example.split != split {
+                    return Err(format!(
                         "{image} is in split {split} here but in {} in {}",
                         example.split, example.place
-                    );
-                    faults.report(file, place, reason)?;
+                    ));
                 }
+                example.captions.push(caption.to_owned());
             }
         }
+        Ok(())
     }
-    Ok(examples)
 }
 
 /// The split of an image whose table names none: 80 % train, 10 % validation, 10 % test.
@@ -187,7 +199,8 @@ mod tests {
     fn rows_with_one_path_are_captions_of_one_image() {
         let collection = collection(
             "csv",
-            "caption,split,image\n\"red, round\",train,a.png\nblau – ü 青,test,sub/b.png\nred,train,a.png\nred,train,a.png\n",
+            "caption,split,image\n\"red, round\",train,a.png\nblau – ü 青,test,sub/b.png\n\
+             red,train,a.png\nred,train,a.png\n",
             false,
         )
         .unwrap();

@@ -1,7 +1,8 @@
 //! Captions as token ids, by the `tokenizers` crate.
 //!
-//! A tokenizer is either loaded from a `tokenizer.json` or trained as WordPiece (Schuster and Nakajima 2012; BERT's set-up) on
-//! the training captions. Training depends on the captions' words and their counts alone: see [`CaptionTokenizer::train`].
+//! A tokenizer is either loaded from a `tokenizer.json` or trained as WordPiece (Schuster and
+//! Nakajima 2012; BERT's set-up) on the training captions. Training depends only on the captions'
+//! words and their counts: see [`CaptionTokenizer::train`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -25,11 +26,11 @@ const CONTINUATION: &str = "##";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TokenizerConfig {
-    /// Most entries that a trained vocabulary may have, special tokens included.
+    /// Largest size of a trained vocabulary, special tokens included.
     pub vocab_size: usize,
-    /// Fewest times that two pieces must stand together to become one.
+    /// How often two pieces must at least occur side by side to be merged.
     pub min_frequency: u64,
-    /// Most tokens of a caption, special tokens included; longer captions are cut.
+    /// Largest number of tokens of a caption, special tokens included; longer captions are cut.
     pub context_length: usize,
 }
 
@@ -63,11 +64,13 @@ pub struct PaddedTokens {
 }
 
 impl CaptionTokenizer {
-    /// Trains a WordPiece tokenizer on `captions`: lower case, accents kept, `[CLS]` and `[SEP]` around each caption.
+    /// Trains a WordPiece tokenizer on `captions`: lower case, accents kept, `[CLS]` and `[SEP]`
+    /// around each caption.
     ///
-    /// The same captions, in any order, give the same tokenizer. The crate's trainer alone would not: it numbers the pieces inside
-    /// words in the order of a randomly seeded hash map, and ties between merges are broken by number. Those pieces are therefore
-    /// put into the vocabulary beforehand, sorted.
+    /// The same captions, in any order, give the same tokenizer. The crate's trainer alone would
+    /// not guarantee that: it assigns ids to the pieces inside words in the order of a randomly
+    /// seeded hash map, and ids decide ties between merges. Those pieces are therefore put into the
+    /// vocabulary beforehand, sorted.
     ///
     /// # Errors
     ///
@@ -80,58 +83,15 @@ impl CaptionTokenizer {
             NFC.into(),
             BertNormalizer::new(true, true, Some(false), true).into(),
         ]);
-        let words = |caption: &str| -> tokenizers::Result<Vec<String>> {
-            let mut text = NormalizedString::from(caption);
-            normalizer.normalize(&mut text)?;
-            let mut text = PreTokenizedString::from(text);
-            BertPreTokenizer.pre_tokenize(&mut text)?;
-            let splits = text.get_splits(OffsetReferential::Original, OffsetType::Byte);
-            Ok(splits
-                .into_iter()
-                .map(|(word, _, _)| word.to_owned())
-                .collect())
-        };
-        let mut counts = BTreeMap::<String, usize>::new();
-        for caption in captions {
-            let words = words(caption.as_ref())
-                .map_err(|error| anyhow!("cannot split a caption into words: {error}"))?;
-            for word in words {
-                *counts.entry(word).or_default() += 1;
-            }
-        }
+        let counts = count_words(captions, &normalizer)
+            .map_err(|error| anyhow!("cannot split a caption into words: {error}"))?;
         ensure!(
             !counts.is_empty(),
             "cannot train a tokenizer: the captions hold no word"
         );
-        let inner_pieces: BTreeSet<char> = counts
-            .keys()
-            .flat_map(|word| word.chars().skip(1))
-            .collect();
-
         let specials = SPECIAL_TOKENS.map(|token| AddedToken::from(token, true));
-        let pieces = inner_pieces
-            .iter()
-            .map(|piece| AddedToken::from(format!("{CONTINUATION}{piece}"), false));
-        let first: Vec<_> = specials.iter().cloned().chain(pieces).collect();
-        let mut trainer = WordPieceTrainer::builder()
-            .vocab_size(config.vocab_size)
-            .min_frequency(config.min_frequency)
-            .continuing_subword_prefix(CONTINUATION.into())
-            .special_tokens(first)
-            .show_progress(false)
-            .build();
-        let failed = |error: tokenizers::Error| anyhow!("cannot train a tokenizer: {error}");
-        let words = counts
-            .iter()
-            .flat_map(|(word, &count)| std::iter::repeat_n(word, count));
-        trainer
-            .feed(words, |word| Ok(vec![word.to_owned()]))
-            .map_err(failed)?;
-        let mut model = WordPiece::builder()
-            .unk_token("[UNK]".into())
-            .build()
-            .map_err(failed)?;
-        trainer.train(&mut model).map_err(failed)?;
+        let model = train_word_piece(&counts, &specials, config)
+            .map_err(|error| anyhow!("cannot train a tokenizer: {error}"))?;
 
         let mut inner = Tokenizer::new(model);
         let vocabulary = inner.get_vocab_size(false);
@@ -144,13 +104,11 @@ impl CaptionTokenizer {
         inner
             .with_normalizer(Some(normalizer))
             .with_pre_tokenizer(Some(BertPreTokenizer));
-        let id = |inner: &Tokenizer, token: &str| {
-            (
-                token.to_owned(),
-                inner.token_to_id(token).expect("a special token"),
-            )
+        let with_id = |token: &str| {
+            let id = inner.token_to_id(token).expect("a special token");
+            (token.to_owned(), id)
         };
-        let around = BertProcessing::new(id(&inner, "[SEP]"), id(&inner, "[CLS]"));
+        let around = BertProcessing::new(with_id("[SEP]"), with_id("[CLS]"));
         inner
             .with_post_processor(Some(around))
             .with_decoder(Some(WordPieceDecoder::default()));
@@ -170,7 +128,8 @@ impl CaptionTokenizer {
             .map_err(|error| error.context(format!("cannot use tokenizer {}", file.display())))
     }
 
-    /// Writes a `tokenizer.json` that [`load`](Self::load) and other users of the `tokenizers` crate read.
+    /// Writes a `tokenizer.json` for [`load`](Self::load) and other users of the `tokenizers`
+    /// crate.
     ///
     /// # Errors
     ///
@@ -190,7 +149,8 @@ impl CaptionTokenizer {
         });
         ensure!(
             context_length > specials,
-            "context_length is {context_length}; {specials} special tokens and one of the caption's need at least {}",
+            "context_length is {context_length}; {specials} special tokens and one of the \
+             caption's need at least {}",
             specials + 1
         );
         let named = inner.get_padding().map(|padding| padding.pad_token.clone());
@@ -220,7 +180,7 @@ impl CaptionTokenizer {
         })
     }
 
-    /// Number of token ids: every id is below it.
+    /// Number of token ids: every id is less than it.
     pub fn vocab_size(&self) -> usize {
         self.inner
             .get_vocab(true)
@@ -229,12 +189,12 @@ impl CaptionTokenizer {
             .map_or(0, |id| id as usize + 1)
     }
 
-    /// Most tokens of a caption.
+    /// Largest number of tokens of a caption.
     pub fn context_length(&self) -> usize {
         self.context_length
     }
 
-    /// The id that fills rows up.
+    /// The id of padding.
     pub fn pad_id(&self) -> u32 {
         self.pad
     }
@@ -272,9 +232,11 @@ impl CaptionTokenizer {
             .map_err(|error| anyhow!("cannot decode tokens: {error}"))
     }
 
-    /// Fills `rows` up to one length: that of the longest, rounded up to a multiple of eight and cut at the context length.
+    /// Pads `rows` to one length: that of the longest, rounded up to a multiple of eight, at most
+    /// the context length.
     ///
-    /// Rounding keeps the shapes few, so that backends which tune kernels by shape settle soon; short batches still cost less.
+    /// Rounding limits the number of shapes, so that backends that tune kernels by shape finish
+    /// tuning early; short batches still cost less.
     pub fn pad(&self, rows: &[Vec<u32>]) -> PaddedTokens {
         let longest = rows.iter().map(Vec::len).max().unwrap_or(0);
         let length = longest.next_multiple_of(8).min(self.context_length);
@@ -297,6 +259,52 @@ impl CaptionTokenizer {
             length,
         }
     }
+}
+
+/// How often each word occurs in the captions, sorted by word.
+fn count_words<S: AsRef<str>>(
+    captions: impl Iterator<Item = S>,
+    normalizer: &Sequence,
+) -> tokenizers::Result<BTreeMap<String, usize>> {
+    let mut counts = BTreeMap::new();
+    for caption in captions {
+        let mut text = NormalizedString::from(caption.as_ref());
+        normalizer.normalize(&mut text)?;
+        let mut text = PreTokenizedString::from(text);
+        BertPreTokenizer.pre_tokenize(&mut text)?;
+        for (word, _, _) in text.get_splits(OffsetReferential::Original, OffsetType::Byte) {
+            *counts.entry(word.to_owned()).or_default() += 1;
+        }
+    }
+    Ok(counts)
+}
+
+fn train_word_piece(
+    counts: &BTreeMap<String, usize>,
+    specials: &[AddedToken],
+    config: &TokenizerConfig,
+) -> tokenizers::Result<WordPiece> {
+    let inner_pieces: BTreeSet<char> = counts
+        .keys()
+        .flat_map(|word| word.chars().skip(1))
+        .collect();
+    let pieces = inner_pieces
+        .iter()
+        .map(|piece| AddedToken::from(format!("{CONTINUATION}{piece}"), false));
+    let mut trainer = WordPieceTrainer::builder()
+        .vocab_size(config.vocab_size)
+        .min_frequency(config.min_frequency)
+        .continuing_subword_prefix(CONTINUATION.into())
+        .special_tokens(specials.iter().cloned().chain(pieces).collect())
+        .show_progress(false)
+        .build();
+    let words = counts
+        .iter()
+        .flat_map(|(word, &count)| std::iter::repeat_n(word, count));
+    trainer.feed(words, |word| Ok(vec![word.to_owned()]))?;
+    let mut model = WordPiece::builder().unk_token("[UNK]".into()).build()?;
+    trainer.train(&mut model)?;
+    Ok(model)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! From an image file to normalised pixels.
 //!
-//! Training takes a random resized crop (Szegedy et al., "Going deeper with convolutions", 2015), evaluation the largest centred
-//! square. Defaults are CLIP's: bicubic resizing, its mean and deviation, crops of at least 90 % of the area (open_clip).
-//! Flips are off, since captions speak of left and right.
+//! Training takes a random resized crop (Szegedy et al., "Going deeper with convolutions", 2015),
+//! evaluation the largest centred square. Defaults are CLIP's: bicubic resizing, its mean and
+//! deviation, crops of at least 90 % of the area (open_clip). Flips are off, since captions speak
+//! of left and right.
 
 use std::path::Path;
 
@@ -18,7 +19,8 @@ use serde::{Deserialize, Serialize};
 pub struct TransformConfig {
     /// Side of the square that the model sees, in pixels.
     pub size: u32,
-    /// Smallest and largest area of a random crop, as a share of the image's; `[1, 1]` with equal ratios crops nothing at random.
+    /// Smallest and largest area of a random crop, as a share of the image's; `[1, 1]` with equal
+    /// ratios crops nothing at random.
     pub crop_scale: [f64; 2],
     /// Smallest and largest width of a random crop divided by its height.
     pub crop_ratio: [f64; 2],
@@ -85,7 +87,8 @@ impl TransformConfig {
         Ok(())
     }
 
-    /// A randomly cropped, perhaps mirrored view of `image`: `3 × size × size` normalised values, channel by channel.
+    /// A randomly cropped, perhaps mirrored view of `image`: `3 × size × size` normalised values,
+    /// channel by channel.
     pub fn augment(&self, image: &RgbImage, rng: &mut impl Rng) -> Vec<f32> {
         let crop = self.random_crop(image.width(), image.height(), rng);
         let mut view = self.view(image, crop);
@@ -95,7 +98,8 @@ impl TransformConfig {
         self.normalise(&view)
     }
 
-    /// The largest centred square of `image`: `3 × size × size` normalised values, channel by channel.
+    /// The largest centred square of `image`: `3 × size × size` normalised values, channel by
+    /// channel.
     pub fn evaluate(&self, image: &RgbImage) -> Vec<f32> {
         let (width, height) = image.dimensions();
         let side = width.min(height);
@@ -176,7 +180,8 @@ struct Crop {
     height: u32,
 }
 
-/// The image in `file`, as a viewer shows it: turned as its EXIF data say, transparent parts white, any depth brought to 8 bits.
+/// The image in `file`, as a viewer shows it: turned as its EXIF data say, transparent parts white,
+/// any depth brought to 8 bits.
 ///
 /// # Errors
 ///

@@ -1,4 +1,5 @@
-//! Charts as SVG, for inlining into the page. Text is left to the browser: no font is needed to draw.
+//! Charts as SVG, for inlining into the page. Text is left to the browser: no font is needed to
+//! draw.
 
 use std::ops::Range;
 
@@ -7,7 +8,8 @@ use plotters::prelude::*;
 use super::number;
 use super::palette::Role;
 
-/// The backend counts in whole units: drawing larger, and letting the page shrink it, gives smooth lines.
+/// The backend counts in whole units: drawing larger, and letting the page shrink it, gives smooth
+/// lines.
 const UNIT: u32 = 4;
 const WIDTH: u32 = 480 * UNIT;
 const HEIGHT: u32 = 270 * UNIT;
@@ -115,7 +117,8 @@ pub(crate) fn densities(
     svg
 }
 
-/// The upper edge of the bins, from the base line and back to it, without the bins outside the window.
+/// The upper edge of the bins, from the base line and back to it, without the bins outside the
+/// window.
 fn outline(heights: &[f64], bounds: &Range<f64>, window: &Range<f64>) -> Vec<(f64, f64)> {
     let width = (bounds.end - bounds.start) / heights.len().max(1) as f64;
     let mut points = vec![(window.start, 0.0)];

@@ -41,8 +41,9 @@ impl Curve {
             .filter(|point| point.value.is_finite())
     }
 
-    /// Exponential moving average over about `window` points, without the bias towards the first ones that a plain one
-    /// has. Values that are not finite stay as they are and do not enter the average.
+    /// Exponential moving average over about `window` points, without the bias towards the first
+    /// ones that a plain one has. Values that are not finite stay as they are and do not enter the
+    /// average.
     pub fn smoothed(&self, window: f64) -> Self {
         let keep = 1.0 - 1.0 / window.max(1.0);
         let (mut sum, mut weight) = (0.0, 0.0);
@@ -62,8 +63,8 @@ impl Curve {
         }
     }
 
-    /// The same curve in about `limit` points: the smallest and the largest of each stretch, so that spikes remain. A
-    /// stretch without any finite value leaves one point without a value.
+    /// The same curve in about `limit` points: the smallest and the largest of each stretch, so
+    /// that spikes remain. A stretch without any finite value leaves one point without a value.
     pub(super) fn thinned(&self, limit: usize) -> Self {
         if self.points.len() <= limit {
             return self.clone();

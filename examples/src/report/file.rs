@@ -1,29 +1,32 @@
-//! Files that are either complete or not there.
+//! Files that are either complete or absent.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use tempfile::NamedTempFile;
 
-/// A file in the making, under a temporary name beside its own: no reader, and no crash, ever sees half of it under that.
-/// Dropped before it is [committed](commit), it leaves nothing.
+/// A file being written, under a temporary name in the folder of its own: no reader sees half of
+/// it under its own name, not even after a crash. Dropped before it is [committed](commit), it
+/// leaves nothing behind.
 pub(crate) struct Partial {
     path: PathBuf,
-    partial: PathBuf,
-    file: BufWriter<File>,
+    file: BufWriter<NamedTempFile>,
 }
 
 impl Partial {
     pub(crate) fn create(path: &Path) -> Result<Self> {
-        let mut name = path.file_name().unwrap_or_default().to_os_string();
-        name.push(format!(".{}.partial", std::process::id()));
-        let partial = path.with_file_name(name);
-        let file = File::create(&partial)
-            .with_context(|| format!("{}: could not be written", path.display()))?;
+        // Without a folder in its name, a file lies in the current one.
+        let folder = path.parent().filter(|folder| *folder != Path::new(""));
+        let mut builder = tempfile::Builder::new();
+        // Temporary files are private unless they ask for what files usually have.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let file = builder
+            .tempfile_in(folder.unwrap_or(Path::new(".")))
+            .with_context(|| failed(path))?;
         Ok(Self {
             path: path.to_path_buf(),
-            partial,
             file: BufWriter::new(file),
         })
     }
@@ -32,32 +35,29 @@ impl Partial {
     pub(crate) fn write(&mut self, content: &[u8]) -> Result<()> {
         self.file
             .write_all(content)
-            .with_context(|| format!("{}: could not be written", self.path.display()))
+            .with_context(|| failed(&self.path))
+    }
+
+    /// Flushes the content to the disk.
+    fn complete(self) -> Result<(PathBuf, NamedTempFile)> {
+        let Self { path, file } = self;
+        let file = file.into_inner().map_err(|error| error.into_error());
+        let file = file.and_then(|file| file.as_file().sync_all().map(|()| file));
+        Ok((path.clone(), file.with_context(|| failed(&path))?))
     }
 }
 
-impl Drop for Partial {
-    fn drop(&mut self) {
-        // Of a committed file there is nothing to remove; of another, nothing that this would tell.
-        let _ = fs::remove_file(&self.partial);
-    }
+fn failed(path: &Path) -> String {
+    format!("{}: could not be written", path.display())
 }
 
 /// Gives the files their names, once all of them are complete on the disk.
 pub(crate) fn commit(files: impl IntoIterator<Item = Partial>) -> Result<()> {
-    let mut files: Vec<_> = files.into_iter().collect();
-    let failed = |path: &Path| {
-        let message = format!("{}: could not be written", path.display());
-        move |error: io::Error| anyhow::Error::new(error).context(message)
-    };
-    for file in &mut files {
-        file.file
-            .flush()
-            .and_then(|()| file.file.get_ref().sync_all())
-            .map_err(failed(&file.path))?;
-    }
-    for file in &files {
-        fs::rename(&file.partial, &file.path).map_err(failed(&file.path))?;
+    let complete = files.into_iter().map(Partial::complete);
+    for (path, file) in complete.collect::<Result<Vec<_>>>()? {
+        file.persist(&path)
+            .map_err(|error| error.error)
+            .with_context(|| failed(&path))?;
     }
     Ok(())
 }
@@ -71,6 +71,8 @@ pub(super) fn write(path: &Path, content: &[u8]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -81,6 +83,19 @@ mod tests {
         write(&path, b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn others_may_read_the_file_as_they_may_any_other() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let directory = tempfile::tempdir().unwrap();
+        let [ours, plain] = ["ours", "plain"].map(|name| directory.path().join(name));
+        write(&ours, b"1").unwrap();
+        fs::write(&plain, b"1").unwrap();
+        let mode = |path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&ours), mode(&plain));
     }
 
     #[test]

@@ -24,8 +24,9 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    /// Chance that a positive pair is more similar than a negative one, both drawn at random (the area under the ROC
-    /// curve), a tie counting half: exact up to pairs that share a bin. `None` without positives or negatives.
+    /// Chance that a positive pair is more similar than a negative one, both drawn at random (the
+    /// area under the ROC curve), a tie counting half: exact up to pairs that share a bin. `None`
+    /// without positives or negatives.
     pub fn separation(&self) -> Option<f64> {
         let (mut below, mut wins) = (0.0, 0.0);
         for (&positive, &negative) in self.positive.iter().zip(&self.negative) {
@@ -36,8 +37,8 @@ impl Histogram {
         (pairs > 0.0).then(|| wins / pairs)
     }
 
-    /// Counts as a density, whose integral over the bounds is one: positives and negatives then compare, although there
-    /// are far more negatives.
+    /// Counts as a density, whose integral over the bounds is one: positives and negatives then
+    /// compare, although there are far more negatives.
     pub(super) fn density(&self, counts: &[u64]) -> Vec<f64> {
         let width = (self.high - self.low) / counts.len().max(1) as f64;
         let area = total(counts) * width;

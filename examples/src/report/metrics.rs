@@ -67,7 +67,8 @@ pub struct ScoresWithSum {
 }
 
 impl Metrics {
-    /// Version of the layout; a key that changes its meaning or goes away raises it, a new key does not.
+    /// Version of the layout; a key that changes its meaning or goes away raises it, a new key does
+    /// not.
     pub const SCHEMA: u32 = 1;
 }
 

@@ -2,11 +2,12 @@
 //!
 //! A run fills in one plain struct, [`RunReport`], and calls [`RunReport::write`].
 //!
-//! `report.html` is one file without references: styles, charts (SVG) and thumbnails are inside, so that it opens
-//! anywhere, offline, and can be mailed or archived.
+//! `report.html` is one file without references: styles, charts (SVG) and thumbnails are inside, so
+//! that it opens anywhere, offline, and can be mailed or archived.
 //!
 //! # metrics.json
-//! Every number is finite or `null`. Recall is in percent, ranks count from one, time is in seconds.
+//! Every number is finite or `null`. Recall is in percent, ranks count from one, time is in
+//! seconds.
 //!
 //! | key | value |
 //! |---|---|
@@ -18,11 +19,15 @@
 //! | `dataset.{name, splits[].{name, images, captions}}` | what it was trained and tested on |
 //! | `retrieval.{split, images, captions}` | the held-out pairs that were searched |
 //! | `retrieval.{chance, before, after}` | scores, or `null` where not measured |
-//! | … `.{image_to_text, text_to_image}` | `recall_at_1`, `recall_at_5`, `recall_at_10`, `median_rank`, `mean_rank` |
+//! | … `.{image_to_text, text_to_image}.{recall_at_1, recall_at_5, recall_at_10}` | percent |
+//! | … `.{image_to_text, text_to_image}.{median_rank, mean_rank}` | ranks from 1 |
 //! | … `.r_sum` | sum of the six recalls, 600 at best |
 //! | `curves.{loss, validation_loss, learning_rate, logit_scale}[]` | `step`, `value` |
 //! | `curves.validation[]` | `step`, `scores.{image_to_text, text_to_image}` as above |
-//! | `similarities.{before, after}` | `low`, `high`, `positive[]`, `negative[]`: pairs in each of the equal bins from `low` to `high`; `positive_mean`, `negative_mean`; or `null` |
+//! | `similarities.{before, after}` | histograms of the cosines, or `null` |
+//! | … `.{low, high}` | the range, divided into equal bins |
+//! | … `.{positive[], negative[]}` | pairs in each bin |
+//! | … `.{positive_mean, negative_mean}` | means |
 //! | `config` | the run's complete configuration |
 
 pub(crate) mod chart;
@@ -54,8 +59,8 @@ pub use retrieval::{DirectionScores, Retrieval, RetrievalScores};
 pub use run::{Curves, Dataset, ParameterCount, RunReport, Similarities, Split, Stage, Validation};
 
 impl RunReport {
-    /// Writes `report.html` and `metrics.json` into `directory`, which is created if need be. Each file appears complete
-    /// or not at all.
+    /// Writes `report.html` and `metrics.json` into `directory`, which is created if need be. Each
+    /// file appears complete or not at all.
     pub fn write(&self, directory: impl AsRef<Path>) -> Result<()> {
         let directory = directory.as_ref();
         fs::create_dir_all(directory)
@@ -66,7 +71,8 @@ impl RunReport {
         file::write(&directory.join("report.html"), self.to_html().as_bytes())
     }
 
-    /// The page of `report.html`. Reads the images of the examples; in place of one that cannot be read, the page says so.
+    /// The page of `report.html`. Reads the images of the examples; in place of one that cannot be
+    /// read, the page says so.
     pub fn to_html(&self) -> String {
         html::page(self)
     }

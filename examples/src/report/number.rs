@@ -1,6 +1,7 @@
 //! Numbers as programs read them (JSON) and as people read them (text).
 
-/// Serialises an `f64` as a JSON number where it is finite, and as `null` where it is not; reads `null` as NaN.
+/// Serialises an `f64` as a JSON number where it is finite, and as `null` where it is not; reads
+/// `null` as NaN.
 pub(crate) mod or_null {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -26,7 +27,8 @@ pub(crate) fn grouped(value: u64) -> String {
     text
 }
 
-/// A value with `decimals` places; scientific where that would be long, a dash where it is not finite.
+/// A value with `decimals` places; scientific where that would be long, a dash where it is not
+/// finite.
 pub(crate) fn fixed(value: f64, decimals: usize) -> String {
     if !value.is_finite() {
         "–".to_string()
@@ -66,7 +68,8 @@ pub(crate) fn significant(value: f64) -> String {
     }
 }
 
-/// Formats the ticks of an axis whose values span `span`: as many decimals as tell neighbours apart.
+/// Formats the ticks of an axis whose values span `span`: as many decimals as tell neighbours
+/// apart.
 pub(crate) fn tick(value: f64, low: f64, high: f64) -> String {
     let span = high - low;
     let largest = low.abs().max(high.abs());

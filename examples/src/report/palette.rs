@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use plotters::style::RGBColor;
 
-/// What a colour stands for. A chart is drawn in the light colours, so that an SVG copied out of the page is complete; in
-/// dark mode, style rules that match these very values replace them.
+/// The meaning of a colour. A chart is drawn in the light colours, so that an SVG copied out of
+/// the page is complete; in dark mode, style rules that match these very values replace them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// Labels of an axis.

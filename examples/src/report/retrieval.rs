@@ -1,4 +1,5 @@
-//! The retrieval table: how often a query finds its counterpart, by chance, before and after training.
+//! The retrieval table: how often a query finds its counterpart, by chance, before and after
+//! training.
 
 use std::collections::BTreeMap;
 
@@ -29,9 +30,9 @@ pub struct DirectionScores {
 /// Scores of both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RetrievalScores {
-    /// An image looks for one of its captions.
+    /// The query is an image, the matches are its captions.
     pub image_to_text: DirectionScores,
-    /// A caption looks for its image.
+    /// The query is a caption, the match is its image.
     pub text_to_image: DirectionScores,
 }
 
@@ -41,11 +42,13 @@ impl RetrievalScores {
         self.image_to_text.recall_sum() + self.text_to_image.recall_sum()
     }
 
-    /// What a random order scores on average, exactly: `captions[i]` is the number of captions of image `i`.
+    /// What a random order scores on average, exactly: `captions[i]` is the number of captions of
+    /// image `i`.
     ///
     /// A query with `c` matches among `m` candidates has none in the first `k` with probability
-    /// `Π_{i<k} (m − c − i) / (m − i)`. The median rank is that of all queries together: the smallest rank by which half
-    /// of them are expected to have found a match. An image without a caption is not a query, but a candidate.
+    /// `Π_{i<k} (m − c − i) / (m − i)`. The median rank is that of all queries together: the
+    /// smallest rank by which half of them are expected to have found a match. An image without a
+    /// caption is not a query, but a candidate.
     pub fn chance(captions: &[usize]) -> Self {
         let texts: usize = captions.iter().sum();
         let mut images_with = BTreeMap::<usize, usize>::new();
@@ -64,7 +67,8 @@ impl DirectionScores {
         self.recall_at_1 + self.recall_at_5 + self.recall_at_10
     }
 
-    /// Expected scores of queries over `candidates` in random order; `queries` counts them by their number of matches.
+    /// Expected scores of queries over `candidates` in random order; `queries` counts them by their
+    /// number of matches.
     fn chance(candidates: usize, queries: &BTreeMap<usize, usize>) -> Self {
         let all: usize = queries.values().sum();
         // misses[k]: expected share of queries without a match in the first k.
@@ -104,7 +108,8 @@ impl DirectionScores {
 /// The retrieval table of a run on its held-out pairs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Retrieval {
-    /// Which pairs were searched, as a reader should see it: `test`, `test, 5 folds of 1,000 images`.
+    /// Which pairs were searched, as a reader should see it: `test`, `test, 5 folds of 1,000
+    /// images`.
     pub split: String,
     /// Number of images searched.
     pub images: u64,
@@ -119,7 +124,7 @@ pub struct Retrieval {
 }
 
 impl Retrieval {
-    /// The rows there are, by name, in the order of the table.
+    /// The rows with their names, in the order of the table.
     pub(super) fn rows(&self) -> impl Iterator<Item = (&'static str, RetrievalScores)> {
         [
             ("Chance", self.chance),
@@ -154,8 +159,9 @@ mod tests {
 
     #[test]
     fn chance_of_several_captions_matches_enumeration() {
-        // 3 images with 2 captions each: 6 candidates. The first match of a query is at rank r with probability
-        // 5/15, 4/15, 3/15, 2/15, 1/15 for r = 1..5, counting the 15 places of its two captions.
+        // 3 images with 2 captions each: 6 candidates. The first match of a query is at rank r with
+        // probability 5/15, 4/15, 3/15, 2/15, 1/15 for r = 1..5, counting the 15 places of its two
+        // captions.
         let scores = RetrievalScores::chance(&[2; 3]);
         close(scores.image_to_text.recall_at_1, 100.0 * 5.0 / 15.0);
         close(scores.image_to_text.recall_at_5, 100.0);

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Curve, Examples, Histogram, Retrieval, RetrievalScores, number};
 
-/// Everything that a report shows of one training run. Whatever is empty or `None` is left out of the page.
+/// Everything that a report shows of one training run. Whatever is empty or `None` is left out of
+/// the page.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RunReport {
     /// Heading of the page.
@@ -42,7 +43,8 @@ impl RunReport {
         self.parameters.iter().map(|part| part.count).sum()
     }
 
-    /// Start of the run in UTC, RFC 3339: `2026-01-31T12:00:00Z`. `None` where unknown, before 1970 or after 9999.
+    /// Start of the run in UTC, RFC 3339: `2026-01-31T12:00:00Z`. `None` where unknown, before 1970
+    /// or after 9999.
     pub fn started_at(&self) -> Option<String> {
         let started = self
             .started

@@ -31,7 +31,8 @@ pub(super) struct Thumbnails {
 }
 
 impl Thumbnails {
-    /// The thumbnail of a file; `None` if the file is missing or no readable image: a report shows what there is.
+    /// The thumbnail of a file; `None` if the file is missing or no readable image: a report shows
+    /// what there is.
     pub fn of(&mut self, file: &Path) -> Option<&Thumbnail> {
         self.made
             .entry(file.to_path_buf())

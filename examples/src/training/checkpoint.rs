@@ -6,8 +6,8 @@
 //!                             optimizer.bpk   the optimiser's moments and step counts
 //!                             state.json      step, place in the data, history
 //! ```
-//! The learning rate follows from the step, the order of the data and its augmentation from epoch and
-//! place, and dropout is seeded anew each batch, so no further random state needs keeping.
+//! The learning rate follows from the step, the order of the data and its augmentation from epoch
+//! and place, and dropout is seeded anew each batch, so no further random state needs keeping.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ pub struct Cursor {
     pub batch: usize,
 }
 
-/// Where a run stands.
+/// The state of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
     /// Optimiser steps done.
@@ -167,8 +167,10 @@ pub fn load<M: Module>(
     optimizer: ModuleOptimizer,
 ) -> Result<(M, ModuleOptimizer, State)> {
     (|| {
-        let text = fs::read_to_string(folder.join(STATE)).with_context(|| format!("cannot read {STATE}"))?;
-        let file: StateFile = serde_json::from_str(&text).with_context(|| format!("{STATE} is damaged"))?;
+        let text = fs::read_to_string(folder.join(STATE))
+            .with_context(|| format!("cannot read {STATE}"))?;
+        let file: StateFile =
+            serde_json::from_str(&text).with_context(|| format!("{STATE} is damaged"))?;
         ensure!(
             file.format == FORMAT,
             "it is of format {}, this program reads format {FORMAT}",
@@ -183,7 +185,8 @@ pub fn load<M: Module>(
     })()
     .with_context(|| {
         format!(
-            "the checkpoint {} cannot be resumed from (delete that folder to fall back to the one before)",
+            "the checkpoint {} cannot be resumed from \
+             (delete that folder to fall back to the one before)",
             folder.display()
         )
     })

@@ -23,9 +23,9 @@ pub struct TrainingConfig {
     pub seed: u64,
     /// The data and how it reaches the model.
     pub data: DataConfig,
-    /// The two encoders; a preset's name stands for its settings.
+    /// The two encoders; the name of a preset is short for its settings.
     pub model: DualEncoderConfig,
-    /// The objective; its name stands for its settings.
+    /// The objective; its name is short for its settings.
     pub objective: TrainingObjective,
     /// The optimiser.
     pub optimizer: OptimizerConfig,
@@ -184,17 +184,19 @@ impl TrainingConfig {
         }
     }
 
-    /// The defaults, with the settings of `file` and then each `key=value` of `pairs` laid over them.
+    /// The defaults, with the settings of `file` and then each `key=value` of `pairs` laid over
+    /// them.
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, on an unknown key (the message names the nearest one), a value of
-    /// another kind, or values that do not fit together.
+    /// If the file cannot be read, on an unknown key (the message names the nearest one), a value
+    /// of another kind, or values that do not fit together.
     pub fn load(file: Option<&Path>, pairs: &[String]) -> Result<Self> {
         Self::default().with(file, pairs)
     }
 
-    /// This configuration with the settings of `file` and then each `key=value` of `pairs` laid over it.
+    /// This configuration with the settings of `file` and then each `key=value` of `pairs` laid
+    /// over it.
     ///
     /// # Errors
     ///
@@ -238,39 +240,13 @@ impl TrainingConfig {
     }
 
     fn check(&self) -> Result<()> {
+        self.check_model()?;
         let Self {
             model,
             optimizer,
             schedule,
             ..
         } = self;
-        let image = &model.image;
-        ensure!(
-            image.patch_size > 0
-                && image.image_size >= image.patch_size
-                && image.image_size % image.patch_size == 0,
-            "model.image.image_size = {} must be a multiple of model.image.patch_size = {}",
-            image.image_size,
-            image.patch_size,
-        );
-        for (encoder, width, heads, dropout) in [
-            ("image", image.width, image.heads, image.dropout),
-            (
-                "text",
-                model.text.width,
-                model.text.heads,
-                model.text.dropout,
-            ),
-        ] {
-            ensure!(
-                heads > 0 && width > 0 && width % heads == 0,
-                "model.{encoder}.width = {width} must be a multiple of model.{encoder}.heads = {heads}",
-            );
-            ensure!(
-                (0.0..1.0).contains(&dropout),
-                "model.{encoder}.dropout = {dropout} must be in [0, 1)"
-            );
-        }
         for (key, value) in [
             ("model.embedding", model.embedding),
             ("model.text.context", model.text.context),
@@ -306,9 +282,36 @@ impl TrainingConfig {
         self.objective.check()?;
         self.transform().validate().context("data")
     }
+
+    fn check_model(&self) -> Result<()> {
+        let (image, text) = (&self.model.image, &self.model.text);
+        ensure!(
+            image.patch_size > 0
+                && image.image_size >= image.patch_size
+                && image.image_size % image.patch_size == 0,
+            "model.image.image_size = {} must be a multiple of model.image.patch_size = {}",
+            image.image_size,
+            image.patch_size,
+        );
+        for (encoder, width, heads, dropout) in [
+            ("image", image.width, image.heads, image.dropout),
+            ("text", text.width, text.heads, text.dropout),
+        ] {
+            ensure!(
+                heads > 0 && width > 0 && width % heads == 0,
+                "model.{encoder}.width = {width} must be a multiple of \
+                 model.{encoder}.heads = {heads}",
+            );
+            ensure!(
+                (0.0..1.0).contains(&dropout),
+                "model.{encoder}.dropout = {dropout} must be in [0, 1)"
+            );
+        }
+        Ok(())
+    }
 }
 
-/// `model=NAME` stands for that preset's settings, `objective=NAME` for that objective's.
+/// `model=NAME` is short for that preset's settings, `objective=NAME` for that objective's.
 fn preset(key: &str, value: &Value) -> Option<Result<Value>> {
     match key {
         "model" => value.as_str().map(|name| {

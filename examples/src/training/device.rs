@@ -65,8 +65,8 @@ pub fn parse_device(text: &str, program: &str) -> Result<Device> {
     Ok(open(name, index))
 }
 
-/// Whether the backend of that name computes in f64 to its precision. Shader languages, where they have the type, have no
-/// exponential of it.
+/// Whether the backend of that name computes in f64 to its precision. Shader languages, where they
+/// have the type, have no exponential of it.
 pub fn computes_f64(text: &str) -> bool {
     let name = text.split(':').next().unwrap_or(text);
     ["flex", "ndarray", "cuda", "rocm"].contains(&name)

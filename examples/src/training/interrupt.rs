@@ -1,6 +1,6 @@
-//! Ctrl-C: while a model is trained, the first ends training after the step it is in, with a checkpoint,
-//! and the second ends the program at once. Outside of training, nothing is lost: the first ends the
-//! program.
+//! Ctrl-C: while a model is trained, the first ends training after the step it is in, with a
+//! checkpoint, and the second ends the program at once. Outside of training, nothing is lost: the
+//! first ends the program.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ const INTERRUPTED: i32 = 130;
 static TRAINING: AtomicBool = AtomicBool::new(false);
 static DASHBOARD: AtomicBool = AtomicBool::new(false);
 
-/// Training goes on while this lives.
+/// Training continues as long as this exists.
 pub(super) struct Training;
 
 impl Training {
@@ -67,7 +67,10 @@ pub fn stop_on_ctrl_c(interrupter: Interrupter) -> Result<()> {
     ctrlc::set_handler(move || match keys.press(TRAINING.load(Ordering::SeqCst)) {
         Response::SaveAndStop if DASHBOARD.load(Ordering::SeqCst) => {}
         Response::SaveAndStop => {
-            eprintln!("\nStopping after this step, with a checkpoint. Ctrl-C again stops at once, without one.");
+            eprintln!(
+                "\nStopping after this step, with a checkpoint. \
+                 Ctrl-C again stops at once, without one."
+            );
         }
         Response::Exit => {
             if DASHBOARD.load(Ordering::SeqCst) {
@@ -79,8 +82,9 @@ pub fn stop_on_ctrl_c(interrupter: Interrupter) -> Result<()> {
     .context("Ctrl-C could not be bound to saving a checkpoint")
 }
 
-/// Makes Ctrl-C a signal again while Burn's dashboard, which reads raw keys and ignores this one, has the
-/// terminal. Elsewhere than on Unix the dashboard's own key, `q`, stops a run with a checkpoint.
+/// Makes Ctrl-C a signal again while Burn's dashboard, which reads raw keys and ignores this one,
+/// has the terminal. Elsewhere than on Unix the dashboard's own key, `q`, stops a run with a
+/// checkpoint.
 pub(super) fn keep_key_on_dashboard() {
     DASHBOARD.store(true, Ordering::SeqCst);
     #[cfg(unix)]

@@ -9,7 +9,6 @@ pub mod interrupt;
 pub mod objective;
 pub mod optimizer;
 pub mod progress;
-mod random;
 pub mod run;
 pub mod schedule;
 mod settings;

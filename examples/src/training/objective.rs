@@ -1,8 +1,4 @@
-//! What the encoders are trained by: InfoNCE with all its settings, or any objective by its name.
-
-use std::cell::Cell;
-use std::panic::{self, AssertUnwindSafe};
-use std::sync::Once;
+//! The training objective: InfoNCE with all its settings, or any objective by its name.
 
 use anyhow::{Result, anyhow, ensure};
 use burn::tensor::Device;
@@ -11,26 +7,27 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-/// What the encoders are trained by. In JSON the settings of InfoNCE, or those of [`ObjectiveConfig`], which has
-/// `"objective"`, a name.
+/// The training objective. In JSON, either the settings of InfoNCE or those of [`ObjectiveConfig`],
+/// which has the key `"objective"`, a name.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum TrainingObjective {
-    /// InfoNCE, with settings that it has not by name.
+    /// InfoNCE, with the settings that it lacks by name.
     InfoNce(InfoNceConfig),
     /// An objective by its name.
     Named(ObjectiveConfig),
 }
 
-/// The key that tells an objective by name.
+/// The key of an objective's name.
 const NAME: &str = "objective";
 
 impl TrainingObjective {
-    /// The settings that stand for `value`, a name or an object that has one, with all defaults; `None` for any other.
+    /// The settings for which `value` is short, with all defaults: `value` is a name or an object
+    /// with one. `None` for any other value.
     ///
     /// # Errors
     ///
-    /// On unknown names and parameters, with the nearest there are.
+    /// On unknown names and parameters, with the nearest known ones.
     pub fn preset(value: &Value) -> Option<Result<Value>> {
         let config = match value {
             Value::String(name) => ObjectiveConfig::named(name).map_err(|error| anyhow!(error)),
@@ -51,11 +48,12 @@ impl TrainingObjective {
         self.named().init(device)
     }
 
-    /// Checks that image and text are all that it needs, and its values.
+    /// Checks that images and texts are the only inputs of the objective, and the values of its
+    /// parameters.
     ///
     /// # Errors
     ///
-    /// If it needs more, with what, or a value is out of range.
+    /// If it needs other inputs, naming them, or if a value is out of range.
     pub fn check(&self) -> Result<()> {
         let config = self.named();
         let needs: Vec<_> = config
@@ -69,10 +67,7 @@ impl TrainingObjective {
             config.name(),
             needs.join(", ")
         );
-        // Without a device that is always there, a value out of range is found when the run begins.
-        #[cfg(feature = "flex")]
-        checked_init(&config, &Device::flex())?;
-        Ok(())
+        Ok(config.check()?)
     }
 
     fn named(&self) -> ObjectiveConfig {
@@ -92,38 +87,4 @@ impl<'de> Deserialize<'de> for TrainingObjective {
         };
         read.map_err(D::Error::custom)
     }
-}
-
-/// [`ObjectiveConfig::init`], whose panic on a value out of range becomes an error.
-///
-/// # Errors
-///
-/// If a value is out of range, with the message that names it.
-pub fn checked_init(config: &ObjectiveConfig, device: &Device) -> Result<Objective> {
-    silence_panics_where_asked();
-    QUIET.set(true);
-    let result = panic::catch_unwind(AssertUnwindSafe(|| config.init(device)));
-    QUIET.set(false);
-    result.map_err(|payload| match payload.downcast::<String>() {
-        Ok(message) => anyhow!(message),
-        Err(_) => anyhow!("`{}` could not be built", config.name()),
-    })
-}
-
-thread_local! {
-    /// Whether a panic of this thread is about to become an error.
-    static QUIET: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Lets the panic hook speak, except of panics that are caught here; other threads' are none of these.
-fn silence_panics_where_asked() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let hook = panic::take_hook();
-        panic::set_hook(Box::new(move |panic| {
-            if !QUIET.get() {
-                hook(panic);
-            }
-        }));
-    });
 }

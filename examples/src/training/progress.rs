@@ -33,8 +33,8 @@ pub fn dashboard(interrupter: Interrupter) -> Box<dyn MetricsRenderer> {
     Box::new(dashboard)
 }
 
-/// Plain lines: one every few steps with every training metric, the rate and the time left, and one a
-/// validation.
+/// Plain lines: one every few steps with every training metric, the rate and the time left, and one
+/// a validation.
 pub struct Lines<W> {
     out: W,
     extent: Extent,

@@ -16,7 +16,7 @@ use super::evaluation::Embedded;
 use super::progress::{Extent, Lines, dashboard};
 use super::strategy::Ending;
 use super::summary;
-use super::trainer::{Loaders, Start, train};
+use super::trainer::{Loaders, Start, Trained, train};
 use crate::data::{
     CaptionTokenizer, Collection, EvaluationSet, PairLoader, ScenesConfig, Split, scenes,
 };
@@ -31,11 +31,11 @@ const TOKENIZER_FILE: &str = "tokenizer.json";
 const HISTOGRAM_BINS: usize = 50;
 const EXAMPLES: usize = 8;
 
-/// What a run is given besides its configuration.
+/// The arguments of a run besides its configuration.
 pub struct Options {
     /// The run's folder: configuration, tokenizer, checkpoints, report.
     pub run: PathBuf,
-    /// Whether to go on from the folder's last checkpoint.
+    /// Whether to resume from the folder's last checkpoint.
     pub resume: bool,
     /// Where generated scenes are kept, for all runs.
     pub scenes: PathBuf,
@@ -53,7 +53,7 @@ pub struct Options {
     pub command: String,
 }
 
-/// What a finished run reached on the held-out split.
+/// The results of a finished run on the held-out split.
 #[derive(Clone, Debug)]
 pub struct Reached {
     /// Retrieval by chance.
@@ -66,11 +66,12 @@ pub struct Reached {
     pub losses: (f64, f64),
 }
 
-/// Runs everything; `None` where the run was interrupted and can be resumed.
+/// Trains and evaluates; `None` if the run was interrupted and can be resumed.
 ///
 /// # Errors
 ///
-/// On bad data or configuration, on files that cannot be read or written, and if the loss is not finite.
+/// On bad data or configuration, on files that cannot be read or written, and if the loss is not
+/// finite.
 pub fn run(
     config: &TrainingConfig,
     options: &Options,
@@ -78,102 +79,28 @@ pub fn run(
 ) -> Result<Option<Reached>> {
     let mut stages = Stages::default();
     let started = SystemTime::now();
+    let Options { run, device, .. } = options;
     refuse_another_run(options)?;
-    let Options {
-        run,
-        device,
-        workers,
-        ..
-    } = options;
-
-    let collection = Arc::new(open_data(config, options)?);
-    // Only now, so that data that cannot be read leaves no folder behind.
-    fs::create_dir_all(run)
-        .with_context(|| format!("the run's folder {} could not be made", run.display()))?;
-    config.write(&run.join(CONFIG_FILE))?;
-    let tokenizer = Arc::new(open_tokenizer(config, run, &collection)?);
-    let (transform, loader) = (config.transform(), config.loader(*workers));
-    let pairs = PairLoader::new(
-        collection.clone(),
-        Split::Train,
-        tokenizer.clone(),
-        transform.clone(),
-        loader.clone(),
-        device,
-    )?;
-    let valid = PairLoader::in_order(
-        collection.clone(),
-        Split::Validation,
-        tokenizer.clone(),
-        transform.clone(),
-        loader,
-        device,
-    )?;
-    let test = EvaluationSet::new(
-        collection.clone(),
-        Split::Test,
-        tokenizer,
-        transform,
-        *workers,
-    )?;
+    let data = Data::open(config, options)?;
     stages.end("data");
 
     let fresh = Start::fresh(config, device);
     let parameters = parameter_counts(&fresh.model);
     print_parameters(&parameters);
-    let embed = |model: &DualEncoder| Embedded::new(model, &test, config.data.batch_size, device);
+    let embed =
+        |model: &DualEncoder| Embedded::new(model, &data.test, config.data.batch_size, device);
     let embedded = embed(&fresh.model)?;
     let before = embedded.ranks().metrics();
-    let histogram_before = embedded.histogram(HISTOGRAM_BINS).into();
-    let chance = RetrievalScores::chance(&captions_of_images(&test));
-    println!(
-        "\nHeld-out split: {} images, {} captions. By chance R@1 is {:.2} % and {:.2} %.\n\nBefore training\n{before}\n",
-        test.num_images(),
-        test.num_captions(),
-        chance.image_to_text.recall_at_1,
-        chance.text_to_image.recall_at_1,
-    );
+    let similarities_before = embedded.histogram(HISTOGRAM_BINS).into();
+    let chance = RetrievalScores::chance(&captions_of_images(&data.test));
+    print_before(&data.test, &chance, &before);
     stages.end("evaluation before training");
 
-    let start = if options.resume {
-        Start::resumed(config, run, device)?
-    } else {
-        fresh
-    };
-    pairs.seek(start.state.cursor.epoch, start.state.cursor.batch);
-    let batches_per_epoch = pairs.batches_per_epoch();
-    let extent = Extent {
-        first_step: start.state.step,
-        total_steps: config
-            .schedule
-            .total_steps(batches_per_epoch, config.accumulation),
-        pairs_a_step: config.data.batch_size * config.accumulation,
-    };
-    if options.resume {
-        println!(
-            "Resuming after step {} of {}.",
-            extent.first_step, extent.total_steps
-        );
-    }
-    let loaders = Loaders {
-        train: Arc::new(pairs.clone()),
-        batches_per_epoch,
-        valid: Arc::new(valid),
-    };
-    let display = if options.dashboard {
-        dashboard(interrupter.clone())
-    } else {
-        Box::new(Lines::new(io::stdout(), extent, options.lines_every))
-    };
-    let trained = train(config, run, start, loaders, display, interrupter)?;
+    let trained = data.train(config, options, fresh, interrupter)?;
     stages.end("training");
-    report_unreadable(&pairs.unreadable());
+    report_unreadable(&data.pairs.unreadable());
     if let Ending::Interrupted(checkpoint) = &trained.ending {
-        println!(
-            "\nInterrupted; saved {}. To go on:\n    {}",
-            checkpoint.display(),
-            resume_command(run)
-        );
+        print_interrupted(checkpoint, run);
         return Ok(None);
     }
 
@@ -184,35 +111,19 @@ pub fn run(
     println!("\nAfter training\n{after}\n");
 
     let report = RunReport {
-        title: "CLIP dual encoder".to_string(),
-        command: options.command.clone(),
-        config: serde_json::to_value(config)?,
-        device: options.device_name.clone(),
-        dataset: dataset(&collection),
         parameters,
         started: Some(started),
         stages: stages.ended,
-        retrieval: Retrieval {
-            split: "test".to_string(),
-            images: test.num_images() as u64,
-            captions: test.num_captions() as u64,
-            chance: Some(chance),
-            before: Some((&before).into()),
-            after: Some((&after).into()),
-        },
+        retrieval: retrieval(&data.test, chance, &before, &after),
         curves: summary::curves(&trained.history),
         similarities: Similarities {
-            before: Some(histogram_before),
+            before: Some(similarities_before),
             after: Some(embedded.histogram(HISTOGRAM_BINS).into()),
         },
-        examples: summary::examples(&test, &embedded, &ranks, EXAMPLES),
+        examples: summary::examples(&data.test, &embedded, &ranks, EXAMPLES),
+        ..header(config, options, &data.collection)?
     };
-    report.write(run)?;
-    println!(
-        "Report: {}\nFor programs: {}",
-        run.join("report.html").display(),
-        run.join("metrics.json").display()
-    );
+    write_report(&report, run)?;
     Ok(Some(Reached {
         chance,
         before,
@@ -221,7 +132,154 @@ pub fn run(
     }))
 }
 
-/// The command that goes on with a run.
+/// The data of a run, split three ways.
+struct Data {
+    collection: Arc<Collection>,
+    /// The training split.
+    pairs: PairLoader,
+    /// The validation split.
+    valid: PairLoader,
+    /// The held-out split.
+    test: EvaluationSet,
+}
+
+impl Data {
+    /// Opens the data and begins the run's folder, with its configuration and tokenizer.
+    fn open(config: &TrainingConfig, options: &Options) -> Result<Self> {
+        let Options {
+            run,
+            device,
+            workers,
+            ..
+        } = options;
+        let collection = Arc::new(open_data(config, options)?);
+        // After the data, so that data that cannot be read leaves no folder behind.
+        fs::create_dir_all(run)
+            .with_context(|| format!("the run's folder {} could not be made", run.display()))?;
+        config.write(&run.join(CONFIG_FILE))?;
+        let tokenizer = Arc::new(open_tokenizer(config, run, &collection)?);
+        let (transform, loader) = (config.transform(), config.loader(*workers));
+        let pairs = PairLoader::new(
+            collection.clone(),
+            Split::Train,
+            tokenizer.clone(),
+            transform.clone(),
+            loader.clone(),
+            device,
+        )?;
+        let valid = PairLoader::in_order(
+            collection.clone(),
+            Split::Validation,
+            tokenizer.clone(),
+            transform.clone(),
+            loader,
+            device,
+        )?;
+        let test = EvaluationSet::new(
+            collection.clone(),
+            Split::Test,
+            tokenizer,
+            transform,
+            *workers,
+        )?;
+        Ok(Self {
+            collection,
+            pairs,
+            valid,
+            test,
+        })
+    }
+
+    /// Trains from `fresh`, or from the run's last checkpoint, with a dashboard or lines of
+    /// progress.
+    fn train(
+        &self,
+        config: &TrainingConfig,
+        options: &Options,
+        fresh: Start,
+        interrupter: Interrupter,
+    ) -> Result<Trained> {
+        let start = if options.resume {
+            Start::resumed(config, &options.run, &options.device)?
+        } else {
+            fresh
+        };
+        let cursor = start.state.cursor;
+        self.pairs.seek(cursor.epoch, cursor.batch);
+        let batches_per_epoch = self.pairs.batches_per_epoch();
+        let extent = Extent {
+            first_step: start.state.step,
+            total_steps: config
+                .schedule
+                .total_steps(batches_per_epoch, config.accumulation),
+            pairs_a_step: config.data.batch_size * config.accumulation,
+        };
+        if options.resume {
+            println!(
+                "Resuming after step {} of {}.",
+                extent.first_step, extent.total_steps
+            );
+        }
+        let loaders = Loaders {
+            train: Arc::new(self.pairs.clone()),
+            batches_per_epoch,
+            valid: Arc::new(self.valid.clone()),
+        };
+        let display = if options.dashboard {
+            dashboard(interrupter.clone())
+        } else {
+            Box::new(Lines::new(io::stdout(), extent, options.lines_every))
+        };
+        train(config, &options.run, start, loaders, display, interrupter)
+    }
+}
+
+fn print_before(test: &EvaluationSet, chance: &RetrievalScores, before: &CrossModalMetrics) {
+    println!(
+        "\nHeld-out split: {} images, {} captions. By chance R@1 is {:.2} % and {:.2} %.\n\n\
+         Before training\n{before}\n",
+        test.num_images(),
+        test.num_captions(),
+        chance.image_to_text.recall_at_1,
+        chance.text_to_image.recall_at_1,
+    );
+}
+
+fn print_interrupted(checkpoint: &Path, run: &Path) {
+    println!(
+        "\nInterrupted; saved {}. To go on:\n    {}",
+        checkpoint.display(),
+        resume_command(run)
+    );
+}
+
+fn retrieval(
+    test: &EvaluationSet,
+    chance: RetrievalScores,
+    before: &CrossModalMetrics,
+    after: &CrossModalMetrics,
+) -> Retrieval {
+    Retrieval {
+        split: "test".to_string(),
+        images: test.num_images() as u64,
+        captions: test.num_captions() as u64,
+        chance: Some(chance),
+        before: Some(before.into()),
+        after: Some(after.into()),
+    }
+}
+
+fn write_report(report: &RunReport, run: &Path) -> Result<()> {
+    report.write(run)?;
+    println!(
+        "Report: {}\nFor programs: {}",
+        run.join("report.html").display(),
+        run.join("metrics.json").display()
+    );
+    Ok(())
+}
+
+/// The command that resumes a run.
 pub fn resume_command(run: &Path) -> String {
     format!(
         "cargo run --release --bin clip -- --resume {}",
@@ -229,7 +287,7 @@ pub fn resume_command(run: &Path) -> String {
     )
 }
 
-/// A new run's folder must not hold one already.
+/// Refuses to begin a run in the folder of another.
 fn refuse_another_run(options: &Options) -> Result<()> {
     let run = &options.run;
     ensure!(
@@ -272,7 +330,8 @@ fn scenes_name(scenes: &ScenesConfig) -> String {
     format!("scenes-{train}-{validation}-{test}-{image_size}px-{repeated}-{three_objects}-{seed}")
 }
 
-/// The run's own tokenizer, or the configured one, or one trained on the training captions; saved in the run's folder.
+/// The run's own tokenizer, or the configured one, or one trained on the training captions; saved
+/// in the run's folder.
 fn open_tokenizer(
     config: &TrainingConfig,
     run: &Path,
@@ -294,7 +353,8 @@ fn open_tokenizer(
     };
     ensure!(
         tokenizer.vocab_size() <= config.model.text.vocabulary,
-        "the tokenizer has {size} tokens and the model room for {}: set model.text.vocabulary={size}",
+        "the tokenizer has {size} tokens and the model room for {}: \
+         set model.text.vocabulary={size}",
         config.model.text.vocabulary,
         size = tokenizer.vocab_size(),
     );
@@ -339,6 +399,22 @@ fn print_parameters(parameters: &[ParameterCount]) {
     println!("Parameters: {total} ({})", parts.join(", "));
 }
 
+/// The part of a report that does not depend on the results.
+fn header(
+    config: &TrainingConfig,
+    options: &Options,
+    collection: &Collection,
+) -> Result<RunReport> {
+    Ok(RunReport {
+        title: "CLIP dual encoder".to_string(),
+        command: options.command.clone(),
+        config: serde_json::to_value(config)?,
+        device: options.device_name.clone(),
+        dataset: dataset(collection),
+        ..RunReport::default()
+    })
+}
+
 fn dataset(collection: &Collection) -> report::Dataset {
     let splits = [Split::Train, Split::Validation, Split::Test].map(|split| report::Split {
         name: split.name().to_string(),
@@ -351,7 +427,7 @@ fn dataset(collection: &Collection) -> report::Dataset {
     }
 }
 
-/// How long the stages took, one after the other.
+/// Measures how long the stages take, one after the other.
 struct Stages {
     since: Instant,
     ended: Vec<Stage>,

@@ -1,12 +1,12 @@
 //! Settings over defaults: a JSON file, then `key=value` pairs, with errors that say what to write.
 //!
-//! The defaults, as JSON, are also the list of the keys there are and of the kinds of value they take.
+//! The defaults, as JSON, also define the known keys and the kinds of their values.
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Map, Value};
 
-/// What stands for a whole group of settings, such as a name: from key and value to the group, which is then replaced.
-/// `None` of any other value.
+/// Short forms of a whole group of settings, such as a name: from key and value to the group,
+/// which is then replaced. `None` of any other value.
 pub type Presets<'a> = &'a dyn Fn(&str, &Value) -> Option<Result<Value>>;
 
 /// Lays the settings of a JSON file over `base`.
@@ -49,7 +49,7 @@ pub fn apply_pair(base: &mut Value, pair: &str, presets: Presets) -> Result<()> 
     merge(base, nested, "", presets).map_err(|fault| anyhow!("`{pair}`: {}", fault.message))
 }
 
-/// What is wrong, and the last part of the key it is wrong with.
+/// An error, and the last part of its key.
 struct Fault {
     key: String,
     message: String,
@@ -133,7 +133,8 @@ fn unknown(dotted: &str, key: &str, path: &str, known: &Map<String, Value>) -> S
     format!("there is no setting {dotted}; {hint}")
 }
 
-/// What the default's kind asks for, if the value does not fit it. A default of null takes anything here.
+/// The kind of the default, if the value is of another. A default of null takes anything
+/// here.
 fn mismatch(default: &Value, value: &Value) -> Option<&'static str> {
     let fits = match default {
         Value::Null | Value::Object(_) => true,
@@ -160,7 +161,7 @@ fn kind(value: &Value) -> String {
     }
 }
 
-/// The first line on which a key stands.
+/// The first line with a key.
 fn line_of(text: &str, key: &str) -> Option<usize> {
     let quoted = format!("\"{key}\"");
     let is_key = |line: &str| {
@@ -176,7 +177,11 @@ mod tests {
     use serde_json::json;
 
     fn base() -> Value {
-        json!({"seed": 0, "schedule": {"steps": 10, "epochs": null, "rate": 0.5, "flag": true}, "model": {"width": 4}})
+        json!({
+            "seed": 0,
+            "schedule": {"steps": 10, "epochs": null, "rate": 0.5, "flag": true},
+            "model": {"width": 4},
+        })
     }
 
     fn presets(key: &str, value: &Value) -> Option<Result<Value>> {

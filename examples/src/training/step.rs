@@ -38,7 +38,8 @@ impl PairOutput {
         }
     }
 
-    /// All pairs of several batches; the loss is the mean over the batches, which have their negatives each.
+    /// All pairs of several batches; the loss is the mean over the batches, which have their
+    /// negatives each.
     pub fn join(outputs: Vec<Self>) -> Option<Self> {
         let logit_scale = outputs.first()?.logit_scale.clone();
         let (losses, (images, texts)): (Vec<_>, (Vec<_>, Vec<_>)) = outputs

@@ -6,9 +6,9 @@
 //! dashboard and interrupter. The [`Learner`] hides its optimiser, which a checkpoint needs, so the
 //! strategy brings its own.
 //!
-//! **Accumulation.** With `accumulation` = A, a step averages the losses and gradients of A batches of
-//! B pairs. A contrastive loss does not add up over batches: the negatives are those of each batch, so
-//! this lowers the variance of the gradient but does not equal one batch of A·B pairs.
+//! **Accumulation.** With `accumulation` = A, a step averages the losses and gradients of A batches
+//! of B pairs. A contrastive loss does not add up over batches: the negatives are those of each
+//! batch, so this lowers the variance of the gradient but does not equal one batch of A·B pairs.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -23,15 +23,16 @@ use burn::train::{
     SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader, TrainStep,
     TrainingComponents, TrainingItem, ValidLoader,
 };
+use rand::RngExt;
 
-use super::checkpoint::{Checkpoints, State};
+use super::checkpoint::{Checkpoints, Cursor, State};
 use super::config::TrainingConfig;
 use super::evaluation::retrieval_of_pairs;
 use super::history::{StepRecord, ValidationRecord};
 use super::optimizer::{clip_factor, global_norm, scale};
-use super::random::batch_seed;
 use super::step::PairOutput;
 use crate::data::Batch;
+use crate::data::random::{self, Purpose};
 use crate::models::DualEncoder;
 
 /// Why training ended.
@@ -39,11 +40,11 @@ use crate::models::DualEncoder;
 pub enum Ending {
     /// All steps were done.
     Finished,
-    /// The interrupter asked for it; the checkpoint to resume from is named.
+    /// It was interrupted; the path is that of the checkpoint to resume from.
     Interrupted(PathBuf),
 }
 
-/// What a strategy leaves behind: how training ended and where it stands.
+/// The outcome of training: how it ended, and its state.
 pub type Outcome = (Result<Ending>, State);
 
 /// See [the module](self). One value trains once.
@@ -56,10 +57,10 @@ pub struct StepStrategy {
 }
 
 impl StepStrategy {
-    /// A strategy that goes on from `state` with that optimiser until `total_steps` are done.
+    /// A strategy that continues from `state` with that optimiser until `total_steps` are done.
     ///
-    /// The outcome appears in the returned slot when training has ended. The training loader's first
-    /// iterator must start at the state's cursor, and each further one give the next epoch.
+    /// The outcome appears in the returned slot when training has ended. The training loader's
+    /// first iterator must start at the state's cursor, and each further one give the next epoch.
     pub fn new(
         config: TrainingConfig,
         total_steps: usize,
@@ -162,7 +163,8 @@ impl Session<'_> {
             }
             if seen == 0 && self.state.cursor.batch == 0 {
                 bail!(
-                    "an epoch of the training data holds no batch; are there fewer pairs than data.batch_size?"
+                    "an epoch of the training data holds no batch; \
+                     are there fewer pairs than data.batch_size?"
                 );
             }
             drop(batches);
@@ -178,12 +180,17 @@ impl Session<'_> {
     fn batch(&mut self, batch: Batch, progress: Progress) -> Result<Option<Ending>> {
         let config = &self.strategy.config;
         if config.model.has_dropout() {
-            self.device.seed(batch_seed(config.seed, self.state.cursor));
+            let Cursor { epoch, batch } = self.state.cursor;
+            let mut dropout =
+                random::stream(config.seed, epoch as u64, batch as u64, Purpose::Dropout);
+            self.device.seed(dropout.random());
         }
-        let model = self
+        let mut model = self
             .model
             .take()
             .expect("the model is put back after every update");
+        let progress_of_training = self.state.step as f64 / self.strategy.total_steps as f64;
+        model.objective = model.objective.at(progress_of_training);
         let output = TrainStep::step(&model, batch);
         self.state.cursor.batch += 1;
         self.pending.losses.push(output.item.loss.clone());
@@ -252,16 +259,17 @@ impl Session<'_> {
     fn not_finite(&self, record: &StepRecord) -> String {
         let advice = match &self.saved {
             Some(path) => format!(
-                "the last good checkpoint is {}: resume from it with a lower optimizer.learning_rate or a \
-                 lower optimizer.max_grad_norm",
+                "the last good checkpoint is {}: resume from it with a lower \
+                 optimizer.learning_rate or a lower optimizer.max_grad_norm",
                 path.display()
             ),
-            None => "there is no checkpoint yet: start again with a lower optimizer.learning_rate or a longer \
-                     schedule.warmup_steps"
+            None => "there is no checkpoint yet: start again with a lower \
+                     optimizer.learning_rate or a longer schedule.warmup_steps"
                 .to_string(),
         };
         format!(
-            "step {}: the loss is {} and the norm of its gradient {} (learning rate {:.3e}, logit scale {:.3}). \
+            "step {}: the loss is {} and the norm of its gradient {} \
+             (learning rate {:.3e}, logit scale {:.3}). \
              The step was not taken and nothing of it was saved; {advice}",
             record.step,
             record.loss,
@@ -306,7 +314,8 @@ impl Session<'_> {
         })
     }
 
-    /// Loss and retrieval over the validation pairs, shown as one item so that the candidates are all of them.
+    /// Loss and retrieval over the validation pairs, shown as one item so that the candidates are
+    /// all of them.
     fn validate(&mut self) -> Result<()> {
         let epoch = self.state.cursor.epoch + 1;
         let valid = self.valid.clone();

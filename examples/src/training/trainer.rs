@@ -35,8 +35,8 @@ pub struct Start {
 impl Start {
     /// A new model, whose parameters follow from the configuration's seed.
     ///
-    /// Burn's random numbers come from one generator per process: draw no others at the same time where
-    /// equal parameters matter.
+    /// Burn has one random generator per process: where equal parameters matter, nothing else may
+    /// draw from it at the same time.
     pub fn fresh(config: &TrainingConfig, device: &Device) -> Self {
         device.seed(config.seed);
         let device = device.clone().autodiff();
@@ -70,8 +70,8 @@ impl Start {
 
 /// The data of a run.
 pub struct Loaders {
-    /// Training pairs. Its first iterator starts at the cursor of the [`Start`]; each further one gives the
-    /// next epoch.
+    /// Training pairs. Its first iterator starts at the cursor of the [`Start`]; each further one
+    /// yields the next epoch.
     pub train: Arc<dyn DataLoader<Batch>>,
     /// Batches of a whole training epoch.
     pub batches_per_epoch: usize,
@@ -79,7 +79,7 @@ pub struct Loaders {
     pub valid: Arc<dyn DataLoader<Batch>>,
 }
 
-/// What training gives.
+/// The result of training.
 pub struct Trained {
     /// The model, without autodiff.
     pub model: DualEncoder,
@@ -89,13 +89,13 @@ pub struct Trained {
     pub ending: Ending,
 }
 
-/// Trains from `start` until the schedule ends or `interrupter` asks to stop, with checkpoints in the folder
-/// `run`.
+/// Trains from `start` until the schedule ends or `interrupter` asks to stop, with checkpoints in
+/// the folder `run`.
 ///
 /// # Errors
 ///
-/// If the loss or its gradient is not finite (the message names the step and the last good checkpoint),
-/// if data cannot be read or a checkpoint not written.
+/// If the loss or its gradient is not finite (the message names the step and the last good
+/// checkpoint), if data cannot be read or a checkpoint not written.
 pub fn train(
     config: &TrainingConfig,
     run: &Path,
@@ -114,20 +114,17 @@ pub fn train(
         .total_steps(loaders.batches_per_epoch, config.accumulation);
     let epochs = (total_steps * config.accumulation).div_ceil(loaders.batches_per_epoch);
     let checkpoints = Checkpoints::new(run, config.checkpoints.keep);
-    let (strategy, outcome) = StepStrategy::new(
-        config.clone(),
-        total_steps,
-        checkpoints,
-        start.optimizer,
-        start.state,
-    );
+    let (optimizer, state) = (start.optimizer, start.state);
+    let (strategy, outcome) =
+        StepStrategy::new(config.clone(), total_steps, checkpoints, optimizer, state);
 
-    // The strategy has the optimiser that is trained with; this one only fills the learner's place for it.
+    // The strategy owns the optimiser that is used; the learner requires one as well.
     let learner = Learner::new(
         start.model,
         config.optimizer.init(),
         config.optimizer.learning_rate,
     );
+    let recall = |direction| RetrievalRecallMetric::new(direction, 1);
     let result = SupervisedTraining::new(run, loaders.train, loaders.valid)
         .with_training_strategy(TrainingStrategy::Custom(Arc::new(strategy)))
         .with_application_logger(None)
@@ -138,14 +135,8 @@ pub fn train(
         .metric_train_numeric(LearningRateMetric::new())
         .metric_train_numeric(LogitScaleMetric::new())
         .metric_valid_numeric(LossMetric::new())
-        .metric_valid_numeric(RetrievalRecallMetric::new(
-            RetrievalDirection::ImageToText,
-            1,
-        ))
-        .metric_valid_numeric(RetrievalRecallMetric::new(
-            RetrievalDirection::TextToImage,
-            1,
-        ))
+        .metric_valid_numeric(recall(RetrievalDirection::ImageToText))
+        .metric_valid_numeric(recall(RetrievalDirection::TextToImage))
         .num_epochs(epochs)
         .launch(learner);
     // Closes the dashboard before anything else is printed.

@@ -117,8 +117,18 @@ impl Batch {
             "{caller}: `momentum` is missing: soft targets are those of a momentum encoder, or of a \
              teacher"
         );
-        let [image_teacher, text_teacher, image_extra_teacher, text_extra_teacher] = match teacher {
-            Some(t) => [Some(t.image), Some(t.text), t.negative_image, t.negative_text],
+        let [
+            image_teacher,
+            text_teacher,
+            image_extra_teacher,
+            text_extra_teacher,
+        ] = match teacher {
+            Some(t) => [
+                Some(t.image),
+                Some(t.text),
+                t.negative_image,
+                t.negative_text,
+            ],
             None => [None, None, None, None],
         };
         let (image_momentum, text_momentum) = momentum.map(|m| (m.image, m.text)).unzip();

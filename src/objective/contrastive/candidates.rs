@@ -94,7 +94,9 @@ impl Shared<'_> {
         let momentum = bind(known.momentum.filter(|_| soft));
         let targets = momentum.or(teacher.clone()).filter(|_| soft);
         let targets = targets.map(|similarity| (similarity * &scale).detach());
-        let same = known.ids.map(|[rows, columns]| pairs.same_label(rows, columns));
+        let same = known
+            .ids
+            .map(|[rows, columns]| pairs.same_label(rows, columns));
         let several = same.is_some() && self.criterion.same_id == SameId::Positive;
         let (positive, excluded) = roles(source, same, several);
         let views = views.iter().map(|&(direction, along)| View {
@@ -181,7 +183,10 @@ impl Group {
         let directions: Vec<_> = self.views.iter().map(|view| view.direction).collect();
         let results = self.pairs.reduce(&plan.reductions);
         let read = |sums: Sums<usize>| sums.map(|result| results[result].clone());
-        let mut sums: Vec<_> = directions.into_iter().zip(sums.into_iter().map(read)).collect();
+        let mut sums: Vec<_> = directions
+            .into_iter()
+            .zip(sums.into_iter().map(read))
+            .collect();
         if self.source == Source::Extra && criterion.queue_weight < 1.0 {
             for (_, sums) in &mut sums {
                 sums.negatives = sums.negatives.clone() + criterion.queue_weight.ln();

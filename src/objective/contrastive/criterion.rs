@@ -129,7 +129,11 @@ impl Criterion {
             self.within_modality,
             debug(&self.within_modality),
         );
-        show("same_id", self.same_id != clip.same_id, debug(&self.same_id));
+        show(
+            "same_id",
+            self.same_id != clip.same_id,
+            debug(&self.same_id),
+        );
         show(
             "weighting",
             self.weighting != clip.weighting,

@@ -178,8 +178,12 @@ impl Contrastive {
         if let Some(alpha) = settings.alpha {
             criterion.weighting = criterion.weighting.with_alpha(alpha);
         }
-        settings.soft_targets.inspect(|&x| criterion.soft_targets = x);
-        settings.queue_weight.inspect(|&x| criterion.queue_weight = x);
+        settings
+            .soft_targets
+            .inspect(|&x| criterion.soft_targets = x);
+        settings
+            .queue_weight
+            .inspect(|&x| criterion.queue_weight = x);
         check::or_panic(criterion.check_as(self.name));
         self
     }

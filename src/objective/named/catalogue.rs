@@ -4,8 +4,8 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use super::features::{Features, Input};
-use super::sum::{WeightedSum, WeightedSumConfig};
 use super::parameter::Parameter;
+use super::sum::{WeightedSum, WeightedSumConfig};
 use crate::check::ConfigError;
 use crate::objective::*;
 use crate::schedule::{Schedule, Settings};
@@ -117,19 +117,20 @@ macro_rules! by_name {
 }
 pub(in crate::objective) use by_name;
 
-/// The enums over all objectives, and what is found out by going through them.
+/// The enums over all objectives, and access to what their files say.
+///
+/// The presets of the softmax contrast share its module; `on device` marks other objectives that have
+/// parameters on a device.
 macro_rules! catalogue {
     (
         presets { $($preset:ident: $preset_config:ident,)+ }
-        with_parameters { $($objective:ident: $config:ident,)+ }
-        without_parameters { $($plain:ident: $plain_config:ident,)+ }
+        others { $($objective:ident: $config:ident $(on $device:ident)?,)+ }
     ) => {
         /// The config of any objective by name.
         #[derive(Clone, Debug, PartialEq)]
         pub enum AnyConfig {
             $(#[doc = concat!("[`", stringify!($preset), "`].")] $preset($preset_config),)+
             $(#[doc = concat!("[`", stringify!($objective), "`].")] $objective($config),)+
-            $(#[doc = concat!("[`", stringify!($plain), "`].")] $plain($plain_config),)+
         }
 
         /// The module of any objective by name.
@@ -139,7 +140,6 @@ macro_rules! catalogue {
             /// InfoNCE and its relatives, whose parts are a [`Criterion`].
             Contrastive(Contrastive),
             $(#[doc = concat!("[`", stringify!($objective), "`].")] $objective($objective),)+
-            $(#[doc = concat!("[`", stringify!($plain), "`].")] $plain($plain),)+
         }
 
         impl AnyConfig {
@@ -147,7 +147,6 @@ macro_rules! catalogue {
             pub fn all() -> Vec<Self> {
                 vec![
                     $(Self::$preset($preset_config::new()),)+
-                    $(Self::$plain($plain_config::new()),)+
                     $(Self::$objective($config::new()),)+
                 ]
             }
@@ -156,7 +155,6 @@ macro_rules! catalogue {
                 match self {
                     $(Self::$preset(config) => config,)+
                     $(Self::$objective(config) => config,)+
-                    $(Self::$plain(config) => config,)+
                 }
             }
 
@@ -164,7 +162,6 @@ macro_rules! catalogue {
                 match self {
                     $(Self::$preset(config) => config,)+
                     $(Self::$objective(config) => config,)+
-                    $(Self::$plain(config) => config,)+
                 }
             }
 
@@ -172,7 +169,6 @@ macro_rules! catalogue {
                 match self {
                     $(Self::$preset(config) => config.check(),)+
                     $(Self::$objective(config) => config.check(),)+
-                    $(Self::$plain(config) => config.check(),)+
                 }
             }
 
@@ -181,8 +177,9 @@ macro_rules! catalogue {
             pub(super) fn init(&self, device: &Device) -> AnyObjective {
                 match self {
                     $(Self::$preset(config) => AnyObjective::Contrastive(config.init(device)),)+
-                    $(Self::$objective(config) => AnyObjective::$objective(config.init(device)),)+
-                    $(Self::$plain(config) => AnyObjective::$plain(config.init()),)+
+                    $(Self::$objective(config) => {
+                        AnyObjective::$objective(init!(config, device $(, $device)?))
+                    })+
                 }
             }
         }
@@ -192,7 +189,6 @@ macro_rules! catalogue {
                 match self {
                     Self::Contrastive(objective) => objective,
                     $(Self::$objective(objective) => objective,)+
-                    $(Self::$plain(objective) => objective,)+
                 }
             }
 
@@ -200,14 +196,22 @@ macro_rules! catalogue {
                 match self {
                     Self::Contrastive(objective) => objective,
                     $(Self::$objective(objective) => objective,)+
-                    $(Self::$plain(objective) => objective,)+
                 }
             }
         }
     };
 }
 
-// Presets of the softmax contrast; objectives with parameters, built on a device; others.
+/// `init` of a config whose objective has parameters on a device, or has none.
+macro_rules! init {
+    ($config:expr, $device:expr) => {
+        $config.init()
+    };
+    ($config:expr, $device:expr, $on:ident) => {
+        $config.init($device)
+    };
+}
+
 catalogue! {
     presets {
         InfoNce: InfoNceConfig,
@@ -221,20 +225,18 @@ catalogue! {
         MultiPositive: MultiPositiveConfig,
         ImageTextContrastive: ImageTextContrastiveConfig,
     }
-    with_parameters {
-        SigLip: SigLipConfig,
-        WeightedSum: WeightedSumConfig,
-    }
-    without_parameters {
+    others {
         Vse: VseConfig,
         VsePlusPlus: VsePlusPlusConfig,
         ConVsePlusPlus: ConVsePlusPlusConfig,
         MaxMargin: MaxMarginConfig,
+        SigLip: SigLipConfig on device,
         ReCo: ReCoConfig,
         Orthogonality: OrthogonalityConfig,
         Alignment: AlignmentConfig,
         Uniformity: UniformityConfig,
         BarlowTwins: BarlowTwinsConfig,
+        WeightedSum: WeightedSumConfig on device,
     }
 }
 

@@ -154,6 +154,7 @@ impl ObjectiveConfig {
         let mut inputs = self.kind.get().uses();
         if inputs.contains(&Input::QueueImage) || self.extras.queue {
             inputs.extend([Input::QueueImageLabel, Input::QueueTextLabel]);
+            inputs.extend([Input::QueueTeacherImage, Input::QueueTeacherText]);
         }
         inputs
     }
@@ -165,7 +166,13 @@ impl ObjectiveConfig {
     /// If a parameter is out of its range, the weight is not finite, a sum has no terms, or a schedule
     /// is out of range or of something that the objective does not have.
     pub fn check(&self) -> Result<(), ConfigError> {
-        check::range("ObjectiveConfig", "weight", self.weight, -f64::MAX, f64::MAX)?;
+        check::range(
+            "ObjectiveConfig",
+            "weight",
+            self.weight,
+            -f64::MAX,
+            f64::MAX,
+        )?;
         self.schedules.check()?;
         match self.preset() {
             Some(preset) => preset.config.check_as(preset.config_name),
@@ -181,7 +188,9 @@ impl ObjectiveConfig {
     pub fn check_features(&self, features: &Features) -> Result<(), String> {
         if let AnyConfig::WeightedSum(sum) = &self.kind {
             let terms = sum.terms.iter();
-            return terms.into_iter().try_for_each(|term| term.check_features(features));
+            return terms
+                .into_iter()
+                .try_for_each(|term| term.check_features(features));
         }
         let name = self.name();
         for input in self.needs() {

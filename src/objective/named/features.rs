@@ -50,9 +50,8 @@ macro_rules! inputs {
                 }
             }
 
-            /// The same features on the autodiff device, as constants.
-            #[cfg(test)]
-            pub(super) fn autodiff(self) -> Self {
+            /// The same features, which are on a plain device, on its autodiff device, as constants.
+            pub fn autodiff(self) -> Self {
                 Self {
                     image: self.image.autodiff(),
                     text: self.text.autodiff(),
@@ -126,7 +125,13 @@ impl Input {
     pub(super) fn is_candidate(self) -> bool {
         use Input::*;
         let candidates = [
-            MomentumImage, MomentumText, QueueImage, QueueText, Noise, HardImage, HardText,
+            MomentumImage,
+            MomentumText,
+            QueueImage,
+            QueueText,
+            Noise,
+            HardImage,
+            HardText,
         ];
         candidates.contains(&self)
     }

@@ -120,7 +120,9 @@ fn every_parameter_changes_the_loss_or_its_gradient() {
         for (parameter, value) in parameters {
             let words = ["mean", "sum", "negative", "left_out", "positive"];
             let others = match value {
-                Value::Number(x) if x.abs() >= 1.0 => [0.7 * x, 0.1 * x].map(Value::Number).to_vec(),
+                Value::Number(x) if x.abs() >= 1.0 => {
+                    [0.7 * x, 0.1 * x].map(Value::Number).to_vec()
+                }
                 Value::Number(x) => [0.9 * x + 0.03, 0.5].map(Value::Number).to_vec(),
                 Value::Flag(flag) => vec![Value::Flag(!flag)],
                 Value::Word(_) => words.map(|word| Value::Word(word.into())).to_vec(),
@@ -136,7 +138,8 @@ fn every_parameter_changes_the_loss_or_its_gradient() {
                 evaluation(&config, &features) != before
             };
             // With the flag they are needed; without it they are used where they are there.
-            let is_used = config.uses().contains(&Input::HardImage) && parameter == "hard_negatives"
+            let is_used = config.uses().contains(&Input::HardImage)
+                && parameter == "hard_negatives"
                 || config.uses().contains(&Input::QueueImage) && parameter == "queue";
             // By the parameter alone nothing is removed here.
             let is_removal = name == "false-negative-removal" && parameter == "differentiable";
@@ -215,8 +218,15 @@ fn srcl_takes_momentum_features_a_queue_and_a_teacher_at_once() {
     let config = read(json).unwrap();
     use Input::*;
     let needs = [
-        TeacherImage, TeacherText, MomentumImage, MomentumText, QueueImage, QueueText,
-        QueueTeacherImage, QueueTeacherText, Label,
+        TeacherImage,
+        TeacherText,
+        MomentumImage,
+        MomentumText,
+        QueueImage,
+        QueueText,
+        QueueTeacherImage,
+        QueueTeacherText,
+        Label,
     ];
     assert_eq!(config.needs(), needs);
     let whole = loss(&config, &features);
@@ -247,7 +257,10 @@ fn schedules_are_read_kept_and_followed() {
     assert_eq!(read(&json).unwrap(), config);
     let objective = config.init(&features.image.device());
     let at = objective.at(0.5).forward(&features).into_scalar::<f32>();
-    let half = loss(&read(r#"{"objective": "srcl", "alpha": 0.5}"#).unwrap(), &features);
+    let half = loss(
+        &read(r#"{"objective": "srcl", "alpha": 0.5}"#).unwrap(),
+        &features,
+    );
     assert_eq!(f64::from(at), half);
 }
 
@@ -256,7 +269,12 @@ fn a_sum_follows_the_schedules_of_its_terms() {
     let features = everything(&Device::default());
     let json = r#"{"objective": "sum", "weight": 2, "terms": [{"objective": "vse-plus-plus"}]}"#;
     let sum = read(json).unwrap().init(&features.image.device());
-    let at = |progress| sum.clone().at(progress).forward(&features).into_scalar::<f32>();
+    let at = |progress| {
+        sum.clone()
+            .at(progress)
+            .forward(&features)
+            .into_scalar::<f32>()
+    };
     let vse = 2.0 * loss(&ObjectiveConfig::named("vse").unwrap(), &features);
     assert!((f64::from(at(0.0)) - vse).abs() < 1e-5);
     assert!(at(1.0) < at(0.0));
@@ -349,7 +367,7 @@ fn what_is_unknown_errs_with_the_nearest() {
             "`vse` has no parameter `terms`",
         ),
         (r#"{"objective": "sum"}"#, "`sum` needs `terms`"),
-        (r#"{"objectiv": "vse"}"#, "expected"),
+        (r#"{"objectiv": "vse"}"#, "`objectiv` is not known"),
         (r#"{}"#, "`objective` is missing"),
         (r#"3"#, "expected an objective, such as"),
     ] {

@@ -1,32 +1,36 @@
 //! From a backend's tensors to a pass's slices and back, for both CPU backends.
+#![allow(deprecated)] // Burn retires NdArray; this crate keeps it.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use burn::backend::tensor::{BoolTensor, FloatTensor};
-use burn::backend::{Backend, TensorMetadata};
-use burn::tensor::{DType, Element, TensorData, read_sync};
+use burn::backend::TensorMetadata;
+use burn::backend::ops::FloatTensorOps;
+use burn::tensor::{DType, TensorData, read_sync};
 
-use super::math::Real;
 use super::memory::zeros;
-use super::{Context, kept_len, run};
-use crate::pairwise::form::Pass;
-use crate::pairwise::ops::{Inputs, Outputs};
+use super::tile::Context;
+use super::{kept_len, run};
+use crate::host::{HostBackend, Real};
+use crate::pairwise::ops::{Inputs, Outputs, PairwiseOps, without_autodiff};
+use crate::pairwise::pass::Pass;
 
-/// A number of tensors and of the engine.
-pub(crate) trait Number: Real + Element + bytemuck::Pod {}
-impl Number for f32 {}
-impl Number for f64 {}
+macro_rules! implement {
+    ($backend:ty, $feature:literal) => {
+        #[cfg(feature = $feature)]
+        impl PairwiseOps for $backend {
+            fn pairwise_pass(inputs: Inputs<Self>, form: Arc<Pass>) -> Outputs<Self> {
+                pass(inputs, &form)
+            }
 
-/// A backend whose tensors lie in this program's memory.
-pub(crate) trait Readable: Backend {
-    /// Row-major; copied only where the tensor's own order is another.
-    fn numbers<T: Number>(tensor: &FloatTensor<Self>) -> Cow<'_, [T]>;
-
-    /// One byte each, not 0 for true; copied likewise.
-    fn booleans(tensor: &BoolTensor<Self>) -> Cow<'_, [u8]>;
+            without_autodiff!();
+        }
+    };
 }
+implement!(burn::backend::Flex, "flex");
+implement!(burn::backend::NdArray, "ndarray");
 
-pub(super) fn pass<B: Readable>(inputs: Inputs<B>, pass: &Pass) -> Outputs<B> {
+pub(super) fn pass<B: HostBackend>(inputs: Inputs<B>, pass: &Pass) -> Outputs<B> {
     match inputs.a.dtype() {
         DType::F32 => pass_in::<B, f32>(inputs, pass),
         DType::F64 => pass_in::<B, f64>(inputs, pass),
@@ -34,26 +38,29 @@ pub(super) fn pass<B: Readable>(inputs: Inputs<B>, pass: &Pass) -> Outputs<B> {
     }
 }
 
-fn pass_in<B: Readable, T: Number>(inputs: Inputs<B>, pass: &Pass) -> Outputs<B> {
+fn pass_in<B: HostBackend, T: Real>(inputs: Inputs<B>, pass: &Pass) -> Outputs<B> {
     let [n, m] = inputs.sizes();
     let d = inputs.a.shape()[1];
     let device = inputs.a.device();
-    // A tensor that no expression names is any tensor.
-    let numbers = |named: bool, tensor| match named {
-        true => B::numbers::<T>(tensor),
-        false => Cow::Borrowed(&[][..]),
+    // In the place of an input that no expression reads there may be any tensor.
+    let elements = |named: bool, tensor| {
+        if named {
+            B::elements::<T>(tensor)
+        } else {
+            Cow::Borrowed(&[][..])
+        }
     };
-    let (a, b) = (numbers(true, &inputs.a), numbers(true, &inputs.b));
     let named = &pass.named;
     let with_teacher = pass.teachers.iter().any(|teacher| teacher.named);
-    let teacher_a = numbers(with_teacher, &inputs.teacher_a);
-    let teacher_b = numbers(with_teacher, &inputs.teacher_b);
-    let rows = numbers(named.rows, &inputs.rows);
-    let columns = numbers(named.columns && !pass.symmetric, &inputs.columns);
-    let scalars = numbers(named.scalars, &inputs.scalars);
-    let mask = match named.mask {
-        true => B::booleans(&inputs.mask),
-        false => Cow::Borrowed(&[][..]),
+    let [a, b] = [&inputs.a, &inputs.b].map(|x| elements(true, x));
+    let teachers = [&inputs.teacher_a, &inputs.teacher_b].map(|x| elements(with_teacher, x));
+    let rows = elements(named.rows, &inputs.rows);
+    let columns = elements(named.columns, &inputs.columns);
+    let scalars = elements(named.scalars, &inputs.scalars);
+    let mask = if named.mask {
+        B::booleans(&inputs.mask)
+    } else {
+        Cow::Borrowed(&[][..])
     };
     let kept_len = kept_len::<T>(pass, n, m);
     let mut kept = match pass.coefficient {
@@ -63,42 +70,39 @@ fn pass_in<B: Readable, T: Number>(inputs: Inputs<B>, pass: &Pass) -> Outputs<B>
             .expect("one dtype for all inputs"),
         _ => zeros(kept_len),
     };
-    let outputs = run(
-        pass,
-        &super::Inputs {
-            a: &a,
-            b: &b,
-            d,
-            teachers: [&teacher_a, &teacher_b],
-            context: Context {
-                n,
-                m,
-                rows: &rows,
-                columns: if pass.symmetric { &rows } else { &columns },
-                scalars: &scalars,
-                mask: &mask,
-            },
-        },
-        &mut kept,
-    );
-    let tensor = |numbers: Vec<T>, shape: Vec<usize>| {
-        B::float_from_data(TensorData::new(numbers, shape), &device)
+    let context = Context {
+        n,
+        m,
+        rows: &rows,
+        columns: &columns,
+        scalars: &scalars,
+        mask: &mask,
+    };
+    let inputs = super::Inputs {
+        a: &a,
+        b: &b,
+        d,
+        teachers: teachers.each_ref().map(|teacher| &**teacher),
+        context,
+    };
+    let outputs = run(pass, &inputs, &mut kept);
+    let tensor = |elements: Vec<T>, shape: Vec<usize>| {
+        B::float_from_data(TensorData::new(elements, shape), &device)
     };
     let len = outputs.results.len();
     let results = tensor(outputs.results, vec![len]);
+    let or_results = |wanted: bool, elements: Vec<T>, shape: Vec<usize>| {
+        if wanted {
+            tensor(elements, shape)
+        } else {
+            results.clone()
+        }
+    };
+    let keeps = pass.coefficient.is_none() && kept_len > 0;
     Outputs {
-        left: match pass.left {
-            true => tensor(outputs.left, vec![n, d]),
-            false => results.clone(),
-        },
-        right: match pass.right {
-            true => tensor(outputs.right, vec![m, d]),
-            false => results.clone(),
-        },
-        kept: match pass.coefficient {
-            None if kept_len > 0 => tensor(kept, vec![kept_len]),
-            _ => results.clone(),
-        },
-        results,
+        left: or_results(pass.left, outputs.left, vec![n, d]),
+        right: or_results(pass.right, outputs.right, vec![m, d]),
+        kept: or_results(keeps, kept, vec![kept_len]),
+        results: results.clone(),
     }
 }

@@ -1,6 +1,6 @@
 //! Large buffers.
 
-use super::math::Real;
+use crate::host::Real;
 
 /// That many zeros.
 ///

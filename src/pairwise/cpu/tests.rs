@@ -4,11 +4,16 @@
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use super::math::Real;
-use super::{Context, Inputs, Tiling, blocks, run, run_tiled};
+use super::plan::{Tiling, blocks, kept_len};
+use super::tile::Context;
+use super::{Inputs, run, run_tiled};
+use crate::host::Real;
 use crate::pairwise::Precision;
+use crate::pairwise::evaluation::Limits;
 use crate::pairwise::expr::{Expr, Leaf};
-use crate::pairwise::form::{Axis, Form, Pass, Wanted, columns, rows};
+use crate::pairwise::form::{Form, Wanted};
+use crate::pairwise::pass::Pass;
+use crate::pairwise::reduction::{Axis, Kind, columns, rows};
 
 #[cfg(feature = "flex")]
 mod plain;
@@ -130,10 +135,12 @@ fn forms(symmetric: bool) -> Vec<Form> {
         scalars: BOUND,
         symmetric,
         teachers: TEACHERS.to_vec(),
-        precision: Precision::Full,
-        budget: 1,
-        memory: 1,
-        kept: 0,
+        limits: Limits {
+            precision: Precision::Full,
+            budget: 1,
+            block: 1,
+            kept: 0,
+        },
     };
     let both = along_rows.iter().zip(&along_columns).map(|(r, c)| {
         if symmetric {
@@ -152,6 +159,18 @@ fn wanted(form: &Form) -> Wanted {
         rows: true,
         columns: !form.symmetric,
         scalars: true,
+    }
+}
+
+/// The same with room for similarities from the forward to the backward pass.
+fn keeping(form: &Form, kept: usize) -> Form {
+    let limits = Limits {
+        kept,
+        ..form.limits
+    };
+    Form {
+        limits,
+        ..form.clone()
     }
 }
 
@@ -206,10 +225,11 @@ fn evaluate<T: Real>(
             None => run(pass, &inputs, kept),
         }
     };
-    let pass = form.forward(keep * size_of::<T>());
+    let form = &keeping(form, keep * size_of::<T>());
+    let pass = form.forward(true);
     let len = match tiling {
         Some(tiling) => kept_by::<T>(&pass, tiling, n, m),
-        None => super::kept_len::<T>(&pass, n, m),
+        None => kept_len::<T>(&pass, n, m),
     };
     let mut kept = vec![T::ZERO; len];
     let results = go(&pass, &vectors, &mut kept).results;
@@ -230,7 +250,7 @@ fn evaluate<T: Real>(
         vectors.extend_from_slice(&upstream[start..start + len]);
         start += len;
     }
-    let pass = form.backward(wanted(form), keep * size_of::<T>());
+    let pass = form.backward(wanted(form));
     let outputs = go(&pass, &vectors, &mut kept);
     [results, outputs.results, outputs.left, outputs.right]
 }

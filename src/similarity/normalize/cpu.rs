@@ -12,13 +12,13 @@ use burn::backend::{Autodiff, Backend, Dispatch, DispatchTensorKind, TensorMetad
 use burn::tensor::{DType, Tensor, TensorData};
 use rayon::prelude::*;
 
-use crate::pairwise::{Number, Readable, largest, sum};
+use crate::host::{HostBackend, Real, largest, sum};
 
 /// Rows to a task.
 const ROWS: usize = 16;
 
-/// The rows of `x` (f32 or f64) divided by their norms, or by `least` where that is more; zeros where no
-/// magnitude reaches `epsilon` and `least` is 0. `None` on a device that is not this module's.
+/// The rows of `x` (f32 or f64) divided by their norms, or by `least` where that is more; zeros where
+/// no magnitude reaches `epsilon` and `least` is 0. `None` on a device without these kernels.
 pub(super) fn l2_normalize(x: &Tensor<2>, epsilon: f64, least: f64) -> Option<Tensor<2>> {
     let x = x.clone().into_dispatch();
     let kind = match &x.kind {
@@ -47,7 +47,8 @@ pub(super) trait NormalizeOps: Backend {
     /// `y_i = x_i / max(‖x_i‖, least)`.
     fn l2_normalize(x: FloatTensor<Self>, epsilon: f64, least: f64) -> FloatTensor<Self>;
 
-    /// Beside `y` the reciprocal norms `[rows]`, 0 for rows without a direction; −1/`least` for those shorter.
+    /// Beside `y` the reciprocal norms `[rows]`: 0 for rows without a direction, −1/`least` for those
+    /// that are shorter.
     fn l2_normalize_with_norms(
         x: FloatTensor<Self>,
         epsilon: f64,
@@ -97,14 +98,14 @@ macro_rules! implement {
 implement!(burn::backend::Flex, "flex");
 implement!(burn::backend::NdArray, "ndarray");
 
-fn forward<B: Readable, T: Number>(
+fn forward<B: HostBackend, T: Real>(
     x: FloatTensor<B>,
     epsilon: f64,
     least: f64,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
     let [rows, width] = [x.shape()[0], x.shape()[1]];
     let device = x.device();
-    let mut y = B::numbers::<T>(&x).into_owned();
+    let mut y = B::elements::<T>(&x).into_owned();
     let mut reciprocal_norms = vec![T::ZERO; rows];
     y.par_chunks_mut(ROWS * width)
         .zip(reciprocal_norms.par_chunks_mut(ROWS))
@@ -119,8 +120,9 @@ fn forward<B: Readable, T: Number>(
     )
 }
 
-/// Divides a row by its norm, of which it returns the reciprocal; see [`NormalizeOps::l2_normalize_with_norms`].
-fn normalize<T: Number>(row: &mut [T], epsilon: T, least: T) -> T {
+/// Divides a row by its norm, of which it returns the reciprocal; see
+/// [`NormalizeOps::l2_normalize_with_norms`].
+fn normalize<T: Real>(row: &mut [T], epsilon: T, least: T) -> T {
     // Relative to the largest magnitude squares neither overflow nor vanish.
     let largest = largest(row, |x| x.abs());
     let is_short = |row: &[T]| sum(row, row, |x, y| (x / least) * (y / least)) < T::ONE;
@@ -138,15 +140,15 @@ fn normalize<T: Number>(row: &mut [T], epsilon: T, least: T) -> T {
     T::ONE / norm / largest
 }
 
-fn backward<B: Readable, T: Number>(
+fn backward<B: HostBackend, T: Real>(
     y: FloatTensor<B>,
     reciprocal_norms: FloatTensor<B>,
     gradient: FloatTensor<B>,
 ) -> FloatTensor<B> {
     let [rows, width] = [y.shape()[0], y.shape()[1]];
     let device = y.device();
-    let mut x = B::numbers::<T>(&gradient).into_owned();
-    let (y, reciprocal_norms) = (B::numbers::<T>(&y), B::numbers::<T>(&reciprocal_norms));
+    let mut x = B::elements::<T>(&gradient).into_owned();
+    let (y, reciprocal_norms) = (B::elements::<T>(&y), B::elements::<T>(&reciprocal_norms));
     x.par_chunks_mut(ROWS * width)
         .zip(y.par_chunks(ROWS * width))
         .zip(reciprocal_norms.par_chunks(ROWS))
@@ -199,7 +201,7 @@ impl<B: NormalizeOps, C: CheckpointStrategy> NormalizeOps for Autodiff<B, C> {
         _: f64,
         _: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        panic!("l2_normalize has first derivatives only: the second was asked for")
+        panic!("l2_normalize has no second derivative")
     }
 
     fn l2_normalize_backward(
@@ -207,7 +209,7 @@ impl<B: NormalizeOps, C: CheckpointStrategy> NormalizeOps for Autodiff<B, C> {
         _: FloatTensor<Self>,
         _: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        panic!("l2_normalize has first derivatives only: the second was asked for")
+        panic!("l2_normalize has no second derivative")
     }
 }
 

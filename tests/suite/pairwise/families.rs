@@ -24,8 +24,7 @@ pub fn families() -> Vec<Case> {
             actual: |mut x| {
                 let logit = &x.c * &x.scalars[0] * 3.0 + &x.rows[0] - &x.columns[1];
                 let left_out = x.labels().of(&mut x.pairs);
-                let both = softmax(x.pairs, &logit, &left_out);
-                vec![both.rows, both.columns]
+                log_sum_exps(x.pairs, &logit, &left_out)
             },
             expected: |x, _| {
                 let logit = |p| 3.0 * x.scalars[0] * x.similarity(p) + x.row(0, p) - x.column(1, p);
@@ -37,66 +36,60 @@ pub fn families() -> Vec<Case> {
             step: SMOOTH,
             actual: |mut x| {
                 let left_out = Positives::None.of(&mut x.pairs);
-                let both = softmax(x.pairs, &(&x.c * 4.0), &left_out);
-                vec![both.rows, both.columns]
+                log_sum_exps(x.pairs, &(&x.c * 4.0), &left_out)
             },
             expected: |x, _| both(oracle::softmax(x, |p| 4.0 * x.similarity(p), |_| false)),
         },
         Case {
-            name: "weighted softmax, the weights with their gradient",
+            name: "log-sum-exps with weights and of the weights",
             step: SMOOTH,
             actual: |mut x| {
                 let left_out = Positives::Diagonal.of(&mut x.pairs);
                 let logit = &x.c * &x.scalars[0];
                 let log_weight = &x.c * &x.scalars[1] + &x.rows[1];
-                let both = weighted_softmax(x.pairs, &logit, &log_weight, &left_out);
-                vec![both.rows, both.columns]
+                let weighted = log_sum_exps(x.pairs.clone(), &(logit + &log_weight), &left_out);
+                [weighted, log_sum_exps(x.pairs, &log_weight, &left_out)].concat()
             },
             expected: |x, _| {
-                both(oracle::weighted_softmax(
-                    x,
-                    |p| x.scalars[0] * x.similarity(p),
-                    |p| x.scalars[1] * x.similarity(p) + x.row(1, p),
-                    on_diagonal,
-                ))
+                let logit = |p| x.scalars[0] * x.similarity(p);
+                let log_weight = |p| x.scalars[1] * x.similarity(p) + x.row(1, p);
+                let weighted = oracle::softmax(x, |p| logit(p) + log_weight(p), on_diagonal);
+                [weighted, oracle::softmax(x, log_weight, on_diagonal)].concat()
             },
         },
         Case {
-            name: "weighted softmax, the weights constant, a mask left out",
+            name: "log-sum-exps with constant weights, a mask left out",
             step: SMOOTH,
             actual: |mut x| {
                 let mask = x.mask();
                 let left_out = Positives::Mask(mask).of(&mut x.pairs);
                 let log_weight = (&x.c * 2.0 - &x.columns[0]).detach();
-                let both = weighted_softmax(x.pairs, &(&x.c * 3.0), &log_weight, &left_out);
-                vec![both.rows, both.columns]
+                log_sum_exps(x.pairs, &(&x.c * 3.0 + log_weight), &left_out)
             },
             expected: |x, held| {
-                both(oracle::weighted_softmax(
-                    x,
-                    |p| 3.0 * x.similarity(p),
-                    |p| 2.0 * held.similarity(p) - held.column(0, p),
-                    |p| x.masked(p),
-                ))
+                let log_weight = |p| 2.0 * held.similarity(p) - held.column(0, p);
+                let logit = |p| 3.0 * x.similarity(p) + log_weight(p);
+                both(oracle::softmax(x, logit, |p| x.masked(p)))
             },
         },
         Case {
-            name: "removal by weight",
+            name: "pairs below a threshold of the row or of the column left out",
             step: SMOOTH,
             actual: |x| {
                 let logit = &x.c * &x.scalars[0] + &x.columns[0];
-                let log_weight = &x.c * 2.0;
-                let both = softmax_above(x.pairs, &logit, &log_weight, 0.8, &Expr::diagonal());
-                vec![both.rows, both.columns]
+                let kept =
+                    |threshold: &Expr| logit.except(&(threshold * 0.3 - 0.5 - x.c.detach()).step());
+                x.pairs.reduce(&[
+                    rows().log_sum_exp(&kept(&x.rows[1])),
+                    columns().log_sum_exp(&kept(&x.columns[1])),
+                ])
             },
             expected: |x, held| {
-                both(oracle::softmax_above(
-                    x,
-                    |p| x.scalars[0] * x.similarity(p) + x.column(0, p),
-                    |p| 2.0 * held.similarity(p),
-                    0.8,
-                    on_diagonal,
-                ))
+                let logit = |p| x.scalars[0] * x.similarity(p) + x.column(0, p);
+                let below = |p, threshold: f64| held.similarity(p) < threshold * 0.3 - 0.5;
+                let [by_row, _] = oracle::softmax(x, logit, |p| below(p, held.row(1, p)));
+                let [_, by_column] = oracle::softmax(x, logit, |p| below(p, held.column(1, p)));
+                vec![by_row, by_column]
             },
         },
         Case {
@@ -233,20 +226,21 @@ pub fn families() -> Vec<Case> {
     ]
 }
 
-/// All results of soft targets, along the rows and along the columns.
+/// `log Σ e^logit` along the rows and along the columns, over what is not left out.
+pub fn log_sum_exps(pairs: Pairs, logit: &Expr, left_out: &Expr) -> Vec<Tensor<1>> {
+    let logit = logit.except(left_out);
+    pairs.reduce(&[rows().log_sum_exp(&logit), columns().log_sum_exp(&logit)])
+}
+
+/// What a cross-entropy against the softmax of other logits consists of, along the rows and along the
+/// columns.
 fn soft_target_results(pairs: Pairs, logit: &Expr, target: &Expr) -> Vec<Tensor<1>> {
-    let results = |s: SoftTargets| {
-        [
-            s.cross_entropy(),
-            s.log_sum_exp,
-            s.target_log_sum_exp,
-            s.mean_logit,
-        ]
-    };
-    soft_targets(pairs, logit, target)
-        .into_iter()
-        .flat_map(results)
-        .collect()
+    pairs.reduce(&[
+        rows().log_sum_exp(logit),
+        rows().softmax_mean(target, logit),
+        columns().log_sum_exp(logit),
+        columns().softmax_mean(target, logit),
+    ])
 }
 
 fn expected_soft_targets(
@@ -256,10 +250,7 @@ fn expected_soft_targets(
     let logit = |p| x.scalars[0] * x.similarity(p) + x.row(0, p);
     let sums = oracle::softmax(x, logit, |_| false);
     let means = oracle::softmax_mean(x, |p| target(x, p), logit);
-    let of = |(sum, [target, mean]): (Vec<f64>, [Vec<f64>; 2])| {
-        let cross_entropy = sum.iter().zip(&mean).map(|(s, m)| s - m).collect();
-        [cross_entropy, sum, target, mean]
-    };
+    let of = |(sum, [target, mean]): (Vec<f64>, [Vec<f64>; 2])| [sum, target, mean];
     sums.into_iter().zip(means).flat_map(of).collect()
 }
 

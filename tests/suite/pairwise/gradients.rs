@@ -7,7 +7,6 @@ on_every_backend! {
     an_untracked_input_leaves_other_gradients_unchanged,
     gradient_checkpointing_changes_nothing,
     results_used_twice_have_twice_the_gradient,
-    reduce_to_scalar_equals_the_function_of_the_results,
     no_gradient_flows_to_the_teacher,
 }
 
@@ -160,24 +159,6 @@ fn results_used_twice_have_twice_the_gradient(backend: &Backend) {
             &once.iter().map(|g| factor * g).collect::<Vec<_>>(),
             1e-5,
         );
-    }
-}
-
-fn reduce_to_scalar_equals_the_function_of_the_results(backend: &Backend) {
-    let device = backend.autodiff();
-    let tensor = |seed| on(&device, &random(5, 4, seed), DType::F32).require_grad();
-    let (a, b) = (tensor(208), tensor(209));
-    let pairs = Pairs::new(a.clone(), b.clone());
-    for evaluation in [Evaluation::Auto, Evaluation::Dense] {
-        let pairs = pairs.clone().with_evaluation(evaluation);
-        let reductions = reductions(&pairs.similarity());
-        let direct = loss(&pairs.clone().reduce(&reductions));
-        let scalar = pairs.reduce_to_scalar(&reductions, |results| loss(&results));
-        assert_close(&elements(scalar.clone()), &elements(direct.clone()), 1e-6);
-        let expected = gradients_of(&a, &b, direct);
-        for (actual, expected) in gradients_of(&a, &b, scalar).iter().zip(&expected) {
-            assert_close(actual, expected, 1e-6);
-        }
     }
 }
 

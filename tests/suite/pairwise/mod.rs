@@ -11,11 +11,10 @@ mod values;
 
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 use burn_contrastive::pairwise::{
-    Evaluation, Expr, Pairs, Positives, Reduction, SoftTargets, columns, hardest, log_add_exp,
-    rows, soft_targets, softmax, softmax_above, weighted_softmax,
+    Evaluation, Expr, Pairs, Positives, Reduction, columns, hardest, log_add_exp, rows,
 };
 
-use families::{KINKED, SMOOTH, both, cases, edge_case, families, on_diagonal};
+use families::{KINKED, SMOOTH, both, cases, edge_case, families, log_sum_exps, on_diagonal};
 
 use super::*;
 use crate::oracle::pairwise::{self as oracle, Family, Inputs};

@@ -1,4 +1,5 @@
-//! Words for scenes: each caption tells everything that a scene's meaning holds, in an order and in words of its own.
+//! Words for scenes: each caption tells everything that a scene's meaning holds, in an order and in
+//! words of its own.
 
 use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -90,7 +91,7 @@ fn word(scene: &Scene, template: usize, rng: &mut impl Rng) -> String {
     }
 }
 
-/// `a` stands before `b`.
+/// `a` comes before `b`.
 fn two(axis: &Axis, a: &str, b: &str, template: usize, rng: &mut impl Rng) -> String {
     let Axis { sweep, .. } = axis;
     let (before, after, start, end) = (
@@ -111,7 +112,7 @@ fn two(axis: &Axis, a: &str, b: &str, template: usize, rng: &mut impl Rng) -> St
     }
 }
 
-/// `a` stands before `b`, which stands before `c`.
+/// `a` comes before `b`, which comes before `c`.
 fn three(axis: &Axis, a: &str, b: &str, c: &str, template: usize, rng: &mut impl Rng) -> String {
     let Axis { sweep, .. } = axis;
     let (before, after, start, end) = (
@@ -131,7 +132,8 @@ fn three(axis: &Axis, a: &str, b: &str, c: &str, template: usize, rng: &mut impl
     }
 }
 
-/// `a` stands left of `b`; `c` is `beyond` both, which are `back` of it; `side` is where `c` is, `opposite` where they are.
+/// `a` is left of `b`; `c` is `beyond` both, which are `back` of it; `side` is where `c` is,
+/// `opposite` where they are.
 fn pair(
     beyond: &[&'static str],
     back: &[&'static str],

@@ -1,16 +1,19 @@
 //! *Scenes*: a generated set of captioned images whose meaning is known exactly.
 //!
-//! An image shows two or three coloured shapes, small or large, in a row, a column or a triangle, on a textured background that
-//! no caption speaks of. Its captions each tell everything else, in different words. On disk a set is a folder in the form of
-//! [Flickr30K and MS-COCO](super::Collection::read), with the true attributes added:
+//! An image shows two or three coloured shapes, small or large, in a row, a column or a triangle,
+//! on a textured background that no caption speaks of. Its captions each tell everything else, in
+//! different words. On disk a set is a folder in the form of [Flickr30K and
+//! MS-COCO](super::Collection::read), with the true attributes added:
 //!
 //! ```text
 //! scenes.json          the parameters, written first
 //! images/000000.png …
-//! dataset.json         the captions, splits and true attributes, written last: without it the set is unfinished
+//! dataset.json         the captions, splits and true attributes, written last:
+//!                      a set without it is unfinished
 //! ```
 //!
-//! No meaning of the validation or test split occurs twice or in another split, so every caption there has one right image.
+//! No meaning of the validation or test split occurs twice or in another split, so every caption
+//! there has one right image.
 
 mod caption;
 mod render;
@@ -35,7 +38,8 @@ use super::random::{Purpose, stream};
 
 /// Captions of each image, as in Flickr30K and MS-COCO.
 const CAPTIONS: usize = 5;
-/// Changes whenever the same parameters give other images or captions, so that older sets are made anew.
+/// Changes whenever the same parameters give other images or captions, so that older sets are made
+/// anew.
 const VERSION: u32 = 1;
 const MARKER: &str = "scenes.json";
 const LISTING: &str = "dataset.json";
@@ -80,7 +84,8 @@ impl ScenesConfig {
         ensure!(self.train > 0, "train is 0; the set needs training images");
         ensure!(
             total <= 1_000_000,
-            "train, validation and test are {total} images together; at most 1,000,000 fit the file names"
+            "train, validation and test are {total} images together; \
+             at most 1,000,000 fit the file names"
         );
         ensure!(
             (16..=1024).contains(&self.image_size),
@@ -119,9 +124,10 @@ struct Listing {
 
 /// Makes sure that the folder `dir` holds the set that `config` describes.
 ///
-/// A finished set with the same parameters is left as it is (answer: false). A set with other parameters is replaced; an
-/// interrupted one is finished. Files appear under their names only when complete, so that an interruption, or another process
-/// that makes the same set at the same time, does no harm.
+/// A finished set with the same parameters is left as it is (answer: false). A set with other
+/// parameters is replaced; an interrupted one is finished. Files appear under their names only when
+/// complete, so that an interruption, or another process that makes the same set at the same time,
+/// does no harm.
 ///
 /// # Errors
 ///

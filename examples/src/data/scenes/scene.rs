@@ -92,7 +92,7 @@ pub enum Layout {
     PairAbove,
 }
 
-/// Where one object stands, seen from another.
+/// The position of one object relative to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Relation {
@@ -114,7 +114,7 @@ impl Relation {
 }
 
 impl Layout {
-    /// How object `a` stands to object `b`.
+    /// The position of object `a` relative to object `b`.
     pub fn relation(self, a: usize, b: usize) -> Relation {
         if a > b {
             return self.relation(b, a).inverse();
@@ -137,17 +137,20 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// A key that two scenes share exactly if the same captions are true of both: same layout, and the same kinds of objects in
-    /// the same order. Exact positions, shades and backgrounds do not enter.
+    /// A key that two scenes share exactly if the same captions are true of both: same layout, and
+    /// the same kinds of objects in the same order. Exact positions, shades and backgrounds do not
+    /// enter.
     pub fn meaning(&self) -> String {
         let kinds: Vec<_> = self.objects.iter().map(Object::kind).collect();
         format!("{:?} {kinds:?}", self.layout)
     }
 
-    /// The share of facts that two scenes have in common, in [0, 1]; 1 exactly if their [meanings](Self::meaning) are equal.
+    /// The share of facts that two scenes have in common, in [0, 1]; 1 exactly if their
+    /// [meanings](Self::meaning) are equal.
     ///
-    /// Facts are the size, colour and shape of each object and how each two objects stand to each other. The objects of both
-    /// scenes are matched so that most facts agree; those facts are divided by the facts of the richer scene.
+    /// Facts are the size, colour and shape of each object and how each two objects stand to each
+    /// other. The objects of both scenes are matched so that most facts agree; those facts are
+    /// divided by the facts of the richer scene.
     pub fn similarity(&self, other: &Self) -> f64 {
         let (few, many) = if self.objects.len() <= other.objects.len() {
             (self, other)
@@ -241,7 +244,7 @@ mod tests {
         let three = scene(Layout::Row, &[red.clone(), blue.clone(), green.clone()]);
         assert_eq!(row.similarity(&three), 7.0 / 12.0);
         assert_eq!(three.similarity(&row), 7.0 / 12.0);
-        // The pair stands left and right, the third above.
+        // The pair is side by side, the third above it.
         let roof = scene(Layout::PairBelow, &[red, blue, green]);
         assert_eq!(three.similarity(&roof), 10.0 / 12.0);
     }

@@ -50,7 +50,9 @@ pub(crate) fn figure(
                     li { span class=(role.class()) aria-hidden="true" {} (name) }
                 } }
             }
-            div.chart role="img" aria-label=(format!("{title}. {description}")) { (PreEscaped(svg)) }
+            div.chart role="img" aria-label=(format!("{title}. {description}")) {
+                (PreEscaped(svg))
+            }
             figcaption { (caption) }
         }
     }
@@ -97,7 +99,9 @@ fn loss(training: &Curve, validation: &Curve) -> Option<Markup> {
         @if window > 1.0 {
             " Pale: every value; strong: moving average over about " (fixed(window, 0)) " values."
         }
-        @if spikes > 0 { " " strong { (values(spikes)) " far above the others, drawn at the upper edge." } }
+        @if spikes > 0 {
+            " " strong { (values(spikes)) " far above the others, drawn at the upper edge." }
+        }
         @if missing > 0 { " " strong { (values(missing)) " not finite." } }
     };
     Some(figure("Loss", &legend, &svg, &course(described), caption))
@@ -228,11 +232,14 @@ pub(super) fn similarities(similarities: &Similarities) -> Markup {
             section aria-labelledby="similarities" {
                 h2 #similarities { "Similarities" }
                 p.lead {
-                    "How similar matching pairs (positives) and all other pairs (negatives) are. Each distribution has \
-                     area one, as there are far more negatives; an upright line marks its mean."
+                    "How similar matching pairs (positives) and all other pairs (negatives) are. \
+                     Each distribution has area one, as there are far more negatives; an upright \
+                     line marks its mean."
                 }
                 div.figures {
-                    @for (title, histogram) in histograms { (distribution(title, histogram, &window)) }
+                    @for (title, histogram) in histograms {
+                        (distribution(title, histogram, &window))
+                    }
                 }
             }
         }

@@ -18,16 +18,25 @@ pub(super) fn examples(examples: &Examples) -> Markup {
         section aria-labelledby="examples" {
             h2 #examples { "Examples" }
             p.lead {
-                "Queries that were not trained on, with the results that the trained model finds most similar, best first. "
+                "Queries that were not trained on, with the results that the trained model finds \
+                 most similar, best first. "
                 span.tick { "✓" } " marks a true match."
             }
             @if !examples.text_to_image.is_empty() {
                 h3 { "Caption → images" }
-                div.queries { @for query in &examples.text_to_image { (caption_query(query, &mut thumbnails)) } }
+                div.queries {
+                    @for query in &examples.text_to_image {
+                        (caption_query(query, &mut thumbnails))
+                    }
+                }
             }
             @if !examples.image_to_text.is_empty() {
                 h3 { "Image → captions" }
-                div.queries { @for query in &examples.image_to_text { (image_query(query, &mut thumbnails)) } }
+                div.queries {
+                    @for query in &examples.image_to_text {
+                        (image_query(query, &mut thumbnails))
+                    }
+                }
             }
         }
     }
@@ -42,7 +51,9 @@ fn caption_query(query: &CaptionQuery, thumbnails: &mut Thumbnails) -> Markup {
                 @for (place, result) in (1..).zip(&query.results) {
                     li.match[result.is_match] {
                         (picture(&result.image, &format!("Result {place}"), thumbnails))
-                        span.score { @if result.is_match { (tick()) } (fixed(result.similarity, 2)) }
+                        span.score {
+                            @if result.is_match { (tick()) } (fixed(result.similarity, 2))
+                        }
                     }
                 }
             }
@@ -96,9 +107,12 @@ fn picture(file: &Path, what: &str, thumbnails: &mut Thumbnails) -> Markup {
     let what = format!("{what}: {name}");
     html! {
         @if let Some(thumbnail) = thumbnails.of(file) {
-            img src=(thumbnail.uri) width=(thumbnail.width) height=(thumbnail.height) alt=(what) title=(name);
+            img src=(thumbnail.uri) width=(thumbnail.width) height=(thumbnail.height)
+                alt=(what) title=(name);
         } @else {
-            span.missing role="img" aria-label=(format!("{what} (not available)")) title=(name) { "no image" }
+            span.missing role="img" aria-label=(format!("{what} (not available)")) title=(name) {
+                "no image"
+            }
         }
     }
 }

@@ -87,15 +87,15 @@ pub(crate) fn headline(retrieval: &Retrieval) -> Markup {
     html! {
         @if retrieval.after.is_some() {
             dl.tiles aria-label="Headline results" {
-                (tile("Image → text R@1", retrieval, |scores| scores.image_to_text.recall_at_1, 100.0))
-                (tile("Text → image R@1", retrieval, |scores| scores.text_to_image.recall_at_1, 100.0))
+                (tile("Image → text R@1", retrieval, |x| x.image_to_text.recall_at_1, 100.0))
+                (tile("Text → image R@1", retrieval, |x| x.text_to_image.recall_at_1, 100.0))
                 (tile("R@sum, of 600", retrieval, RetrievalScores::r_sum, 600.0))
             }
         }
     }
 }
 
-/// One number after training, `best` at best, with what it is to be compared with.
+/// One result after training, out of `best`, with those to compare it to.
 fn tile(
     name: &str,
     retrieval: &Retrieval,
@@ -116,7 +116,9 @@ fn tile(
                 }
             }
             @if let Some(before) = before { dd.small { "before training " (fixed(before, 1)) } }
-            @if let Some(chance) = chance { dd.small { "chance " (fixed(chance, 1)) (times(after, chance)) } }
+            @if let Some(chance) = chance {
+                dd.small { "chance " (fixed(chance, 1)) (times(after, chance)) }
+            }
         }
     }
 }
@@ -147,7 +149,8 @@ fn retrieval_table(retrieval: &Retrieval) -> Markup {
     table_of_recalls(lead, retrieval, retrieval.rows())
 }
 
-/// How often queries find their counterparts: `lead` begins the explanation, and each row has its name.
+/// How often queries find their counterparts: `lead` begins the explanation, and each row has its
+/// name.
 pub(crate) fn table_of_recalls(
     lead: Markup,
     retrieval: &Retrieval,
@@ -171,8 +174,9 @@ pub(crate) fn table_of_recalls(
             h2 #retrieval { "Retrieval" }
             p.lead {
                 (lead) ": each of " (grouped(retrieval.images)) " images ranks "
-                (grouped(retrieval.captions)) " captions, and each caption ranks all images. Recall (R@k) is the percentage \
-                 of queries with a match among the first k; ranks are those of the first match, 1 is best."
+                (grouped(retrieval.captions)) " captions, and each caption ranks all images. \
+                 Recall (R@k) is the percentage of queries with a match among the first k; ranks \
+                 are those of the first match, 1 is best."
             }
             div.scroll tabindex="0" role="region" aria-labelledby="retrieval" {
                 table {
@@ -183,15 +187,13 @@ pub(crate) fn table_of_recalls(
                             th.start colspan="5" scope="colgroup" { "Text → image" }
                             th.start rowspan="2" scope="col" { "R@sum" }
                         }
-                        tr {
-                            @for _ in 0..2 {
-                                th.start scope="col" { "R@1" }
-                                th scope="col" { "R@5" }
-                                th scope="col" { "R@10" }
-                                th scope="col" { "median rank" }
-                                th scope="col" { "mean rank" }
-                            }
-                        }
+                        tr { @for _ in 0..2 {
+                            th.start scope="col" { "R@1" }
+                            th scope="col" { "R@5" }
+                            th scope="col" { "R@10" }
+                            th scope="col" { "median rank" }
+                            th scope="col" { "mean rank" }
+                        } }
                     }
                     tbody {
                         @for (name, scores) in rows {
@@ -209,64 +211,82 @@ pub(crate) fn table_of_recalls(
     }
 }
 
-/// What it takes to understand and repeat the run.
+/// What is needed to understand and repeat the run.
 fn details(run: &RunReport) -> Markup {
     let config = match &run.config {
         serde_json::Value::Null => None,
         // A JSON value always serialises.
         config => serde_json::to_string_pretty(config).ok(),
     };
-    let stages = run
-        .stages
-        .iter()
-        .filter_map(|stage| Some((&stage.name, duration(stage.seconds)?)));
     html! {
         section aria-labelledby="run" {
             h2 #run { "Run" }
-            div.columns {
-                @if !run.dataset.splits.is_empty() {
-                    table {
-                        caption { "Data" }
-                        thead { tr {
-                            th scope="col" { "split" } th scope="col" { "images" } th scope="col" { "captions" }
-                        } }
-                        tbody { @for split in &run.dataset.splits { tr {
-                            th scope="row" { (split.name) }
-                            td { (grouped(split.images)) } td { (grouped(split.captions)) }
-                        } } }
-                    }
-                }
-                @if !run.parameters.is_empty() {
-                    table {
-                        caption { "Model" }
-                        thead { tr { th scope="col" { "part" } th scope="col" { "parameters" } } }
-                        tbody {
-                            @for part in &run.parameters { tr {
-                                th scope="row" { (part.part) } td { (grouped(part.count)) }
-                            } }
-                            tr.total { th scope="row" { "all" } td { (grouped(run.parameter_total())) } }
-                        }
-                    }
-                }
-                @if !run.stages.is_empty() {
-                    table {
-                        caption { "Time" }
-                        thead { tr { th scope="col" { "stage" } th scope="col" { "duration" } } }
-                        tbody {
-                            @for (name, time) in stages { tr { th scope="row" { (name) } td { (time) } } }
-                            @if let Some(time) = duration(run.seconds_total()) {
-                                tr.total { th scope="row" { "all" } td { (time) } }
-                            }
-                        }
-                    }
-                }
-            }
+            div.columns { (data(run)) (model(run)) (time(run)) }
             @if !run.command.is_empty() {
                 h3 { "Command" }
                 pre { code { (run.command) } }
             }
             @if let Some(config) = config {
                 details { summary { "Configuration" } pre { code { (config) } } }
+            }
+        }
+    }
+}
+
+fn data(run: &RunReport) -> Markup {
+    html! {
+        @if !run.dataset.splits.is_empty() {
+            table {
+                caption { "Data" }
+                thead { tr {
+                    th scope="col" { "split" }
+                    th scope="col" { "images" }
+                    th scope="col" { "captions" }
+                } }
+                tbody { @for split in &run.dataset.splits { tr {
+                    th scope="row" { (split.name) }
+                    td { (grouped(split.images)) } td { (grouped(split.captions)) }
+                } } }
+            }
+        }
+    }
+}
+
+fn model(run: &RunReport) -> Markup {
+    html! {
+        @if !run.parameters.is_empty() {
+            table {
+                caption { "Model" }
+                thead { tr { th scope="col" { "part" } th scope="col" { "parameters" } } }
+                tbody {
+                    @for part in &run.parameters { tr {
+                        th scope="row" { (part.part) } td { (grouped(part.count)) }
+                    } }
+                    tr.total { th scope="row" { "all" } td { (grouped(run.parameter_total())) } }
+                }
+            }
+        }
+    }
+}
+
+fn time(run: &RunReport) -> Markup {
+    let stages = run
+        .stages
+        .iter()
+        .filter_map(|stage| Some((&stage.name, duration(stage.seconds)?)));
+    html! {
+        @if !run.stages.is_empty() {
+            table {
+                caption { "Time" }
+                thead { tr { th scope="col" { "stage" } th scope="col" { "duration" } } }
+                tbody {
+                    @for (name, time) in stages {
+                        tr { th scope="row" { (name) } td { (time) } }
+                    }
+                    @if let Some(time) = duration(run.seconds_total()) {
+                        tr.total { th scope="row" { "all" } td { (time) } }
+                    }
+                }
             }
         }
     }

@@ -5,7 +5,7 @@ use burn::backend::{Flex, TensorMetadata, tensor::FloatTensor};
 use burn::tensor::{DType, TensorData, read_sync};
 
 use super::*;
-use crate::pairwise::autodiff::append_results;
+use crate::pairwise::backward::append_results;
 use crate::pairwise::chunked;
 use crate::pairwise::cpu::backend;
 use crate::pairwise::ops;
@@ -36,7 +36,7 @@ fn inputs(problem: &Problem, symmetric: bool, dtype: DType) -> ops::Inputs<Flex>
         teacher_b: tensor(&problem.teacher[1], [m, TEACHER], dtype),
         rows: tensor(&problem.rows, [BOUND, n], dtype),
         columns: if symmetric {
-            a.clone()
+            tensor(&problem.rows, [BOUND, n], dtype)
         } else {
             tensor(&problem.columns, [BOUND, m], dtype)
         },
@@ -54,10 +54,10 @@ type RunPass = fn(ops::Inputs<Flex>, &Pass) -> ops::Outputs<Flex>;
 
 fn evaluate(form: &Form, problem: &Problem, dtype: DType, pass: RunPass) -> [Vec<f64>; 4] {
     let mut inputs = inputs(problem, form.symmetric, dtype);
-    let results = pass(inputs.clone(), &form.forward(0)).results;
+    let results = pass(inputs.clone(), &form.forward(false)).results;
     let upstream = vector(&upstream(results.shape().num_elements()), dtype);
     append_results(&mut inputs, results.clone(), upstream, form);
-    let backward = form.backward(wanted(form), 0);
+    let backward = form.backward(wanted(form));
     let outputs = pass(inputs, &backward);
     let right = if backward.right {
         elements(outputs.right)
@@ -80,10 +80,11 @@ fn kernels_match_plain_operations() {
             // Blocks of 64, of 128, and one of all pairs.
             for side in [1, 128, 192] {
                 for form in forms(symmetric) {
-                    let form = Form {
-                        memory: 8 * 8 * side * side,
-                        ..form
+                    let limits = Limits {
+                        block: 8 * 8 * side * side,
+                        ..form.limits
                     };
+                    let form = Form { limits, ..form };
                     let own = evaluate(&form, &problem, DType::F64, backend::pass::<Flex>);
                     let plain = evaluate(&form, &problem, DType::F64, chunked::pass::<Flex>);
                     let found = distance(&plain, &own);
@@ -106,7 +107,7 @@ fn kernels_match_plain_operations_in_f32() {
             reductions: form
                 .reductions
                 .iter()
-                .filter(|r| !format!("{r:?}").contains("Max"))
+                .filter(|r| r.kind != Kind::Max)
                 .cloned()
                 .collect(),
             ..form.clone()
@@ -137,9 +138,9 @@ fn kernels_match_plain_operations_without_bound_vectors() {
     };
     let found = [backend::pass::<Flex>, chunked::pass::<Flex>].map(|pass: RunPass| {
         let mut inputs = inputs(&problem, false, DType::F64);
-        let results = pass(inputs.clone(), &form.forward(0)).results;
+        let results = pass(inputs.clone(), &form.forward(false)).results;
         append_results(&mut inputs, results.clone(), results, &form);
-        let outputs = pass(inputs, &form.backward(wanted, 0));
+        let outputs = pass(inputs, &form.backward(wanted));
         [
             elements(outputs.left),
             elements(outputs.right),
@@ -162,11 +163,11 @@ fn one_pass_for_value_and_gradient_matches_two_passes() {
         for pass in [backend::pass::<Flex>, chunked::pass::<Flex>] {
             let mut inputs = inputs(&problem, symmetric, DType::F64);
             let together = pass(inputs.clone(), &form.with_gradient(wanted(&form)));
-            let results = pass(inputs.clone(), &form.forward(0)).results;
+            let results = pass(inputs.clone(), &form.forward(false)).results;
             let len = results.shape().num_elements();
             let upstream = vector(&vec![1.0; len], DType::F64);
             append_results(&mut inputs, results.clone(), upstream, &form);
-            let after = pass(inputs, &form.backward(wanted(&form), 0));
+            let after = pass(inputs, &form.backward(wanted(&form)));
             let one = [
                 elements(together.results),
                 elements(together.left),

@@ -93,6 +93,84 @@ fn wordings(scene: &Scene) -> Vec<String> {
     found
 }
 
+/// A layout, its number of objects, and their captions.
+const CAPTIONS: [(Layout, usize, &[&str]); 6] = [
+    (
+        Layout::Row,
+        2,
+        &[
+            "A is left of B.",
+            "B is right of A.",
+            "a picture of A that is left of B.",
+            "from left to right: A, then B.",
+            "on the right is B, on the left A.",
+            "there is A on the left and B on the right.",
+            "we see B on the right and, left of it, A.",
+        ],
+    ),
+    (
+        Layout::Column,
+        2,
+        &[
+            "A is above B.",
+            "B is below A.",
+            "a picture of A that is above B.",
+            "at the bottom is B, at the top A.",
+            "from top to bottom: A, then B.",
+            "there is A at the top and B at the bottom.",
+            "we see B at the bottom and, above it, A.",
+        ],
+    ),
+    (
+        Layout::Row,
+        3,
+        &[
+            "A is left of B, which is left of C.",
+            "B is between A on the left and C on the right.",
+            "C is right of B, which is right of A.",
+            "C on the right, B in the middle, A on the left.",
+            "from left to right there are A, B and C.",
+            "the middle one is B; on the left is A and on the right C.",
+        ],
+    ),
+    (
+        Layout::Column,
+        3,
+        &[
+            "A is above B, which is above C.",
+            "B is between A at the top and C at the bottom.",
+            "C at the bottom, B in the middle, A at the top.",
+            "C is below B, which is below A.",
+            "from top to bottom there are A, B and C.",
+            "the middle one is B; at the top is A and at the bottom C.",
+        ],
+    ),
+    (
+        Layout::PairBelow,
+        3,
+        &[
+            "A is left of B, with C above them.",
+            "B is right of A, and both are below C.",
+            "C is above two others: A and, right of it, B.",
+            "above A on the left and B on the right is C.",
+            "at the bottom we see A, then B right of it; at the top is C.",
+            "there is C at the top, and at the bottom A left of B.",
+        ],
+    ),
+    (
+        Layout::PairAbove,
+        3,
+        &[
+            "A is left of B, with C below them.",
+            "B is right of A, and both are above C.",
+            "C is below two others: A and, right of it, B.",
+            "at the top we see A, then B right of it; at the bottom is C.",
+            "below A on the left and B on the right is C.",
+            "there is C at the bottom, and at the top A left of B.",
+        ],
+    ),
+];
+
 #[test]
 fn captions_place_objects_where_they_are() {
     let object = |colour, shape| Object {
@@ -111,77 +189,7 @@ fn captions_place_objects_where_they_are() {
         layout,
         objects: objects[..count].to_vec(),
     };
-    let expected: [(Scene, &[&str]); 6] = [
-        (
-            scene(Layout::Row, 2),
-            &[
-                "A is left of B.",
-                "B is right of A.",
-                "a picture of A that is left of B.",
-                "from left to right: A, then B.",
-                "on the right is B, on the left A.",
-                "there is A on the left and B on the right.",
-                "we see B on the right and, left of it, A.",
-            ],
-        ),
-        (
-            scene(Layout::Column, 2),
-            &[
-                "A is above B.",
-                "B is below A.",
-                "a picture of A that is above B.",
-                "at the bottom is B, at the top A.",
-                "from top to bottom: A, then B.",
-                "there is A at the top and B at the bottom.",
-                "we see B at the bottom and, above it, A.",
-            ],
-        ),
-        (
-            scene(Layout::Row, 3),
-            &[
-                "A is left of B, which is left of C.",
-                "B is between A on the left and C on the right.",
-                "C is right of B, which is right of A.",
-                "C on the right, B in the middle, A on the left.",
-                "from left to right there are A, B and C.",
-                "the middle one is B; on the left is A and on the right C.",
-            ],
-        ),
-        (
-            scene(Layout::Column, 3),
-            &[
-                "A is above B, which is above C.",
-                "B is between A at the top and C at the bottom.",
-                "C at the bottom, B in the middle, A at the top.",
-                "C is below B, which is below A.",
-                "from top to bottom there are A, B and C.",
-                "the middle one is B; at the top is A and at the bottom C.",
-            ],
-        ),
-        (
-            scene(Layout::PairBelow, 3),
-            &[
-                "A is left of B, with C above them.",
-                "B is right of A, and both are below C.",
-                "C is above two others: A and, right of it, B.",
-                "above A on the left and B on the right is C.",
-                "at the bottom we see A, then B right of it; at the top is C.",
-                "there is C at the top, and at the bottom A left of B.",
-            ],
-        ),
-        (
-            scene(Layout::PairAbove, 3),
-            &[
-                "A is left of B, with C below them.",
-                "B is right of A, and both are above C.",
-                "C is below two others: A and, right of it, B.",
-                "at the top we see A, then B right of it; at the bottom is C.",
-                "below A on the left and B on the right is C.",
-                "there is C at the bottom, and at the top A left of B.",
-            ],
-        ),
-    ];
-    for (scene, expected) in expected {
-        assert_eq!(wordings(&scene), expected);
+    for (layout, count, expected) in CAPTIONS {
+        assert_eq!(wordings(&scene(layout, count)), expected);
     }
 }

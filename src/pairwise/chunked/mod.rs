@@ -1,0 +1,176 @@
+//! Passes in plain backend operations over blocks: right on every backend.
+//!
+//! Backends without kernels of their own run [`pass`]. With one block that covers the whole matrix
+//! it is the reference, [`dense`], which Burn's autodiff records.
+
+mod block;
+mod states;
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, TensorMetadata};
+
+use self::block::Values;
+use self::states::States;
+use super::blocks::{self, Block, Part, Side, Sweep};
+use super::form::Form;
+use super::ops::{Inputs, Outputs};
+use super::pass::{Pass, Steps};
+use super::reduction::Axis;
+
+/// Runs a pass. Keeps no similarities.
+pub(super) fn pass<B: Backend>(inputs: Inputs<B>, pass: &Pass) -> Outputs<B> {
+    // The temporaries of a block share the memory.
+    let elements = pass.limits.block / inputs.a.dtype().size() / 8;
+    let size = ((elements as f64).sqrt() as usize / 64).max(1) * 64;
+    run(inputs, pass, size)
+}
+
+/// All results, one after the other, with the whole matrix at once and Burn's autodiff: the
+/// reference. O(N·M) memory.
+pub(super) fn dense<B: Backend>(inputs: Inputs<B>, form: &Form) -> FloatTensor<B> {
+    let [n, m] = inputs.sizes();
+    run(inputs, &form.forward(false), n.max(m)).results
+}
+
+/// What the only reduction of `form`, a sum, would add up in a block.
+pub(super) fn values<B: Backend>(inputs: &Inputs<B>, form: &Form, block: &Block) -> FloatTensor<B> {
+    let pass = form.forward(false);
+    let steps = pass.anywhere();
+    let values = Values::new(inputs, &pass.teachers, &steps.tape, block);
+    match steps.reductions[0] {
+        Some([step, _]) => values.full(step),
+        None => values.zeros(),
+    }
+}
+
+fn run<B: Backend>(inputs: Inputs<B>, pass: &Pass, size: usize) -> Outputs<B> {
+    let sizes @ [n, m] = inputs.sizes();
+    let states = |axis: Axis| -> Vec<_> {
+        let parts = Part::all(axis.len(sizes), size);
+        parts.map(|part| States::new(axis, part.len)).collect()
+    };
+    let mut chunks = Chunks {
+        pass,
+        rows: states(Axis::Rows),
+        columns: if pass.symmetric {
+            Vec::new()
+        } else {
+            states(Axis::Columns)
+        },
+        left: vec![None; n.div_ceil(size)],
+        right: vec![None; m.div_ceil(size)],
+        inputs: &inputs,
+    };
+    blocks::run(pass, sizes, [size; 2], &mut chunks);
+    let results = chunks.results();
+    let gradient = |wanted: bool, parts: Vec<Option<FloatTensor<B>>>| match wanted {
+        true => cat::<B>(parts.into_iter().flatten().collect()),
+        false => results.clone(),
+    };
+    Outputs {
+        left: gradient(pass.left, chunks.left),
+        right: gradient(pass.right, chunks.right),
+        kept: results.clone(),
+        results,
+    }
+}
+
+/// A pass under way: running reductions and sums of gradients, by parts of the rows and columns.
+struct Chunks<'a, B: Backend> {
+    inputs: &'a Inputs<B>,
+    pass: &'a Pass,
+    rows: Vec<States<B>>,
+    /// None in a symmetric pass, whose columns are rows.
+    columns: Vec<States<B>>,
+    left: Vec<Option<FloatTensor<B>>>,
+    right: Vec<Option<FloatTensor<B>>>,
+}
+
+impl<B: Backend> Sweep for Chunks<'_, B> {
+    type Coefficients = FloatTensor<B>;
+
+    fn reduce(&mut self, block: &Block, steps: &Steps) -> Option<FloatTensor<B>> {
+        let values = Values::new(self.inputs, &self.pass.teachers, &steps.tape, block);
+        for (k, reduction) in self.pass.reductions.iter().enumerate() {
+            let Some(read) = steps.reductions[k] else {
+                continue;
+            };
+            let state = || states::of_block(reduction, &values, read);
+            match reduction.axis {
+                Axis::Rows => self.rows[block.rows.index].merge(k, reduction.kind, state()),
+                Axis::Columns if block.is_own_transpose => {}
+                Axis::Columns if block.is_mirrored => {
+                    // The columns of this block are rows below the diagonal.
+                    let state = state().into_iter().map(B::float_transpose).collect();
+                    self.rows[block.columns.index].merge(k - 1, reduction.kind, state);
+                }
+                Axis::Columns => {
+                    self.columns[block.columns.index].merge(k, reduction.kind, state());
+                }
+            }
+        }
+        steps.coefficient.map(|step| values.full(step))
+    }
+
+    fn transposed(coefficients: FloatTensor<B>) -> FloatTensor<B> {
+        B::float_transpose(coefficients)
+    }
+
+    fn add(
+        &mut self,
+        (to, part): (Side, Part),
+        coefficients: FloatTensor<B>,
+        (from, others): (Side, Part),
+    ) {
+        let (embeddings, sums) = match (from, to) {
+            (Side::Right, Side::Left) => (&self.inputs.b, &mut self.left),
+            (_, Side::Left) => (&self.inputs.a, &mut self.left),
+            (_, Side::Right) => (&self.inputs.a, &mut self.right),
+        };
+        let product = B::float_matmul(coefficients, slice_rows::<B>(embeddings, others));
+        let sum = &mut sums[part.index];
+        *sum = Some(match sum.take() {
+            Some(sum) => B::float_add(sum, product),
+            None => product,
+        });
+    }
+}
+
+impl<B: Backend> Chunks<'_, B> {
+    /// All results, one after the other.
+    fn results(&self) -> FloatTensor<B> {
+        let mut results = Vec::new();
+        for (k, reduction) in self.pass.resulting() {
+            let parts = match reduction.axis {
+                Axis::Rows => &self.rows,
+                Axis::Columns => &self.columns,
+            };
+            for result in 0..reduction.kind.results() {
+                let like = &self.inputs.a;
+                results.extend(
+                    parts
+                        .iter()
+                        .map(|part| part.result(k, reduction.kind, result, like)),
+                );
+            }
+        }
+        cat::<B>(results)
+    }
+}
+
+fn cat<B: Backend>(mut tensors: Vec<FloatTensor<B>>) -> FloatTensor<B> {
+    match tensors.len() {
+        1 => tensors.remove(0),
+        _ => B::float_cat(tensors, 0),
+    }
+}
+
+/// Some rows of a matrix.
+fn slice_rows<B: Backend>(tensor: &FloatTensor<B>, rows: Part) -> FloatTensor<B> {
+    let width = tensor.shape()[1];
+    if rows.len == tensor.shape()[0] {
+        return tensor.clone();
+    }
+    let rows = rows.start..rows.end();
+    B::float_slice(tensor.clone(), &[rows.into(), (0..width).into()])
+}

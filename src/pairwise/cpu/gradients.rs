@@ -1,0 +1,76 @@
+//! The second half of a block's work: what its coefficients add to the gradients.
+
+use rayon::prelude::*;
+
+use super::Inputs;
+use super::plan::Stored;
+use super::product::{Shared, gemm};
+use crate::host::Real;
+use crate::pairwise::pass::Pass;
+
+/// Completes a symmetric block of which the tiles on and above the diagonal are computed.
+pub(super) fn mirror<T: Real>(similarities: Shared<T>, block: &Stored, tile: usize) {
+    let (side, stride) = (block.rows.len, block.stride());
+    (0..side.div_ceil(tile)).into_par_iter().for_each(|t| {
+        for i in t * tile..side.min((t + 1) * tile) {
+            for j in 0..t * tile {
+                // SAFETY: below the diagonal tiles each task writes its own rows, and nobody reads
+                // there; above them nobody writes.
+                unsafe { *similarities.at(i * stride + j) = *similarities.at(j * stride + i) };
+            }
+        }
+    });
+}
+
+/// Adds `G·B` to the rows of the left gradient, by bands of rows, and `Gᵀ·A` to those of the right,
+/// by bands of columns; of a mirrored block the latter to the left one too.
+pub(super) fn add<T: Real>(
+    pass: &Pass,
+    inputs: &Inputs<T>,
+    (block, bands): (&Stored, usize),
+    coefficients: Shared<T>,
+    [left, right]: [&mut [T]; 2],
+) {
+    let (d, stride) = (inputs.d, block.stride());
+    let (rows, columns) = (block.rows, block.columns);
+    let bands = |wanted: bool, len: usize| {
+        let band = len.div_ceil(bands).next_multiple_of(16);
+        (0..if wanted { len } else { 0 })
+            .step_by(band)
+            .map(move |start| (start, band.min(len - start)))
+    };
+    let transposed = pass.right || (pass.left && block.is_mirrored);
+    let tasks: Vec<_> = bands(pass.left, rows.len)
+        .map(|band| (true, band))
+        .chain(bands(transposed, columns.len).map(|band| (false, band)))
+        .collect();
+    let by_rows = Shared::new(left);
+    let by_columns = if pass.symmetric {
+        by_rows
+    } else {
+        Shared::new(right)
+    };
+    tasks.into_par_iter().for_each(|(is_left, (start, len))| {
+        if is_left {
+            let others = inputs.b[columns.start * d..][..columns.len * d].as_ptr();
+            // SAFETY: the band's rows of the gradient are this task's; nobody writes the
+            // coefficients any more.
+            unsafe {
+                let dst = by_rows.at((rows.start + start) * d);
+                let g = coefficients.at(start * stride);
+                let shape = [len, d, columns.len];
+                gemm(shape, dst, d, true, g, (stride, 1), others, (d, 1));
+            }
+        } else {
+            let others = inputs.a[rows.start * d..][..rows.len * d].as_ptr();
+            // SAFETY: likewise; of one gradient for both sides, the block's rows and its columns
+            // are different rows.
+            unsafe {
+                let dst = by_columns.at((columns.start + start) * d);
+                let g = coefficients.at(start);
+                let shape = [len, d, rows.len];
+                gemm(shape, dst, d, true, g, (1, stride), others, (d, 1));
+            }
+        }
+    });
+}

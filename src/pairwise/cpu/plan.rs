@@ -1,0 +1,109 @@
+//! How a pass is divided into blocks and tiles, and which blocks are kept.
+
+use std::ops::Deref;
+
+use super::tile::STRIP;
+use crate::pairwise::blocks::Block;
+use crate::pairwise::pass::Pass;
+
+/// Sizes that steer a pass; they change results by rounding at most.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tiling {
+    /// Rows and columns of a tile: the columns at most [`STRIP`], a symmetric matrix's tiles square.
+    pub tile: [usize; 2],
+    /// Rows and columns of a block; a symmetric matrix's blocks are square.
+    pub block: [usize; 2],
+    /// How many bands a block's part of a gradient is computed in.
+    pub bands: usize,
+}
+
+impl Tiling {
+    /// Large tiles make the products efficient, and enough of them keep all threads busy.
+    pub fn new<T>(pass: &Pass, n: usize, m: usize, threads: usize) -> Self {
+        let mut tile = [STRIP.min(n), STRIP.min(m)].map(|side| side.next_power_of_two().max(64));
+        if pass.symmetric {
+            tile = [tile[0]; 2];
+        }
+        while tile[0] > 64 && n.div_ceil(tile[0]) * m.div_ceil(tile[1]) < threads {
+            // A symmetric matrix's tiles are square, and half of them are enough.
+            tile[0] /= 2;
+            tile[1] = if pass.symmetric { tile[0] } else { tile[1] };
+        }
+        // The same for any count of threads: a backward pass finds kept blocks where the forward
+        // pass, maybe of another thread pool, left them.
+        const SIDE: usize = 64;
+        let elements = pass.limits.block / size_of::<T>();
+        let multiple = |len: usize| (len / SIDE).max(1) * SIDE;
+        let block = if pass.symmetric {
+            [multiple((elements + GAP * GAP / 4).isqrt() - GAP / 2); 2]
+        } else {
+            let width = multiple((elements / SIDE).min(4096).min(m.next_multiple_of(SIDE)));
+            [multiple(elements / (width + GAP)), width]
+        };
+        Self {
+            tile,
+            block,
+            bands: threads,
+        }
+    }
+}
+
+/// Elements between the rows of a block: were the rows powers of two apart, those of a tile would
+/// compete for a few lines of the cache.
+const GAP: usize = 16;
+
+/// A block of the matrix, and where it is kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stored {
+    block: Block,
+    pub kept_at: Option<usize>,
+}
+
+impl Deref for Stored {
+    type Target = Block;
+
+    fn deref(&self) -> &Block {
+        &self.block
+    }
+}
+
+impl Stored {
+    /// From one row to the next.
+    pub fn stride(&self) -> usize {
+        self.columns.len + GAP
+    }
+
+    /// How many elements its similarities take.
+    pub fn len(&self) -> usize {
+        self.rows.len * self.stride()
+    }
+}
+
+/// The blocks in order; as many of the first are kept as there is room for, each with the
+/// similarities of the teachers behind its own.
+pub(super) fn blocks<T>(tiling: &Tiling, pass: &Pass, n: usize, m: usize) -> Vec<Stored> {
+    let room = pass.limits.kept / size_of::<T>();
+    let mut kept = 0;
+    let blocks = Block::all(pass.symmetric, [n, m], tiling.block);
+    let stored = |block| {
+        let mut stored = Stored {
+            block,
+            kept_at: None,
+        };
+        let end = kept + stored.len() * pass.matrices();
+        if end <= room {
+            stored.kept_at = Some(kept);
+            kept = end;
+        }
+        stored
+    };
+    blocks.map(stored).collect()
+}
+
+/// How many elements of similarities a pass keeps.
+pub(super) fn kept_len<T>(pass: &Pass, n: usize, m: usize) -> usize {
+    let tiling = Tiling::new::<T>(pass, n, m, rayon::current_num_threads());
+    let blocks = blocks::<T>(&tiling, pass, n, m);
+    let kept = blocks.iter().filter(|block| block.kept_at.is_some());
+    kept.map(|block| block.len() * pass.matrices()).sum()
+}

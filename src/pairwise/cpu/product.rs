@@ -1,0 +1,120 @@
+//! Matrix products of one thread, into memory that tasks share.
+
+use crate::host::Real;
+
+/// A matrix that several tasks write to, each its own part.
+#[derive(Clone, Copy)]
+pub(super) struct Shared<T>(*mut T);
+
+// SAFETY: what tasks write to through it is disjoint, as each use says.
+unsafe impl<T: Send> Send for Shared<T> {}
+// SAFETY: likewise.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    pub fn new(matrix: &mut [T]) -> Self {
+        Self(matrix.as_mut_ptr())
+    }
+
+    pub fn offset(self, offset: usize) -> Self {
+        Self(self.at(offset))
+    }
+
+    pub fn at(self, offset: usize) -> *mut T {
+        self.0.wrapping_add(offset)
+    }
+}
+
+/// `dst [m, n] = keep·dst + lhs [m, k]·rhs [k, n]`, on one thread; the pairs are strides between rows
+/// and between columns.
+///
+/// # Safety
+///
+/// The matrices lie in memory that the caller may read, and write for `dst`.
+#[allow(clippy::too_many_arguments)]
+pub(super) unsafe fn gemm<T: Real>(
+    [m, n, k]: [usize; 3],
+    dst: *mut T,
+    dst_stride: usize,
+    accumulate: bool,
+    lhs: *const T,
+    (lhs_rows, lhs_columns): (usize, usize),
+    rhs: *const T,
+    (rhs_rows, rhs_columns): (usize, usize),
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            dst,
+            1,
+            dst_stride as isize,
+            accumulate,
+            lhs,
+            lhs_columns as isize,
+            lhs_rows as isize,
+            rhs,
+            rhs_columns as isize,
+            rhs_rows as isize,
+            T::ONE,
+            T::ONE,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+/// Two sets of embeddings whose products are similarities: `width` elements a row, rows `apart`.
+#[derive(Clone, Copy)]
+pub(super) struct Factors<'a, T> {
+    pub a: &'a [T],
+    pub b: &'a [T],
+    pub width: usize,
+    pub apart: usize,
+}
+
+impl<T> Factors<'_, T> {
+    /// The same from row `i0` and row `j0` on.
+    pub fn from(self, i0: usize, j0: usize) -> Self {
+        Self {
+            a: &self.a[i0 * self.apart..],
+            b: &self.b[j0 * self.apart..],
+            ..self
+        }
+    }
+}
+
+/// `dst = A·Bᵀ` of the first `n` rows of `a` and `m` rows of `b`.
+///
+/// # Safety
+///
+/// `dst` is the caller's, `n` rows of `m` elements, `stride` apart.
+pub(super) unsafe fn products<T: Real>(
+    n: usize,
+    m: usize,
+    factors: &Factors<T>,
+    dst: *mut T,
+    stride: usize,
+) {
+    let &Factors { a, b, width, apart } = factors;
+    let end = |rows: usize| (rows - 1) * apart + width;
+    assert!(a.len() >= end(n) && b.len() >= end(m));
+    let (lhs, rhs) = (a.as_ptr(), b.as_ptr());
+    // SAFETY: checked, and the caller's promise.
+    unsafe {
+        gemm(
+            [n, m, width],
+            dst,
+            stride,
+            false,
+            lhs,
+            (apart, 1),
+            rhs,
+            (1, apart),
+        )
+    };
+}

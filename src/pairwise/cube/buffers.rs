@@ -1,0 +1,52 @@
+//! Buffers without gaps between their rows, which kernels index by row and column alone.
+
+use burn::backend::TensorMetadata;
+use burn::backend::ops::FloatTensorOps;
+use burn::tensor::{DType, Shape};
+use burn_cubecl::CubeBackend;
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::ops::numeric::{empty_device_contiguous_dtype, zeros_client};
+use burn_cubecl::tensor::CubeTensor;
+
+use crate::pairwise::blocks::Part;
+
+pub(super) fn empty(like: &CubeTensor, shape: impl Into<Shape>, dtype: DType) -> CubeTensor {
+    unpadded(empty_device_contiguous_dtype(
+        like.client.clone(),
+        like.device.clone(),
+        shape.into(),
+        dtype,
+    ))
+}
+
+/// Zeros without padding: Burn's own allocation of a matrix pads its rows on CUDA and ROCm, that of a
+/// vector does not.
+pub(super) fn zeros(like: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
+    let len = Shape::new([shape.num_elements()]);
+    let flat = zeros_client(like.client.clone(), like.device.clone(), len, dtype);
+    unpadded(CubeBackend::float_reshape(flat, shape))
+}
+
+/// A tensor that kernels may index by row and column alone.
+pub(super) fn unpadded(x: CubeTensor) -> CubeTensor {
+    assert!(
+        x.is_contiguous(),
+        "a buffer of {:?} {:?} has gaps between its rows",
+        x.dtype,
+        x.shape()
+    );
+    x
+}
+
+/// Some rows of a matrix.
+pub(super) fn rows_of(x: &CubeTensor, rows: Part) -> CubeTensor {
+    if rows.len == x.shape()[0] {
+        return x.clone();
+    }
+    let width = x.shape()[1];
+    let rows = rows.start..rows.end();
+    into_contiguous(CubeBackend::float_slice(
+        x.clone(),
+        &[rows.into(), (0..width).into()],
+    ))
+}
