@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use burn_contrastive::objective::{AnyConfig, ObjectiveConfig};
+use burn_contrastive::objective::{AnyConfig, Input, ObjectiveConfig};
 
 const README: &str = include_str!("../README.md");
 const LIBRARY: &str = include_str!("../src/lib.rs");
@@ -97,26 +97,61 @@ fn the_guide_has_every_name_with_its_parameters_and_inputs() {
     assert_eq!(found, expected, "the table should be\n{}", lines.join("\n"));
 }
 
-/// The parameters that every softmax contrast has.
-const EXTRAS: [&str; 3] = ["hard_negatives", "label_smoothing", "guided_margin"];
+/// The parameters that every softmax contrast has, unless it is defined with one of them.
+const EXTRAS: [&str; 8] = [
+    "hard_negatives",
+    "queue",
+    "noise",
+    "momentum",
+    "same_id",
+    "label_smoothing",
+    "soft_targets",
+    "guided_margin",
+];
 
 /// The row of the guide's table that an objective must have.
 fn row(name: &str) -> Vec<String> {
     let mut config = ObjectiveConfig::named(name).unwrap();
-    let needs: Vec<_> = config
-        .needs()
-        .iter()
-        .map(|input| format!("`{input}`"))
-        .collect();
+    let code = |input: &Input| format!("`{input}`");
+    let mut inputs: Vec<_> = config.needs().iter().map(code).collect();
+    let optional: Vec<_> = config.uses().iter().map(code).collect();
+    if !optional.is_empty() {
+        inputs.push(format!("optional: {}", optional.join(", ")));
+    }
     let parameters = config.parameters();
     let (extras, own): (Vec<_>, Vec<_>) = parameters.iter().partition(|p| EXTRAS.contains(&p.name));
     let own = own.iter().map(|p| format!("{} {}", p.name, p.get()));
     let mut parameters: Vec<_> = own.collect();
-    if extras.len() == EXTRAS.len() {
-        parameters.push("extras".to_string());
+    if !extras.is_empty() {
+        let mut missing = EXTRAS.to_vec();
+        missing.retain(|name| extras.iter().all(|extra| extra.name != *name));
+        parameters.push(match missing.as_slice() {
+            [] => "extras".to_string(),
+            missing => format!("extras except {}", missing.join(" and ")),
+        });
     }
     if name == "sum" {
         parameters.push("terms, a list of objectives".to_string());
     }
-    vec![format!("`{name}`"), parameters.join(", "), needs.join(", ")]
+    vec![
+        format!("`{name}`"),
+        parameters.join(", "),
+        inputs.join(", "),
+    ]
+}
+
+#[test]
+fn the_guide_describes_every_extra() {
+    let (_, after) = GUIDE
+        .split_once("| name | parameters and defaults |")
+        .unwrap();
+    let found = table(after, "| extra |");
+    let names: Vec<_> = found.iter().filter_map(|row| code(row[0])).collect();
+    assert_eq!(names, EXTRAS);
+    let mut con_vse = ObjectiveConfig::named("con-vse").unwrap();
+    let parameters = con_vse.parameters();
+    let extras = parameters.iter().filter(|p| EXTRAS.contains(&p.name));
+    let defaults: Vec<_> = extras.map(|p| p.get().to_string()).collect();
+    let described: Vec<_> = found.iter().map(|row| row[1]).collect();
+    assert_eq!(described, defaults);
 }

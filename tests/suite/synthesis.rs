@@ -24,7 +24,8 @@ fn synthesize(
     text: &Matrix,
 ) -> HardNegatives {
     let [image, text] = [image, text].map(|x| on(device, x, DType::F32));
-    config.init().synthesize(image, text, 1).unwrap()
+    // At this step k-means starts with a sample of each of the separated clusters.
+    config.init().synthesize(image, text, 2).unwrap()
 }
 
 /// The negatives of each anchor, in an order that does not depend on that of the clusters.

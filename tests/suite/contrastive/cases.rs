@@ -235,10 +235,92 @@ pub fn combinations() -> Vec<(&'static str, Criterion, f64, Inputs)> {
     ]
 }
 
+/// Similarity regulation beside a momentum encoder and a queue of its features, with a frozen teacher
+/// of another width: the system of the SRCL paper, and what else may be put together with it.
+pub fn pretraining() -> Vec<(&'static str, Criterion, f64, Inputs)> {
+    let inputs = |seed| {
+        with_ids(with_teacher(
+            with_momentum(with_negatives(batch(5, 4, seed))),
+            3,
+        ))
+    };
+    let regulation = SimilarityRegulation::new()
+        .with_alpha(0.5)
+        .with_weight_temperature(0.4);
+    let srcl = SrclConfig::new().with_regulation(regulation);
+    let published = srcl
+        .contrastive()
+        .criterion
+        .with_soft_targets(0.4)
+        .with_same_id(SameId::Positive);
+    let weighted = |queue_weight| {
+        let criterion = published.with_queue_weight(queue_weight);
+        (criterion.with_label_smoothing(0.2), 0.3, inputs(69))
+    };
+    let [(zero, ..), (half, ..)] = [0.0, 0.5].map(weighted);
+    vec![
+        ("SRCL as published", published, 0.2, inputs(61)),
+        (
+            "SRCL as published, negatives of low weight removed",
+            published.with_weighting(Weighting::Removal {
+                regulation,
+                threshold: 0.8,
+            }),
+            0.2,
+            inputs(62),
+        ),
+        (
+            "SRCL as published, guided",
+            published.with_guided_margin(Some(0.1)),
+            0.2,
+            inputs(63),
+        ),
+        (
+            "SRCL as published, weights with a gradient, within the modality",
+            published
+                .with_weighting(Weighting::Regulation(regulation.with_differentiable(true)))
+                .with_within_modality(true),
+            0.3,
+            inputs(64),
+        ),
+        ("a queue of weight 0", zero, 0.3, inputs(69)),
+        ("a queue of weight ½", half, 0.3, inputs(69)),
+        (
+            "a plain queue of weight ½",
+            Criterion::new().with_queue_weight(0.5),
+            0.2,
+            with_negatives(batch(5, 4, 65)),
+        ),
+    ]
+}
+
+/// Presets of which each gets every kind of negatives, with ids.
+pub fn in_context() -> Vec<(&'static str, Criterion, f64, Inputs)> {
+    let inputs = || with_ids(with_hard_and_noise(with_negatives(batch(5, 4, 110))));
+    let dcl = DecoupledConfig::new().contrastive();
+    let presets = [
+        ("ConVse with everything", ConVseConfig::new().contrastive()),
+        ("Mvn with everything", MvnConfig::new().contrastive()),
+        ("NtXent with everything", NtXentConfig::new().contrastive()),
+        ("Decoupled with everything", dcl),
+    ];
+    presets
+        .map(|(name, config)| (name, config.criterion, 0.2, inputs()))
+        .into()
+}
+
+/// Every case there is.
+pub fn all() -> impl Iterator<Item = (&'static str, Criterion, f64, Inputs)> {
+    let recombined = combinations().into_iter().chain(pretraining());
+    objectives()
+        .into_iter()
+        .chain(recombined)
+        .chain(in_context())
+}
+
 /// Every criterion with the inputs that it needs, of `n` pairs.
 pub fn all_of(n: usize) -> Vec<(&'static str, Criterion, Inputs)> {
-    let cases = objectives().into_iter().chain(combinations());
-    cases
+    all()
         .map(|(name, criterion, _, inputs)| {
             let mut of_n = batch(n, 4, 80);
             if inputs.negatives[0].is_some() {

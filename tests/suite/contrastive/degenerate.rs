@@ -143,7 +143,7 @@ fn misuse_panics_name_the_argument(backend: &Backend) {
         Teacher::new(x(3), x(3)).into(),
     );
     refused(
-        "`teacher.image` has 4 rows, `teacher.text` has 5",
+        "`teacher.text` has 5 rows, `text` has 4",
         srcl,
         x(4),
         Teacher::new(x(4), x(5)).into(),

@@ -268,7 +268,7 @@ fn custom_log_weights_match_the_built_in_weighting(backend: &Backend) {
 }
 
 fn swapping_the_modalities_swaps_the_directions(backend: &Backend) {
-    for (name, criterion, _, inputs) in objectives().into_iter().chain(combinations()) {
+    for (name, criterion, _, inputs) in all() {
         println!("{name}");
         let mut swapped = inputs.clone();
         swapped.batch.reverse();
@@ -287,7 +287,7 @@ fn swapping_the_modalities_swaps_the_directions(backend: &Backend) {
 }
 
 fn permuting_the_batch_permutes_the_losses(backend: &Backend) {
-    for (name, criterion, _, inputs) in objectives().into_iter().chain(combinations()) {
+    for (name, criterion, _, inputs) in all() {
         println!("{name}");
         let n = inputs.batch[0].rows;
         let rotated = |m: &mut Matrix| {

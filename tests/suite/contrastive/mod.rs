@@ -4,6 +4,8 @@
 mod cases;
 mod degenerate;
 mod identities;
+mod momentum;
+mod named;
 mod values;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
@@ -16,7 +18,7 @@ use burn_contrastive::pairwise::Expr;
 use burn_contrastive::similarity::{LogitScaleConfig, SimilarityConfig};
 use burn_contrastive::weighting::{LogWeight, Norm, SimilarityRegulation, Weighting};
 
-use cases::{all_of, combinations, objectives};
+use cases::{all, all_of, combinations, in_context, objectives, pretraining};
 
 use super::*;
 use crate::oracle::contrastive::{self as oracle, Inputs};

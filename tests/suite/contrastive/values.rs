@@ -5,6 +5,8 @@ use super::*;
 on_every_backend! {
     every_objective_matches_the_oracle,
     combinations_match_the_oracle,
+    similarity_regulation_with_momentum_features_and_a_queue_matches_the_oracle,
+    every_preset_takes_the_whole_context,
     f64_matches_the_oracle_to_1e_8,
     matches_lightly_and_pytorch_metric_learning,
     losses_of_each_pair_and_direction_match_the_oracle,
@@ -34,12 +36,20 @@ fn combinations_match_the_oracle(backend: &Backend) {
     assert_all_match(backend, combinations());
 }
 
+fn similarity_regulation_with_momentum_features_and_a_queue_matches_the_oracle(backend: &Backend) {
+    assert_all_match(backend, pretraining());
+}
+
+fn every_preset_takes_the_whole_context(backend: &Backend) {
+    assert_all_match(backend, in_context());
+}
+
 fn f64_matches_the_oracle_to_1e_8(backend: &Backend) {
     if !backend.has_f64() {
         return;
     }
     let device = backend.autodiff();
-    for (name, criterion, temperature, inputs) in objectives().into_iter().chain(combinations()) {
+    for (name, criterion, temperature, inputs) in all() {
         println!("{name}");
         // The parameter is f32: compare at the scale that it holds.
         let held = (-((1.0 / temperature).ln() as f32 as f64)).exp();
@@ -103,7 +113,7 @@ fn matches_lightly_and_pytorch_metric_learning(backend: &Backend) {
 }
 
 fn losses_of_each_pair_and_direction_match_the_oracle(backend: &Backend) {
-    for (name, criterion, temperature, inputs) in objectives().into_iter().chain(combinations()) {
+    for (name, criterion, temperature, inputs) in all() {
         println!("{name}");
         let objective = build(criterion, temperature, &backend.device);
         let placed = place(&backend.device, &inputs, DType::F32);
@@ -133,7 +143,7 @@ fn losses_of_each_pair_and_direction_match_the_oracle(backend: &Backend) {
 
 fn streaming_and_auto_evaluation_match_dense(backend: &Backend) {
     let device = backend.autodiff();
-    for (name, criterion, temperature, inputs) in combinations() {
+    for (name, criterion, temperature, inputs) in combinations().into_iter().chain(pretraining()) {
         println!("{name}");
         let with = |evaluation| {
             let similarity = criterion.similarity.with_evaluation(evaluation);
@@ -148,7 +158,7 @@ fn streaming_and_auto_evaluation_match_dense(backend: &Backend) {
 
 fn gradient_checkpointing_matches_the_oracle(backend: &Backend) {
     let device = backend.checkpointing();
-    for (name, criterion, temperature, inputs) in combinations() {
+    for (name, criterion, temperature, inputs) in combinations().into_iter().chain(pretraining()) {
         println!("{name}");
         let found = evaluate(&device, criterion, temperature, &inputs, DType::F32);
         assert_matches(&found, &expected(&criterion, temperature, &inputs), 4e-5);

@@ -10,6 +10,7 @@ on_every_backend! {
     vse_plus_plus_equals_vse_for_two_pairs,
     reco_equals_orthogonality_when_no_cosine_is_negative,
     barlow_twins_equals_orthogonality_of_transposed_inputs,
+    warm_up_and_margin_by_name_match_the_oracle,
 }
 
 /// The loss of each case on changed embeddings is that on the embeddings as they were.
@@ -112,4 +113,49 @@ fn barlow_twins_equals_orthogonality_of_transposed_inputs(backend: &Backend) {
     let features = loss_of(backend, |a, b| barlow.forward(a, b), 142);
     let samples = |a: Tensor<2>, b: Tensor<2>| orthogonality.forward(a.transpose(), b.transpose());
     assert_close(&[features], &[loss_of(backend, samples, 142)], 1e-6);
+}
+
+fn warm_up_and_margin_by_name_match_the_oracle(backend: &Backend) {
+    let (image, text) = (random(5, 4, 144), random(5, 4, 145));
+    let features = Features::new(
+        backend.tensor(&image, DType::F32),
+        backend.tensor(&text, DType::F32),
+    );
+    let loss = |objective: Objective| elements(objective.forward(&features));
+    let pairs = image.rows as f64;
+    let warming = |margin, hardest: f64| {
+        let sum = pointwise::vse(&image, &text, margin) / pairs;
+        let maximum = pointwise::vse_plus_plus(&image, &text, margin) / pairs;
+        (1.0 - hardest) * sum + hardest * maximum
+    };
+    type Oracle<'a> = &'a dyn Fn(f64, f64) -> f64;
+    let cases: [(&str, Oracle); 4] = [
+        ("vse", &|margin, _| warming(margin, 0.0)),
+        ("vse-plus-plus", &warming),
+        ("con-vse-plus-plus", &|margin, hardest| {
+            warming(margin, hardest) / 0.1
+        }),
+        ("max-margin", &|margin, _| {
+            pointwise::max_margin(&image, &text, margin) / pairs
+        }),
+    ];
+    for (name, oracle) in cases {
+        println!("{name}");
+        let objective = ObjectiveConfig::named(name).unwrap().init(&backend.device);
+        for (margin, hardest) in [(0.2, 0.0), (0.3, 0.4), (0.5, 1.0)] {
+            let settings = Settings {
+                margin: Some(margin),
+                hardest_weight: Some(hardest),
+                ..Settings::default()
+            };
+            let changed = objective.clone().with_settings(&settings);
+            assert_close(&loss(changed), &[oracle(margin, hardest)], 1e-5);
+        }
+        // By their own schedules: the sum over all negatives first, the hardest in the end.
+        let default = if name == "max-margin" { 0.5 } else { 0.2 };
+        for (progress, hardest) in [(0.0, 0.0), (1.0, 1.0)] {
+            let changed = objective.clone().at(progress);
+            assert_close(&loss(changed), &[oracle(default, hardest)], 1e-5);
+        }
+    }
 }

@@ -6,8 +6,9 @@ mod values;
 
 use burn::tensor::{DType, Device, Tensor};
 use burn_contrastive::objective::{
-    AlignmentConfig, BarlowTwinsConfig, BatchReduction, ConVsePlusPlusConfig, MaxMarginConfig,
-    OrthogonalityConfig, ReCoConfig, SigLipConfig, UniformityConfig, VseConfig, VsePlusPlusConfig,
+    AlignmentConfig, BarlowTwinsConfig, BatchReduction, ConVsePlusPlusConfig, Features,
+    MaxMarginConfig, Objective, ObjectiveConfig, OrthogonalityConfig, ReCoConfig, SigLipConfig,
+    UniformityConfig, VseConfig, VsePlusPlusConfig,
 };
 use burn_contrastive::schedule::Settings;
 use burn_contrastive::similarity::{LogitScaleConfig, SimilarityConfig};
