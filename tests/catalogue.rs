@@ -43,7 +43,7 @@ fn code(cell: &str) -> Option<&str> {
 const NAMELESS: [&str; 2] = ["ImageTextMatching", "MaskedLanguage"];
 
 /// Configs that do not belong to one objective.
-const GENERAL: [&str; 2] = ["ContrastiveConfig", "ObjectiveConfig"];
+const GENERAL: [&str; 3] = ["ContrastiveConfig", "ObjectiveConfig", "WeightedSumConfig"];
 
 /// Every objective that the module exports, by its config.
 fn exported() -> BTreeSet<&'static str> {

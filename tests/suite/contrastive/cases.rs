@@ -235,8 +235,8 @@ pub fn combinations() -> Vec<(&'static str, Criterion, f64, Inputs)> {
     ]
 }
 
-/// Similarity regulation beside a momentum encoder and a queue of its features, with a frozen teacher
-/// of another width: the system of the SRCL paper, and what else may be put together with it.
+/// Similarity regulation beside a momentum encoder and a queue of its features, with a frozen
+/// teacher of another width: the system of the SRCL paper, and what may be put together with it.
 pub fn pretraining() -> Vec<(&'static str, Criterion, f64, Inputs)> {
     let inputs = |seed| {
         with_ids(with_teacher(

@@ -16,6 +16,8 @@ on_every_backend! {
     soft_targets_and_queue_weight_change_by_settings,
     an_objective_by_name_follows_its_schedules,
     a_saved_and_loaded_objective_has_the_same_loss_at_the_same_progress,
+    a_value_given_by_name_is_not_overridden_by_a_default_schedule,
+    no_schedule_by_name_survives_json,
 }
 
 const TEMPERATURE: f64 = 0.2;
@@ -295,4 +297,25 @@ fn a_saved_and_loaded_objective_has_the_same_loss_at_the_same_progress(backend: 
     assert!((loss(&resumed) - at_first).abs() > 1e-3);
     // Also later, where the schedules go on.
     assert_eq!(loss(&resumed.at(0.8)), loss(&trained.at(0.8)));
+}
+
+fn a_value_given_by_name_is_not_overridden_by_a_default_schedule(backend: &Backend) {
+    let inputs = batch(5, 4, 134);
+    let placed = place(&backend.device, &inputs, DType::F32);
+    // Weights of the model alone, throughout: no teacher is needed.
+    let config = named(r#"{"objective": "srcl", "alpha": 0, "temperature": 0.2}"#);
+    assert_eq!(config.needs(), []);
+    let objective = config.init(&backend.device).at(0.0);
+    let loss = elements(objective.forward(&features(&placed)))[0];
+    assert_near(
+        loss,
+        oracle_of(&regulated(0.0), TEMPERATURE).loss(&inputs, &inputs),
+        4e-5,
+    );
+}
+
+fn no_schedule_by_name_survives_json(_: &Backend) {
+    let config = named(r#"{"objective": "srcl", "alpha": 0.3, "schedule": {}}"#);
+    let json = serde_json::to_string(&config).unwrap();
+    assert_eq!(named(&json), config);
 }
