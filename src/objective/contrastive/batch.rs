@@ -2,7 +2,7 @@
 
 use burn::tensor::{Int, Tensor};
 
-use super::context::{Context, Ids};
+use super::context::Context;
 use super::criterion::{Criterion, SameId};
 use crate::check;
 use crate::similarity::SimilarityConfig;
