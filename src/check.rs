@@ -88,7 +88,8 @@ pub(crate) fn comparable(caller: &str, left: Named, right: Named) {
         let [rows, width] = tensor.dims();
         assert!(
             rows > 0 && width > 0,
-            "{caller}: `{name}` is empty, shape [{rows}, {width}]: it needs at least one row and one column"
+            "{caller}: `{name}` is empty, shape [{rows}, {width}]: it needs at least one row and one \
+             column"
         );
     }
     let ((a, x), (b, y)) = (left, right);
@@ -129,7 +130,8 @@ pub(crate) fn paired(caller: &str, left: Named, right: Named) {
     let (rows, others) = (left.1.dims()[0], right.1.dims()[0]);
     assert!(
         rows == others,
-        "{caller}: `{}` has {rows} rows, `{}` has {others}: row i of one belongs to row i of the other, both need the same number",
+        "{caller}: `{}` has {rows} rows, `{}` has {others}: row i of one belongs to row i of the \
+         other, both need the same number",
         left.0,
         right.0
     );
@@ -155,7 +157,7 @@ pub(crate) fn labelled(
     let (count, rows) = (ids.dims()[0], rows.dims()[0]);
     assert!(
         count == rows,
-        "{caller}: `{name}` has {count} numbers, `{embeddings}` has {rows} rows: one id a row"
+        "{caller}: `{name}` has {count} elements, `{embeddings}` has {rows} rows: one id a row"
     );
 }
 

@@ -19,8 +19,8 @@
 //!
 //! # What is here
 //!
-//! Time of forward and backward is a multiple of InfoNCE's, `N²·D` for batches of `N` pairs and width `D`; memory is `N·D` for all.
-//! Equations and advice: `docs/objectives.md`.
+//! Time of forward and backward is a multiple of InfoNCE's, `N²·D` for batches of `N` pairs and
+//! width `D`; memory is `N·D` for all. Equations and advice: `docs/objectives.md`.
 //!
 //! | objective | name | inputs | cost | source |
 //! |---|---|---|---|---|
@@ -47,24 +47,25 @@
 //! | [`ImageTextMatching`](objective::ImageTextMatching) | – | image, text, a fusion head's logits | N²·D to draw | ALBEF |
 //! | [`MaskedLanguage`](objective::MaskedLanguage) | – | tokens, a language head's logits | the head's | BERT, ALBEF |
 //!
-//! - [`objective`]: what a training loop calls; [`ObjectiveConfig`](objective::ObjectiveConfig) is any of them by its name, and
-//!   [`WeightedSum`](objective::WeightedSum) adds some up.
-//! - [`negatives`]: where negatives come from besides the batch: a queue, hard sampling, synthesis, noise.
+//! - [`objective`]: what a training loop calls; [`ObjectiveConfig`](objective::ObjectiveConfig) is
+//!   any of them by its name, and [`WeightedSum`](objective::WeightedSum) adds some up.
+//! - [`negatives`]: where negatives come from besides the batch: a queue, hard sampling, synthesis,
+//!   noise.
 //! - [`momentum`]: a slowly moving copy of an encoder.
 //! - [`similarity`]: l2 normalisation, cosine similarity, the (learnable, clamped) logit scale.
 //! - [`weighting`]: how much each negative counts, and its schedule.
-//! - [`pairwise`]: the engine under the objectives, and under yours: expressions of a pair, reduced over
-//!   rows and columns of the similarity matrix.
+//! - [`pairwise`]: the engine under the objectives, and under yours: expressions of a pair, reduced
+//!   over rows and columns of the similarity matrix.
 //! - [`retrieval`]: recall@k, ranks, R@sum, precision@k, similarity histograms.
 //!
 //! # Memory
 //!
-//! Objectives stream: the similarities of all pairs are computed in blocks and reduced at once. Memory is
-//! `O(N·D)` and a budget. An objective's config has a
+//! Objectives stream: the similarities of all pairs are computed in blocks and reduced at once.
+//! Memory is `O(N·D)` and a budget. An objective's config has a
 //! [`similarity`](similarity::SimilarityConfig) with a `memory_budget`, 1 GiB by default, and an
-//! [`Evaluation`](pairwise::Evaluation): `Auto` keeps as many similarities for the backward pass as the
-//! budget holds (on CPU backends; fewer products then), `Streaming` keeps none, so that no `N×N` matrix
-//! exists at any size, and `Dense` is the reference, with several `N×N` matrices.
+//! [`Evaluation`](pairwise::Evaluation): `Auto` keeps as many similarities for the backward pass as
+//! the budget holds (on CPU backends; fewer products then), `Streaming` keeps none, so that no
+//! `N×N` matrix exists at any size, and `Dense` is the reference, with several `N×N` matrices.
 //!
 //! # Devices
 //!

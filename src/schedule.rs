@@ -39,8 +39,8 @@ pub struct Settings<T = f64> {
     /// The factor on a queue's terms in the denominator, in [0, 1]; 0 while the queue fills, say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue_weight: Option<T>,
-    /// The share of the hardest negatives in VSE++ and ConVSE++, in [0, 1]; the rest is the sum over
-    /// all negatives.
+    /// The share of the hardest negatives in VSE++ and ConVSE++, in [0, 1]; the rest is the sum
+    /// over all negatives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hardest_weight: Option<T>,
     /// The margin of VSE, VSE++, ConVSE++ and max-margin, a difference of cosines (a cosine in

@@ -1,10 +1,10 @@
 //! How much each negative counts.
 //!
-//! A [`Weighting`] belongs to the softmax criterion
-//! ([`Contrastive`](crate::objective::Contrastive) and the objectives built on it). Weights are given by
-//! their logarithm, a number of a pair ([`LogWeight`]), up to a factor for each anchor: the criterion
-//! scales them to mean one over the anchor's weighted negatives, those of the batch and extra ones
-//! together. Hard negatives, noise and negatives of the anchor's own modality have no weight and count one.
+//! A [`Weighting`] belongs to the softmax criterion ([`Contrastive`](crate::objective::Contrastive)
+//! and the objectives built on it). Weights are given by their logarithm, a number of a pair
+//! ([`LogWeight`]), up to a factor for each anchor: the criterion scales them to mean one over the
+//! anchor's weighted negatives, those of the batch and extra ones together. Hard negatives, noise
+//! and negatives of the anchor's own modality have no weight and count one.
 
 mod readout;
 mod regulation;
@@ -91,8 +91,8 @@ impl Weighting {
     }
 }
 
-/// The logarithm of a pair's weight, up to a factor for each anchor: a function of the pair's similarity
-/// and of the teacher's.
+/// The logarithm of a pair's weight, up to a factor for each anchor: a function of the pair's
+/// similarity and of the teacher's.
 ///
 /// [`SimilarityRegulation`] is one; here is another, which halves the weight of what the teacher
 /// finds alike:

@@ -17,12 +17,12 @@
 //! | τ_w | [`SimilarityRegulation::weight_temperature`], 1 by default |
 //! | δ | [`Norm::Softmax`]; under [`Norm::Mean`] it cancels |
 //!
-//! **How the paper is read.** Equations 6–9 have no temperature inside `s`: 1 is the literal reading. But
-//! cosines then give weights within a factor `e²` of each other, `0.14` of the largest at the least, while
-//! the paper's figure 8 shows 0.08, and its thresholds of 0.2 and 0.3 remove negatives. Some
-//! sharpening is missing from the text; `weight_temperature` and `Norm::Softmax` offer two. In equation 7 the
-//! indices are swapped, a slip. The weights regulate: no gradient flows through them unless
-//! [`SimilarityRegulation::differentiable`] says so.
+//! **How the paper is read.** Equations 6–9 have no temperature inside `s`: 1 is the literal
+//! reading. But cosines then give weights within a factor `e²` of each other, `0.14` of the largest
+//! at the least, while the paper's figure 8 shows 0.08, and its thresholds of 0.2 and 0.3 remove
+//! negatives. Some sharpening is missing from the text; `weight_temperature` and `Norm::Softmax`
+//! offer two. In equation 7 the indices are swapped, a slip. The weights regulate: no gradient
+//! flows through them unless [`SimilarityRegulation::differentiable`] says so.
 //!
 //! **Source.** "Vision Language Pre-training by Contrastive Learning with Cross-Modal Similarity
 //! Regulation", Jiang et al. 2023, equations 6–9.
@@ -35,8 +35,8 @@ use crate::pairwise::Expr;
 /// Weights of negatives, inversely proportional to how much they resemble the anchor.
 #[derive(Config, Copy, Debug, PartialEq)]
 pub struct SimilarityRegulation {
-    /// Share α of the teacher in the similarity, in [0, 1]; 0 needs no teacher. Default 1, where the
-    /// paper's training begins; 0 in fine-tuning.
+    /// Share α of the teacher in the similarity, in [0, 1]; 0 needs no teacher. Default 1, where
+    /// the paper's training begins; 0 in fine-tuning.
     #[config(default = 1.0)]
     pub alpha: f64,
     /// Divides the similarities before their exponential. Default 1 (the paper has none).
@@ -55,7 +55,8 @@ pub struct SimilarityRegulation {
 pub enum Norm {
     /// `(1/s) / mean(1/s)`.
     Mean,
-    /// `n·softmax(delta/s)`, over `n` negatives. For cosines: `1/s` of a dot product far below 0 overflows.
+    /// `n·softmax(delta/s)`, over `n` negatives. For cosines: `1/s` of a dot product far below 0
+    /// overflows.
     Softmax {
         /// The paper's scaling factor δ.
         delta: f64,
@@ -74,10 +75,10 @@ impl SimilarityRegulation {
 
     /// The weights of the paper's figures: a weight temperature of 0.3.
     ///
-    /// Cosines of deviation 0.1 then put 18 % of the weights below 0.7, and a false negative that is 0.7
-    /// nearer than the mean gets about 0.1, as in the paper's figures 3b and 8. The temperature is
-    /// this crate's, fitted to those figures; [`new`](Self::new) is the literal reading of the
-    /// equations.
+    /// Cosines of deviation 0.1 then put 18 % of the weights below 0.7, and a false negative that
+    /// is 0.7 nearer than the mean gets about 0.1, as in the paper's figures 3b and 8. The
+    /// temperature is this crate's, fitted to those figures; [`new`](Self::new) is the literal
+    /// reading of the equations.
     pub fn calibrated() -> Self {
         Self::new().with_weight_temperature(0.3)
     }

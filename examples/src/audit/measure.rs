@@ -43,7 +43,9 @@ pub fn check(Named { name, config }: &Named, features: &Features) -> Result<()> 
     if let Err(fault) = config.check_features(features) {
         bail!("objective `{name}`: {fault} (in the file of embeddings)");
     }
-    config.check().with_context(|| format!("objective `{name}`"))
+    config
+        .check()
+        .with_context(|| format!("objective `{name}`"))
 }
 
 /// Evaluates the objective several times, after once to warm up.

@@ -155,9 +155,12 @@ impl Embeddings {
         check_teachers(&features)?;
 
         let labels = layout.integers(&mut file, "label")?;
-        let image_ids = layout
-            .rows
-            .or_else(|| layout.ids.as_deref().map(|ids| renumbered(&[ids]).remove(0)));
+        let image_ids = layout.rows.or_else(|| {
+            layout
+                .ids
+                .as_deref()
+                .map(|ids| renumbered(&[ids]).remove(0))
+        });
         let queue_labels = |file: &mut TensorFile, name, queue: &Option<Tensor<2>>| {
             let (true, Some(queue)) = (file.info(name).is_some(), queue) else {
                 return Ok(Vec::new());
@@ -278,7 +281,10 @@ impl Layout {
                      (or, with `image_id`, [N, {d}]: a row for each caption)"
                 ),
             ),
-            Shape::OfImages => (of_pairs(of_images), format!("[{n}, E]: a row for each pair")),
+            Shape::OfImages => (
+                of_pairs(of_images),
+                format!("[{n}, E]: a row for each pair"),
+            ),
             Shape::OfPairs => (of_pairs(false), format!("[{n}, E]: a row for each pair")),
             Shape::MomentumImages => (
                 of_pairs(of_images) && shape[1] == d,

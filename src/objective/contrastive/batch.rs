@@ -2,7 +2,7 @@
 
 use burn::tensor::{Int, Tensor};
 
-use super::context::{Context, Ids};
+use super::context::Context;
 use super::criterion::{Criterion, SameId};
 use crate::check;
 use crate::similarity::SimilarityConfig;
@@ -84,82 +84,89 @@ impl Batch {
         criterion: &Criterion,
         needs_teacher: bool,
         [image, text]: [Tensor<2>; 2],
-        context: Context,
+        mut context: Context,
     ) -> Self {
-        let Context {
-            momentum,
-            negatives,
-            teacher,
-            ids,
-        } = context;
         check::paired(caller, (IMAGE.anchors, &image), (TEXT.anchors, &text));
-        let ids = ids.filter(|_| criterion.same_id != SameId::Negative);
-        if let Some(ids) = &ids {
+        context.ids = context
+            .ids
+            .filter(|_| criterion.same_id != SameId::Negative);
+        if let Some(ids) = &context.ids {
             check::labelled(caller, ("ids.batch", &ids.batch), (IMAGE.anchors, &image));
         }
-        let (ids, text_ids, image_ids) = match ids {
-            Some(Ids {
-                batch,
-                negative_image,
-                negative_text,
-            }) => (Some(batch), negative_text, negative_image),
-            None => (None, None, None),
-        };
-        let needs_targets = criterion.soft_targets > 0.0 && momentum.is_none();
-        let teacher = teacher.filter(|_| needs_teacher || needs_targets);
+        let needs_targets = criterion.soft_targets > 0.0 && context.momentum.is_none();
+        context.teacher = context.teacher.filter(|_| needs_teacher || needs_targets);
         assert!(
-            teacher.is_some() || !needs_teacher,
+            context.teacher.is_some() || !needs_teacher,
             "{caller}: `teacher` is missing: the weights or the filter of negatives read a \
              teacher's features"
         );
         assert!(
-            teacher.is_some() || !needs_targets,
-            "{caller}: `momentum` is missing: soft targets are those of a momentum encoder, or of a \
-             teacher"
+            context.teacher.is_some() || !needs_targets,
+            "{caller}: `momentum` is missing: soft targets are those of a momentum encoder, or of \
+             a teacher"
         );
-        let [
-            image_teacher,
-            text_teacher,
-            image_extra_teacher,
-            text_extra_teacher,
-        ] = match teacher {
-            Some(t) => [
-                Some(t.image),
-                Some(t.text),
-                t.negative_image,
-                t.negative_text,
-            ],
-            None => [None, None, None, None],
-        };
-        let (image_momentum, text_momentum) = momentum.map(|m| (m.image, m.text)).unzip();
-
         let prepare = Prepare {
             caller,
             similarity: criterion.similarity,
         };
-        let noise = prepare.candidates(&image, ("negatives.noise", negatives.noise));
-        let noise = noise.map(|noise| criterion.similarity.prepare(noise));
-        let images = Given {
+        let noise = context.negatives.noise.take();
+        let noise = prepare.candidates((IMAGE.anchors, &image), ("negatives.noise", noise));
+        let ids = context.ids.as_ref().map(|ids| ids.batch.clone());
+        let [images, texts] = directions(image, text, context);
+        Self {
+            sides: [prepare.side(&IMAGE, images), prepare.side(&TEXT, texts)],
+            noise: noise.map(|noise| criterion.similarity.prepare(noise)),
+            ids,
+        }
+    }
+}
+
+/// The arguments by direction: the candidates of image anchors are texts, and the other way round.
+fn directions(image: Tensor<2>, text: Tensor<2>, context: Context) -> [Given; 2] {
+    let Context {
+        momentum,
+        negatives,
+        teacher,
+        ids,
+    } = context;
+    let (image_momentum, text_momentum) = momentum.map(|m| (m.image, m.text)).unzip();
+    let (queue_image_ids, queue_text_ids) = ids
+        .map(|ids| (ids.negative_image, ids.negative_text))
+        .unwrap_or_default();
+    let [
+        image_teacher,
+        text_teacher,
+        queue_image_teacher,
+        queue_text_teacher,
+    ] = match teacher {
+        Some(t) => [
+            Some(t.image),
+            Some(t.text),
+            t.negative_image,
+            t.negative_text,
+        ],
+        None => [None, None, None, None],
+    };
+    [
+        Given {
             anchors: image,
             momentum: image_momentum,
             teacher: image_teacher,
             extra: negatives.text,
-            extra_teacher: text_extra_teacher,
-            extra_ids: text_ids,
+            extra_teacher: queue_text_teacher,
+            extra_ids: queue_text_ids,
             hard: negatives.hard_text,
-        };
-        let texts = Given {
+        },
+        Given {
             anchors: text,
             momentum: text_momentum,
             teacher: text_teacher,
             extra: negatives.image,
-            extra_teacher: image_extra_teacher,
-            extra_ids: image_ids,
+            extra_teacher: queue_image_teacher,
+            extra_ids: queue_image_ids,
             hard: negatives.hard_image,
-        };
-        let sides = [prepare.side(&IMAGE, images), prepare.side(&TEXT, texts)];
-        Self { sides, noise, ids }
-    }
+        },
+    ]
 }
 
 /// Checks and prepares the arguments of one direction after the other.
@@ -183,31 +190,16 @@ impl Prepare<'_> {
             check::same_rows(caller, (names.teacher, teacher), anchors);
             check::together(caller, anchors, (names.teacher, teacher));
         }
-        let extra = self.candidates(&given.anchors, (names.extra, given.extra));
-        let extra = extra.map(|embeddings| {
-            let named = (names.extra, &embeddings);
-            if let Some(ids) = &given.extra_ids {
-                check::labelled(caller, (names.extra_ids, ids), named);
-            }
-            let extra_teacher = given.extra_teacher.map(constant);
-            if let Some(teacher) = &teacher {
-                let Some(theirs) = &extra_teacher else {
-                    panic!(
-                        "{caller}: `{}` is missing: the teacher's features of `{}` are needed \
-                         beside those of the batch",
-                        names.extra_teacher, names.extra
-                    )
-                };
-                let theirs = (names.extra_teacher, theirs);
-                check::comparable(caller, (names.teacher, teacher), theirs);
-                check::same_rows(caller, theirs, named);
-            }
-            Extra {
-                teacher: extra_teacher.filter(|_| teacher.is_some()),
-                ids: given.extra_ids,
-                embeddings,
-            }
+        let extra = self.candidates(anchors, (names.extra, given.extra));
+        let extra_teacher = given.extra_teacher.map(constant);
+        let extra = extra.map(|embeddings| Extra {
+            teacher: extra_teacher.filter(|_| teacher.is_some()),
+            ids: given.extra_ids,
+            embeddings,
         });
+        if let Some(extra) = &extra {
+            self.check_extra(names, extra, teacher.as_ref());
+        }
         let hard = given.hard.filter(|hard| hard.dims()[1] > 0);
         if let Some(hard) = &hard {
             self.check_hard(anchors, (names.hard, hard));
@@ -232,19 +224,39 @@ impl Prepare<'_> {
         }
     }
 
+    #[track_caller]
+    fn check_extra(&self, names: &Names, extra: &Extra, teacher: Option<&Tensor<2>>) {
+        let caller = self.caller;
+        let embeddings = (names.extra, &extra.embeddings);
+        if let Some(ids) = &extra.ids {
+            check::labelled(caller, (names.extra_ids, ids), embeddings);
+        }
+        let Some(teacher) = teacher else { return };
+        let Some(theirs) = &extra.teacher else {
+            panic!(
+                "{caller}: `{}` is missing: the teacher's features of `{}` are needed beside \
+                 those of the batch",
+                names.extra_teacher, names.extra
+            )
+        };
+        let theirs = (names.extra_teacher, theirs);
+        check::comparable(caller, (names.teacher, teacher), theirs);
+        check::same_rows(caller, theirs, embeddings);
+    }
+
     /// Candidates that can be compared with the anchors; `None` for no rows. Candidates without
     /// autodiff are constants.
     #[track_caller]
     fn candidates(
         &self,
-        anchors: &Tensor<2>,
+        anchors: check::Named,
         (name, candidates): (&'static str, Option<Tensor<2>>),
     ) -> Option<Tensor<2>> {
         let mut candidates = candidates.filter(|x| x.dims()[0] > 0)?;
-        if anchors.device().is_autodiff() && !candidates.device().is_autodiff() {
-            candidates = constant_like(candidates, anchors);
+        if anchors.1.device().is_autodiff() && !candidates.device().is_autodiff() {
+            candidates = constant_like(candidates, anchors.1);
         }
-        check::comparable(self.caller, ("anchors", anchors), (name, &candidates));
+        check::comparable(self.caller, anchors, (name, &candidates));
         Some(candidates)
     }
 

@@ -66,8 +66,8 @@ pub struct Criterion {
     /// (distillation; ALBEF's targets). Default 0.
     #[config(default = 0.0)]
     pub soft_targets: f64,
-    /// Factor on the terms of extra negatives (a queue) in the denominator, in [0, 1]; 0 leaves them
-    /// out. For a queue that is to count from some time on. Default 1.
+    /// Factor on the terms of extra negatives (a queue) in the denominator, in [0, 1]; 0 leaves
+    /// them out. For a queue that is to count from some time on. Default 1.
     #[config(default = 1.0)]
     pub queue_weight: f64,
     /// How embeddings are compared. Default: by cosine, streaming.
@@ -87,8 +87,8 @@ impl Criterion {
     /// # Errors
     ///
     /// Where `image_to_text_weight`, `label_smoothing`, `soft_targets` (also together) or
-    /// `queue_weight` is not in [0, 1], `guided_margin` is not finite, or the weighting's values are
-    /// out of range.
+    /// `queue_weight` is not in [0, 1], `guided_margin` is not finite, or the weighting's values
+    /// are out of range.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.check_as("Criterion")
     }

@@ -112,8 +112,8 @@ pub(super) fn loss(groups: &[Sums<Tensor<1>>], criterion: &Criterion) -> Tensor<
     loss
 }
 
-/// `log Σ w·e^z` over the negatives that are weighted, with weights of mean one over all groups; then
-/// `log Σ e^z` of each group of others.
+/// `log Σ w·e^z` over the negatives that are weighted, with weights of mean one over all groups;
+/// then `log Σ e^z` of each group of others.
 fn negatives(groups: &[Sums<Tensor<1>>]) -> Vec<Tensor<1>> {
     let (weighted, others): (Vec<_>, Vec<_>) =
         groups.iter().partition(|group| group.weights.is_some());

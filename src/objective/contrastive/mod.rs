@@ -1,37 +1,43 @@
-//! The softmax contrast: the one module that InfoNCE, ConVSE, DCL, MVN, NT-Xent, SRCL, false-negative
-//! removal, InfoCMR, SupCon, ALBEF's image-text contrast and GISTEmbed's filtering are settings of,
-//! and whose parts recombine.
+//! The softmax contrast: the one module that InfoNCE, ConVSE, DCL, MVN, NT-Xent, SRCL,
+//! false-negative removal, InfoCMR, SupCon, ALBEF's image-text contrast and GISTEmbed's filtering
+//! are settings of, and whose parts recombine.
 //!
-//! An anchor `i` must pick its positive among negatives. With `z = s·similarity` the logits, and `P`
-//! the anchor's positives:
+//! An anchor `i` must pick its positive among negatives. With `z = s·similarity` the logits, and
+//! `P` the anchor's positives:
 //!
 //! ```text
 //! D_i = −(1/|P|)·Σ_{p∈P} log( e^{z_ip} / ( Σ_{p∈P} e^{z_ip} + Σ_{j∈negatives} w_ij·e^{z_ij} ) )
 //! L   = mean over i of  f·( λ·D_i(image→text) + (1 − λ)·D_i(text→image) )
 //! ```
 //!
-//! | part | here |
-//! |---|---|
-//! | s | [`Contrastive::logit_scale`] |
-//! | λ, and f (1, or 2 for a sum) | [`Criterion::image_to_text_weight`], [`Criterion::directions`] |
-//! | positives P | the pair's other half; all samples of the same id under [`SameId::Positive`] |
-//! | positives in the denominator | yes; not under [`Criterion::decoupled`] |
-//! | candidates of the batch | the other modality's embeddings, or those of a momentum encoder: [`Context::momentum`] |
-//! | other negatives | the own modality under [`Criterion::within_modality`]; extra ones, noise, and each anchor's own hard ones: [`Negatives`] |
-//! | no negatives | samples of the same id; what a teacher finds nearer than the positive ([`Criterion::guided_margin`]); what weighs too little ([`Weighting::Removal`](crate::weighting::Weighting)) |
-//! | w | one; or [`Weighting`](crate::weighting::Weighting), or weights of one's own: [`Contrastive::with_log_weight`] |
-//! | label smoothing ε | [`Criterion::label_smoothing`]: `D_i + ε·(mean over P of z − mean over all candidates of z)`, every candidate counted once |
-//! | soft targets α | [`Criterion::soft_targets`]: `D_i + α·(mean over P of z − mean of z under the targets)` |
+//! - `s` is [`Contrastive::logit_scale`]; λ is [`Criterion::image_to_text_weight`]; `f` is 1, or 2
+//!   under [`Directions::Sum`].
+//! - Positives are the pair's other half, and all samples of the same id under
+//!   [`SameId::Positive`]. They are in the denominator, unless [`Criterion::decoupled`].
+//! - Negatives are the other samples of the batch: embeddings of the other modality, or those of a
+//!   momentum encoder ([`Context::momentum`]), and the own modality's under
+//!   [`Criterion::within_modality`]. Further ones are in [`Negatives`]: extra ones (a queue),
+//!   noise, and each anchor's own hard ones.
+//! - No negatives are samples of the same id ([`SameId::LeftOut`]), those that a teacher finds
+//!   nearer than the positive ([`Criterion::guided_margin`]), and those that weigh too little
+//!   ([`Weighting::Removal`](crate::weighting::Weighting)).
+//! - `w` is one, or given by [`Weighting`](crate::weighting::Weighting), or by a function of the
+//!   user's: [`Contrastive::with_log_weight`].
+//! - A share ε of the target may be spread over all candidates, each counted once
+//!   ([`Criterion::label_smoothing`]):
+//!   `D_i + ε·(mean over P of z − mean over all candidates of z)`.
+//! - A share α may be soft ([`Criterion::soft_targets`]):
+//!   `D_i + α·(mean over P of z − mean of z under the targets)`.
 //!
 //! **How it is computed.** As `log(1 + e^{n − p})`, with `p` the logit of the positive and `n` the
 //! log-sum-exp of the negatives: cross-entropy without the difference of two nearly equal terms, so
-//! that a loss of 1e-12 is still exact to rounding. Candidates come in groups that share their pairs
-//! (the batch, a queue, noise, the own modality). Each group is reduced apart, in one pass; groups are
-//! put together by their log-sum-exps, weighted ones before they are divided by their common mean
-//! weight.
+//! that a loss of 1e-12 is still exact to rounding. Candidates come in groups that share their
+//! pairs (the batch, a queue, noise, the own modality). Each group is reduced apart, in one pass;
+//! groups are put together by their log-sum-exps, weighted ones before they are divided by their
+//! common mean weight.
 //!
-//! **Cost.** The batch is one pass over its `N²` pairs for both directions, and two matrix products of
-//! that size more in the backward pass; with a momentum encoder's candidates it is two passes. A
+//! **Cost.** The batch is one pass over its `N²` pairs for both directions, and two matrix products
+//! of that size more in the backward pass; with a momentum encoder's candidates it is two passes. A
 //! teacher or soft targets add the products of their features, removal adds a pass, and either own
 //! modality half a batch. Memory `O(N·D)`.
 //!
@@ -113,8 +119,8 @@ impl ContrastiveConfig {
     }
 }
 
-/// A softmax contrast of paired embeddings; built by [`ContrastiveConfig::init`], or by the config of
-/// an objective that is named after its paper.
+/// A softmax contrast of paired embeddings; built by [`ContrastiveConfig::init`], or by the config
+/// of an objective that is named after its paper.
 ///
 /// Parts that no paper put together go together here:
 ///
@@ -198,7 +204,8 @@ impl Contrastive {
     /// # Panics
     ///
     /// Where shapes, dtypes or devices of `image` and `text` differ, the batch is empty, the
-    /// objective was built on another device, or the criterion needs a teacher or a momentum encoder.
+    /// objective was built on another device, or the criterion needs a teacher or a momentum
+    /// encoder.
     #[track_caller]
     pub fn forward(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
         self.forward_with(image, text, ())
@@ -301,8 +308,8 @@ impl Contrastive {
     }
 }
 
-/// The batch, and for each direction the extra negatives, the noise and the own modality, where there
-/// are any.
+/// The batch, and for each direction the extra negatives, the noise and the own modality, where
+/// there are any.
 fn groups(batch: Batch, shared: &Shared) -> Vec<Group> {
     let similarity = shared.criterion.similarity;
     let Batch { sides, noise, ids } = batch;

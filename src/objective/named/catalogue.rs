@@ -69,8 +69,8 @@ pub(in crate::objective) trait Evaluate {
     }
 }
 
-/// The entry of an objective that is no preset: its name, its parameters, and, where it has them, the
-/// values that change during training and its logit scale.
+/// The entry of an objective that is no preset: its name, its parameters, and, where it has them,
+/// the values that change during training and its logit scale.
 macro_rules! by_name {
     (
         $objective:ident = $config:ident, $name:literal;
@@ -119,8 +119,8 @@ pub(in crate::objective) use by_name;
 
 /// The enums over all objectives, and access to what their files say.
 ///
-/// The presets of the softmax contrast share its module; `on device` marks other objectives that have
-/// parameters on a device.
+/// The presets of the softmax contrast share its module; `on device` marks other objectives that
+/// have parameters on a device.
 macro_rules! catalogue {
     (
         presets { $($preset:ident: $preset_config:ident,)+ }

@@ -15,13 +15,14 @@ use crate::schedule::{Schedule, Settings};
 /// An objective by name, with its parameters: what a configuration file says of it.
 ///
 /// In JSON an object of `"objective"`, a name, and the parameters that are to differ from their
-/// defaults: `{"objective": "info-nce", "temperature": 0.05}`. A temperature is the initial one, where
-/// the objective learns it. Any objective takes a `"weight"`, a factor on the loss, and a `"schedule"`,
-/// [what changes while training proceeds](Settings); a softmax contrast also takes the [`Extras`].
-/// `"sum"` adds objectives up: `{"objective": "sum", "terms": [{"objective": "info-nce"},
-/// {"objective": "uniformity", "weight": 0.1}]}`. Unknown names and parameters are errors that name the
-/// nearest there are. JSON has the [`parameters`](Self::parameters) of the objectives' own configs;
-/// what else they hold is said in Rust.
+/// defaults: `{"objective": "info-nce", "temperature": 0.05}`. A temperature is the initial one,
+/// where the objective learns it. Any objective takes a `"weight"`, a factor on the loss, and a
+/// `"schedule"`, [what changes while training proceeds](Settings); a softmax contrast also takes
+/// the [`Extras`]. `"sum"` adds objectives up:
+/// `{"objective": "sum", "terms": [{"objective": "info-nce"}, {"objective": "uniformity", "weight": 0.1}]}`.
+/// Unknown names and parameters are errors that name the nearest there are. JSON has the
+/// [`parameters`](Self::parameters) of the objectives' own configs; what else they hold is said in
+/// Rust.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ObjectiveConfig {
     /// Which objective, with its own config.
@@ -118,8 +119,8 @@ impl ObjectiveConfig {
         ))
     }
 
-    /// Other names that a parameter may go by: α of a momentum encoder's soft targets, as in its paper,
-    /// and the reduction of the two directions of a softmax contrast.
+    /// Other names that a parameter may go by: α of a momentum encoder's soft targets, as in its
+    /// paper, and the reduction of the two directions of a softmax contrast.
     fn resolved<'a>(&self, name: &'a str) -> &'a str {
         match name {
             "alpha" | "soft_targets" if matches!(self.kind, AnyConfig::ImageTextContrastive(_)) => {
@@ -137,8 +138,9 @@ impl ObjectiveConfig {
         Some(preset)
     }
 
-    /// The inputs that the objective needs, with these parameters, besides image and text: a teacher
-    /// where weights read it (`alpha` is not 0), say, or hard negatives where `hard_negatives` says so.
+    /// The inputs that the objective needs, with these parameters, besides image and text: a
+    /// teacher where weights read it (`alpha` is not 0), say, or hard negatives where
+    /// `hard_negatives` says so.
     pub fn needs(&self) -> Vec<Input> {
         let mut inputs = self.kind.get().needs();
         if let Some(preset) = self.preset() {
@@ -163,8 +165,8 @@ impl ObjectiveConfig {
     ///
     /// # Errors
     ///
-    /// If a parameter is out of its range, the weight is not finite, a sum has no terms, or a schedule
-    /// is out of range or of something that the objective does not have.
+    /// If a parameter is out of its range, the weight is not finite, a sum has no terms, or a
+    /// schedule is out of range or of something that the objective does not have.
     pub fn check(&self) -> Result<(), ConfigError> {
         check::range(
             "ObjectiveConfig",

@@ -8,16 +8,16 @@ use crate::objective::{Criterion, SameId};
 /// [`Criterion`], and further inputs to use.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Extras {
-    /// Whether image anchors also have their row of `hard_text` as candidates, and text anchors theirs
-    /// of `hard_image`.
+    /// Whether image anchors also have their row of `hard_text` as candidates, and text anchors
+    /// theirs of `hard_image`.
     pub hard_negatives: bool,
     /// Whether `queue_image` and `queue_text` are candidates too; with `queue_teacher_image` and
     /// `queue_teacher_text` where weights or soft targets read a teacher.
     pub queue: bool,
     /// Whether `noise` is a candidate of every anchor.
     pub noise: bool,
-    /// Whether a momentum encoder's features are the candidates of the batch, and the source of soft
-    /// targets.
+    /// Whether a momentum encoder's features are the candidates of the batch, and the source of
+    /// soft targets.
     pub momentum: bool,
     /// What samples with the anchor's `label` are; as negatives like any other no label is needed.
     pub same_id: SameId,
@@ -26,8 +26,8 @@ pub struct Extras {
     pub label_smoothing: f64,
     /// Share of the target that is soft: [`Criterion::soft_targets`].
     pub soft_targets: f64,
-    /// Leaves out negatives that the teacher finds more similar than the positive by more than this:
-    /// [`Criterion::guided_margin`].
+    /// Leaves out negatives that the teacher finds more similar than the positive by more than
+    /// this: [`Criterion::guided_margin`].
     pub guided_margin: Option<f64>,
 }
 
@@ -89,7 +89,8 @@ impl Extras {
         let weights = criterion.weighting.log_weight();
         let mut reads_teacher =
             criterion.guided_margin.is_some() || weights.is_some_and(|w| w.needs_teacher());
-        // The soft targets of an objective that reads a momentum encoder unasked are that encoder's.
+        // The soft targets of an objective that reads a momentum encoder unasked are that
+        // encoder's.
         reads_teacher |= self.soft_targets != 0.0 && !self.momentum;
         let inputs = [
             (reads_teacher, [Input::TeacherImage, Input::TeacherText]),

@@ -50,7 +50,8 @@ macro_rules! inputs {
                 }
             }
 
-            /// The same features, which are on a plain device, on its autodiff device, as constants.
+            /// The same features, which are on a plain device, on its autodiff device, as
+            /// constants.
             pub fn autodiff(self) -> Self {
                 Self {
                     image: self.image.autodiff(),
@@ -67,8 +68,8 @@ macro_rules! inputs {
                 dims.filter(|dims| dims.len() > 1)?.last().copied()
             }
 
-            /// The batch with only these inputs beside it; where one is missing, with its substitute
-            /// in its place.
+            /// The batch with only these inputs beside it; where one is missing, with its
+            /// substitute in its place.
             pub(super) fn only(&self, inputs: &[Input]) -> Self {
                 let mut features = Self::new(self.image.clone(), self.text.clone());
                 $(if inputs.contains(&Input::$input) {

@@ -10,8 +10,8 @@ use crate::objective::{Context, Contrastive, Ids, Momentum, Negatives, Teacher};
 use crate::schedule::{Schedule, Settings};
 use crate::similarity::LogitScale;
 
-/// An objective by name; built by [`ObjectiveConfig::init`](super::ObjectiveConfig::init), or from one
-/// at hand with [`new`](Self::new).
+/// An objective by name; built by [`ObjectiveConfig::init`](super::ObjectiveConfig::init), or from
+/// one at hand with [`new`](Self::new).
 #[derive(Module, Debug)]
 pub struct Objective {
     /// Which objective.
@@ -34,8 +34,8 @@ impl From<WeightedSum> for Objective {
 }
 
 impl Objective {
-    /// An objective under the name that messages give it, with the inputs that it needs besides image
-    /// and text.
+    /// An objective under the name that messages give it, with the inputs that it needs besides
+    /// image and text.
     ///
     /// ```
     /// use burn::tensor::{Device, Distribution, Tensor};
@@ -87,10 +87,11 @@ impl Objective {
     }
 
     /// The same objective when a share `progress` of the training is done: 0 at the beginning, 1 at
-    /// the end. Takes the values of its schedules at that moment; without schedules it stays as it is.
+    /// the end. Takes the values of its schedules at that moment; without schedules it stays as it
+    /// is.
     ///
-    /// A function of `progress` alone: a training that resumes calls it with the share that is done,
-    /// and goes on with the same objective.
+    /// A function of `progress` alone: a training that resumes calls it with the share that is
+    /// done, and goes on with the same objective.
     ///
     /// ```
     /// use burn::tensor::{Device, Tensor};
@@ -144,7 +145,8 @@ impl Objective {
     ///
     /// # Panics
     ///
-    /// Where an input that the objective [needs](Self::needs) is missing, and as the objective itself.
+    /// Where an input that the objective [needs](Self::needs) is missing, and as the objective
+    /// itself.
     #[track_caller]
     pub fn forward(&self, features: &Features) -> Tensor<1> {
         for &input in &self.needs {
@@ -161,13 +163,14 @@ impl Objective {
         self.kind.get().evaluate(&features.only(&inputs))
     }
 
-    /// The factors between similarities and logits, learned or fixed, that the objective holds: one,
-    /// or none, or those of a sum's terms.
+    /// The factors between similarities and logits, learned or fixed, that the objective holds:
+    /// one, or none, or those of a sum's terms.
     pub fn logit_scales(&mut self) -> Vec<&mut LogitScale> {
         self.kind.get_mut().scales()
     }
 
-    /// The same objective with its logit scales inside their ranges: call it after an optimiser step.
+    /// The same objective with its logit scales inside their ranges: call it after an optimiser
+    /// step.
     pub fn clamped(mut self) -> Self {
         for scale in self.logit_scales() {
             *scale = scale.clone().clamped();

@@ -1,13 +1,16 @@
-//! The parameters of objectives by name: read and written as plain values, kept in the objectives' own
-//! configs.
+//! The parameters of objectives by name: read and written as plain values, kept in the objectives'
+//! own configs.
 
 use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use crate::similarity::LogitScaleConfig;
 use crate::weighting::{Norm, SimilarityRegulation};
 
 /// The value of a parameter.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "a number, true, false, null or a word")]
 pub enum Value {
     /// A number.
     Number(f64),
@@ -59,8 +62,8 @@ impl<'a> Parameter<'a> {
         self.slot.get()
     }
 
-    /// Gives it another value. The range of a logit scale widens as far as a temperature needs; whether
-    /// a value is in the objective's range is checked by
+    /// Gives it another value. The range of a logit scale widens as far as a temperature needs;
+    /// whether a value is in the objective's range is checked by
     /// [`ObjectiveConfig::check`](super::ObjectiveConfig::check).
     ///
     /// # Errors
