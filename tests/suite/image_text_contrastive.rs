@@ -343,7 +343,7 @@ fn misuse_panics_name_the_argument(backend: &Backend) {
         ..Ids::new(ids_on(&backend.device, &[1, 2, 3, 4]))
     };
     refused(
-        "`ids.negative_text` has 3 numbers, `negatives.text` has 2 rows",
+        "`ids.negative_text` has 3 elements, `negatives.text` has 2 rows",
         x(4, 3),
         Context {
             negatives: queue(x(2, 3)),

@@ -186,7 +186,7 @@ fn misuse_panics_name_the_argument(backend: &Backend) {
         ..Context::default()
     };
     refused(
-        "`ids.batch` has 3 numbers, `image` has 4 rows",
+        "`ids.batch` has 3 elements, `image` has 4 rows",
         Criterion::new(),
         x(4),
         context(Ids::new(ids(3))),
@@ -196,7 +196,7 @@ fn misuse_panics_name_the_argument(backend: &Backend) {
         ..Ids::new(ids(4))
     };
     refused(
-        "`ids.negative_text` has 3 numbers, `negatives.text` has 2 rows",
+        "`ids.negative_text` has 3 elements, `negatives.text` has 2 rows",
         Criterion::new(),
         x(4),
         context(too_many),

@@ -127,7 +127,9 @@ fn gradient_checkpointing_changes_nothing(backend: &Backend) {
         let results = pairs.clone().reduce(&reductions(&pairs.similarity()));
         let twice = loss(&results) + pairs.clone().total(&pairs.similarity().exp());
         // A pass that reads the results of another.
-        let log_sum = pairs.clone().reduce(&[rows().log_sum_exp(&pairs.similarity())]);
+        let log_sum = pairs
+            .clone()
+            .reduce(&[rows().log_sum_exp(&pairs.similarity())]);
         let mut second = pairs;
         let below = second.similarity() - second.row(log_sum[0].clone());
         let sum = twice + second.total(&below.sigmoid());
