@@ -37,7 +37,7 @@ impl GradientFile {
             (format!("{name}.{side}"), info)
         });
         let mut header = serde_json::to_string(&Metadata::new(None, tensors.collect())?)?;
-        // The numbers begin at a multiple of eight bytes.
+        // The values begin at a multiple of eight bytes.
         header.extend(std::iter::repeat_n(
             ' ',
             header.len().next_multiple_of(8) - header.len(),

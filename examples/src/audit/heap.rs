@@ -1,4 +1,4 @@
-//! How much memory an evaluation takes: live bytes of the heap, counted by the program's allocator.
+//! Peak memory of an evaluation: allocated bytes of the heap, counted by the program's allocator.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-/// The system's allocator, counting. A program that wants its memory measured names it as its
+/// The system's allocator, with counters. A program whose memory is to be measured makes it its
 /// `#[global_allocator]`.
 pub struct CountingAllocator;
 
@@ -51,6 +51,6 @@ pub fn peak_of<T>(run: impl FnOnce() -> T) -> (T, Option<u64>) {
     PEAK.store(before, Relaxed);
     let result = run();
     let peak = PEAK.load(Relaxed).saturating_sub(before);
-    // A program has allocated something before it measures.
+    // A program that counts has allocated something before it measures.
     (result, (before > 0).then_some(peak as u64))
 }

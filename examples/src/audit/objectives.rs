@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_entry_and_the_fault() {
         for (text, expected) in [
             ("[1", "this is not valid JSON"),
             ("{}", "expected a list of objectives"),

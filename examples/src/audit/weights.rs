@@ -1,23 +1,23 @@
-//! The weights that SRCL would give the negatives: how they are distributed, and which pairs they
-//! spare most.
+//! The weights that SRCL would give the negatives: their distribution, and the pairs with the
+//! smallest ones.
 
 use burn_contrastive::objective::Features;
 use burn_contrastive::similarity::SimilarityConfig;
 use burn_contrastive::weighting::{BatchWeights, SimilarityRegulation, WeighedPair};
 
-/// How many pairs are listed as likely false negatives.
+/// Number of pairs listed as likely false negatives.
 pub const LISTED: usize = 20;
 
 /// Pairs of the heat map.
 pub const SHOWN: usize = 16;
 
-/// Bins of the histogram, between the smallest and the largest weight, at most.
+/// Largest number of bins of the histogram, between the smallest and the largest weight.
 pub const BINS: usize = 60;
 
-/// Bins of the histogram from which that one is joined, when the range is known.
+/// Bins of the histogram that is first counted, over the whole possible range.
 const FINE_BINS: usize = 1 << 13;
 
-/// No weight is larger: cosines lie in [−1, 1], and no `1/s` is further than e² from another.
+/// The largest possible weight: cosines lie in [−1, 1], so two `1/s` differ by at most e².
 const LARGEST: f64 = 7.389_056_098_930_65;
 
 /// The weights of all negatives. An image's weights have mean one over the captions, a caption's
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_are_the_weights_of_the_likeliest_false_negatives() {
+    fn the_heat_map_shows_the_likeliest_false_negatives() {
         let (images, texts) = ([0.0, 1.0, 2.0, 4.0], [0.1, 1.9, 2.1, 3.0]);
         let features = Features::new(circle(&images), circle(&texts));
         let weights = Weights::of(&features, None, 0.0).unwrap();
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn captions_of_the_same_image_are_no_suspects() {
+    fn captions_of_the_same_image_are_not_listed() {
         let angles = [0.0, 0.9, 2.0, 4.0];
         let mut features = Features::new(circle(&angles), circle(&angles));
         let turned = circle(&[0.0, 3.0, 2.0, 0.1]);

@@ -1,4 +1,4 @@
-//! Says what embeddings are like, and what each objective makes of them.
+//! Prints statistics of embeddings, and the value and gradient of each objective on them.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,13 +10,13 @@ use burn_contrastive_examples::audit::{Options, audit};
 use burn_contrastive_examples::training::device::parse_device;
 use clap::{Parser, ValueEnum};
 
-/// What is wrong with the arguments or the files.
+/// The exit status if the arguments or the files are wrong.
 const BAD_INPUT: u8 = 2;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// Say what embeddings of images and texts are like, and what objectives make of them.
+/// Statistics of embeddings of images and texts, and the values of objectives on them.
 ///
 /// Reads `image` and `text` ([N, D]; f16, bf16, f32 or f64) from a safetensors file, and where an
 /// objective needs them teacher_image, teacher_text, queue_image, queue_text, noise, hard_image,

@@ -167,7 +167,7 @@ impl Collection {
             .flat_map(|example| example.captions.iter().map(String::as_str))
     }
 
-    /// For each of `indices` a number that two share exactly if their examples have the same
+    /// For each of `indices` an id that two share exactly if their examples have the same
     /// meaning; examples of unknown meaning share it with none.
     pub(crate) fn meanings(&self, indices: &[usize]) -> Vec<usize> {
         let mut known = HashMap::new();
@@ -293,7 +293,7 @@ mod tests {
     use crate::data::testing::picture;
 
     #[test]
-    fn what_is_no_collection_says_what_would_be() {
+    fn the_error_for_something_else_says_what_a_collection_is() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         picture(&at("a.png"), [0; 3]);
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn several_lists_in_a_folder_must_be_told_apart() {
+    fn a_folder_with_several_lists_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         picture(&dir.path().join("a.png"), [0; 3]);
         for name in ["one.csv", "two.tsv"] {
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_meanings_get_equal_numbers_and_unknown_ones_their_own() {
+    fn equal_meanings_get_equal_ids_and_unknown_ones_their_own() {
         let small = crate::data::testing::Small::new();
         let indices = small.collection.indices(Split::Train);
         let numbers = small.collection.meanings(&indices);

@@ -39,7 +39,7 @@ impl EvaluationSet {
     /// The images of `split`, decoded by `workers` threads.
     ///
     /// Where `collection` was read with `skip_bad`, every image is decoded here once, so that those
-    /// which cannot be are left out beforehand and rows keep their numbers.
+    /// which cannot be are left out beforehand and rows keep their indices.
     ///
     /// # Errors
     ///
@@ -103,7 +103,7 @@ impl EvaluationSet {
         self.image_of_caption.len()
     }
 
-    /// For each caption, the number of its image, ascending.
+    /// For each caption, the index of its image, ascending.
     pub fn image_of_caption(&self) -> &[usize] {
         &self.image_of_caption
     }
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn every_image_and_every_caption_comes_once_and_in_order() {
+    fn every_image_and_every_caption_occurs_once_in_order() {
         let small = Small::new();
         let set = set(&small);
         let device = Device::default();

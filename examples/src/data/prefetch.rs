@@ -122,7 +122,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn items_come_in_order_whatever_the_number_of_threads() {
+    fn items_come_in_order_for_any_number_of_threads() {
         for workers in [1, 2, 7] {
             let items = Prefetch::new(50, workers, 3, |item, _| {
                 thread::sleep(Duration::from_micros((item as u64 * 37) % 400));

@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_pairs_of_a_batch_have_the_same_meaning_unless_asked() {
+    fn no_two_pairs_of_a_batch_have_the_same_meaning_by_default() {
         let ten_meanings: Vec<usize> = (0..200).map(|e| e % 10).collect();
         let all_twos: Vec<usize> = (0..200).map(|e| e / 2).collect();
         for (meanings, batch_size) in [
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn the_share_of_equal_meanings_is_met_in_every_batch() {
+    fn every_batch_has_the_configured_share_of_equal_meanings() {
         let meanings = mixed();
         for (share, expected) in [
             (0.01, 0),
@@ -305,14 +305,14 @@ mod tests {
     }
 
     #[test]
-    fn unknown_meanings_share_nothing_whatever_is_asked() {
+    fn unknown_meanings_are_shared_at_no_setting() {
         let meanings: Vec<usize> = (0..40).collect();
         let plan = plan(&meanings, 8, 0.5, 0);
         assert_eq!(distinct(plan.iter().flatten().copied()), 40);
     }
 
     #[test]
-    fn data_that_do_not_allow_it_still_fill_their_batches() {
+    fn batches_are_full_where_the_share_cannot_be_reached() {
         let one_meaning = vec![0; 50];
         let plans = [plan(&one_meaning, 8, 0.0, 0), plan(&one_meaning, 8, 0.5, 0)];
         for plan in plans {

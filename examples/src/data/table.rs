@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn tabs_need_no_quotes_and_headers_are_optional() {
+    fn tsv_needs_no_quotes_and_headers_are_optional() {
         for text in [
             "a.png\tsaid \"yes\nsub/b.png\t\"quoted\"\n",
             "PATH\tTitle\na.png\tsaid \"yes\nsub/b.png\t\"quoted\"\n",
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_are_no_text_are_bad_rows() {
+    fn rows_that_are_not_utf_8_are_bad_rows() {
         let text = b"image,caption\na.png,good\na.png,\xff\xfe\nsub/b.png,fine\n";
         let error = collection("csv", text, false).unwrap_err().to_string();
         assert!(

@@ -366,13 +366,13 @@ mod tests {
     }
 
     #[test]
-    fn images_too_long_for_any_crop_give_their_centre() {
+    fn images_too_long_for_any_crop_are_cropped_at_the_centre() {
         let crop = plain(4).random_crop(100, 1, &mut stream(0, 0, 0, Purpose::Augmentation));
         assert_eq!((crop.x, crop.y, crop.width, crop.height), (49, 0, 1, 1));
     }
 
     #[test]
-    fn flips_happen_only_when_asked() {
+    fn flips_happen_only_when_configured() {
         let image = RgbImage::from_fn(4, 4, |x, _| Rgb([(x * 80) as u8; 3]));
         let whole = TransformConfig {
             crop_scale: [1.0, 1.0],

@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn images_and_captions_meet_in_one_space() {
+    fn images_and_captions_are_embedded_in_one_space() {
         let device = Device::flex();
         for pooling in [Pooling::Token, Pooling::Mean] {
             let model = init(&small(pooling));
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn order_and_place_matter() {
+    fn the_order_and_position_of_tokens_matter() {
         let device = Device::flex();
         let model = init(&small(Pooling::Mean));
         let padding = || Tensor::<2, Bool>::from_data([[false; 3]], &device);

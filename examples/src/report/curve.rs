@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_does_not_spoil_what_follows() {
+    fn smoothing_continues_after_a_gap() {
         let curve: Curve = [(0, 2.0), (1, f64::NAN), (2, 2.0)].into_iter().collect();
         let smooth = curve.smoothed(5.0);
         assert!(smooth.points[1].value.is_nan());

@@ -1,10 +1,10 @@
-//! `metrics.json`: the numbers of a run for programs.
+//! `metrics.json`: the results of a run for programs.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Curves, Dataset, ParameterCount, RetrievalScores, RunReport, Similarities, Stage};
 
-/// The numbers of a run, as `metrics.json` holds them. [The module](super) documents every key.
+/// The results of a run, as `metrics.json` holds them. [The module](super) documents every key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
     /// Version of this layout, [`Metrics::SCHEMA`].

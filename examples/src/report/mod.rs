@@ -1,4 +1,4 @@
-//! What a run leaves for people (`report.html`) and for programs (`metrics.json`).
+//! The results of a run for people (`report.html`) and for programs (`metrics.json`).
 //!
 //! A run fills in one plain struct, [`RunReport`], and calls [`RunReport::write`].
 //!
@@ -6,7 +6,7 @@
 //! that it opens anywhere, offline, and can be mailed or archived.
 //!
 //! # metrics.json
-//! Every number is finite or `null`. Recall is in percent, ranks count from one, time is in
+//! Every value is finite or `null`. Recall is in percent, ranks count from one, time is in
 //! seconds.
 //!
 //! | key | value |

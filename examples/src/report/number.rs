@@ -1,4 +1,4 @@
-//! Numbers as programs read them (JSON) and as people read them (text).
+//! Formats values for programs (JSON) and for people (text).
 
 /// Serialises an `f64` as a JSON number where it is finite, and as `null` where it is not; reads
 /// `null` as NaN.
@@ -53,7 +53,7 @@ pub(crate) fn rank(value: f64) -> String {
     }
 }
 
-/// A value of a quantity of unknown magnitude, with about four significant digits.
+/// A value of any magnitude, with about four significant digits.
 pub(crate) fn significant(value: f64) -> String {
     let magnitude = value.abs();
     if !value.is_finite() {
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn values_without_a_number_show_a_dash() {
+    fn values_that_are_not_finite_show_a_dash() {
         assert_eq!(fixed(f64::NAN, 1), "–");
         assert_eq!(significant(f64::INFINITY), "–");
         assert_eq!(rank(f64::NAN), "–");

@@ -42,7 +42,7 @@ impl RetrievalScores {
         self.image_to_text.recall_sum() + self.text_to_image.recall_sum()
     }
 
-    /// What a random order scores on average, exactly: `captions[i]` is the number of captions of
+    /// The expected scores of a random order, exact: `captions[i]` is the number of captions of
     /// image `i`.
     ///
     /// A query with `c` matches among `m` candidates has none in the first `k` with probability

@@ -1,4 +1,4 @@
-//! One serialisable configuration of everything that decides a run's numbers.
+//! One serialisable configuration of everything that decides a run's results.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use super::settings;
 use crate::data::{LoaderConfig, ScenesConfig, TokenizerConfig, TransformConfig};
 use crate::models::{DualEncoderConfig, PRESETS};
 
-/// Everything that decides a run's numbers, but the device and the number of threads.
+/// Everything that decides a run's results, except the device and the number of threads.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingConfig {

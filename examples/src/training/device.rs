@@ -29,7 +29,7 @@ fn is_enabled(name: &str) -> bool {
 
 /// The device of a name such as `flex`, `wgpu` or `cuda:1`, for the binary of that name.
 ///
-/// An index selects a discrete GPU with wgpu, Vulkan and Metal, and the device of that number with
+/// An index selects a discrete GPU with wgpu, Vulkan and Metal, and the device of that index with
 /// CUDA and ROCm; without one the backend's default is taken.
 ///
 /// # Errors
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_backend_lists_those_there_are() {
+    fn an_unknown_backend_is_refused_with_the_known_ones() {
         let message = message("tpu");
         assert!(message.contains("no backend is called `tpu`"), "{message}");
         assert!(message.contains("flex, ndarray, wgpu"), "{message}");

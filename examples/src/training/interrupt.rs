@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn in_training_the_first_press_asks_and_the_second_exits() {
+    fn during_training_the_first_press_stops_and_the_second_exits() {
         let interrupter = Interrupter::new();
         let keys = keys(&interrupter);
         assert!(!interrupter.should_stop());

@@ -220,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_and_numbers_read_well() {
+    fn durations_and_values_are_formatted() {
         assert_eq!(clock(Duration::from_secs(5)), "0:05");
         assert_eq!(clock(Duration::from_secs(125)), "2:05");
         assert_eq!(clock(Duration::from_secs(7384)), "2:03:04");

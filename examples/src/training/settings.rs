@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_errs_with_the_nearest() {
+    fn an_unknown_key_is_refused_with_the_nearest() {
         let error = message(set("schedule.step=20"));
         assert!(
             error.contains("there is no setting schedule.step; did you mean schedule.steps?"),
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_of_a_file_errs_with_its_line() {
+    fn an_unknown_key_of_a_file_is_refused_with_its_line() {
         let error = message(file(
             "{\n  \"seed\": 1,\n  \"schedule\": {\n    \"stepz\": 3\n  }\n}",
         ));
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_another_kind_errs() {
+    fn a_value_of_another_kind_is_refused() {
         for (pair, expected) in [
             (
                 "schedule.steps=many",

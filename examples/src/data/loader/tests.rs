@@ -68,7 +68,7 @@ fn epochs(loader: &PairLoader, count: usize) -> Vec<Vec<Content>> {
 }
 
 #[test]
-fn batches_are_the_same_whatever_the_number_of_threads() {
+fn batches_are_the_same_for_any_number_of_threads() {
     let small = Small::new();
     let one = epochs(&training(&small, config(1)), 2);
     for workers in [2, 5] {
@@ -100,7 +100,7 @@ fn batches_are_the_same_whatever_the_number_of_threads() {
 }
 
 #[test]
-fn seeking_gives_the_tail_of_an_uninterrupted_run() {
+fn seeking_yields_the_rest_of_an_uninterrupted_run() {
     let small = Small::new();
     let whole = epochs(&training(&small, config(2)), 3);
     let loader = training(&small, config(3));
@@ -163,7 +163,7 @@ fn an_epoch_is_full_batches_of_distinct_images_and_progress_counts_them() {
 }
 
 #[test]
-fn meanings_in_a_batch_are_shared_as_asked() {
+fn meanings_in_a_batch_are_shared_as_configured() {
     let small = Small::new();
     for (share, expected) in [(0.0, 0), (1.0 / 3.0, 2), (0.5, 3), (1.0, 6)] {
         let loader = training(
@@ -307,7 +307,7 @@ fn small_values(batch: &Content) -> usize {
 }
 
 #[test]
-fn slices_and_copies_for_other_devices_keep_to_their_images() {
+fn slices_and_copies_for_other_devices_yield_only_their_images() {
     let small = Small::new();
     let loader = training(&small, config(2));
     let slice = loader.slice(10, 25);

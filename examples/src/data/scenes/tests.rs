@@ -111,7 +111,7 @@ fn the_set_reads_back_as_a_collection_with_its_scenes() {
 }
 
 #[test]
-fn held_out_meanings_are_distinct_and_unseen_and_the_share_of_repeated_ones_is_met() {
+fn held_out_meanings_are_distinct_and_unseen_and_repeated_ones_have_their_share() {
     for (train, repeated, expected) in [
         (400, 0.25, 100),
         (41, 1.0, 41),
@@ -173,7 +173,7 @@ fn a_larger_training_set_keeps_the_held_out_scenes() {
 }
 
 #[test]
-fn objects_stand_as_the_layout_says_inside_the_image_and_apart() {
+fn objects_follow_the_layout_inside_the_image_without_overlap() {
     for (index, (_, scene)) in choose(&ScenesConfig {
         train: 600,
         ..Default::default()

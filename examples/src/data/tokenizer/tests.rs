@@ -57,7 +57,7 @@ fn captions_come_back_in_lower_case_with_their_accents() {
 }
 
 #[test]
-fn special_tokens_stand_at_fixed_ids_and_only_around_captions() {
+fn special_tokens_have_fixed_ids_and_only_surround_captions() {
     let tokenizer = trained(140, 32);
     for (id, token) in SPECIAL_TOKENS.iter().enumerate() {
         assert_eq!(tokenizer.token_to_id(token), Some(id as u32));
@@ -144,7 +144,7 @@ fn a_saved_tokenizer_is_loaded_the_same() {
 }
 
 #[test]
-fn what_cannot_be_used_says_why() {
+fn a_tokenizer_that_cannot_be_used_says_why() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("tokenizer.json");
     std::fs::write(&file, "{").unwrap();

@@ -82,7 +82,7 @@ pub(crate) fn duration(seconds: f64) -> Option<String> {
     (!rounded.is_zero()).then(|| humantime::format_duration(rounded).to_string())
 }
 
-/// The few numbers to remember.
+/// The most important results.
 pub(crate) fn headline(retrieval: &Retrieval) -> Markup {
     html! {
         @if retrieval.after.is_some() {

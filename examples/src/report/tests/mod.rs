@@ -92,7 +92,7 @@ fn text_from_outside_cannot_become_markup() {
 }
 
 #[test]
-fn every_picture_and_table_can_be_heard() {
+fn every_picture_and_table_has_a_text_for_screen_readers() {
     let images = tempfile::tempdir().unwrap();
     let html = sample::run(images.path()).to_html();
     for image in html.split("<img ").skip(1) {
@@ -123,7 +123,7 @@ fn an_empty_run_is_a_page_without_sections() {
 }
 
 #[test]
-fn values_that_are_not_finite_and_huge_ones_can_be_shown() {
+fn huge_and_non_finite_values_can_be_shown() {
     let images = tempfile::tempdir().unwrap();
     for value in [
         f64::NAN,
@@ -162,7 +162,7 @@ fn values_that_are_not_finite_and_huge_ones_can_be_shown() {
 }
 
 #[test]
-fn an_image_that_is_gone_leaves_a_placeholder() {
+fn a_missing_image_is_a_placeholder() {
     let images = tempfile::tempdir().unwrap();
     let mut run = sample::run(images.path());
     let whole = run.to_html();

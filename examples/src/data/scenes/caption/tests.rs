@@ -3,7 +3,7 @@ use crate::data::random::{Purpose, stream};
 use crate::data::scenes::{ScenesConfig, choose};
 
 #[test]
-fn every_caption_tells_every_attribute_of_every_object() {
+fn every_caption_names_every_attribute_of_every_object() {
     for (index, (_, scene)) in choose(&ScenesConfig {
         train: 100,
         ..Default::default()
