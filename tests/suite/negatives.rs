@@ -6,7 +6,7 @@ use burn::store::ModuleRecord;
 use burn::tensor::{Bool, DType, Device, Int, Tensor};
 use burn_contrastive::momentum::{MomentumEncoder, MomentumEncoderConfig};
 use burn_contrastive::negatives::{
-    Drawn, FeatureQueue, FeatureQueueConfig, Features, HardNegativeSamplerConfig,
+    Drawn, FeatureQueue, FeatureQueueConfig, PairFeatures, HardNegativeSamplerConfig,
 };
 use burn_contrastive::objective::{InfoNceConfig, Negatives};
 use burn_contrastive::pairwise::Positives;
@@ -19,7 +19,7 @@ use crate::oracle::{Matrix, log_sum_exp};
 // --- queue ----------------------------------------------------------------------------------------
 
 /// Pairs numbered from `first` on: image, text and teacher say the number, each in its way.
-fn numbered(device: &Device, first: usize, count: usize) -> Features {
+fn numbered(device: &Device, first: usize, count: usize) -> PairFeatures {
     let column = |factor: f64, width: usize| {
         let values = (first..first + count)
             .flat_map(|i| (0..width).map(move |k| i as f64 * factor + k as f64))
@@ -27,7 +27,7 @@ fn numbered(device: &Device, first: usize, count: usize) -> Features {
         on(device, &Matrix::new(count, width, values), DType::F32)
     };
     let ids = Tensor::<1, Int>::arange(first as i64..(first + count) as i64, device);
-    Features::new(column(1.0, 3), column(-1.0, 3))
+    PairFeatures::new(column(1.0, 3), column(-1.0, 3))
         .with_ids(ids)
         .with_teacher(column(10.0, 2), column(-10.0, 2))
 }
@@ -109,7 +109,7 @@ pub fn a_queue_holds_constants_where_it_was_built(backend: &Backend) {
                 }
             };
             let queue = FeatureQueueConfig::new(3).with_capacity(6).init(device);
-            let features = Features::new(tracked(200), tracked(201));
+            let features = PairFeatures::new(tracked(200), tracked(201));
             let queued = queue.push(features).features().unwrap();
             assert_eq!(numbers(queued.ids.unwrap().float()), [-1.0; 4]);
 
@@ -146,16 +146,16 @@ pub fn a_queue_refuses_what_does_not_fit(backend: &Backend) {
     assert_panics(
         "`image` has shape [2, 4], it needs 2 rows of width 3",
         || {
-            let _ = queue().push(Features::new(zeros([2, 4]), zeros([2, 4])));
+            let _ = queue().push(PairFeatures::new(zeros([2, 4]), zeros([2, 4])));
         },
     );
     assert_panics("`image` has 2 rows, `text` has 3", || {
-        let _ = queue().push(Features::new(zeros([2, 3]), zeros([3, 3])));
+        let _ = queue().push(PairFeatures::new(zeros([2, 3]), zeros([3, 3])));
     });
     assert_panics(
         "`teacher_image` is given, the queue was built without",
         || {
-            let features = Features::new(zeros([2, 3]), zeros([2, 3]));
+            let features = PairFeatures::new(zeros([2, 3]), zeros([2, 3]));
             let _ = queue().push(features.with_teacher(zeros([2, 3]), zeros([2, 3])));
         },
     );
@@ -415,7 +415,7 @@ pub fn a_model_with_copy_and_queue_trains_and_goes_on_from_its_record(backend: &
         assert_eq!(state(model.momentum.encoder()), momentum);
         assert_ne!(state(&model.net), before);
         model.momentum = model.momentum.update(&model.net);
-        model.queue = model.queue.push(Features::new(copied.clone(), copied));
+        model.queue = model.queue.push(PairFeatures::new(copied.clone(), copied));
         model
     };
     let all = |model: &Model| {
