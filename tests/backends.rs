@@ -99,16 +99,23 @@ stamp_on_every_backend! {
         matching_has_the_loss_and_gradient_of_its_logits,
         pairs_that_do_not_exist_cost_nothing,
         masked_words_have_the_loss_and_gradient_of_their_logits,
-        texts_are_masked_alike_on_every_device,
-        all_sources_of_negatives_work_together;
+        texts_are_masked_alike_on_every_device;
+    momentum_loop:
+        the_queue_is_compared_with_features_of_the_momentum_copy,
+        every_source_of_negatives_increases_the_loss,
+        features_without_autodiff_are_constants_beside_tracked_ones;
     synthesis:
         one_cluster_matches_the_oracle,
         clusters_that_are_apart_match_the_oracle,
         a_cluster_remembers_what_is_nearest_to_its_center,
         of_a_cluster_of_its_own_another_stands_in,
         gradients_flow_where_asked_for,
-        hard_negatives_are_finite_and_repeatable,
-        hard_negatives_are_nearer_than_the_samples;
+        hard_negatives_are_finite_and_repeatable;
+    synthesis_matches:
+        samples_with_the_anchors_id_are_excluded,
+        a_cluster_of_matches_alone_is_replaced_by_another,
+        gradients_of_several_clusters_match_finite_differences,
+        hard_negatives_are_nearer_than_their_clusters;
     pointwise:
         matches_open_clip_lightly_and_pytorch_metric_learning,
         values_and_gradients_match_the_oracle,

@@ -179,7 +179,7 @@ const OBJECTIVES: [(&str, Run); 9] = [
         |similarity, [image, text], _| {
             let synthesis = HardNegativeSynthesisConfig::new().with_similarity(similarity);
             let synthesis = synthesis.with_max_prototypes(64).init();
-            synthesis.synthesize(image, text, 0).unwrap();
+            synthesis.synthesize(image, text, None, 0).unwrap();
         },
     ),
 ];

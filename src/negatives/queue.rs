@@ -277,7 +277,9 @@ impl FeatureQueue {
                 (Some(given), Some(queue)) => (given, queue),
                 (None, None) => continue,
                 (Some(_), None) => {
-                    panic!("{name}: `{field}` is given, the queue was built without `teacher_width`")
+                    panic!(
+                        "{name}: `{field}` is given, the queue was built without `teacher_width`"
+                    )
                 }
                 (None, Some(_)) => {
                     panic!("{name}: `{field}` is missing, the queue was built with `teacher_width`")

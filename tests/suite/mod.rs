@@ -3,6 +3,7 @@
 pub mod contrastive;
 pub mod image_text_contrastive;
 pub mod info_nce;
+pub mod momentum_loop;
 pub mod negatives;
 pub mod pairwise;
 pub mod pointwise;
@@ -10,6 +11,7 @@ pub mod pretraining;
 pub mod retrieval;
 pub mod similarity;
 pub mod synthesis;
+pub mod synthesis_matches;
 pub mod weighting;
 
 #[cfg(feature = "_cube")]

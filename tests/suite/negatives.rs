@@ -6,7 +6,7 @@ use burn::store::ModuleRecord;
 use burn::tensor::{Bool, DType, Device, Int, Tensor};
 use burn_contrastive::momentum::{MomentumEncoder, MomentumEncoderConfig};
 use burn_contrastive::negatives::{
-    Drawn, FeatureQueue, FeatureQueueConfig, PairFeatures, HardNegativeSamplerConfig,
+    Drawn, FeatureQueue, FeatureQueueConfig, HardNegativeSamplerConfig, PairFeatures,
 };
 use burn_contrastive::objective::{InfoNceConfig, Negatives};
 use burn_contrastive::pairwise::Positives;

@@ -1,12 +1,8 @@
-//! What a vision–language model is trained with beside contrast: matching and masked words; and a step with all parts.
+//! What a vision–language model is trained with beside contrast: matching and masked words.
 
 use burn::tensor::{Bool, DType, Device, Int, Tensor};
-use burn_contrastive::momentum::MomentumEncoderConfig;
-use burn_contrastive::negatives::{
-    FeatureQueueConfig, PairFeatures, GaussianNegativesConfig, HardNegativeSynthesisConfig,
-};
 use burn_contrastive::objective::{
-    ImageTextMatchingConfig, InfoCmrConfig, Masked, MaskedLanguageConfig, MatchingPairs, Negatives,
+    ImageTextMatchingConfig, Masked, MaskedLanguageConfig, MatchingPairs,
 };
 use burn_contrastive::pairwise::Positives;
 
@@ -150,52 +146,4 @@ pub fn texts_are_masked_alike_on_every_device(backend: &Backend) {
         assert_eq!(before[position], target as f64);
     }
     assert!((0..16).all(|k| before[k] == after[k] || masked.positions.contains(&k)));
-}
-
-/// ITContrast's loss with negatives of every source at once: synthesised, noise, and a queue that a
-/// momentum copy feeds.
-pub fn all_sources_of_negatives_work_together(backend: &Backend) {
-    for dtype in [&[DType::F32], &backend.dtypes[..]].concat() {
-        for device in autodiff_devices(backend) {
-            train_with_all_sources(&device, dtype);
-        }
-    }
-}
-
-fn train_with_all_sources(device: &Device, dtype: DType) {
-    let objective = InfoCmrConfig::new().init(device);
-    // Any module will do for a student.
-    let mut momentum = MomentumEncoderConfig::new().init(&objective);
-    let mut queue = FeatureQueueConfig::new(4).with_capacity(7).init(device);
-    let synthesis = HardNegativeSynthesisConfig::new().with_clusters(2).init();
-    let noise = GaussianNegativesConfig::new().with_count(3).init();
-    for step in 0..3 {
-        let [image, text] =
-            [0, 1].map(|k| on(device, &random(5, 4, 410 + 2 * step + k), dtype).require_grad());
-        let hard = synthesis
-            .synthesize(image.clone(), text.clone(), step)
-            .unwrap();
-        let queued = queue.features().map(|queued| queued.like(&image));
-        let negatives = Negatives {
-            image: queued.clone().map(|queued| queued.image),
-            text: queued.map(|queued| queued.text),
-            noise: noise.draw(&image, step),
-            hard_image: Some(hard.image),
-            hard_text: Some(hard.text),
-        };
-        let loss = objective.forward(image.clone(), text.clone(), negatives);
-        let alone = objective.forward(image.clone(), text.clone(), Negatives::default());
-        assert!(numbers(loss.clone())[0] > numbers(alone)[0]);
-        let gradients = loss.backward();
-        for x in [&image, &text] {
-            assert!(
-                numbers(x.grad(&gradients).unwrap())
-                    .iter()
-                    .all(|g| g.is_finite())
-            );
-        }
-        momentum = momentum.update(&objective);
-        queue = queue.push(PairFeatures::new(image, text));
-        assert_eq!(queue.len(), (5 * (step as usize + 1)).min(7));
-    }
 }

@@ -1,7 +1,7 @@
 //! l2 normalisation and cosine similarity.
 
 use burn::tensor::{DType, Tensor};
-use burn_contrastive::similarity::{pairwise_cosine_similarity, l2_normalize};
+use burn_contrastive::similarity::{l2_normalize, pairwise_cosine_similarity};
 
 use super::{Backend, assert_close, numbers, on, random};
 use crate::oracle::{self, Matrix};
