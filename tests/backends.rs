@@ -47,7 +47,7 @@ stamp_on_every_backend! {
         cosines_match_the_oracle,
         cosine_refuses_rows_of_different_width;
     retrieval:
-        ranks_match_naive_loops_in_blocks_of_any_shape,
+        ranks_match_naive_loops,
         equal_embeddings_find_nothing,
         a_nan_row_never_scores,
         precision_and_histogram_by_hand;

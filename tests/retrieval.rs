@@ -2,8 +2,7 @@
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_contrastive::retrieval::{
-    Blocks, CrossModal, CrossModalMetrics, cross_modal, five_fold, precision_at_k,
-    similarity_histogram,
+    CrossModal, CrossModalMetrics, cross_modal, five_fold, precision_at_k, similarity_histogram,
 };
 use proptest::prelude::*;
 
@@ -53,6 +52,30 @@ fn defined(ranks: &burn_contrastive::retrieval::Ranks) -> Vec<usize> {
         .collect()
 }
 
+/// Prec@k by definition: sorted by similarity, and among equals the other labels first.
+fn naive_precision(
+    queries: &Rows,
+    query_labels: &[usize],
+    candidates: &Rows,
+    candidate_labels: &[usize],
+    ks: &[usize],
+) -> Vec<f64> {
+    let mut found = vec![0; ks.len()];
+    for (query, label) in queries.iter().zip(query_labels) {
+        let mut order: Vec<(i64, bool)> = candidates
+            .iter()
+            .zip(candidate_labels)
+            .map(|(c, other)| ((-1e9 * cosine(query, c)).round() as i64, other == label))
+            .collect();
+        order.sort_unstable();
+        for (found, &k) in found.iter_mut().zip(ks) {
+            *found += order[..k].iter().filter(|(_, same)| *same).count();
+        }
+    }
+    let percent = |(found, k): (usize, &usize)| 100.0 * found as f64 / (k * queries.len()) as f64;
+    found.into_iter().zip(ks).map(percent).collect()
+}
+
 fn rows(count: std::ops::Range<usize>, width: usize) -> impl Strategy<Value = Rows> {
     prop::collection::vec(prop::collection::vec(-2i8..=2, width), count)
 }
@@ -77,13 +100,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn ranks_are_the_naive_ones_whatever_the_blocks(
-        (images, texts, owners) in pairs(), block_rows in 1usize..9, block_columns in 1usize..9,
-    ) {
+    fn ranks_are_the_naive_ones((images, texts, owners) in pairs()) {
         let whole = cross_modal(tensor(&images), tensor(&texts), &owners);
-        let blocked = Blocks::new(block_rows, block_columns)
-            .cross_modal(tensor(&images), tensor(&texts), &owners);
-        prop_assert_eq!(&whole, &blocked);
         for (image, rank) in defined(&whole.image_to_text).into_iter().enumerate() {
             prop_assert_eq!(rank, naive_rank(&images[image], &texts, |text| owners[text] == image));
         }
@@ -118,9 +136,9 @@ proptest! {
     }
 
     #[test]
-    fn precision_is_the_naive_one_whatever_the_blocks(
-        queries in rows(1..9, 4), candidates in rows(3..24, 4), labels in prop::collection::vec(0usize..3, 33),
-        block_rows in 1usize..9, block_columns in 1usize..9,
+    fn precision_is_the_naive_one(
+        queries in rows(1..9, 4), candidates in rows(3..24, 4),
+        labels in prop::collection::vec(0usize..3, 33),
     ) {
         let query_labels = &labels[..queries.len()];
         let candidate_labels = &labels[9..9 + candidates.len()];
@@ -128,39 +146,18 @@ proptest! {
         let whole = precision_at_k(
             tensor(&queries), query_labels, tensor(&candidates), candidate_labels, &ks,
         );
-        let blocked = Blocks::new(block_rows, block_columns).precision_at_k(
-            tensor(&queries), query_labels, tensor(&candidates), candidate_labels, &ks,
-        );
-        prop_assert_eq!(&whole, &blocked);
-        for (&k, &precision) in ks.iter().zip(&whole) {
-            let mut found = 0;
-            for (query, label) in queries.iter().zip(query_labels) {
-                // Sort by similarity, and among equals the other labels first.
-                let mut order: Vec<(i64, bool)> = candidates
-                    .iter()
-                    .zip(candidate_labels)
-                    .map(|(c, other)| ((-1e9 * cosine(query, c)).round() as i64, other == label))
-                    .collect();
-                order.sort_unstable();
-                found += order[..k].iter().filter(|(_, same)| *same).count();
-            }
-            let expected = 100.0 * found as f64 / (k * queries.len()) as f64;
-            prop_assert!((precision - expected).abs() < 1e-9, "k {k}: {precision} is not {expected}");
+        let expected = naive_precision(&queries, query_labels, &candidates, candidate_labels, &ks);
+        for (precision, expected) in whole.iter().zip(expected) {
+            prop_assert!((precision - expected).abs() < 1e-9, "{precision} is not {expected}");
         }
     }
 
     #[test]
-    fn histogram_counts_every_pair_once_whatever_the_blocks(
-        (images, texts, owners) in pairs(), block_rows in 1usize..9, block_columns in 1usize..9,
-    ) {
+    fn histogram_counts_every_pair_once((images, texts, owners) in pairs()) {
         // No cosine lies on an edge, where rounding would decide: one of m/23 needs a squared norm that 23 divides, and
         // these are 20 at most.
         let bins = 23;
         let whole = similarity_histogram(tensor(&images), tensor(&texts), &owners, bins);
-        let blocked = Blocks::new(block_rows, block_columns)
-            .similarity_histogram(tensor(&images), tensor(&texts), &owners, bins);
-        prop_assert_eq!(&whole.positive_counts, &blocked.positive_counts);
-        prop_assert_eq!(&whole.negative_counts, &blocked.negative_counts);
 
         let mut populations = [(vec![0u64; bins], vec![]), (vec![0u64; bins], vec![])];
         for (i, image) in images.iter().enumerate() {
@@ -206,19 +203,13 @@ fn noise(count: usize, width: usize, seed: u64) -> Tensor<2> {
 #[test]
 fn n_equal_embeddings_score_nothing() {
     // Widths and counts off every tile size, so that the product's edge paths take part.
-    for (count, width) in [(2, 1), (37, 67), (130, 513)] {
+    for (count, width) in [(2, 1), (37, 67), (130, 513), (700, 33)] {
         let same = noise(1, width, 9).repeat_dim(0, count);
         let owners: Vec<usize> = (0..count).collect();
-        for blocks in [Blocks::default(), Blocks::new(7, 1), Blocks::new(1, 33)] {
-            let found = blocks.cross_modal(same.clone(), same.clone() * 3.7, &owners);
-            for ranks in [&found.image_to_text, &found.text_to_image] {
-                assert_eq!(
-                    defined(ranks),
-                    vec![count; count],
-                    "{count} × {width}, {blocks:?}"
-                );
-                assert_eq!(ranks.recall_at(1), 0.0);
-            }
+        let found = cross_modal(same.clone(), same.clone() * 3.7, &owners);
+        for ranks in [&found.image_to_text, &found.text_to_image] {
+            assert_eq!(defined(ranks), vec![count; count], "{count} × {width}");
+            assert_eq!(ranks.recall_at(1), 0.0);
         }
     }
 }
@@ -236,37 +227,62 @@ fn a_duplicate_of_the_positive_ranks_before_it_wherever_it_stands() {
         0,
     );
     let owners: Vec<usize> = (0..count).collect();
-    for blocks in [Blocks::default(), Blocks::new(64, 64), Blocks::new(1, 50)] {
-        let found = blocks.cross_modal(images.clone(), texts.clone(), &owners);
-        let ranks = defined(&found.image_to_text);
-        assert_eq!(ranks[0], 2);
-        assert!(ranks[1..count - 1].iter().all(|&rank| rank == 1));
-        assert_eq!(defined(&found.text_to_image)[0], 1);
-    }
+    let found = cross_modal(images, texts, &owners);
+    let ranks = defined(&found.image_to_text);
+    assert_eq!(ranks[0], 2);
+    assert!(ranks[1..count - 1].iter().all(|&rank| rank == 1));
+    assert_eq!(defined(&found.text_to_image)[0], 1);
 }
 
+/// More rows and columns than a block has.
 #[test]
-fn blocks_do_not_change_the_ranks_of_full_precision_embeddings() {
-    let (images, texts) = (noise(101, 40, 2), noise(303, 40, 3));
-    let owners: Vec<usize> = (0..303).map(|text| (text * 7) % 101).collect();
-    let whole = cross_modal(images.clone(), texts.clone(), &owners);
-    for blocks in [
-        Blocks::new(1, 1000),
-        Blocks::new(1000, 1),
-        Blocks::new(64, 128),
-        Blocks::new(13, 17),
-    ] {
-        assert_eq!(
-            whole,
-            blocks.cross_modal(images.clone(), texts.clone(), &owners),
-            "{blocks:?}"
-        );
+fn several_blocks_match_naive_loops() {
+    let (query_count, candidate_count) = (530, 2100);
+    let row = |k: usize| -> Vec<i8> {
+        (0..4)
+            .map(|c| ((k * (7 + 4 * c) + k / 5) % 5) as i8 - 2)
+            .collect()
+    };
+    let images: Rows = (0..query_count).map(row).collect();
+    let texts: Rows = (0..candidate_count).map(|k| row(3 * k + 1)).collect();
+    let owners: Vec<usize> = (0..candidate_count)
+        .map(|text| (text * 7) % query_count)
+        .collect();
+    let found = cross_modal(tensor(&images), tensor(&texts), &owners);
+    let by_image = defined(&found.image_to_text);
+    let by_text = defined(&found.text_to_image);
+    for image in (0..query_count).step_by(23) {
+        let expected = naive_rank(&images[image], &texts, |text| owners[text] == image);
+        assert_eq!(by_image[image], expected);
     }
-    let median = whole.image_to_text.median();
-    assert!(
-        (20.0..150.0).contains(&median),
-        "noise finds pairs by chance only, median {median}"
+    for text in (0..candidate_count).step_by(41) {
+        let expected = naive_rank(&texts[text], &images, |image| owners[text] == image);
+        assert_eq!(by_text[text], expected);
+    }
+
+    let histogram = similarity_histogram(tensor(&images), tensor(&texts), &owners, 23);
+    let positives: u64 = histogram.positive_counts.iter().sum();
+    let negatives: u64 = histogram.negative_counts.iter().sum();
+    assert_eq!(positives as usize, candidate_count);
+    assert_eq!(
+        (positives + negatives) as usize,
+        query_count * candidate_count
     );
+    let own = texts
+        .iter()
+        .zip(&owners)
+        .map(|(text, &image)| cosine(&images[image], text));
+    let mean = own.sum::<f64>() / candidate_count as f64;
+    assert!((histogram.positive.mean - mean).abs() < 1e-6);
+
+    let labels = |rows: &Rows| rows.iter().map(|x| (x[0] + 2) as usize).collect::<Vec<_>>();
+    let (of_images, of_texts) = (labels(&images), labels(&texts));
+    let ks = [1, 10, 300];
+    let found = precision_at_k(tensor(&images), &of_images, tensor(&texts), &of_texts, &ks);
+    let expected = naive_precision(&images, &of_images, &texts, &of_texts, &ks);
+    for (found, expected) in found.iter().zip(expected) {
+        assert!((found - expected).abs() < 1e-9, "{found} is not {expected}");
+    }
 }
 
 #[test]
@@ -555,11 +571,5 @@ mod misuse {
     #[should_panic(expected = "`ks` holds 4: each must lie in [1, 3]")]
     fn k_beyond_candidates() {
         precision_at_k(noise(2, 4, 1), &[0, 1], noise(3, 4, 1), &[0, 1, 0], &[1, 4]);
-    }
-
-    #[test]
-    #[should_panic(expected = "`columns` is 0, it must lie in [1, 2^24]")]
-    fn empty_blocks() {
-        Blocks::new(8, 0);
     }
 }

@@ -2,7 +2,7 @@
 //! What needs no device is in `tests/retrieval.rs`.
 
 use burn::tensor::DType;
-use burn_contrastive::retrieval::{Blocks, cross_modal, precision_at_k, similarity_histogram};
+use burn_contrastive::retrieval::{cross_modal, precision_at_k, similarity_histogram};
 
 use super::{Backend, random};
 use crate::oracle::{self, Matrix};
@@ -27,17 +27,15 @@ fn ranks(
         .collect()
 }
 
-pub fn ranks_match_naive_loops_in_blocks_of_any_shape(backend: &Backend) {
+pub fn ranks_match_naive_loops(backend: &Backend) {
     let image_of_text = [0, 0, 1, 2, 2, 2, 3, 4];
     let (images, texts) = (random(5, 6, 50), random(8, 6, 51));
     let tensor = |m| backend.tensor(m, DType::F32);
-    for blocks in [Blocks::default(), Blocks::new(2, 3)] {
-        let found = blocks.cross_modal(tensor(&images), tensor(&texts), &image_of_text);
-        let expected = ranks(&images, &texts, |i, j| image_of_text[j] == i);
-        assert_eq!(found.image_to_text.as_slice(), expected);
-        let expected = ranks(&texts, &images, |i, j| image_of_text[i] == j);
-        assert_eq!(found.text_to_image.as_slice(), expected);
-    }
+    let found = cross_modal(tensor(&images), tensor(&texts), &image_of_text);
+    let expected = ranks(&images, &texts, |i, j| image_of_text[j] == i);
+    assert_eq!(found.image_to_text.as_slice(), expected);
+    let expected = ranks(&texts, &images, |i, j| image_of_text[i] == j);
+    assert_eq!(found.text_to_image.as_slice(), expected);
 }
 
 pub fn equal_embeddings_find_nothing(backend: &Backend) {
