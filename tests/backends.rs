@@ -186,6 +186,10 @@ stamp_on_every_backend! {
         the_two_conditions_hold,
         read_outs_match_naive_loops,
         a_single_pair_and_nan_have_defined_read_outs;
+    weights_of_queue:
+        weights_with_ids_and_a_queue_match_the_oracle,
+        the_share_below_a_threshold_is_counted_in_both_directions,
+        the_weights_are_those_of_the_loss;
     pairwise:
         every_family_matches_the_oracle,
         one_pair_one_row_and_one_column_match_the_oracle,

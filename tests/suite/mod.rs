@@ -13,6 +13,7 @@ pub mod similarity;
 pub mod synthesis;
 pub mod synthesis_matches;
 pub mod weighting;
+pub mod weights_of_queue;
 
 #[cfg(feature = "_cube")]
 pub use pairwise::device;

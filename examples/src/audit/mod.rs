@@ -72,7 +72,7 @@ use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor};
 use burn_contrastive::objective::{self, ObjectiveConfig};
 use burn_contrastive::pairwise::Evaluation;
-use burn_contrastive::weighting::WeighedPair;
+use burn_contrastive::analysis::WeighedPair;
 use serde_json::{Map, Value, json};
 
 use crate::report::file::{self, Partial};
