@@ -30,7 +30,8 @@ impl MomentumEncoderConfig {
         check::range("MomentumEncoderConfig", "momentum", self.momentum, 0.0, 1.0)
     }
 
-    /// The momentum copy of `student`: its values, without gradients, on the device without autodiff.
+    /// The momentum copy of `student`: its values, without gradients, on the device without
+    /// autodiff.
     ///
     /// # Panics
     ///
@@ -49,13 +50,13 @@ impl MomentumEncoderConfig {
 /// [`MomentumEncoderConfig::init`].
 ///
 /// After each optimiser step, `θ' ← m·θ' + (1 − m)·θ` for the parameters that the student trains;
-/// everything else (frozen parameters, running statistics, integers) is copied. The copy is saved and
-/// loaded with the model that holds it, exactly. Its parameters have their own ids, so that no
+/// everything else (frozen parameters, running statistics, integers) is copied. The copy is saved
+/// and loaded with the model that holds it, exactly. Its parameters have their own ids, so that no
 /// optimiser confuses them with the student's.
 ///
 /// The copy is on the device without autodiff: dropout and batch normalisation behave as in
-/// evaluation, and its inputs must be there too ([`Tensor::inner`]). Objectives, queues and samplers
-/// take its outputs as constants beside tracked features.
+/// evaluation, and its inputs must be there too ([`Tensor::inner`]). Objectives, queues and
+/// samplers take its outputs as constants beside tracked features.
 ///
 /// Parameters are averaged in their own dtype. Keep them in f32: in half precision steps of `1 − m`
 /// vanish.
@@ -87,13 +88,13 @@ impl<M: Module> MomentumEncoder<M> {
         &self.encoder
     }
 
-    /// One step towards the student, which must be on an autodiff device: a parameter is averaged if
-    /// it requires a gradient there.
+    /// One step towards the student, which must be on an autodiff device: a parameter is averaged
+    /// if it requires a gradient there.
     ///
     /// # Panics
     ///
-    /// If the student is not on an autodiff device, or the number, kinds or shapes of its parameters
-    /// are not those of the copy.
+    /// If the student is not on an autodiff device, or the number, kinds or shapes of its
+    /// parameters are not those of the copy.
     #[track_caller]
     pub fn update(self, student: &M) -> Self {
         assert!(

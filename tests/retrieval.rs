@@ -6,7 +6,8 @@ use burn_contrastive::retrieval::{
 };
 use proptest::prelude::*;
 
-/// Embeddings of small integers: distinct cosines are far apart, equal ones are equal but for rounding.
+/// Embeddings of small integers: distinct cosines are far apart, equal ones are equal but for
+/// rounding.
 type Rows = Vec<Vec<i8>>;
 
 fn tensor(rows: &Rows) -> Tensor<2> {
@@ -80,7 +81,8 @@ fn rows(count: std::ops::Range<usize>, width: usize) -> impl Strategy<Value = Ro
     prop::collection::vec(prop::collection::vec(-2i8..=2, width), count)
 }
 
-/// Images, texts, and which image each text describes: each image has one text or more, in any order.
+/// Images, texts, and which image each text describes: each image has one text or more, in any
+/// order.
 fn pairs() -> impl Strategy<Value = (Rows, Rows, Vec<usize>)> {
     (1usize..6)
         .prop_flat_map(|width| (rows(1..14, width), Just(width)))
@@ -96,8 +98,16 @@ fn pairs() -> impl Strategy<Value = (Rows, Rows, Vec<usize>)> {
         })
 }
 
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        cases: 96,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn ranks_are_the_naive_ones((images, texts, owners) in pairs()) {
@@ -154,8 +164,8 @@ proptest! {
 
     #[test]
     fn histogram_counts_every_pair_once((images, texts, owners) in pairs()) {
-        // No cosine lies on an edge, where rounding would decide: one of m/23 needs a squared norm that 23 divides, and
-        // these are 20 at most.
+        // No cosine lies on an edge, where rounding would decide: one of m/23 needs a squared norm
+        // that 23 divides, and these are 20 at most.
         let bins = 23;
         let whole = similarity_histogram(tensor(&images), tensor(&texts), &owners, bins);
 
@@ -309,7 +319,8 @@ fn any_caption_among_the_nearest_counts_once() {
     );
     let found = cross_modal(images, texts, &[0, 1, 0, 0]);
     assert_eq!(found.image_to_text.as_slice(), [Some(1), Some(1)]);
-    // Caption 0 is orthogonal to both images: a tie, so it ranks last. Caption 1 prefers the other image.
+    // Caption 0 is orthogonal to both images: a tie, so it ranks last. Caption 1 prefers the other
+    // image.
     assert_eq!(
         found.text_to_image.as_slice(),
         [Some(2), Some(2), Some(1), Some(1)]

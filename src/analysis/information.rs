@@ -6,10 +6,11 @@ use burn::tensor::Tensor;
 /// `ln K − mean loss`, for `K` candidates of each anchor, the positive and its negatives.
 ///
 /// The losses are those of one direction:
-/// [`Contrastive::forward_directions`](crate::objective::Contrastive::forward_directions). With the
-/// negatives of a batch of `N` pairs alone, `K` is `N`. (van den Oord et al. 2018; Jiang et al. 2023,
-/// equation 2. With weighted negatives it bounds the difference to the mutual information of the
-/// negatives, equation 36: see [`BatchWeights::information`](super::BatchWeights::information).)
+/// [`Contrastive::forward_directions`](crate::objective::Contrastive::forward_directions). With
+/// the negatives of a batch of `N` pairs alone, `K` is `N`. (van den Oord et al. 2018; Jiang et
+/// al. 2023, equation 2. With weighted negatives it bounds the difference to the mutual
+/// information of the negatives, equation 36: see
+/// [`BatchWeights::information`](super::BatchWeights::information).)
 ///
 /// # Shapes
 ///

@@ -17,13 +17,13 @@ const BLOCK: usize = 1 << 18;
 /// Stands for a pair that is no negative: no weight is negative.
 const NO_WEIGHT: f64 = -1.0;
 
-/// The weights of the negatives of a batch in both directions, as the softmax criterion computes them
-/// for its loss: from the same [`LogWeight`], scaled to mean one over the negatives of each anchor,
-/// those of the batch and those of a queue together. Without a gradient.
+/// The weights of the negatives of a batch in both directions, as the softmax criterion computes
+/// them for its loss: from the same [`LogWeight`], scaled to mean one over the negatives of each
+/// anchor, those of the batch and those of a queue together. Without a gradient.
 ///
 /// Samples with the anchor's id are no negatives, as under
-/// [`SameId::LeftOut`](crate::objective::SameId::LeftOut), the criterion's default. Holds the features
-/// and a value for each anchor, `O(N·D)`, and computes weights in blocks.
+/// [`SameId::LeftOut`](crate::objective::SameId::LeftOut), the criterion's default. Holds the
+/// features and a value for each anchor, `O(N·D)`, and computes weights in blocks.
 ///
 /// # Example
 ///
@@ -70,7 +70,8 @@ struct Group {
     log_weight: Expr,
     /// Not 0 for a pair that is no negative.
     left_out: Expr,
-    /// The directions (0 of image anchors, 1 of text anchors), and along what their anchors' sums go.
+    /// The directions (0 of image anchors, 1 of text anchors), and along what their anchors' sums
+    /// go.
     directions: Vec<(usize, Along)>,
 }
 
@@ -103,8 +104,8 @@ impl BatchWeights {
     ///
     /// # Shapes
     ///
-    /// - `batch`: features `[N, D]`; ids `[N]` if several pairs match; a teacher's features `[N, E]` if
-    ///   `log_weight` needs a teacher
+    /// - `batch`: features `[N, D]`; ids `[N]` if several pairs match; a teacher's features
+    ///   `[N, E]` if `log_weight` needs a teacher
     /// - `queue`: the same of `K` more pairs, such as
     ///   [`FeatureQueue::features`](crate::negatives::FeatureQueue::features)
     ///
@@ -157,15 +158,15 @@ impl BatchWeights {
     }
 
     /// The estimated mutual information of an anchor and its negatives under these weights,
-    /// `E log(1/w)` in nats, of image anchors and of text anchors: the mean over the anchors that have
-    /// negatives, NaN if none has. (Jiang et al. 2023, equation 40.)
+    /// `E log(1/w)` in nats, of image anchors and of text anchors: the mean over the anchors that
+    /// have negatives, NaN if none has. (Jiang et al. 2023, equation 40.)
     pub fn information(&self) -> [f64; 2] {
         self.information
     }
 
-    /// The share of the weights that are below `threshold`, of image anchors and of text anchors; NaN
-    /// without negatives. [`Weighting::Removal`](crate::weighting::Weighting::Removal) leaves out
-    /// these negatives: if the share is 0, it removes nothing.
+    /// The share of the weights that are below `threshold`, of image anchors and of text anchors;
+    /// NaN without negatives. [`Weighting::Removal`](crate::weighting::Weighting::Removal) leaves
+    /// out these negatives: if the share is 0, it removes nothing.
     pub fn share_below(&self, threshold: f64) -> [f64; 2] {
         let mut below = [0.0; 2];
         for group in &self.groups {
@@ -187,8 +188,9 @@ impl BatchWeights {
         [0, 1].map(|direction| below[direction] / self.negatives[direction])
     }
 
-    /// A block of the weights between the batch's images and texts: of texts among the negatives of an
-    /// image, then of images among the negatives of a text. NaN if a text is no negative of an image.
+    /// A block of the weights between the batch's images and texts: of texts among the negatives
+    /// of an image, then of images among the negatives of a text. NaN if a text is no negative of
+    /// an image.
     ///
     /// # Shapes
     ///
@@ -208,8 +210,8 @@ impl BatchWeights {
         weights.try_into().expect("two directions")
     }
 
-    /// The distribution of the weights of image anchors and of text anchors over `bins` equal bins of
-    /// [0, `upper`].
+    /// The distribution of the weights of image anchors and of text anchors over `bins` equal bins
+    /// of [0, `upper`].
     ///
     /// # Panics
     ///
@@ -328,7 +330,8 @@ impl BatchWeights {
 }
 
 impl Group {
-    /// The weights of pairs of an image of `anchors` and a text of `others`; their ids leave out more.
+    /// The weights of pairs of an image of `anchors` and a text of `others`; their ids leave out
+    /// more.
     fn new(
         mut pairs: Pairs,
         log_weight: &LogWeight,

@@ -38,8 +38,8 @@ pub struct GaussianNegatives {
 }
 
 impl GaussianNegatives {
-    /// The vectors of a step, with the width, dtype and device of `embeddings`: a function of the seed
-    /// and the step, the same on every device. `None` if the count is 0.
+    /// The vectors of a step, with the width, dtype and device of `embeddings`: a function of the
+    /// seed and the step, the same on every device. `None` if the count is 0.
     ///
     /// # Shapes
     ///

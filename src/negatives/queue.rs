@@ -130,8 +130,8 @@ impl PairFeatures {
 /// [`FeatureQueueConfig::init`].
 ///
 /// A ring: new pairs overwrite the oldest. Batches may have any size, also more pairs than the
-/// queue can hold. Everything, the position of the next row included, is kept in parameters that are
-/// not trained, so that a record restores the queue exactly.
+/// queue can hold. Everything, the position of the next row included, is kept in parameters that
+/// are not trained, so that a record restores the queue exactly.
 ///
 /// Features are constants on the queue's device: an autodiff device if the queue was built on one,
 /// so that objectives take them beside tracked features; without autodiff in `queue.valid()`.
@@ -194,8 +194,8 @@ impl FeatureQueue {
 
     /// The pairs that it holds, `[len, …]` each; `None` if it is empty.
     ///
-    /// Features are in the queue's dtype: [`PairFeatures::like`] casts them. Rows are ordered from the
-    /// oldest to the newest until the queue is full, and rotated from then on.
+    /// Features are in the queue's dtype: [`PairFeatures::like`] casts them. Rows are ordered from
+    /// the oldest to the newest until the queue is full, and rotated from then on.
     pub fn features(&self) -> Option<PairFeatures> {
         let len = self.len();
         let filled = |x: &Param<Tensor<2>>| x.val().narrow(0, 0, len);
@@ -208,11 +208,11 @@ impl FeatureQueue {
         })
     }
 
-    /// The queue with a batch added, which overwrites the oldest pairs if there is no room. Of a batch
-    /// with more pairs than the queue can hold the last ones remain.
+    /// The queue with a batch added, which overwrites the oldest pairs if there is no room. Of a
+    /// batch with more pairs than the queue can hold the last ones remain.
     ///
-    /// The batch may be tracked or on the device without autodiff. It is stored without its graph, in
-    /// the queue's dtype.
+    /// The batch may be tracked or on the device without autodiff. It is stored without its graph,
+    /// in the queue's dtype.
     ///
     /// # Panics
     ///

@@ -50,11 +50,12 @@ impl HardNegativeSamplerConfig {
     }
 }
 
-/// The samples of one modality: as anchors, and as candidates for the anchors of the other modality.
+/// The samples of one modality: as anchors, and as candidates for the anchors of the other
+/// modality.
 ///
-/// Made from one tensor, `[N, D]`, or from two, `(anchors, candidates)`, with corresponding rows: in
-/// ALBEF anchors are the student's features and candidates those of its momentum copy. Each tensor
-/// may be tracked or on the device without autodiff.
+/// Made from one tensor, `[N, D]`, or from two, `(anchors, candidates)`, with corresponding rows:
+/// in ALBEF anchors are the student's features and candidates those of its momentum copy. Each
+/// tensor may be tracked or on the device without autodiff.
 #[derive(Clone, Debug)]
 pub struct Samples {
     anchors: Tensor<2>,
@@ -76,7 +77,8 @@ impl From<(Tensor<2>, Tensor<2>)> for Samples {
     }
 }
 
-/// One negative for each anchor, drawn by a [`HardNegativeSampler`]; on the device without autodiff.
+/// One negative for each anchor, drawn by a [`HardNegativeSampler`]; on the device without
+/// autodiff.
 #[derive(Clone, Debug)]
 pub struct Drawn {
     /// The row of the negative among the candidates, `[N]`; 0 if the anchor has no negative.
@@ -85,14 +87,15 @@ pub struct Drawn {
     pub exists: Tensor<1, Bool>,
 }
 
-/// Draws a hard negative for each sample from `softmax(c/τ)` over the samples that are no positives;
-/// built by [`HardNegativeSamplerConfig::init`].
+/// Draws a hard negative for each sample from `softmax(c/τ)` over the samples that are no
+/// positives; built by [`HardNegativeSamplerConfig::init`].
 ///
 /// Similarities are computed in blocks of rows within the memory budget: no `N×N` matrix exists.
 /// Candidates whose similarity is not finite are not drawn. If none of an anchor's similarities is
 /// finite, its negative is drawn uniformly; if it has no negatives, [`Drawn::exists`] is false.
 ///
-/// Source: Li et al. 2021 (ALBEF), section 3.2, which draws the negatives of image–text matching so.
+/// Source: Li et al. 2021 (ALBEF), section 3.2, which draws the negatives of image–text matching
+/// so.
 ///
 /// # Example
 ///
@@ -120,7 +123,8 @@ pub struct HardNegativeSampler {
 impl HardNegativeSampler {
     /// A sampler at temperature `1/logit_scale` instead of the configured one: ALBEF draws at the
     /// current value of the temperature that its contrast learns,
-    /// [`LogitScale::value`](crate::similarity::LogitScale::value). Nothing is read from the device.
+    /// [`LogitScale::value`](crate::similarity::LogitScale::value). Nothing is read from the
+    /// device.
     ///
     /// # Shapes
     ///

@@ -5,12 +5,13 @@
 //! each, and
 //!
 //! ```text
-//! L = mean over pairs of CE((z_no, z_yes), label) = mean of log(1 + e^{−y·(z_yes − z_no)}),   y = ±1
+//! L = mean over pairs of CE((z_no, z_yes), label) = mean of log(1 + e^{−y·(z_yes − z_no)}), y = ±1
 //! ```
 //!
 //! **Negatives** are drawn from `softmax(c/τ)` over the samples that are no positives, by a
-//! [`HardNegativeSampler`]. A sample without negatives (in a batch of one pair, or of captions of one
-//! image) has no such pair: [`MatchingPairs::exists`] is false for it, and its loss does not count.
+//! [`HardNegativeSampler`]. A sample without negatives (in a batch of one pair, or of captions of
+//! one image) has no such pair: [`MatchingPairs::exists`] is false for it, and its loss does not
+//! count.
 //!
 //! **Cost.** `N²·D` time for the draws, in blocks; `O(N)` for the loss.
 //!
@@ -133,7 +134,8 @@ impl ImageTextMatching {
     ///
     /// - `image`, `text`: `[N, D]`, the features by whose similarity negatives are drawn, on either
     ///   kind of device; or [anchors and candidates](Samples) for each
-    /// - `positives`: [`Positives::Diagonal`], or labels or a mask if several pairs of a batch match
+    /// - `positives`: [`Positives::Diagonal`], or labels or a mask if several pairs of a batch
+    ///   match
     ///
     /// # Panics
     ///
@@ -175,8 +177,8 @@ impl ImageTextMatching {
         let [count, others] = [&texts, &images].map(|drawn| drawn.index.dims()[0]);
         assert!(
             count == others,
-            "ImageTextMatching: `image` has {count} rows, `text` has {others}: row i of one belongs \
-             to row i of the other"
+            "ImageTextMatching: `image` has {count} rows, `text` has {others}: row i of one \
+             belongs to row i of the other"
         );
         let device = texts.index.device();
         let own = || Tensor::<1, Int>::arange(0..count as i64, &device);

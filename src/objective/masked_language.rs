@@ -1,8 +1,8 @@
 //! Masked language modelling: predict hidden tokens from the other tokens and the image.
 //!
 //! 15 % of the tokens are chosen, special ones never. Of the chosen, 80 % are replaced by the mask
-//! token, 10 % by a random token, and 10 % stay. The caller's model and head give logits `z` over the
-//! vocabulary, and
+//! token, 10 % by a random token, and 10 % stay. The caller's model and head give logits `z` over
+//! the vocabulary, and
 //!
 //! ```text
 //! L = mean over chosen tokens of CE(z, token)
@@ -54,8 +54,8 @@ impl MaskedLanguageConfig {
     ///
     /// # Errors
     ///
-    /// If a probability or share is outside [0, 1], the shares exceed 1 together, or `mask_token` is
-    /// not below `vocabulary`.
+    /// If a probability or share is outside [0, 1], the shares exceed 1 together, or `mask_token`
+    /// is not below `vocabulary`.
     pub fn check(&self) -> Result<(), ConfigError> {
         let name = "MaskedLanguageConfig";
         check::range(name, "probability", self.probability, 0.0, 1.0)?;
@@ -112,7 +112,7 @@ impl Masked {
         let ([batch, length], shape) = (self.tokens.dims(), states.dims());
         assert!(
             shape[..2] == [batch, length],
-            "MaskedLanguage: `states` has shape {shape:?}, it needs {batch} texts of length {length}"
+            "MaskedLanguage: `states` has shape {shape:?}, it needs [{batch}, {length}, …]"
         );
         if self.positions.is_empty() {
             return None;
@@ -157,8 +157,8 @@ pub struct MaskedLanguage {
 }
 
 impl MaskedLanguage {
-    /// Hides tokens: a function of the tokens, the seed and the step. Reads the tokens back from the
-    /// device.
+    /// Hides tokens: a function of the tokens, the seed and the step. Reads the tokens back from
+    /// the device.
     ///
     /// # Shapes
     ///
@@ -216,8 +216,8 @@ impl MaskedLanguage {
         one.clone().cast(check::compute_dtype(one.dtype())) * 0.0
     }
 
-    /// The loss from the logits of the hidden tokens alone: those of a head that was given the result
-    /// of [`Masked::gather`].
+    /// The loss from the logits of the hidden tokens alone: those of a head that was given the
+    /// result of [`Masked::gather`].
     ///
     /// # Shapes
     ///
@@ -233,7 +233,8 @@ impl MaskedLanguage {
     }
 
     /// `1 − alpha` times the loss against the hidden tokens plus `alpha` times that against the
-    /// distribution of a momentum teacher. In ALBEF `alpha` grows from 0 to 0.4 over the first epoch.
+    /// distribution of a momentum teacher. In ALBEF `alpha` grows from 0 to 0.4 over the first
+    /// epoch.
     ///
     /// # Shapes
     ///

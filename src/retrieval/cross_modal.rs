@@ -31,15 +31,15 @@ impl CrossModal {
 ///
 /// - `images`: `[N, D]`, any norm
 /// - `texts`: `[M, D]`, any norm, on the same device
-/// - `image_of_text`: M indices below N, the image that each text describes, in any order; each image
-///   has at least one text
+/// - `image_of_text`: M indices below N, the image that each text describes, in any order; each
+///   image has at least one text
 ///
 /// Ties, NaN and memory: see [the module](super).
 ///
 /// # Panics
 ///
-/// If an input is empty or has more than 2²⁴ rows, widths, dtypes or devices differ, an index is out
-/// of range, or an image has no text.
+/// If an input is empty or has more than 2²⁴ rows, widths, dtypes or devices differ, an index is
+/// out of range, or an image has no text.
 #[track_caller]
 pub fn cross_modal(images: Tensor<2>, texts: Tensor<2>, image_of_text: &[usize]) -> CrossModal {
     let mut cosines = Cosines::new("cross_modal", ("images", images), ("texts", texts));
@@ -90,9 +90,9 @@ pub fn cross_modal(images: Tensor<2>, texts: Tensor<2>, image_of_text: &[usize])
 
 /// The mean of [`cross_modal`]'s metrics over five folds of the images, each with its own captions.
 ///
-/// With the 5,000 test images of MS-COCO in their order this is its 1K protocol: five folds of 1,000
-/// consecutive images, whose recalls, median and mean ranks are averaged. Arguments are those of
-/// [`cross_modal`].
+/// With the 5,000 test images of MS-COCO in their order this is its 1K protocol: five folds of
+/// 1,000 consecutive images, whose recalls, median and mean ranks are averaged. Arguments are
+/// those of [`cross_modal`].
 ///
 /// # Panics
 ///

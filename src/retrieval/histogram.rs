@@ -12,8 +12,8 @@ use super::metrics::nan_if_null;
 /// If any embedding holds a NaN or an infinity, the bins are empty and the moments are NaN.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SimilarityHistogram {
-    /// Number of positive pairs in each of the equal bins of [−1, 1]. A bin includes its lower edge,
-    /// the last one also 1.
+    /// Number of positive pairs in each of the equal bins of [−1, 1]. A bin includes its lower
+    /// edge, the last one also 1.
     pub positive_counts: Vec<u64>,
     /// Number of negative pairs in each bin.
     pub negative_counts: Vec<u64>,
@@ -43,8 +43,9 @@ impl SimilarityHistogram {
             .collect()
     }
 
-    /// Overlap coefficient, Σ min(p, q) over the bins of the two normalised histograms: 0 if they are
-    /// disjoint, 1 if they are equal, NaN if either is empty. It depends on the number of bins.
+    /// Overlap coefficient, Σ min(p, q) over the bins of the two normalised histograms: 0 if they
+    /// are disjoint, 1 if they are equal, NaN if either is empty. It depends on the number of
+    /// bins.
     pub fn overlap(&self) -> f64 {
         let positives = self.positive_counts.iter().sum::<u64>() as f64;
         let negatives = self.negative_counts.iter().sum::<u64>() as f64;
@@ -59,11 +60,11 @@ impl SimilarityHistogram {
     }
 }
 
-/// The cosines of all pairs of images and texts in `bins` equal bins over [−1, 1], those of positives
-/// apart from those of negatives.
+/// The cosines of all pairs of images and texts in `bins` equal bins over [−1, 1], those of
+/// positives apart from those of negatives.
 ///
-/// `images`, `texts`, `image_of_text`: as in [`cross_modal`](super::cross_modal()). The matrix is read
-/// back block by block and counted on the host, with f64 sums.
+/// `images`, `texts`, `image_of_text`: as in [`cross_modal`](super::cross_modal()). The matrix is
+/// read back block by block and counted on the host, with f64 sums.
 ///
 /// # Panics
 ///

@@ -1,34 +1,34 @@
 //! How well embeddings of two modalities find their pairs.
 //!
-//! | what | function | papers' name |
+//! | function | result | in papers |
 //! |---|---|---|
-//! | ranks both ways, with several captions of an image | [`cross_modal`] → [`CrossModal`] | R@1, R@5, R@10, R@sum |
-//! | the mean over five folds of the images | [`five_fold`] → [`CrossModalMetrics`] | MS-COCO 1K |
-//! | precision among the k nearest, by label | [`precision_at_k`] | Prec@k |
-//! | similarities of positives and of negatives | [`similarity_histogram`] → [`SimilarityHistogram`] | similarity distributions |
+//! | [`cross_modal`] | [`CrossModal`]: ranks both ways, several captions an image | R@k, R@sum |
+//! | [`five_fold`] | [`CrossModalMetrics`]: means over five folds | MS-COCO 1K |
+//! | [`precision_at_k`] | precision among the k nearest, by label | Prec@k |
+//! | [`similarity_histogram`] | [`SimilarityHistogram`]: positives and negatives apart | figures |
 //!
-//! Similarity is the cosine: every function normalises the embeddings. f16 and bf16 are widened to f32,
-//! f64 stays f64. Tensors that track gradients are detached: no graph is kept.
+//! Similarity is the cosine: every function normalises the embeddings. f16 and bf16 are widened to
+//! f32, f64 stays f64. Tensors that track gradients are detached: no graph is kept.
 //!
 //! # Ties never help
 //!
-//! A negative as similar as the positive ranks before it, so N equal embeddings score R@1 = 0, not 100.
-//! Two cosines are *equal* if they differ by no more than **2 ε √D**, with ε the machine epsilon of the
-//! dtype computed in (f32: 5.4e-6 at D = 512). This covers the rounding of a dot product of unit vectors,
-//! in which two places of one matrix may differ even for equal rows.
+//! A negative as similar as the positive ranks before it, so N equal embeddings score R@1 = 0, not
+//! 100. Two cosines are *equal* if they differ by no more than **2 ε √D**, with ε the machine
+//! epsilon of the dtype computed in (f32: 5.4e-6 at D = 512). This covers the rounding of a dot
+//! product of unit vectors, in which two places of one matrix may differ even for equal rows.
 //!
 //! # NaN in, NaN out
 //!
-//! If the embedding of a query or of any candidate holds a NaN or an infinity, the query has no rank
-//! ([`None`] in [`Ranks::as_slice`]), and every metric that would need that rank is NaN. A NaN never
-//! scores a hit. A zero vector is not an error: its cosine with everything is 0, so it ties with all
-//! and ranks last.
+//! If the embedding of a query or of any candidate holds a NaN or an infinity, the query has no
+//! rank ([`None`] in [`Ranks::as_slice`]), and every metric that would need that rank is NaN. A
+//! NaN never scores a hit. A zero vector is not an error: its cosine with everything is 0, so it
+//! ties with all and ranks last.
 //!
 //! # Memory
 //!
-//! Similarities are computed in blocks, never all at once. Beyond the embeddings and one normalised
-//! copy of them, an evaluation takes about 20 MiB (twice that in f64) and a few values for each row:
-//! 25,000 captions against 5,000 images need no matrix of 500 MB.
+//! Similarities are computed in blocks, never all at once. Beyond the embeddings and one
+//! normalised copy of them, an evaluation takes about 20 MiB (twice that in f64) and a few values
+//! for each row: 25,000 captions against 5,000 images need no matrix of 500 MB.
 //!
 //! # Example
 //!
@@ -38,7 +38,7 @@
 //!
 //! let device = Device::default();
 //! let images = Tensor::<2>::from_data([[1.0, 0.0], [0.0, 1.0]], &device);
-//! // Two captions of the first image, one of the second; the second caption is nearer to the wrong image.
+//! // Two captions of the first image, one of the second; caption 1 is nearer to the wrong image.
 //! let texts = Tensor::<2>::from_data([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]], &device);
 //!
 //! let found = cross_modal(images, texts, &[0, 0, 1]);

@@ -20,8 +20,8 @@ use super::cosines::Cosines;
 ///
 /// # Panics
 ///
-/// If an input is empty or has more than 2²⁴ rows, widths, dtypes or devices differ, or a `k` is out
-/// of range.
+/// If an input is empty or has more than 2²⁴ rows, widths, dtypes or devices differ, or a `k` is
+/// out of range.
 ///
 /// # Example
 ///
@@ -97,8 +97,8 @@ pub fn precision_at_k(
     found.into_iter().zip(ks).map(percent).collect()
 }
 
-/// How many of the `k` nearest candidates have the query's label. `same` are the similarities of the
-/// nearest that have it, `other` those of the nearest that do not, in descending order.
+/// How many of the `k` nearest candidates have the query's label. `same` are the similarities of
+/// the nearest that have it, `other` those of the nearest that do not, in descending order.
 ///
 /// Before the n-th match come n − 1 matches and every non-match that is not less similar.
 fn matches_within(same: &[f64], other: &[f64], k: usize, tie: f64) -> usize {

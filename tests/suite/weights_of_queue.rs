@@ -42,8 +42,8 @@ impl Features {
         self.part(backend, PAIRS, QUEUED, &QUEUED_IDS)
     }
 
-    /// The weights of an anchor's negatives (direction 0: an image's texts), by candidate: the batch,
-    /// then the queue. `None` for what is no negative.
+    /// The weights of an anchor's negatives (direction 0: an image's texts), by candidate: the
+    /// batch, then the queue. `None` for what is no negative.
     fn weights(
         &self,
         regulation: SimilarityRegulation,

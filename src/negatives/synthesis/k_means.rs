@@ -10,9 +10,9 @@ pub struct Cluster {
     pub center: Vec<f64>,
 }
 
-/// `count` clusters of `points`, none of them empty (there must be at least `count` points): seeded by
-/// k-means++, then updated until nothing changes, `iterations` times at most. A point that is equally
-/// near to several centres goes to the first.
+/// `count` clusters of `points`, none of them empty (there must be at least `count` points):
+/// seeded by k-means++, then updated until nothing changes, `iterations` times at most. A point
+/// that is equally near to several centres goes to the first.
 pub fn k_means(
     all: &Points,
     points: &[usize],

@@ -10,8 +10,8 @@ use crate::tensor::constant_like;
 /// The memory of `n` prototypes.
 ///
 /// The weights of the prototypes without a set `G` of them are `w_n − W_G·L_Gn` with
-/// `L_G = P_GG⁻¹·P_G`. For the sets of prototypes that share an id, the rows `L_G` of all sets make up
-/// one matrix: `L = B⁻¹·P` off the sets, with `B` the blocks `P_GG`.
+/// `L_G = P_GG⁻¹·P_G`. For the sets of prototypes that share an id, the rows `L_G` of all sets
+/// make up one matrix: `L = B⁻¹·P` off the sets, with `B` the blocks `P_GG`.
 pub(super) struct Memory {
     /// The ids of the prototypes, `n`.
     ids: Vec<i32>,
@@ -152,8 +152,8 @@ impl Memory {
 
 /// Zeros whose derivatives are those of weights and leverage by the prototypes.
 ///
-/// `P` and `B⁻¹` are constants. A step of Newton's iteration, `2P − P·K·P`, has the value of `P` and,
-/// by `K`, the derivative of the inverse; so has `2B⁻¹ − B⁻¹·B·B⁻¹`.
+/// `P` and `B⁻¹` are constants. A step of Newton's iteration, `2P − P·K·P`, has the value of `P`
+/// and, by `K`, the derivative of the inverse; so has `2B⁻¹ − B⁻¹·B·B⁻¹`.
 fn derivatives(
     prototypes: &Tensor<2>,
     [inverse, blocks, same]: [Tensor<2>; 3],
@@ -203,8 +203,8 @@ fn same_id(ids: &[i32]) -> Vec<f64> {
     ids.iter().flat_map(row).collect()
 }
 
-/// The inverse of the matrix that has the elements of `matrix` where row and column have the same id,
-/// and 0 elsewhere.
+/// The inverse of the matrix that has the elements of `matrix` where row and column have the same
+/// id, and 0 elsewhere.
 fn inverse_of_blocks(matrix: &[f64], ids: &[i32]) -> Vec<f64> {
     let n = ids.len();
     let mut inverse = vec![0.0; n * n];

@@ -13,29 +13,30 @@
 //! | symbol | here |
 //! |---|---|
 //! | `X`, `x_n`, `w_n` | columns: normalised prototypes, and their weights |
-//! | clusters | [`HardNegativeSynthesisConfig::clusters`], m: the number of negatives of each anchor |
+//! | clusters | [`HardNegativeSynthesisConfig::clusters`], m: the negatives of each anchor |
 //! | σ | [`HardNegativeSynthesisConfig::sigma`], 0.1 by default |
 //! | r | [`HardNegativeSynthesisConfig::ridge`], relative to the mean of K's diagonal, which is 1 |
 //!
 //! **Shares.** `k / Σ k` is computed as a softmax of `−‖q − x_n‖²/(2σ²)`: with σ = 0.1 every `k` of
 //! a distant anchor underflows, the shares do not.
 //!
-//! **Matches.** An anchor's matches are its own sample and those with its id (other captions of its
-//! image). By default all samples of a modality are clustered once, for all anchors, and an anchor's
-//! matches are then removed from a cluster's memory, exactly: with `P = (K + r·I)⁻¹` and `G` the
-//! anchor's matches among the prototypes, the weights without them are `w_n − W_G·P_GG⁻¹·P_Gn`. With
-//! [`per_anchor`](HardNegativeSynthesisConfig::per_anchor) each anchor clusters its own negatives, as
-//! in the paper: `N` times the work, and nearly the same result.
+//! **Matches.** An anchor's matches are its own sample and those with its id (other captions of
+//! its image). By default all samples of a modality are clustered once, for all anchors, and an
+//! anchor's matches are then removed from a cluster's memory, exactly: with `P = (K + r·I)⁻¹` and
+//! `G` the anchor's matches among the prototypes, the weights without them are
+//! `w_n − W_G·P_GG⁻¹·P_Gn`. With [`per_anchor`](HardNegativeSynthesisConfig::per_anchor) each
+//! anchor clusters its own negatives, as in the paper: `N` times the work, and nearly the same
+//! result.
 //!
 //! **Cost.** Embeddings are read back from the device for the clustering, which takes `O(N·m·D)` an
 //! iteration. A cluster has at most [`max_prototypes`](HardNegativeSynthesisConfig::max_prototypes)
 //! prototypes (the samples nearest to its centre), so that no `N×N` matrix exists: `O(N·D)` memory.
 //!
-//! **Degenerate cases.** There are at most as many clusters as any anchor has negatives; if an anchor
-//! has none, as in a batch of one pair or of captions of one image, there is no result. With two
-//! pairs the only negative is the other sample over `1 + r`. If a cluster holds nothing but matches
-//! of an anchor, the anchor's negative from the first other cluster is repeated. A NaN spreads to
-//! the clusters that contain it.
+//! **Degenerate cases.** There are at most as many clusters as any anchor has negatives; if an
+//! anchor has none, as in a batch of one pair or of captions of one image, there is no result.
+//! With two pairs the only negative is the other sample over `1 + r`. If a cluster holds nothing
+//! but matches of an anchor, the anchor's negative from the first other cluster is repeated. A NaN
+//! spreads to the clusters that contain it.
 //!
 //! **Source.** "ITContrast: Contrastive Learning with Hard Negative Synthesis for Image-Text
 //! Matching", section 3.2, equations 2–5, which gives no number of clusters and no ridge.
@@ -82,7 +83,8 @@ pub struct HardNegativeSynthesisConfig {
     /// Seed of the clustering. Default 0.
     #[config(default = 0)]
     pub seed: u64,
-    /// How embeddings are compared. Default: normalised. The memory budget bounds a block of anchors.
+    /// How embeddings are compared. Default: normalised. The memory budget bounds a block of
+    /// anchors.
     #[config(default = "SimilarityConfig::new()")]
     pub similarity: SimilarityConfig,
 }
@@ -92,8 +94,8 @@ impl HardNegativeSynthesisConfig {
     ///
     /// # Errors
     ///
-    /// If `clusters` is 0, `max_prototypes` is below 2, `sigma` is not positive and finite, or `ridge`
-    /// is not in [1e-9, 1].
+    /// If `clusters` is 0, `max_prototypes` is below 2, `sigma` is not positive and finite, or
+    /// `ridge` is not in [1e-9, 1].
     pub fn check(&self) -> Result<(), ConfigError> {
         let name = "HardNegativeSynthesisConfig";
         let (tiny, huge) = (f32::MIN_POSITIVE as f64, f32::MAX as f64);
@@ -130,9 +132,9 @@ pub struct HardNegatives {
 /// Synthesises hard negatives from clusters of a batch; built by
 /// [`HardNegativeSynthesisConfig::init`].
 ///
-/// A negative `h = Σ_n w_n·k(q, x_n) / Σ_n k(q, x_n)` for each cluster of the other modality, without
-/// the samples that match the anchor, with Gaussian kernels `k` and the weights `W = X·(K + r·I)⁻¹`
-/// that reconstruct the cluster: SynHNC of ITContrast.
+/// A negative `h = Σ_n w_n·k(q, x_n) / Σ_n k(q, x_n)` for each cluster of the other modality,
+/// without the samples that match the anchor, with Gaussian kernels `k` and the weights
+/// `W = X·(K + r·I)⁻¹` that reconstruct the cluster: SynHNC of ITContrast.
 ///
 /// # Example
 ///
@@ -153,21 +155,21 @@ pub struct HardNegativeSynthesis {
 }
 
 impl HardNegativeSynthesis {
-    /// Hard texts for each image and hard images for each text: a function of the batch, the seed and
-    /// the step. `None` if an anchor has no negatives.
+    /// Hard texts for each image and hard images for each text: a function of the batch, the seed
+    /// and the step. `None` if an anchor has no negatives.
     ///
     /// # Shapes
     ///
     /// - `image`, `text`: `[N, D]`, row `i` of one belongs to row `i` of the other
-    /// - `ids`: `[N]`, which pairs match each other, such as captions of one image; samples with the
-    ///   anchor's id do not influence its negatives. Without ids every pair has its own
+    /// - `ids`: `[N]`, which pairs match each other, such as captions of one image; samples with
+    ///   the anchor's id do not influence its negatives. Without ids every pair has its own
     /// - returns `[N, min(m, n), D]` twice, in the dtype of the embeddings, with `n` the smallest
     ///   number of samples that do not match an anchor
     ///
     /// # Panics
     ///
-    /// If shapes, dtypes or devices of `image` and `text` differ, the batch is empty, or there is not
-    /// one id for each pair.
+    /// If shapes, dtypes or devices of `image` and `text` differ, the batch is empty, or there is
+    /// not one id for each pair.
     #[track_caller]
     pub fn synthesize(
         &self,
@@ -328,8 +330,8 @@ impl Ids {
         self.0.len() - largest.unwrap_or(0)
     }
 
-    /// The members of a cluster that are nearest to its centre, ascending: `limit` at most, with two
-    /// ids at least if the members have two.
+    /// The members of a cluster that are nearest to its centre, ascending: `limit` at most, with
+    /// two ids at least if the members have two.
     fn nearest(&self, points: &Points, cluster: &Cluster, limit: usize) -> Vec<usize> {
         let mut members = cluster.members.clone();
         if members.len() > limit {
