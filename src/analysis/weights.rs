@@ -67,6 +67,8 @@ pub struct BatchWeights {
 #[derive(Clone, Debug)]
 struct Group {
     pairs: Pairs,
+    /// Number of anchors, and of candidates.
+    sizes: [usize; 2],
     log_weight: Expr,
     /// Not 0 for a pair that is no negative.
     left_out: Expr,
@@ -352,6 +354,7 @@ impl Group {
         };
         Self {
             log_weight: log_weight.of(&pairs.similarity(), teacher.as_ref()),
+            sizes: [anchors.image.dims()[0], others.text.dims()[0]],
             pairs,
             left_out,
             directions,
@@ -365,7 +368,7 @@ impl Group {
 
     /// Rows and columns of blocks that cover all pairs, row by row.
     fn blocks(&self) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
-        let [rows, columns] = self.pairs.sizes();
+        let [rows, columns] = self.sizes;
         let height = (BLOCK / columns).max(1);
         let starts = (0..rows).step_by(height);
         starts.map(move |start| (start..(start + height).min(rows), 0..columns))

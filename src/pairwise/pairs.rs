@@ -398,7 +398,7 @@ impl Pairs {
         }
     }
 
-    pub(crate) fn sizes(&self) -> [usize; 2] {
+    fn sizes(&self) -> [usize; 2] {
         [self.a.dims()[0], self.b.dims()[0]]
     }
 
