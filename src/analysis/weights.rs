@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::Tensor;
 
 use super::WeightHistogram;
 use crate::check;
 use crate::negatives::PairFeatures;
 use crate::pairwise::{Along, Expr, Pairs, columns, log_add_exp, log_mean, rows};
 use crate::similarity::{SimilarityConfig, rowwise_dot};
+use crate::tensor::{read, select_rows};
 use crate::weighting::LogWeight;
 
 /// Number of weights that are read at a time.
@@ -184,7 +185,7 @@ impl BatchWeights {
                 .collect();
             let counts = pairs.reduce(&reductions);
             for (&(direction, _), counts) in group.directions.iter().zip(counts) {
-                below[direction] += values(counts).iter().sum::<f64>();
+                below[direction] += read(counts).iter().sum::<f64>();
             }
         }
         [0, 1].map(|direction| below[direction] / self.negatives[direction])
@@ -233,7 +234,7 @@ impl BatchWeights {
             for (rows, columns) in group.blocks() {
                 let weights = self.weights(group, rows, columns);
                 for (&(direction, _), weights) in group.directions.iter().zip(weights) {
-                    let weights = values(weights).into_iter().filter(|&w| w != NO_WEIGHT);
+                    let weights = read(weights).into_iter().filter(|&w| w != NO_WEIGHT);
                     weights.for_each(|weight| histograms[direction].add(weight));
                 }
             }
@@ -254,7 +255,7 @@ impl BatchWeights {
         for (images, texts) in self.groups[0].blocks() {
             let width = texts.len();
             let weights = self.weights(&self.groups[0], images.clone(), texts.clone());
-            let weights: Vec<_> = weights.into_iter().map(values).collect();
+            let weights: Vec<_> = weights.into_iter().map(read).collect();
             let largest = (lowest.len() == k).then(|| lowest.last().map(WeighedPair::weight));
             for (at, (&by_image, &by_text)) in weights[0].iter().zip(&weights[1]).enumerate() {
                 let pair = WeighedPair {
@@ -283,15 +284,10 @@ impl BatchWeights {
             return;
         }
         let batch = &self.batch;
-        let select = |x: &Tensor<2>, row: fn(&WeighedPair) -> usize| {
-            let rows: Vec<i32> = pairs.iter().map(|pair| row(pair) as i32).collect();
-            let rows = TensorData::new(rows, [pairs.len()]);
-            x.clone()
-                .select(0, Tensor::<1, Int>::from_data(rows, &x.device()))
-        };
         let similarities = |image: &Tensor<2>, text: &Tensor<2>| {
-            let images = select(image, |pair| pair.image);
-            values(rowwise_dot(images, select(text, |pair| pair.text)))
+            let images = select_rows(image, pairs.iter().map(|pair| pair.image));
+            let texts = select_rows(text, pairs.iter().map(|pair| pair.text));
+            read(rowwise_dot(images, texts))
         };
         let ours = similarities(&batch.image, &batch.text);
         let teacher = batch
@@ -402,11 +398,11 @@ impl Sums {
         };
         let (sum, count) = (sum(1), sum(2));
         let log_mean = log_mean(&log_add_exp(&log_sums), &count);
-        let count = values(count);
+        let count = read(count);
         // Of anchors with negatives, E log(1/w).
-        let each = values(log_mean.clone())
+        let each = read(log_mean.clone())
             .into_iter()
-            .zip(values(sum))
+            .zip(read(sum))
             .zip(&count);
         let each = each.filter(|(_, count)| **count > 0.0);
         let each: Vec<f64> = each
@@ -467,9 +463,4 @@ fn swapped(features: &PairFeatures) -> PairFeatures {
         teacher_image: features.teacher_text.clone(),
         teacher_text: features.teacher_image.clone(),
     }
-}
-
-/// On the host, row by row.
-fn values<const D: usize>(x: Tensor<D>) -> Vec<f64> {
-    x.into_data().iter::<f64>().collect()
 }

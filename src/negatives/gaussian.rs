@@ -1,10 +1,10 @@
 //! Gaussian noise as negatives: ITContrast's regularisation.
 
 use burn::config::Config;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 
 use crate::random::{Purpose, Random};
-use crate::tensor::constant_like;
+use crate::tensor::values_like;
 
 /// Configuration of [`GaussianNegatives`].
 #[derive(Config, Debug, PartialEq)]
@@ -60,12 +60,10 @@ impl GaussianNegatives {
         if self.count == 0 {
             return None;
         }
-        let (width, dtype) = (embeddings.dims()[1], embeddings.dtype());
+        let shape = [self.count, embeddings.dims()[1]];
         let mut random = Random::new(self.seed, step, Purpose::Noise);
-        let values: Vec<f64> = (0..self.count * width).map(|_| random.normal()).collect();
-        let data = TensorData::new(values, [self.count, width]).convert_dtype(dtype);
-        let noise = Tensor::<2>::from_data(data, (&embeddings.device().inner(), dtype));
-        Some(constant_like(noise, embeddings))
+        let values = (0..shape[0] * shape[1]).map(|_| random.normal());
+        Some(values_like(values.collect(), shape, embeddings))
     }
 }
 

@@ -24,7 +24,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 
 use crate::check::{self, ConfigError};
 use crate::random::{Purpose, Random};
-use crate::tensor::constant_like;
+use crate::tensor::{constant_like, indices_like, select_rows};
 
 /// Configuration of [`MaskedLanguage`].
 #[derive(Config, Debug, PartialEq)]
@@ -117,17 +117,9 @@ impl Masked {
         if self.positions.is_empty() {
             return None;
         }
-        let positions = integers(&self.positions, &states);
         let states = states.reshape([batch * length, shape[2]]);
-        Some(states.select(0, positions))
+        Some(select_rows(&states, self.positions.iter().copied()))
     }
-}
-
-/// A constant in the autodiff context of `other`.
-fn integers<const D: usize>(values: &[usize], other: &Tensor<D>) -> Tensor<1, Int> {
-    let data: Vec<i32> = values.iter().map(|&x| x as i32).collect();
-    let data = TensorData::new(data, [values.len()]);
-    constant_like(Tensor::from_data(data, &other.device().inner()), other)
 }
 
 /// Prediction of hidden tokens; built by [`MaskedLanguageConfig::init`].
@@ -279,7 +271,7 @@ impl MaskedLanguage {
     }
 
     fn against_tokens(&self, log_probabilities: Tensor<2>, masked: &Masked) -> Tensor<1> {
-        let targets = integers(&masked.targets, &log_probabilities);
+        let targets = indices_like(masked.targets.iter().copied(), &log_probabilities);
         log_probabilities
             .gather(1, targets.unsqueeze_dim::<2>(1))
             .mean()

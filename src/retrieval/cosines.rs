@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
-use burn::tensor::{DType, Int, Tensor, TensorData};
+use burn::tensor::{DType, Tensor};
 
 use crate::check;
 use crate::pairwise::{Expr, Pairs};
 use crate::similarity::{l2_normalize, rowwise_dot};
+use crate::tensor::{read, select_rows, values_like};
 
 /// Rows and columns of a block of cosines that is read from the device: 4 MiB in f32.
 const BLOCK: [usize; 2] = [512, 2048];
@@ -74,10 +75,8 @@ impl Cosines {
 
     /// Values as a vector beside the embeddings.
     pub fn vector(&self, values: Vec<f64>) -> Tensor<1> {
-        let (device, dtype) = (self.sides[0].device(), self.sides[0].dtype());
-        let length = values.len();
-        let values = TensorData::new(values, [length]).convert_dtype(dtype);
-        Tensor::from_data(values, (&device, dtype))
+        let shape = [values.len()];
+        values_like(values, shape, &self.sides[0])
     }
 
     /// 1 where row and column have the same label, else 0; labels are below 2²⁴.
@@ -91,17 +90,11 @@ impl Cosines {
     pub fn of_columns(&self, rows: &[usize]) -> Vec<f64> {
         let mut cosines = Vec::with_capacity(rows.len());
         for columns in spans(rows.len(), BLOCK[0]) {
-            let own: Vec<i32> = rows[columns.clone()]
-                .iter()
-                .map(|&row| row as i32)
-                .collect();
-            let own = TensorData::new(own, [columns.len()]);
-            let own = Tensor::<1, Int>::from_data(own, &self.sides[0].device());
-            let own = self.sides[0].clone().select(0, own);
+            let own = select_rows(&self.sides[0], rows[columns.clone()].iter().copied());
             let columns = self.sides[1]
                 .clone()
                 .narrow(0, columns.start, columns.len());
-            cosines.extend(rowwise_dot(own, columns).into_data().iter::<f64>());
+            cosines.extend(read(rowwise_dot(own, columns)));
         }
         cosines
     }

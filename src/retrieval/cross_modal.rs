@@ -1,10 +1,11 @@
 //! Ranks from images to texts and from texts to images.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::Tensor;
 
 use super::cosines::Cosines;
 use super::{CrossModalMetrics, Ranks};
 use crate::pairwise::{Expr, columns, rows};
+use crate::tensor::{read, select_rows};
 
 /// Ranks in both directions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,10 +78,10 @@ pub fn cross_modal(images: Tensor<2>, texts: Tensor<2>, image_of_text: &[usize])
     let [image_to_text, text_to_image] = [0, 1].map(|side| {
         let (queries, candidates) = (&cosines.finite[side], &cosines.finite[1 - side]);
         let defined = candidates.iter().all(|&finite| finite);
-        let counts = counts[side].clone().into_data();
+        let counts = read(counts[side].clone());
         let rank =
             |(ahead, &finite): (f64, &bool)| (defined && finite).then_some(1 + ahead as usize);
-        Ranks::new(counts.iter::<f64>().zip(queries).map(rank).collect())
+        Ranks::new(counts.into_iter().zip(queries).map(rank).collect())
     });
     CrossModal {
         image_to_text,
@@ -118,10 +119,8 @@ pub fn five_fold(
             .iter()
             .map(|&text| image_of_text[text] - start)
             .collect();
-        let members: Vec<i64> = members.iter().map(|&text| text as i64).collect();
-        let members = Tensor::<1, Int>::from_data(members.as_slice(), &texts.device());
         let images = images.clone().narrow(0, start, size);
-        cross_modal(images, texts.clone().select(0, members), &owners).metrics()
+        cross_modal(images, select_rows(&texts, members), &owners).metrics()
     };
     let folds: Vec<_> = (0..5).map(|k| fold(k * size)).collect();
     CrossModalMetrics::average(&folds)

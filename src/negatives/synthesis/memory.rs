@@ -5,7 +5,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, IndexingUpdateOp, Int, Tensor, TensorData};
 
 use super::{HardNegativeSynthesisConfig, Ids, Points};
-use crate::tensor::constant_like;
+use crate::tensor::{constant_like, indices_like, select_rows, values_like};
 
 /// The memory of `n` prototypes.
 ///
@@ -50,13 +50,11 @@ impl Memory {
             .filter(|(_, same)| **same == 1.0);
         zeros.for_each(|(value, _)| *value = 0.0);
 
-        let tensor = |values: Vec<f64>| constant(values, n, candidates);
-        let indices: Vec<i32> = members.iter().map(|&i| i as i32).collect();
-        let indices = TensorData::new(indices, [n]);
-        let indices = Tensor::<1, Int>::from_data(indices, &candidates.device().inner());
-        let prototypes = candidates
-            .clone()
-            .select(0, constant_like(indices, candidates));
+        let tensor = |values: Vec<f64>| {
+            let columns = values.len() / n;
+            values_like(values, [n, columns], candidates)
+        };
+        let prototypes = select_rows(candidates, members.iter().copied());
         let [mut weights, mut leverage] = [weights, leverage].map(tensor);
         if config.gradients && candidates.is_autodiff() {
             let [by_weights, by_leverage] =
@@ -110,10 +108,7 @@ impl Memory {
         let matched: Vec<usize> = (0..count).filter(matched).collect();
         matched.chunks(height).fold(recalled, |recalled, rows| {
             let own: Vec<i32> = rows.iter().map(|&i| ids.0[i]).collect();
-            let rows: Vec<i32> = rows.iter().map(|&i| i as i32).collect();
-            let rows = TensorData::new(rows, [own.len()]);
-            let rows = Tensor::<1, Int>::from_data(rows, &anchors.device().inner());
-            let rows = constant_like(rows, anchors);
+            let rows = indices_like(rows.iter().copied(), anchors);
             let anchors = anchors.clone().select(0, rows.clone());
             let matches = self.matches(&own, &anchors);
             let shares = self.shares_without(&anchors, matches.clone());
@@ -172,14 +167,6 @@ fn derivatives(
     let blocks = newton(blocks, inverse.clone() * same.clone());
     let leverage = blocks.matmul(inverse.clone()) * (same * -1.0 + 1.0);
     [inverse.matmul(prototypes.clone()), leverage].map(zero)
-}
-
-/// A constant with `rows` rows, in the dtype and context of `like`.
-fn constant(values: Vec<f64>, rows: usize, like: &Tensor<2>) -> Tensor<2> {
-    let columns = values.len() / rows;
-    let data = TensorData::new(values, [rows, columns]).convert_dtype(like.dtype());
-    let values = Tensor::<2>::from_data(data, (&like.device().inner(), like.dtype()));
-    constant_like(values, like)
 }
 
 /// The product of a matrix of `n` columns with the matrix of these `n` rows.

@@ -47,12 +47,12 @@ mod memory;
 use std::collections::HashMap;
 
 use burn::config::Config;
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor};
 
 use crate::check::{self, ConfigError};
 use crate::random::{Purpose, Random};
 use crate::similarity::SimilarityConfig;
-use crate::tensor::constant_like;
+use crate::tensor::{constant_like, read, select_rows};
 use k_means::{Cluster, k_means};
 use memory::Memory;
 
@@ -273,20 +273,11 @@ impl HardNegativeSynthesis {
             if others(&k) { k } else { first }
         };
         let rows = (0..count).flat_map(|i| (0..m).map(move |k| (i, k)));
-        let sources: Vec<i32> = rows.map(|(i, k)| (i * m + source(i, k)) as i32).collect();
-        if sources
-            .iter()
-            .enumerate()
-            .all(|(row, &source)| row == source as usize)
-        {
+        let sources: Vec<usize> = rows.map(|(i, k)| i * m + source(i, k)).collect();
+        if sources.iter().copied().eq(0..count * m) {
             return recalled;
         }
-        let sources = TensorData::new(sources, [count * m]);
-        let sources = Tensor::<1, Int>::from_data(sources, &anchors.device().inner());
-        let recalled = recalled.reshape([count * m, width]);
-        let recalled = recalled
-            .clone()
-            .select(0, constant_like(sources, &recalled));
+        let recalled = select_rows(&recalled.reshape([count * m, width]), sources);
         recalled.reshape([count, m, width])
     }
 
@@ -358,10 +349,9 @@ struct Points {
 
 impl Points {
     fn read(embeddings: &Tensor<2>) -> Self {
-        let data = embeddings.clone().without_autodiff().into_data();
         Self {
             width: embeddings.dims()[1],
-            values: data.iter::<f64>().collect(),
+            values: read(embeddings.clone().without_autodiff()),
         }
     }
 
