@@ -228,13 +228,11 @@ fn n_equal_embeddings_score_nothing() {
 #[test]
 fn equal_constant_embeddings_score_nothing_at_any_width() {
     for width in [700, 768, 1000, 3000, 4099, 20_000] {
-        for value in [1.0, 0.3] {
-            let same = Tensor::<2>::full([40, width], value, &Device::default());
-            let owners: Vec<usize> = (0..40).collect();
-            let found = cross_modal(same.clone(), same, &owners);
-            for ranks in [&found.image_to_text, &found.text_to_image] {
-                assert_eq!(defined(ranks), vec![40; 40], "width {width}, value {value}");
-            }
+        let same = Tensor::<2>::full([40, width], 0.3, &Device::default());
+        let owners: Vec<usize> = (0..40).collect();
+        let found = cross_modal(same.clone(), same, &owners);
+        for ranks in [&found.image_to_text, &found.text_to_image] {
+            assert_eq!(defined(ranks), vec![40; 40], "width {width}");
         }
     }
 }
