@@ -180,12 +180,3 @@ pub(crate) fn compute_dtype(input: DType) -> DType {
         _ => DType::F32,
     }
 }
-
-/// `value` is finite and within `low..=high`.
-#[track_caller]
-pub(crate) fn within(config: &str, field: &str, value: f64, low: f64, high: f64) {
-    assert!(
-        value.is_finite() && low <= value && value <= high,
-        "{config}: `{field}` is {value}, it must lie in [{low}, {high}]"
-    );
-}

@@ -54,6 +54,7 @@
 //! - [`momentum`]: a slowly moving copy of an encoder.
 //! - [`similarity`]: l2 normalisation, cosine similarity, the (learnable, clamped) logit scale.
 //! - [`weighting`]: how much each negative counts, and its schedule.
+//! - [`analysis`]: the weights that a batch's negatives get, and mutual information.
 //! - [`pairwise`]: the engine under the objectives, and under yours: expressions of a pair, reduced
 //!   over rows and columns of the similarity matrix.
 //! - [`retrieval`]: recall@k, ranks, R@sum, precision@k, similarity histograms.
@@ -85,6 +86,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod analysis;
 mod check;
 #[cfg(feature = "_cpu")]
 mod host;

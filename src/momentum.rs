@@ -1,14 +1,15 @@
-//! A slowly moving copy of an encoder: the teacher of momentum distillation, the source of a queue's features.
+//! A slowly moving copy of an encoder: the teacher of momentum distillation, and the source of a
+//! queue's features.
 
 use std::any::Any;
 use std::collections::VecDeque;
 
 use burn::config::Config;
-use burn::module::{Flag, Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId, ParameterValue};
 use burn::tensor::kind::Autodiff;
 use burn::tensor::{Bool, Int, Tensor};
 
-use crate::check;
+use crate::check::{self, ConfigError};
 use crate::tensor::constant_like;
 
 /// Configuration of a [`MomentumEncoder`].
@@ -20,34 +21,45 @@ pub struct MomentumEncoderConfig {
 }
 
 impl MomentumEncoderConfig {
-    /// The momentum copy of `student`: its values, without gradients, on the device without autodiff.
+    /// Checks the values.
+    ///
+    /// # Errors
+    ///
+    /// If `momentum` is outside [0, 1].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        check::range("MomentumEncoderConfig", "momentum", self.momentum, 0.0, 1.0)
+    }
+
+    /// The momentum copy of `student`: its values, without gradients, on the device without
+    /// autodiff.
     ///
     /// # Panics
     ///
-    /// Where `momentum` is outside [0, 1].
+    /// If [`check`](Self::check) returns an error.
     #[track_caller]
     pub fn init<M: Module>(&self, student: &M) -> MomentumEncoder<M> {
-        let momentum = self.momentum;
-        check::within("MomentumEncoderConfig", "momentum", momentum, 0.0, 1.0);
+        check::or_panic(self.check());
         MomentumEncoder {
             encoder: student.valid().no_grad().map(&mut OwnIds),
-            momentum,
+            momentum: self.momentum,
         }
     }
 }
 
-/// An exponential moving average of a module, in the place of the module; built by
+/// An exponential moving average of a module, which is itself such a module; built by
 /// [`MomentumEncoderConfig::init`].
 ///
-/// After each optimiser step, `θ' ← m·θ' + (1 − m)·θ` for what the student trains; all else (frozen
-/// parameters, running statistics, integers) is copied. The copy is a module like its student: it
-/// is saved and loaded with the model that holds it, exactly, and its parameters have ids of their own, so
-/// that no optimiser confuses the two.
+/// After each optimiser step, `θ' ← m·θ' + (1 − m)·θ` for the parameters that the student trains;
+/// everything else (frozen parameters, running statistics, integers) is copied. The copy is saved
+/// and loaded with the model that holds it, exactly. Its parameters have their own ids, so that no
+/// optimiser confuses them with the student's.
 ///
-/// The copy is on the plain device: dropout and batch normalisation act in it as in evaluation.
+/// The copy is on the device without autodiff: dropout and batch normalisation behave as in
+/// evaluation, and its inputs must be there too ([`Tensor::inner`]). Objectives, queues and
+/// samplers take its outputs as constants beside tracked features.
 ///
-/// Parameters are averaged in their own dtype: keep them in f32, since in half precision steps of
-/// `1 − m` vanish.
+/// Parameters are averaged in their own dtype. Keep them in f32: in half precision steps of `1 − m`
+/// vanish.
 ///
 /// Source: He et al. 2020 (MoCo), equation 2; Li et al. 2021 (ALBEF), section 3.3.
 ///
@@ -56,7 +68,7 @@ impl MomentumEncoderConfig {
 /// ```
 /// use burn::tensor::{Device, Tensor};
 /// use burn_contrastive::momentum::MomentumEncoderConfig;
-/// use burn_contrastive::objective::SigLipConfig; // Any module will do.
+/// use burn_contrastive::objective::SigLipConfig; // Any module can be a student.
 ///
 /// let student = SigLipConfig::new().init(&Device::default().autodiff());
 /// let mut momentum = MomentumEncoderConfig::new().init(&student);
@@ -71,24 +83,24 @@ pub struct MomentumEncoder<M: Module> {
 }
 
 impl<M: Module> MomentumEncoder<M> {
-    /// The copy. What it computes carries no gradient.
+    /// The copy. Its outputs carry no gradient.
     pub fn encoder(&self) -> &M {
         &self.encoder
     }
 
-    /// One step towards the student, which is on an autodiff device: that is how its trained parameters are
-    /// told from all else.
+    /// One step towards the student, which must be on an autodiff device: a parameter is averaged
+    /// if it requires a gradient there.
     ///
     /// # Panics
     ///
-    /// Where the student is not on an autodiff device, or its parameters are not those that the copy was
-    /// made of, in number, kind or shape.
+    /// If the student is not on an autodiff device, or the number, kinds or shapes of its
+    /// parameters are not those of the copy.
     #[track_caller]
     pub fn update(self, student: &M) -> Self {
         assert!(
             student.devices().iter().all(|device| device.is_autodiff()),
-            "MomentumEncoder: the student is not on an autodiff device: pass the model that is trained, \
-             not its `.valid()`"
+            "MomentumEncoder: the student is not on an autodiff device: pass the model that is \
+             trained, not its `.valid()`"
         );
         let mut values = Values::default();
         student.visit(&mut values);
@@ -106,10 +118,10 @@ impl<M: Module> MomentumEncoder<M> {
     }
 }
 
-/// Gives parameters ids of their own.
+/// Gives each parameter a new id.
 struct OwnIds;
 
-fn with_own_id<T: burn::module::ParameterValue>(param: Param<T>) -> Param<T> {
+fn with_own_id<T: ParameterValue>(param: Param<T>) -> Param<T> {
     let (_, value, mapper) = param.consume();
     Param::from_mapped_value(ParamId::new(), value, mapper)
 }
@@ -131,7 +143,7 @@ impl ModuleMapper for OwnIds {
     }
 }
 
-/// The student's values in the order of its fields, each with whether it is trained.
+/// The student's values in the order of its fields, each with whether it requires a gradient.
 #[derive(Default)]
 struct Values(VecDeque<(Box<dyn Any>, bool)>);
 
@@ -157,7 +169,7 @@ struct Step {
 }
 
 impl Step {
-    /// The student's value for the copy's, and whether it is trained.
+    /// The next value of the student, which belongs to `own`, and whether it requires a gradient.
     fn next<const D: usize, K: Autodiff + 'static>(
         &mut self,
         own: &Tensor<D, K>,
@@ -167,7 +179,7 @@ impl Step {
             .pop_front()
             .expect("MomentumEncoder: the student has fewer parameters than its copy");
         let value = *value.downcast::<Tensor<D, K>>().expect(
-            "MomentumEncoder: a parameter of the student has another kind or rank than its copy",
+            "MomentumEncoder: a parameter of the student has another kind or rank than its copy's",
         );
         assert!(
             value.dims() == own.dims(),
@@ -185,9 +197,10 @@ impl ModuleMapper for Step {
             let context = own.clone();
             let own = own.without_autodiff();
             let (student, trained) = self.next(&own);
-            let moved = match trained {
-                true => own * self.momentum + student * (1.0 - self.momentum),
-                false => student,
+            let moved = if trained {
+                own * self.momentum + student * (1.0 - self.momentum)
+            } else {
+                student
             };
             constant_like(moved, &context)
         })
@@ -203,10 +216,6 @@ impl ModuleMapper for Step {
     ) -> Param<Tensor<D, Bool>> {
         param.map(|own| constant_like(self.next(&own).0, &own))
     }
-
-    fn map_flag(&mut self, flag: Param<Flag>) -> Param<Flag> {
-        flag
-    }
 }
 
 #[cfg(test)]
@@ -217,7 +226,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "`momentum` is 1.5, it must lie in [0, 1]")]
-    fn a_momentum_past_one_is_refused() {
+    fn a_momentum_above_one_is_refused() {
         let student = SigLipConfig::new().init(&Device::default());
         MomentumEncoderConfig::new()
             .with_momentum(1.5)
@@ -226,7 +235,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "the student is not on an autodiff device")]
-    fn a_student_for_evaluation_is_refused() {
+    fn a_student_without_autodiff_is_refused() {
         let student = SigLipConfig::new().init(&Device::default());
         let _ = MomentumEncoderConfig::new().init(&student).update(&student);
     }

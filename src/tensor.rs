@@ -3,7 +3,7 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, TensorMetadata, get_or_init_device_settings};
 use burn::tensor::kind::Autodiff;
-use burn::tensor::{DType, GradientCheckpointingStrategy, Tensor};
+use burn::tensor::{DType, GradientCheckpointingStrategy, Int, Tensor, TensorData};
 
 /// `x` as a constant in the autodiff context of `other`: plain, autodiff, or with gradient
 /// checkpointing.
@@ -24,6 +24,42 @@ pub(crate) fn constant_in<const D: usize, K: Autodiff>(
         Some(strategy) => x.autodiff().with_gradient_checkpointing_strategy(strategy),
         None => x,
     }
+}
+
+/// Indices as a constant on the device and in the autodiff context of `other`.
+pub(crate) fn indices_like<const D: usize>(
+    indices: impl IntoIterator<Item = usize>,
+    other: &Tensor<D>,
+) -> Tensor<1, Int> {
+    let index = |index| i32::try_from(index).expect("an index below 2^31");
+    let indices: Vec<i32> = indices.into_iter().map(index).collect();
+    let length = indices.len();
+    let data = TensorData::new(indices, [length]);
+    constant_like(Tensor::from_data(data, &other.device().inner()), other)
+}
+
+/// The rows of `x` with these indices.
+pub(crate) fn select_rows<const D: usize>(
+    x: &Tensor<D>,
+    indices: impl IntoIterator<Item = usize>,
+) -> Tensor<D> {
+    x.clone().select(0, indices_like(indices, x))
+}
+
+/// Values as a constant in the dtype, on the device and in the autodiff context of `other`.
+pub(crate) fn values_like<const D: usize, const E: usize>(
+    values: Vec<f64>,
+    shape: [usize; D],
+    other: &Tensor<E>,
+) -> Tensor<D> {
+    let data = TensorData::new(values, shape).convert_dtype(other.dtype());
+    let values = Tensor::from_data(data, (&other.device().inner(), other.dtype()));
+    constant_like(values, other)
+}
+
+/// The values of `x` on the host, row by row.
+pub(crate) fn read<const D: usize>(x: Tensor<D>) -> Vec<f64> {
+    x.into_data().iter::<f64>().collect()
 }
 
 /// `log(1 + x)`, to rounding error for every `x`, with the derivative `1 / (1 + x)`.

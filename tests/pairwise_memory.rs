@@ -6,7 +6,7 @@ mod counting;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_contrastive::negatives::{
-    FeatureQueueConfig, Features, HardNegativeSamplerConfig, HardNegativeSynthesisConfig,
+    FeatureQueueConfig, HardNegativeSamplerConfig, HardNegativeSynthesisConfig, PairFeatures,
 };
 use burn_contrastive::objective::{
     BarlowTwinsConfig, Context, ContrastiveConfig, Criterion, FalseNegativeRemovalConfig,
@@ -197,7 +197,7 @@ const OBJECTIVES: [(&str, Run); 9] = [
         |similarity, [image, text], _| {
             let synthesis = HardNegativeSynthesisConfig::new().with_similarity(similarity);
             let synthesis = synthesis.with_max_prototypes(64).init();
-            synthesis.synthesize(image, text, 0).unwrap();
+            synthesis.synthesize(image, text, None, 0).unwrap();
         },
     ),
 ];
@@ -290,7 +290,7 @@ fn memory_is_bounded_by_the_budget_and_the_embeddings() {
     let queue = FeatureQueueConfig::new(D).with_capacity(40 * N);
     let queue = queue.init(&device);
     let [_, largest] = peak_of(|| {
-        queue.push(Features::new(image.clone(), text.clone()));
+        queue.push(PairFeatures::new(image.clone(), text.clone()));
     });
     assert!(largest < 4 * N * D, "pushing allocates {largest} bytes");
     let within = || {

@@ -2,12 +2,12 @@
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_contrastive::retrieval::{
-    Blocks, CrossModal, CrossModalMetrics, cross_modal, five_fold, precision_at_k,
-    similarity_histogram,
+    CrossModal, CrossModalMetrics, cross_modal, five_fold, precision_at_k, similarity_histogram,
 };
 use proptest::prelude::*;
 
-/// Embeddings of small integers: distinct cosines are far apart, equal ones differ by rounding.
+/// Embeddings of small integers: distinct cosines are far apart, equal ones are equal but for
+/// rounding.
 type Rows = Vec<Vec<i8>>;
 
 fn tensor(rows: &Rows) -> Tensor<2> {
@@ -31,7 +31,7 @@ fn cosine(a: &[i8], b: &[i8]) -> f64 {
     if norms == 0.0 { 0.0 } else { dot(a, b) / norms }
 }
 
-/// Rank of the best positive by definition: one more than the negatives at least as similar.
+/// Rank of the best positive by definition: negatives that are not less similar come first.
 fn naive_rank(query: &[i8], candidates: &Rows, is_positive: impl Fn(usize) -> bool) -> usize {
     let similarities: Vec<f64> = candidates
         .iter()
@@ -53,11 +53,35 @@ fn defined(ranks: &burn_contrastive::retrieval::Ranks) -> Vec<usize> {
         .collect()
 }
 
+/// Prec@k by definition: sorted by similarity, and among equals the other labels first.
+fn naive_precision(
+    queries: &Rows,
+    query_labels: &[usize],
+    candidates: &Rows,
+    candidate_labels: &[usize],
+    ks: &[usize],
+) -> Vec<f64> {
+    let mut found = vec![0; ks.len()];
+    for (query, label) in queries.iter().zip(query_labels) {
+        let mut order: Vec<(i64, bool)> = candidates
+            .iter()
+            .zip(candidate_labels)
+            .map(|(c, other)| ((-1e9 * cosine(query, c)).round() as i64, other == label))
+            .collect();
+        order.sort_unstable();
+        for (found, &k) in found.iter_mut().zip(ks) {
+            *found += order[..k].iter().filter(|(_, same)| *same).count();
+        }
+    }
+    let percent = |(found, k): (usize, &usize)| 100.0 * found as f64 / (k * queries.len()) as f64;
+    found.into_iter().zip(ks).map(percent).collect()
+}
+
 fn rows(count: std::ops::Range<usize>, width: usize) -> impl Strategy<Value = Rows> {
     prop::collection::vec(prop::collection::vec(-2i8..=2, width), count)
 }
 
-/// Images, texts, and the image that each text describes. Every image has at least one text, in any
+/// Images, texts, and which image each text describes: each image has one text or more, in any
 /// order.
 fn pairs() -> impl Strategy<Value = (Rows, Rows, Vec<usize>)> {
     (1usize..6)
@@ -74,21 +98,20 @@ fn pairs() -> impl Strategy<Value = (Rows, Rows, Vec<usize>)> {
         })
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig {
+fn config() -> ProptestConfig {
+    ProptestConfig {
         cases: 96,
         failure_persistence: None,
         ..ProptestConfig::default()
-    })]
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
 
     #[test]
-    fn ranks_match_naive_loops_for_any_block_shape(
-        (images, texts, owners) in pairs(), block_rows in 1usize..9, block_columns in 1usize..9,
-    ) {
+    fn ranks_are_the_naive_ones((images, texts, owners) in pairs()) {
         let whole = cross_modal(tensor(&images), tensor(&texts), &owners);
-        let blocked = Blocks::new(block_rows, block_columns)
-            .cross_modal(tensor(&images), tensor(&texts), &owners);
-        prop_assert_eq!(&whole, &blocked);
         for (image, rank) in defined(&whole.image_to_text).into_iter().enumerate() {
             prop_assert_eq!(rank, naive_rank(&images[image], &texts, |text| owners[text] == image));
         }
@@ -123,10 +146,9 @@ proptest! {
     }
 
     #[test]
-    fn precision_matches_naive_loops_for_any_block_shape(
+    fn precision_is_the_naive_one(
         queries in rows(1..9, 4), candidates in rows(3..24, 4),
         labels in prop::collection::vec(0usize..3, 33),
-        block_rows in 1usize..9, block_columns in 1usize..9,
     ) {
         let query_labels = &labels[..queries.len()];
         let candidate_labels = &labels[9..9 + candidates.len()];
@@ -134,42 +156,18 @@ proptest! {
         let whole = precision_at_k(
             tensor(&queries), query_labels, tensor(&candidates), candidate_labels, &ks,
         );
-        let blocked = Blocks::new(block_rows, block_columns).precision_at_k(
-            tensor(&queries), query_labels, tensor(&candidates), candidate_labels, &ks,
-        );
-        prop_assert_eq!(&whole, &blocked);
-        for (&k, &precision) in ks.iter().zip(&whole) {
-            let mut found = 0;
-            for (query, label) in queries.iter().zip(query_labels) {
-                // Sort by similarity, and among equals the other labels first.
-                let mut order: Vec<(i64, bool)> = candidates
-                    .iter()
-                    .zip(candidate_labels)
-                    .map(|(c, other)| ((-1e9 * cosine(query, c)).round() as i64, other == label))
-                    .collect();
-                order.sort_unstable();
-                found += order[..k].iter().filter(|(_, same)| *same).count();
-            }
-            let expected = 100.0 * found as f64 / (k * queries.len()) as f64;
-            prop_assert!(
-                (precision - expected).abs() < 1e-9,
-                "k {k}: {precision} is not {expected}"
-            );
+        let expected = naive_precision(&queries, query_labels, &candidates, candidate_labels, &ks);
+        for (precision, expected) in whole.iter().zip(expected) {
+            prop_assert!((precision - expected).abs() < 1e-9, "{precision} is not {expected}");
         }
     }
 
     #[test]
-    fn histogram_counts_every_pair_once_for_any_block_shape(
-        (images, texts, owners) in pairs(), block_rows in 1usize..9, block_columns in 1usize..9,
-    ) {
-        // No cosine lies on an edge, where rounding would decide: m/23 needs a squared norm that is
-        // a multiple of 23, and these are at most 20.
+    fn histogram_counts_every_pair_once((images, texts, owners) in pairs()) {
+        // No cosine lies on an edge, where rounding would decide: one of m/23 needs a squared norm
+        // that 23 divides, and these are 20 at most.
         let bins = 23;
         let whole = similarity_histogram(tensor(&images), tensor(&texts), &owners, bins);
-        let blocked = Blocks::new(block_rows, block_columns)
-            .similarity_histogram(tensor(&images), tensor(&texts), &owners, bins);
-        prop_assert_eq!(&whole.positive_counts, &blocked.positive_counts);
-        prop_assert_eq!(&whole.negative_counts, &blocked.negative_counts);
 
         let mut populations = [(vec![0u64; bins], vec![]), (vec![0u64; bins], vec![])];
         for (i, image) in images.iter().enumerate() {
@@ -213,27 +211,34 @@ fn noise(count: usize, width: usize, seed: u64) -> Tensor<2> {
 }
 
 #[test]
-fn equal_embeddings_have_zero_recall() {
+fn n_equal_embeddings_score_nothing() {
     // Widths and counts off every tile size, so that the product's edge paths take part.
-    for (count, width) in [(2, 1), (37, 67), (130, 513)] {
+    for (count, width) in [(2, 1), (37, 67), (130, 513), (700, 33)] {
         let same = noise(1, width, 9).repeat_dim(0, count);
         let owners: Vec<usize> = (0..count).collect();
-        for blocks in [Blocks::default(), Blocks::new(7, 1), Blocks::new(1, 33)] {
-            let found = blocks.cross_modal(same.clone(), same.clone() * 3.7, &owners);
-            for ranks in [&found.image_to_text, &found.text_to_image] {
-                assert_eq!(
-                    defined(ranks),
-                    vec![count; count],
-                    "{count} × {width}, {blocks:?}"
-                );
-                assert_eq!(ranks.recall_at(1), 0.0);
-            }
+        let found = cross_modal(same.clone(), same.clone() * 3.7, &owners);
+        for ranks in [&found.image_to_text, &found.text_to_image] {
+            assert_eq!(defined(ranks), vec![count; count], "{count} × {width}");
+            assert_eq!(ranks.recall_at(1), 0.0);
+        }
+    }
+}
+
+/// Terms of one size, whose rounding errors add up in one direction, the order of the sum aside.
+#[test]
+fn equal_constant_embeddings_score_nothing_at_any_width() {
+    for width in [700, 768, 1000, 3000, 4099, 20_000] {
+        let same = Tensor::<2>::full([40, width], 0.3, &Device::default());
+        let owners: Vec<usize> = (0..40).collect();
+        let found = cross_modal(same.clone(), same, &owners);
+        for ranks in [&found.image_to_text, &found.text_to_image] {
+            assert_eq!(defined(ranks), vec![40; 40], "width {width}");
         }
     }
 }
 
 #[test]
-fn a_duplicate_of_the_positive_ranks_before_it_at_any_index() {
+fn a_duplicate_of_the_positive_ranks_before_it_wherever_it_stands() {
     let (count, width) = (203, 129);
     let images = noise(count, width, 1);
     // Texts equal their images, but the last text repeats the first.
@@ -245,41 +250,66 @@ fn a_duplicate_of_the_positive_ranks_before_it_at_any_index() {
         0,
     );
     let owners: Vec<usize> = (0..count).collect();
-    for blocks in [Blocks::default(), Blocks::new(64, 64), Blocks::new(1, 50)] {
-        let found = blocks.cross_modal(images.clone(), texts.clone(), &owners);
-        let ranks = defined(&found.image_to_text);
-        assert_eq!(ranks[0], 2);
-        assert!(ranks[1..count - 1].iter().all(|&rank| rank == 1));
-        assert_eq!(defined(&found.text_to_image)[0], 1);
-    }
+    let found = cross_modal(images, texts, &owners);
+    let ranks = defined(&found.image_to_text);
+    assert_eq!(ranks[0], 2);
+    assert!(ranks[1..count - 1].iter().all(|&rank| rank == 1));
+    assert_eq!(defined(&found.text_to_image)[0], 1);
 }
 
+/// More rows and columns than a block has.
 #[test]
-fn blocks_do_not_change_the_ranks_of_full_precision_embeddings() {
-    let (images, texts) = (noise(101, 40, 2), noise(303, 40, 3));
-    let owners: Vec<usize> = (0..303).map(|text| (text * 7) % 101).collect();
-    let whole = cross_modal(images.clone(), texts.clone(), &owners);
-    for blocks in [
-        Blocks::new(1, 1000),
-        Blocks::new(1000, 1),
-        Blocks::new(64, 128),
-        Blocks::new(13, 17),
-    ] {
-        assert_eq!(
-            whole,
-            blocks.cross_modal(images.clone(), texts.clone(), &owners),
-            "{blocks:?}"
-        );
+fn several_blocks_match_naive_loops() {
+    let (query_count, candidate_count) = (530, 2100);
+    let row = |k: usize| -> Vec<i8> {
+        (0..4)
+            .map(|c| ((k * (7 + 4 * c) + k / 5) % 5) as i8 - 2)
+            .collect()
+    };
+    let images: Rows = (0..query_count).map(row).collect();
+    let texts: Rows = (0..candidate_count).map(|k| row(3 * k + 1)).collect();
+    let owners: Vec<usize> = (0..candidate_count)
+        .map(|text| (text * 7) % query_count)
+        .collect();
+    let found = cross_modal(tensor(&images), tensor(&texts), &owners);
+    let by_image = defined(&found.image_to_text);
+    let by_text = defined(&found.text_to_image);
+    for image in (0..query_count).step_by(23) {
+        let expected = naive_rank(&images[image], &texts, |text| owners[text] == image);
+        assert_eq!(by_image[image], expected);
     }
-    let median = whole.image_to_text.median();
-    assert!(
-        (20.0..150.0).contains(&median),
-        "noise finds pairs by chance only, median {median}"
+    for text in (0..candidate_count).step_by(41) {
+        let expected = naive_rank(&texts[text], &images, |image| owners[text] == image);
+        assert_eq!(by_text[text], expected);
+    }
+
+    let histogram = similarity_histogram(tensor(&images), tensor(&texts), &owners, 23);
+    let positives: u64 = histogram.positive_counts.iter().sum();
+    let negatives: u64 = histogram.negative_counts.iter().sum();
+    assert_eq!(positives as usize, candidate_count);
+    assert_eq!(
+        (positives + negatives) as usize,
+        query_count * candidate_count
     );
+    let own = texts
+        .iter()
+        .zip(&owners)
+        .map(|(text, &image)| cosine(&images[image], text));
+    let mean = own.sum::<f64>() / candidate_count as f64;
+    assert!((histogram.positive.mean - mean).abs() < 1e-6);
+
+    let labels = |rows: &Rows| rows.iter().map(|x| (x[0] + 2) as usize).collect::<Vec<_>>();
+    let (of_images, of_texts) = (labels(&images), labels(&texts));
+    let ks = [1, 10, 300];
+    let found = precision_at_k(tensor(&images), &of_images, tensor(&texts), &of_texts, &ks);
+    let expected = naive_precision(&images, &of_images, &texts, &of_texts, &ks);
+    for (found, expected) in found.iter().zip(expected) {
+        assert!((found - expected).abs() < 1e-9, "{found} is not {expected}");
+    }
 }
 
 #[test]
-fn a_single_pair_has_rank_one() {
+fn one_pair_is_found() {
     let one = noise(1, 5, 4);
     let found = cross_modal(one.clone(), one.neg(), &[0]);
     assert_eq!(found.image_to_text.as_slice(), [Some(1)]);
@@ -302,8 +332,8 @@ fn any_caption_among_the_nearest_counts_once() {
     );
     let found = cross_modal(images, texts, &[0, 1, 0, 0]);
     assert_eq!(found.image_to_text.as_slice(), [Some(1), Some(1)]);
-    // Caption 0 is orthogonal to both images: a tie, so its image ranks last. Caption 1 is nearer
-    // to the other image.
+    // Caption 0 is orthogonal to both images: a tie, so it ranks last. Caption 1 prefers the other
+    // image.
     assert_eq!(
         found.text_to_image.as_slice(),
         [Some(2), Some(2), Some(1), Some(1)]
@@ -321,7 +351,7 @@ fn with_broken_row(rows: Tensor<2>, row: usize, value: f32) -> Tensor<2> {
 }
 
 #[test]
-fn nan_and_infinity_have_no_rank() {
+fn nan_and_infinity_never_score() {
     let owners = [0, 1, 2, 3];
     for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let clean = noise(4, 6, 5);
@@ -366,7 +396,7 @@ fn a_zero_vector_ranks_last() {
 }
 
 #[test]
-fn huge_and_tiny_norms_change_no_rank() {
+fn norms_do_not_matter_however_large_or_small() {
     let (images, texts) = (noise(30, 16, 7), noise(30, 16, 8));
     let owners: Vec<usize> = (0..30).collect();
     let expected = cross_modal(images.clone(), texts.clone(), &owners);
@@ -380,7 +410,7 @@ fn huge_and_tiny_norms_change_no_rank() {
 }
 
 #[test]
-fn half_precision_is_computed_in_f32_and_f64_in_f64() {
+fn half_precision_widens_and_double_stays() {
     let images = noise(40, 24, 10);
     let texts = images.clone() + noise(40, 24, 11) * 1.5;
     let owners: Vec<usize> = (0..40).collect();
@@ -408,7 +438,7 @@ fn half_precision_is_computed_in_f32_and_f64_in_f64() {
 }
 
 #[test]
-fn tracked_embeddings_have_the_same_ranks_as_untracked_ones() {
+fn tracked_embeddings_rank_alike_and_keep_no_graph() {
     let (images, texts) = (noise(12, 8, 12), noise(12, 8, 13));
     let owners: Vec<usize> = (0..12).collect();
     let expected = cross_modal(images.clone(), texts.clone(), &owners);
@@ -565,11 +595,5 @@ mod misuse {
     #[should_panic(expected = "`ks` holds 4: each must lie in [1, 3]")]
     fn k_beyond_candidates() {
         precision_at_k(noise(2, 4, 1), &[0, 1], noise(3, 4, 1), &[0, 1, 0], &[1, 4]);
-    }
-
-    #[test]
-    #[should_panic(expected = "`columns` is 0, it must lie in [1, 2^24]")]
-    fn empty_blocks() {
-        Blocks::new(8, 0);
     }
 }

@@ -1,18 +1,18 @@
-//! Gaussian noise as negatives, ITContrast's penalty against overfitting.
+//! Gaussian noise as negatives: ITContrast's regularisation.
 
 use burn::config::Config;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 
 use crate::random::{Purpose, Random};
-use crate::tensor::constant_like;
+use crate::tensor::values_like;
 
 /// Configuration of [`GaussianNegatives`].
 #[derive(Config, Debug, PartialEq)]
 pub struct GaussianNegativesConfig {
-    /// How many vectors, Z. Default 128 (ITContrast).
+    /// Number of vectors, Z. Default 128 (ITContrast).
     #[config(default = 128)]
     pub count: usize,
-    /// Seed of the numbers. Default 0.
+    /// Seed of the values. Default 0.
     #[config(default = 0)]
     pub seed: u64,
 }
@@ -29,7 +29,8 @@ impl GaussianNegativesConfig {
 
 /// Vectors from N(0, I), one set for both directions; built by [`GaussianNegativesConfig::init`].
 ///
-/// Source: "ITContrast: Contrastive Learning with Hard Negative Synthesis for Image-Text Matching", equation 7.
+/// Source: "ITContrast: Contrastive Learning with Hard Negative Synthesis for Image-Text Matching",
+/// equation 7.
 #[derive(Clone, Debug)]
 pub struct GaussianNegatives {
     count: usize,
@@ -37,12 +38,12 @@ pub struct GaussianNegatives {
 }
 
 impl GaussianNegatives {
-    /// The vectors of a step, in the width, dtype and on the device of `embeddings`: drawn anew each step,
-    /// the same for the same seed and step on every device. `None` where the count is 0.
+    /// The vectors of a step, with the width, dtype and device of `embeddings`: a function of the
+    /// seed and the step, the same on every device. `None` if the count is 0.
     ///
     /// # Shapes
     ///
-    /// - `embeddings`: `[N, D]`, a batch that meets them
+    /// - `embeddings`: `[N, D]`, the batch whose negatives they will be
     /// - returns `[Z, D]`
     ///
     /// # Example
@@ -59,12 +60,10 @@ impl GaussianNegatives {
         if self.count == 0 {
             return None;
         }
-        let (width, dtype) = (embeddings.dims()[1], embeddings.dtype());
+        let shape = [self.count, embeddings.dims()[1]];
         let mut random = Random::new(self.seed, step, Purpose::Noise);
-        let values: Vec<f64> = (0..self.count * width).map(|_| random.normal()).collect();
-        let data = TensorData::new(values, [self.count, width]).convert_dtype(dtype);
-        let noise = Tensor::<2>::from_data(data, (&embeddings.device().inner(), dtype));
-        Some(constant_like(noise, embeddings))
+        let values = (0..shape[0] * shape[1]).map(|_| random.normal());
+        Some(values_like(values.collect(), shape, embeddings))
     }
 }
 
@@ -74,7 +73,7 @@ mod tests {
     use burn::tensor::Device;
 
     #[test]
-    fn the_step_decides_and_nothing_else() {
+    fn the_values_depend_on_the_step_alone() {
         let batch = Tensor::<2>::ones([2, 3], &Device::default());
         let negatives = GaussianNegativesConfig::new().with_count(4).init();
         let at = |step| negatives.draw(&batch, step).unwrap().into_data();
@@ -83,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn none_are_drawn_of_none() {
+    fn a_count_of_zero_gives_none() {
         let batch = Tensor::<2>::ones([2, 3], &Device::default());
         let negatives = GaussianNegativesConfig::new().with_count(0).init();
         assert!(negatives.draw(&batch, 0).is_none());

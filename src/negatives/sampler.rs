@@ -1,63 +1,101 @@
 //! One hard negative of each sample, drawn by its similarity.
 
 use burn::config::Config;
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Int, Tensor, TensorData};
 
-use crate::check;
-use crate::pairwise::Positives;
+use crate::check::{self, ConfigError};
+use crate::pairwise::{Expr, Pairs, Positives};
 use crate::random::{Purpose, Random};
 use crate::similarity::SimilarityConfig;
 
 /// Configuration of a [`HardNegativeSampler`].
 #[derive(Config, Debug, PartialEq)]
 pub struct HardNegativeSamplerConfig {
-    /// Temperature τ of the softmax that is drawn from. Default 0.07 (ALBEF's initial one).
+    /// Temperature τ of the softmax that negatives are drawn from, unless a call gives another:
+    /// [`HardNegativeSampler::with_logit_scale`]. Default 0.07 (ALBEF's initial one).
     #[config(default = 0.07)]
     pub temperature: f64,
     /// Seed of the draws. Default 0.
     #[config(default = 0)]
     pub seed: u64,
-    /// How embeddings are compared. Default: by cosine; the memory budget bounds a block of rows.
+    /// How embeddings are compared. Default: by cosine. The memory budget bounds a block of rows.
     #[config(default = "SimilarityConfig::new()")]
     pub similarity: SimilarityConfig,
 }
 
 impl HardNegativeSamplerConfig {
+    /// Checks the values.
+    ///
+    /// # Errors
+    ///
+    /// If `temperature` is not positive and finite.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let (tiny, huge) = (f32::MIN_POSITIVE as f64, f32::MAX as f64);
+        let name = "HardNegativeSamplerConfig";
+        check::range(name, "temperature", self.temperature, tiny, huge)
+    }
+
     /// Builds the sampler.
     ///
     /// # Panics
     ///
-    /// Where `temperature` is not positive and finite.
+    /// If [`check`](Self::check) returns an error.
     #[track_caller]
     pub fn init(&self) -> HardNegativeSampler {
-        let (tiny, huge) = (f32::MIN_POSITIVE as f64, f32::MAX as f64);
-        let name = "HardNegativeSamplerConfig";
-        check::within(name, "temperature", self.temperature, tiny, huge);
+        check::or_panic(self.check());
         HardNegativeSampler {
-            temperature: self.temperature,
-            seed: self.seed,
-            similarity: self.similarity,
+            config: self.clone(),
+            logit_scale: None,
         }
     }
 }
 
-/// One negative for each anchor, as drawn by a [`HardNegativeSampler`]; on the plain device.
+/// The samples of one modality: as anchors, and as candidates for the anchors of the other
+/// modality.
+///
+/// Made from one tensor, `[N, D]`, or from two, `(anchors, candidates)`, with corresponding rows:
+/// in ALBEF anchors are the student's features and candidates those of its momentum copy. Each
+/// tensor may be tracked or on the device without autodiff.
+#[derive(Clone, Debug)]
+pub struct Samples {
+    anchors: Tensor<2>,
+    candidates: Tensor<2>,
+}
+
+impl From<Tensor<2>> for Samples {
+    fn from(samples: Tensor<2>) -> Self {
+        (samples.clone(), samples).into()
+    }
+}
+
+impl From<(Tensor<2>, Tensor<2>)> for Samples {
+    fn from((anchors, candidates): (Tensor<2>, Tensor<2>)) -> Self {
+        Self {
+            anchors: anchors.without_autodiff(),
+            candidates: candidates.without_autodiff(),
+        }
+    }
+}
+
+/// One negative for each anchor, drawn by a [`HardNegativeSampler`]; on the device without
+/// autodiff.
 #[derive(Clone, Debug)]
 pub struct Drawn {
-    /// The row of the candidates, `[N]`; 0 where there is no negative.
+    /// The row of the negative among the candidates, `[N]`; 0 if the anchor has no negative.
     pub index: Tensor<1, Int>,
-    /// Whether there is one: no, where every candidate is a positive.
+    /// Whether the anchor has a negative, `[N]`: not if all candidates are positives.
     pub exists: Tensor<1, Bool>,
 }
 
-/// Draws a hard negative for each sample from `softmax(c/τ)`, the positives left out; built by
-/// [`HardNegativeSamplerConfig::init`].
+/// Draws a hard negative for each sample from `softmax(c/τ)` over the samples that are no
+/// positives; built by [`HardNegativeSamplerConfig::init`].
 ///
-/// The similarities are computed in blocks of rows that the memory budget holds: no `N×N` matrix exists.
-/// Candidates whose similarity is not finite are not drawn; an anchor left without any weight (no similarity
-/// is finite) draws uniformly among its negatives, and one without negatives draws none and says so.
+/// Similarities are computed in blocks of rows within the memory budget: no `N×N` matrix exists.
+/// Candidates whose similarity is not finite are not drawn. If none of an anchor's similarities is
+/// finite, its negative is drawn uniformly; if it has no negatives, [`Drawn::exists`] is false.
 ///
-/// Source: Li et al. 2021 (ALBEF), section 3.2, which draws the negatives of image–text matching so.
+/// Source: Li et al. 2021 (ALBEF), section 3.2, which draws the negatives of image–text matching
+/// so.
 ///
 /// # Example
 ///
@@ -78,36 +116,59 @@ pub struct Drawn {
 /// ```
 #[derive(Clone, Debug)]
 pub struct HardNegativeSampler {
-    temperature: f64,
-    seed: u64,
-    similarity: SimilarityConfig,
+    config: HardNegativeSamplerConfig,
+    logit_scale: Option<Tensor<1>>,
 }
 
 impl HardNegativeSampler {
-    /// A text for each image, and an image for each text: a function of the seed and the step.
+    /// A sampler at temperature `1/logit_scale` instead of the configured one: ALBEF draws at the
+    /// current value of the temperature that its contrast learns,
+    /// [`LogitScale::value`](crate::similarity::LogitScale::value). Nothing is read from the
+    /// device.
     ///
     /// # Shapes
     ///
-    /// - `image`: `[N, D]`, `text`: `[M, D]`
+    /// - `logit_scale`: `[1]`, positive; a constant
+    pub fn with_logit_scale(self, logit_scale: Tensor<1>) -> Self {
+        Self {
+            logit_scale: Some(logit_scale.without_autodiff()),
+            ..self
+        }
+    }
+
+    /// A text for each image, and an image for each text: a function of the samples, the seed and
+    /// the step.
+    ///
+    /// # Shapes
+    ///
+    /// - `image`: `[N, D]`, `text`: `[M, D]`; or [two tensors each](Samples)
     /// - `positives`: of images, by row, and texts, by column
     /// - returns `[N]` rows of `text`, then `[M]` rows of `image`
     ///
     /// # Panics
     ///
-    /// Where widths, dtypes or devices of `image` and `text` differ, one of them is empty, or labels or
-    /// mask do not fit them.
+    /// If widths, dtypes or devices differ, a side is empty, anchors and candidates of one modality
+    /// differ in number, or `positives` has labels or a mask of another size.
     #[track_caller]
     pub fn draw_both(
         &self,
-        image: Tensor<2>,
-        text: Tensor<2>,
+        image: impl Into<Samples>,
+        text: impl Into<Samples>,
         positives: Positives,
         step: u64,
     ) -> [Drawn; 2] {
-        check::comparable("HardNegativeSampler", ("image", &image), ("text", &text));
-        check_sizes(&positives, [image.dims()[0], text.dims()[0]]);
-        let [image, text] = [image, text].map(|x| self.similarity.prepare(x.without_autodiff()));
-        let random = |purpose| Random::new(self.seed, step, purpose);
+        let [image, text] = [image.into(), text.into()];
+        let name = "HardNegativeSampler";
+        for (anchors, candidates, samples) in [
+            ("image", "image candidates", &image),
+            ("text", "text candidates", &text),
+        ] {
+            let anchors = (anchors, &samples.anchors);
+            check::paired(name, anchors, (candidates, &samples.candidates));
+        }
+        check::comparable(name, ("image", &image.anchors), ("text", &text.anchors));
+        check_sizes(&positives, [&image, &text].map(|x| x.anchors.dims()[0]));
+        let random = |purpose| Random::new(self.config.seed, step, purpose);
         let swapped = match positives.clone() {
             Positives::Labels { rows, columns } => Positives::Labels {
                 rows: columns,
@@ -116,33 +177,40 @@ impl HardNegativeSampler {
             Positives::Mask(mask) => Positives::Mask(mask.transpose()),
             other => other,
         };
+        let texts = random(Purpose::HardTexts);
+        let images = random(Purpose::HardImages);
         [
-            self.draw(&image, &text, positives, random(Purpose::HardTexts)),
-            self.draw(&text, &image, swapped, random(Purpose::HardImages)),
+            self.draw(image.anchors, text.candidates, positives, texts),
+            self.draw(text.anchors, image.candidates, swapped, images),
         ]
     }
 
-    /// A candidate for each anchor, block by block.
+    /// A candidate for each anchor, in blocks of rows.
     fn draw(
         &self,
-        anchors: &Tensor<2>,
-        candidates: &Tensor<2>,
+        anchors: Tensor<2>,
+        candidates: Tensor<2>,
         positives: Positives,
         mut random: Random,
     ) -> Drawn {
-        let [count, others] = [anchors, candidates].map(|x| x.dims()[0]);
-        // A handful of matrices of the block's size at a time.
-        let row = 8 * others * anchors.dtype().size();
-        let height = (self.similarity.memory_budget / row).clamp(1, count);
+        let similarity = &self.config.similarity;
+        let [count, others] = [&anchors, &candidates].map(|x| x.dims()[0]);
+        let mut pairs = Pairs::new(similarity.prepare(anchors), similarity.prepare(candidates));
+        let logit = match &self.logit_scale {
+            Some(scale) => pairs.similarity() * pairs.scalar(scale.clone()),
+            None => pairs.similarity() / self.config.temperature,
+        };
+        let positive = without_autodiff(positives).of(&mut pairs);
+        let logit = logit.except(&positive);
+        let negative = Expr::select(&positive, &Expr::constant(0.0), &Expr::constant(1.0));
+
+        // Several matrices of a block's size, of at most 8 bytes a value, exist at a time.
+        let height = (similarity.memory_budget / (64 * others)).clamp(1, count);
         let blocks = (0..count).step_by(height).map(|start| {
-            let height = height.min(count - start);
-            let negative =
-                of_rows(&positives, [start, height], others, &anchors.device()).bool_not();
-            let similarity = anchors
-                .clone()
-                .narrow(0, start, height)
-                .matmul(candidates.clone().transpose());
-            self.draw_rows(similarity, negative, &mut random)
+            let rows = start..(start + height).min(count);
+            let logit = pairs.block(&logit, rows.clone(), 0..others);
+            let negative = pairs.block(&negative, rows, 0..others);
+            draw_rows(logit, negative, &mut random)
         });
         let (index, exists): (Vec<_>, Vec<_>) = blocks.unzip();
         Drawn {
@@ -150,66 +218,46 @@ impl HardNegativeSampler {
             exists: Tensor::cat(exists, 0),
         }
     }
-
-    /// A column of each row, among the negatives.
-    fn draw_rows(
-        &self,
-        similarity: Tensor<2>,
-        negative: Tensor<2, Bool>,
-        random: &mut Random,
-    ) -> (Tensor<1, Int>, Tensor<1, Bool>) {
-        let [rows, columns] = similarity.dims();
-        let (dtype, device) = (similarity.dtype(), similarity.device());
-        let logit = similarity * (1.0 / self.temperature);
-        let usable = logit.clone().is_finite().bool_and(negative.clone());
-        let unusable = usable.bool_not();
-        let logit = logit.mask_fill(unusable.clone(), f64::NEG_INFINITY);
-        // Finite where all are −∞: the weights are 0 then, not NaN.
-        let largest = logit.clone().max_dim(1).clamp_min(f32::MIN as f64);
-        let weight = (logit - largest).exp().mask_fill(unusable, 0.0);
-        let uniform = negative.float().cast(dtype);
-        let none = weight.clone().sum_dim(1).equal_elem(0.0);
-        let weight = weight.mask_where(none.expand([rows, columns]), uniform);
-
-        // The first column at which the running sum exceeds a uniform share of the whole.
-        let running = weight.clone().cumsum(1);
-        let whole = running.clone().narrow(1, columns - 1, 1);
-        let shares: Vec<f32> = (0..rows).map(|_| random.uniform() as f32).collect();
-        let shares = Tensor::<2>::from_data(TensorData::new(shares, [rows, 1]), &device);
-        let before = running.lower_equal(whole.clone() * shares.cast(dtype));
-        let exists = whole.greater_elem(0.0);
-        let index = before.int().sum_dim(1) * exists.clone().int();
-        // Sums in parallel may round to a column without weight: the heaviest then.
-        let missed = weight.clone().gather(1, index.clone()).equal_elem(0.0);
-        let index = index.mask_where(missed, weight.argmax(1));
-        (index.squeeze_dim(1), exists.squeeze_dim(1))
-    }
 }
 
-/// Which pairs of some rows and all columns are positives, `[height, columns]`.
-#[track_caller]
-fn of_rows(
-    positives: &Positives,
-    [start, height]: [usize; 2],
-    columns: usize,
-    device: &Device,
-) -> Tensor<2, Bool> {
-    let shape = [height, columns];
-    let numbers = |from: usize, count: usize| {
-        Tensor::<1, Int>::arange(from as i64..(from + count) as i64, device)
-    };
-    let equal = |rows: Tensor<1, Int>, columns: Tensor<1, Int>| {
-        let rows = rows.unsqueeze_dim::<2>(1).expand(shape);
-        rows.equal(columns.unsqueeze_dim::<2>(0).expand(shape))
-    };
+/// A column for each row, drawn from the softmax of `logit`; `negative` is 1 for the columns that
+/// can be drawn and 0 for the others.
+fn draw_rows(
+    logit: Tensor<2>,
+    negative: Tensor<2>,
+    random: &mut Random,
+) -> (Tensor<1, Int>, Tensor<1, Bool>) {
+    let [rows, columns] = logit.dims();
+    let unusable = logit.clone().is_finite().bool_not();
+    let logit = logit.mask_fill(unusable.clone(), f64::NEG_INFINITY);
+    // Finite even if all are −∞: the weights are 0 then, not NaN.
+    let largest = logit.clone().max_dim(1).clamp_min(f32::MIN as f64);
+    let weight = (logit - largest).exp().mask_fill(unusable, 0.0);
+    let none = weight.clone().sum_dim(1).equal_elem(0.0);
+    let weight = weight.mask_where(none.expand([rows, columns]), negative);
+
+    // The first column at which the running sum exceeds a uniform share of the total.
+    let running = weight.clone().cumsum(1);
+    let total = running.clone().narrow(1, columns - 1, 1);
+    let shares: Vec<f32> = (0..rows).map(|_| random.uniform() as f32).collect();
+    let shares = Tensor::<2>::from_data(TensorData::new(shares, [rows, 1]), &weight.device());
+    let before = running.lower_equal(total.clone() * shares.cast(weight.dtype()));
+    let exists = total.greater_elem(0.0);
+    let index = before.int().sum_dim(1) * exists.clone().int();
+    // Parallel sums may round to a column of weight 0: take the heaviest then.
+    let missed = weight.clone().gather(1, index.clone()).equal_elem(0.0);
+    let index = index.mask_where(missed, weight.argmax(1));
+    (index.squeeze_dim(1), exists.squeeze_dim(1))
+}
+
+fn without_autodiff(positives: Positives) -> Positives {
     match positives {
-        Positives::Diagonal => equal(numbers(start, height), numbers(0, columns)),
-        Positives::None => Tensor::full(shape, false, device),
-        Positives::Labels { rows, columns } => equal(
-            rows.clone().without_autodiff().narrow(0, start, height),
-            columns.clone().without_autodiff(),
-        ),
-        Positives::Mask(mask) => mask.clone().without_autodiff().narrow(0, start, height),
+        Positives::Labels { rows, columns } => Positives::Labels {
+            rows: rows.without_autodiff(),
+            columns: columns.without_autodiff(),
+        },
+        Positives::Mask(mask) => Positives::Mask(mask.without_autodiff()),
+        other => other,
     }
 }
 
@@ -223,12 +271,14 @@ fn check_sizes(positives: &Positives, sizes: [usize; 2]) {
     };
     assert!(
         given == sizes,
-        "HardNegativeSampler: `positives` are for {given:?} images and texts, there are {sizes:?}"
+        "HardNegativeSampler: `positives` is for {given:?} images and texts, there are {sizes:?}"
     );
 }
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+
     use super::*;
 
     fn drawn(temperature: f64, step: u64) -> [Vec<i32>; 2] {
@@ -251,14 +301,14 @@ mod tests {
     }
 
     #[test]
-    fn a_cold_softmax_draws_the_hardest() {
+    fn a_low_temperature_draws_the_hardest() {
         for step in 0..5 {
-            assert_eq!(drawn(0.01, step), [[1, 2, 1], [1, 0, 1]]);
+            assert_eq!(drawn(1e-4, step), [[1, 2, 1], [1, 0, 1]]);
         }
     }
 
     #[test]
-    fn the_step_decides_and_nothing_else() {
+    fn draws_depend_on_the_step_alone() {
         assert_eq!(drawn(10.0, 3), drawn(10.0, 3));
         let steps: Vec<_> = (0..8).map(|step| drawn(10.0, step)).collect();
         assert!(steps.iter().any(|other| *other != steps[0]));
@@ -270,5 +320,29 @@ mod tests {
         HardNegativeSamplerConfig::new()
             .with_temperature(-1.0)
             .init();
+    }
+
+    #[test]
+    fn candidates_and_temperature_may_be_given_for_a_call() {
+        let device = Device::default();
+        let plain = |x: [[f32; 2]; 3]| Tensor::<2>::from_data(x, &device);
+        let student = plain([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]);
+        // For the candidates rows 1 and 2 of the student have changed places.
+        let moved = plain([[1.0, 0.0], [-1.0, 0.1], [0.1, 1.0]]);
+        let sampler = HardNegativeSamplerConfig::new().with_temperature(100.0);
+        let sampler = sampler.init();
+        let tracked = student.clone().autodiff().require_grad();
+        let scale = Tensor::<1>::from_data([500.0], &device.clone().autodiff()).require_grad();
+        let sampler = sampler.with_logit_scale(scale);
+        for step in 0..5 {
+            let samples = (tracked.clone(), moved.clone());
+            let [texts, images] =
+                sampler.draw_both(samples.clone(), samples, Positives::Diagonal, step);
+            for drawn in [texts, images] {
+                let index = drawn.index.into_data().convert::<i32>();
+                // At temperature 100 five steps would not agree on the most similar candidate.
+                assert_eq!(index.try_to_vec::<i32>().unwrap(), [2, 2, 1]);
+            }
+        }
     }
 }

@@ -1,27 +1,31 @@
-//! Image–text matching: does this text belong to this image? Asked of pairs that are hard to tell.
+//! Image–text matching: does a text belong to an image? Posed for pairs that are hard to tell.
 //!
-//! From a batch of `N` pairs come `3N`: the pairs themselves, each image with a hard negative text, and each text
-//! with a hard negative image. A fusion encoder and a head of the caller's give two logits for each, and
+//! A batch of `N` pairs gives `3N`: the pairs themselves, each image with a hard negative text, and
+//! each text with a hard negative image. The caller's fusion encoder and head give two logits for
+//! each, and
 //!
 //! ```text
-//! L = mean over pairs of CE( (z_no, z_yes), label ) = mean of log(1 + e^{−y·(z_yes − z_no)}),   y = ±1
+//! L = mean over pairs of CE((z_no, z_yes), label) = mean of log(1 + e^{−y·(z_yes − z_no)}), y = ±1
 //! ```
 //!
-//! **Negatives** are drawn from `softmax(c/τ)` by a [`HardNegativeSampler`], positives left out. A sample
-//! without any negative (a batch of one, or of one image's captions) has no such pair: its place is filled, its
-//! loss not counted.
+//! **Negatives** are drawn from `softmax(c/τ)` over the samples that are no positives, by a
+//! [`HardNegativeSampler`]. A sample without negatives (in a batch of one pair, or of captions of
+//! one image) has no such pair: [`MatchingPairs::exists`] is false for it, and its loss does not
+//! count.
 //!
 //! **Cost.** `N²·D` time for the draws, in blocks; `O(N)` for the loss.
 //!
-//! **Source.** Li et al. 2021 (ALBEF), section 3.2 and equation 4.
+//! **Source.** Li et al. 2021 (ALBEF), section 3.2 and equation 4. ALBEF draws with the momentum
+//! features as candidates and at the temperature that its contrast learns: see the example of
+//! [`ImageTextMatching::pairs`]. By default both sides are the same features, at temperature 0.07.
 
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::activation::softplus;
 use burn::tensor::{Bool, Int, Tensor};
 
-use crate::check;
-use crate::negatives::{Drawn, HardNegativeSampler, HardNegativeSamplerConfig};
+use crate::check::{self, ConfigError};
+use crate::negatives::{HardNegativeSampler, HardNegativeSamplerConfig, Samples};
 use crate::pairwise::Positives;
 use crate::tensor::constant_like;
 
@@ -34,11 +38,20 @@ pub struct ImageTextMatchingConfig {
 }
 
 impl ImageTextMatchingConfig {
+    /// Checks the values.
+    ///
+    /// # Errors
+    ///
+    /// As [`HardNegativeSamplerConfig::check`].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.sampler.check()
+    }
+
     /// Builds the objective; it has no parameters.
     ///
     /// # Panics
     ///
-    /// As [`HardNegativeSamplerConfig::init`].
+    /// If [`check`](Self::check) returns an error.
     #[track_caller]
     pub fn init(&self) -> ImageTextMatching {
         ImageTextMatching {
@@ -47,7 +60,7 @@ impl ImageTextMatchingConfig {
     }
 }
 
-/// The pairs that are asked about: `N` that match, `N` images with hard texts, `N` texts with hard images.
+/// The pairs to classify: `N` that match, `N` images with hard texts, `N` texts with hard images.
 ///
 /// Indices are rows of the batch, on the device without autodiff.
 #[derive(Clone, Debug)]
@@ -58,7 +71,7 @@ pub struct MatchingPairs {
     pub text: Tensor<1, Int>,
     /// Whether the two match, `[3N]`.
     pub matches: Tensor<1, Bool>,
-    /// Whether the pair exists, `[3N]`: no, for the negative of a sample that has none.
+    /// Whether the pair exists, `[3N]`: not if it stands for a negative of a sample that has none.
     pub exists: Tensor<1, Bool>,
 }
 
@@ -78,7 +91,8 @@ impl MatchingPairs {
     }
 }
 
-/// Binary classification of pairs, hard ones among them; built by [`ImageTextMatchingConfig::init`].
+/// Binary classification of pairs, hard negatives among them; built by
+/// [`ImageTextMatchingConfig::init`].
 ///
 /// # Example
 ///
@@ -93,7 +107,7 @@ impl MatchingPairs {
 ///
 /// let objective = ImageTextMatchingConfig::new().init();
 /// let pairs = objective.pairs(image.clone(), text.clone(), Positives::Diagonal, 0);
-/// // In the place of a fusion encoder and its head: no opinion at all.
+/// // In place of a fusion encoder and its head: both classes are equally likely.
 /// let fused = Tensor::cat(vec![pairs.images(image), pairs.texts(text)], 1);
 /// let logits = fused.narrow(1, 0, 2) * 0.0;
 /// let loss = objective.forward(logits, &pairs);
@@ -106,45 +120,74 @@ pub struct ImageTextMatching {
 }
 
 impl ImageTextMatching {
-    /// The pairs to ask about: a function of the batch, the sampler's seed and the step.
+    /// The same objective with negatives drawn at temperature `1/logit_scale`: see
+    /// [`HardNegativeSampler::with_logit_scale`].
+    pub fn with_logit_scale(&self, logit_scale: Tensor<1>) -> Self {
+        Self {
+            sampler: self.sampler.clone().with_logit_scale(logit_scale),
+        }
+    }
+
+    /// The pairs to classify: a function of the features, the sampler's seed and the step.
     ///
     /// # Shapes
     ///
-    /// - `image`, `text`: `[N, D]`, the embeddings that negatives are drawn by
-    /// - `positives`: [`Positives::Diagonal`], or labels or a mask where several pairs of a batch match
+    /// - `image`, `text`: `[N, D]`, the features by whose similarity negatives are drawn, on either
+    ///   kind of device; or [anchors and candidates](Samples) for each
+    /// - `positives`: [`Positives::Diagonal`], or labels or a mask if several pairs of a batch
+    ///   match
     ///
     /// # Panics
     ///
-    /// Where shapes, dtypes or devices of `image` and `text` differ, or the batch is empty.
+    /// If shapes, dtypes or devices of `image` and `text` differ, or the batch is empty.
+    ///
+    /// # Example
+    ///
+    /// As ALBEF draws, with the ids of the batch's images:
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Distribution, Int, Tensor};
+    /// use burn_contrastive::objective::{ImageTextContrastiveConfig, ImageTextMatchingConfig};
+    /// use burn_contrastive::pairwise::Positives;
+    ///
+    /// let device = Device::default().autodiff();
+    /// let contrast = ImageTextContrastiveConfig::new().init(&device);
+    /// let matching = ImageTextMatchingConfig::new().init();
+    ///
+    /// let random = |device: &Device| Tensor::random([4, 8], Distribution::Default, device);
+    /// let (image, text) = (random(&device), random(&device));
+    /// let (momentum_image, momentum_text) = (random(&device.clone().inner()), random(&device));
+    /// let ids = Tensor::<1, Int>::from_data([7, 3, 7, 5], &device);
+    ///
+    /// let positives = Positives::Labels { rows: ids.clone(), columns: ids };
+    /// let pairs = matching
+    ///     .with_logit_scale(contrast.logit_scale.value())
+    ///     .pairs((image, momentum_image), (text, momentum_text.inner()), positives, 0);
+    /// assert_eq!(pairs.text.dims(), [12]);
+    /// ```
     #[track_caller]
     pub fn pairs(
         &self,
-        image: Tensor<2>,
-        text: Tensor<2>,
+        image: impl Into<Samples>,
+        text: impl Into<Samples>,
         positives: Positives,
         step: u64,
     ) -> MatchingPairs {
-        check::paired("ImageTextMatching", ("image", &image), ("text", &text));
-        let count = image.dims()[0];
         let [texts, images] = self.sampler.draw_both(image, text, positives, step);
+        let [count, others] = [&texts, &images].map(|drawn| drawn.index.dims()[0]);
+        assert!(
+            count == others,
+            "ImageTextMatching: `image` has {count} rows, `text` has {others}: row i of one \
+             belongs to row i of the other"
+        );
         let device = texts.index.device();
         let own = || Tensor::<1, Int>::arange(0..count as i64, &device);
         let all = |value| Tensor::<1, Bool>::full([count], value, &device);
-        let [
-            Drawn {
-                index: hard_text,
-                exists: by_image,
-            },
-            Drawn {
-                index: hard_image,
-                exists: by_text,
-            },
-        ] = [texts, images];
         MatchingPairs {
-            image: Tensor::cat(vec![own(), own(), hard_image], 0),
-            text: Tensor::cat(vec![own(), hard_text, own()], 0),
+            image: Tensor::cat(vec![own(), own(), images.index], 0),
+            text: Tensor::cat(vec![own(), texts.index, own()], 0),
             matches: Tensor::cat(vec![all(true), all(false), all(false)], 0),
-            exists: Tensor::cat(vec![all(true), by_image, by_text], 0),
+            exists: Tensor::cat(vec![all(true), texts.exists, images.exists], 0),
         }
     }
 
@@ -152,12 +195,12 @@ impl ImageTextMatching {
     ///
     /// # Shapes
     ///
-    /// - `logits`: `[3N, 2]`, of "no" and of "yes"
+    /// - `logits`: `[3N, 2]`, of "no match" and of "match"
     /// - returns `[1]`, f64 for f64 logits, f32 for all others
     ///
     /// # Panics
     ///
-    /// Where `logits` has another shape.
+    /// If `logits` has another shape.
     #[track_caller]
     pub fn forward(&self, logits: Tensor<2>, pairs: &MatchingPairs) -> Tensor<1> {
         let each = self.forward_no_reduction(logits, pairs);
@@ -169,7 +212,7 @@ impl ImageTextMatching {
     ///
     /// # Shapes
     ///
-    /// - `logits`: `[3N, 2]`, of "no" and of "yes"
+    /// - `logits`: `[3N, 2]`, of "no match" and of "match"
     /// - returns `[3N]`
     ///
     /// # Panics
@@ -180,7 +223,8 @@ impl ImageTextMatching {
         let (shape, count) = (logits.dims(), pairs.matches.dims()[0]);
         assert!(
             shape == [count, 2],
-            "ImageTextMatching: `logits` has shape {shape:?}, it needs two logits for each of {count} pairs"
+            "ImageTextMatching: `logits` has shape {shape:?}, it needs two logits for each of \
+             {count} pairs"
         );
         let logits = logits.clone().cast(check::compute_dtype(logits.dtype()));
         let sign = pairs.matches.clone().float().cast(logits.dtype()) * -2.0 + 1.0;
@@ -207,7 +251,7 @@ mod tests {
         };
         assert_eq!(integers(&pairs.image), [0, 1, 0, 1, 1, 0]);
         assert_eq!(integers(&pairs.text), [0, 1, 1, 0, 0, 1]);
-        // Sure of the first pair, rightly; sure of the last, wrongly; without opinion of the others.
+        // Confident and right about the first pair, confident and wrong about the last.
         let logits = [
             [-5.0, 5.0],
             [0.0, 0.0],
@@ -223,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_pair_is_asked_about_alone() {
+    fn the_negatives_of_a_single_pair_do_not_count() {
         let device = Device::default();
         let x = Tensor::<2>::ones([1, 3], &device);
         let objective = ImageTextMatchingConfig::new().init();

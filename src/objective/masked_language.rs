@@ -1,46 +1,47 @@
-//! Masked language modelling: guess the words that were hidden, from the others and the image.
+//! Masked language modelling: predict hidden tokens from the other tokens and the image.
 //!
-//! Of each text, 15 % of the tokens are chosen, special ones never; of the chosen, 80 % are replaced by the mask,
-//! 10 % by a token drawn at random, and 10 % stay. A model and a head of the caller's give logits over the
-//! vocabulary, and
+//! 15 % of the tokens are chosen, special ones never. Of the chosen, 80 % are replaced by the mask
+//! token, 10 % by a random token, and 10 % stay. The caller's model and head give logits `z` over
+//! the vocabulary, and
 //!
 //! ```text
 //! L = mean over chosen tokens of CE(z, token)
-//! L = (1 − α)·CE(z, token) + α·CE(z, softmax(z'))          with the logits z' of a momentum teacher
+//! L = (1 − α)·CE(z, token) + α·CE(z, softmax(z'))       with the logits z' of a momentum teacher
 //! ```
 //!
-//! **Cost.** Logits count for the chosen tokens alone. [`Masked::gather`] takes their hidden states out
-//! first, so that the head, usually the largest product of the model, runs on 15 % of the tokens.
+//! **Cost.** Only the logits of chosen tokens are needed: [`Masked::gather`] selects their hidden
+//! states, so that the head, usually the largest product of the model, runs on 15 % of the tokens.
 //!
-//! **Degenerate cases.** Where no token was chosen the loss is 0, with gradient 0.
+//! **Degenerate cases.** If no token is chosen the loss is 0, with gradient 0.
 //!
-//! **Sources.** Devlin et al. 2019 (BERT), section 3.1, task 1; Li et al. 2021 (ALBEF), equations 3 and 7.
+//! **Sources.** Devlin et al. 2019 (BERT), section 3.1, task 1; Li et al. 2021 (ALBEF), equations 3
+//! and 7.
 
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{Int, Tensor, TensorData};
 
-use crate::check;
+use crate::check::{self, ConfigError};
 use crate::random::{Purpose, Random};
-use crate::tensor::constant_like;
+use crate::tensor::{constant_like, indices_like, select_rows};
 
 /// Configuration of [`MaskedLanguage`].
 #[derive(Config, Debug, PartialEq)]
 pub struct MaskedLanguageConfig {
-    /// How many tokens there are, V.
+    /// Number of tokens in the vocabulary, V.
     pub vocabulary: usize,
-    /// The token that stands for a hidden one.
+    /// The token that replaces a hidden one.
     pub mask_token: usize,
-    /// Tokens that are never hidden: padding, beginning and end, the mask, and the like.
+    /// Tokens that are never hidden, such as padding, beginning and end of a text, and the mask.
     pub special_tokens: Vec<usize>,
     /// Probability that a token is chosen. Default 0.15 (BERT).
     #[config(default = 0.15)]
     pub probability: f64,
-    /// Share of the chosen that the mask replaces. Default 0.8 (BERT).
+    /// Share of the chosen tokens that become the mask. Default 0.8 (BERT).
     #[config(default = 0.8)]
     pub masked_share: f64,
-    /// Share of the chosen that a random token replaces; the rest stays. Default 0.1 (BERT).
+    /// Share of the chosen tokens that become a random token; the rest stays. Default 0.1 (BERT).
     #[config(default = 0.1)]
     pub random_share: f64,
     /// Seed of the choices. Default 0.
@@ -49,45 +50,54 @@ pub struct MaskedLanguageConfig {
 }
 
 impl MaskedLanguageConfig {
+    /// Checks the values.
+    ///
+    /// # Errors
+    ///
+    /// If a probability or share is outside [0, 1], the shares exceed 1 together, or `mask_token`
+    /// is not below `vocabulary`.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let name = "MaskedLanguageConfig";
+        check::range(name, "probability", self.probability, 0.0, 1.0)?;
+        check::range(name, "masked_share", self.masked_share, 0.0, 1.0)?;
+        // Shares given in decimal may be rounded.
+        let rest = 1.0 - self.masked_share + 1e-9;
+        check::range(name, "random_share", self.random_share, 0.0, rest)?;
+        if self.mask_token < self.vocabulary {
+            return Ok(());
+        }
+        let (mask_token, vocabulary) = (self.mask_token, self.vocabulary);
+        let problem = format!("is {mask_token}, it must be below `vocabulary`, {vocabulary}");
+        Err(ConfigError::new(name, "mask_token", problem))
+    }
+
     /// Builds the objective; it has no parameters.
     ///
     /// # Panics
     ///
-    /// Where a probability or share is outside [0, 1], the shares exceed 1 together, or `mask_token` is not
-    /// below `vocabulary`.
+    /// If [`check`](Self::check) returns an error.
     #[track_caller]
     pub fn init(&self) -> MaskedLanguage {
-        let name = "MaskedLanguageConfig";
-        check::within(name, "probability", self.probability, 0.0, 1.0);
-        check::within(name, "masked_share", self.masked_share, 0.0, 1.0);
-        let rest = 1.0 - self.masked_share;
-        // Room for the rounding of shares given in decimal.
-        check::within(name, "random_share", self.random_share, 0.0, rest + 1e-9);
-        assert!(
-            self.mask_token < self.vocabulary,
-            "{name}: `mask_token` is {}, it must be below `vocabulary`, {}",
-            self.mask_token,
-            self.vocabulary
-        );
+        check::or_panic(self.check());
         MaskedLanguage {
             config: self.clone(),
         }
     }
 }
 
-/// Texts with hidden tokens, and what was hidden.
+/// Texts with hidden tokens, and the tokens that were hidden.
 #[derive(Clone, Debug)]
 pub struct Masked {
-    /// What the model reads, `[B, L]`.
+    /// The model's input, `[B, L]`.
     pub tokens: Tensor<2, Int>,
-    /// Where a token is to be guessed: rows of the texts laid end to end, ascending.
+    /// Where tokens are to be predicted: ascending indices into the `B·L` tokens, row by row.
     pub positions: Vec<usize>,
-    /// The tokens that stood there.
+    /// The original tokens at these positions.
     pub targets: Vec<usize>,
 }
 
 impl Masked {
-    /// What belongs to the hidden tokens; `None` where there is none.
+    /// The states at the positions of hidden tokens; `None` if there are none.
     ///
     /// # Shapes
     ///
@@ -96,36 +106,23 @@ impl Masked {
     ///
     /// # Panics
     ///
-    /// Where `states` is not of `B` texts of length `L`.
+    /// If `states` does not belong to `B` texts of length `L`.
     #[track_caller]
     pub fn gather(&self, states: Tensor<3>) -> Option<Tensor<2>> {
         let ([batch, length], shape) = (self.tokens.dims(), states.dims());
         assert!(
             shape[..2] == [batch, length],
-            "MaskedLanguage: states have shape {shape:?}, they belong to {batch} texts of length {length}"
+            "MaskedLanguage: `states` has shape {shape:?}, it needs [{batch}, {length}, …]"
         );
-        let positions = self.integers(&self.positions, &states)?;
-        Some(
-            states
-                .reshape([batch * length, shape[2]])
-                .select(0, positions),
-        )
-    }
-
-    /// Numbers of the hidden tokens, beside `other`.
-    fn integers<const D: usize>(
-        &self,
-        numbers: &[usize],
-        other: &Tensor<D>,
-    ) -> Option<Tensor<1, Int>> {
-        let data: Vec<i32> = numbers.iter().map(|&x| x as i32).collect();
-        let data = TensorData::new(data, [numbers.len()]);
-        let plain = || Tensor::from_data(data, &other.device().inner());
-        (!numbers.is_empty()).then(|| constant_like(plain(), other))
+        if self.positions.is_empty() {
+            return None;
+        }
+        let states = states.reshape([batch * length, shape[2]]);
+        Some(select_rows(&states, self.positions.iter().copied()))
     }
 }
 
-/// Guessing hidden words; built by [`MaskedLanguageConfig::init`].
+/// Prediction of hidden tokens; built by [`MaskedLanguageConfig::init`].
 ///
 /// # Example
 ///
@@ -134,14 +131,16 @@ impl Masked {
 /// use burn_contrastive::objective::MaskedLanguageConfig;
 ///
 /// let device = Device::default();
-/// // 0 pads, 1 begins, 2 ends, 3 is the mask.
-/// let objective = MaskedLanguageConfig::new(100, 3, vec![0, 1, 2, 3]).init();
+/// // 0 is padding, 1 begins a text, 2 ends it, 3 is the mask.
+/// let config = MaskedLanguageConfig::new(100, 3, vec![0, 1, 2, 3]).with_probability(0.5);
+/// let objective = config.init();
 /// let tokens = Tensor::<2, Int>::from_data([[1, 17, 30, 52, 8, 2, 0, 0]], &device);
 /// let masked = objective.mask(tokens, 0);
-/// // In the place of a model: every token is as likely.
+/// assert!(!masked.positions.is_empty());
+/// // In place of a model: all tokens are equally likely.
 /// let logits = Tensor::<3>::zeros([1, 8, 100], &device);
 /// let loss = objective.forward(logits, &masked).into_scalar::<f32>();
-/// assert!(masked.positions.is_empty() || (loss - 100f32.ln()).abs() < 1e-5);
+/// assert!((loss - 100f32.ln()).abs() < 1e-5);
 /// ```
 #[derive(Module, Debug)]
 pub struct MaskedLanguage {
@@ -150,7 +149,8 @@ pub struct MaskedLanguage {
 }
 
 impl MaskedLanguage {
-    /// Hides tokens: a function of the texts, the seed and the step. Reads the tokens back from their device.
+    /// Hides tokens: a function of the tokens, the seed and the step. Reads the tokens back from
+    /// the device.
     ///
     /// # Shapes
     ///
@@ -163,7 +163,7 @@ impl MaskedLanguage {
         let mut random = Random::new(config.seed, step, Purpose::Masking);
         let (mut positions, mut targets) = (Vec::new(), Vec::new());
         for (position, token) in read.iter_mut().enumerate() {
-            // Drawn for every token: what becomes of one does not depend on the others.
+            // Drawn for every token, so that the others do not influence what happens to one.
             let (chosen, how, which) = (
                 random.uniform(),
                 random.uniform(),
@@ -198,19 +198,18 @@ impl MaskedLanguage {
     ///
     /// # Panics
     ///
-    /// Where `logits` has another shape.
+    /// If `logits` has another shape.
     #[track_caller]
     pub fn forward(&self, logits: Tensor<3>, masked: &Masked) -> Tensor<1> {
-        match masked.gather(logits.clone()) {
-            Some(gathered) => self.forward_gathered(gathered, masked),
-            None => {
-                let logits = logits.clone().cast(check::compute_dtype(logits.dtype()));
-                logits.slice([0..1, 0..1, 0..1]).reshape([1]) * 0.0
-            }
+        if let Some(gathered) = masked.gather(logits.clone()) {
+            return self.forward_gathered(gathered, masked);
         }
+        let one = logits.slice([0..1, 0..1, 0..1]).reshape([1]);
+        one.clone().cast(check::compute_dtype(one.dtype())) * 0.0
     }
 
-    /// The loss from the logits of the hidden tokens alone: a head's, of what [`Masked::gather`] gave.
+    /// The loss from the logits of the hidden tokens alone: those of a head that was given the
+    /// result of [`Masked::gather`].
     ///
     /// # Shapes
     ///
@@ -219,23 +218,24 @@ impl MaskedLanguage {
     ///
     /// # Panics
     ///
-    /// Where `logits` has another shape.
+    /// If `logits` has another shape.
     #[track_caller]
     pub fn forward_gathered(&self, logits: Tensor<2>, masked: &Masked) -> Tensor<1> {
         self.against_tokens(self.log_probabilities("logits", logits, masked), masked)
     }
 
-    /// The loss against the hidden tokens, `1 − alpha` of it, and against a momentum teacher's
-    /// distribution, `alpha` of it. ALBEF's `alpha` is 0.4, from 0 over the first epoch.
+    /// `1 − alpha` times the loss against the hidden tokens plus `alpha` times that against the
+    /// distribution of a momentum teacher. In ALBEF `alpha` grows from 0 to 0.4 over the first
+    /// epoch.
     ///
     /// # Shapes
     ///
-    /// - `logits`, `teacher`: `[P, V]`; the teacher is a constant
+    /// - `logits`, `teacher`: `[P, V]`; the teacher is a constant, on either kind of device
     /// - returns `[1]`
     ///
     /// # Panics
     ///
-    /// Where a shape is another, or `alpha` is outside [0, 1].
+    /// If a shape is another, or `alpha` is outside [0, 1].
     #[track_caller]
     pub fn forward_distilled(
         &self,
@@ -244,14 +244,11 @@ impl MaskedLanguage {
         alpha: f64,
         masked: &Masked,
     ) -> Tensor<1> {
-        check::within("MaskedLanguage", "alpha", alpha, 0.0, 1.0);
+        check::or_panic(check::range("MaskedLanguage", "alpha", alpha, 0.0, 1.0));
         self.check_shape("teacher", &teacher, masked);
         let log_probabilities = self.log_probabilities("logits", logits, masked);
-        let teacher = softmax(
-            teacher.without_autodiff().cast(log_probabilities.dtype()),
-            1,
-        );
-        let teacher = constant_like(teacher, &log_probabilities);
+        let teacher = teacher.without_autodiff().cast(log_probabilities.dtype());
+        let teacher = constant_like(softmax(teacher, 1), &log_probabilities);
         let soft = (log_probabilities.clone() * teacher).sum_dim(1).mean();
         self.against_tokens(log_probabilities, masked) * (1.0 - alpha) - soft * alpha
     }
@@ -262,7 +259,8 @@ impl MaskedLanguage {
         let vocabulary = self.config.vocabulary;
         assert!(
             shape == [count, vocabulary],
-            "MaskedLanguage: `{name}` has shape {shape:?}, it needs {count} hidden tokens over a vocabulary of {vocabulary}"
+            "MaskedLanguage: `{name}` has shape {shape:?}, it needs [{count}, {vocabulary}]: \
+             hidden tokens, vocabulary"
         );
     }
 
@@ -273,9 +271,7 @@ impl MaskedLanguage {
     }
 
     fn against_tokens(&self, log_probabilities: Tensor<2>, masked: &Masked) -> Tensor<1> {
-        let targets = masked
-            .integers(&masked.targets, &log_probabilities)
-            .expect("logits of hidden tokens");
+        let targets = indices_like(masked.targets.iter().copied(), &log_probabilities);
         log_probabilities
             .gather(1, targets.unsqueeze_dim::<2>(1))
             .mean()
@@ -292,14 +288,14 @@ mod tests {
         MaskedLanguageConfig::new(50, 3, vec![0, 1, 2, 3])
     }
 
-    fn integers(tokens: Tensor<2, Int>) -> Vec<usize> {
+    fn read(tokens: Tensor<2, Int>) -> Vec<usize> {
         let data = tokens.into_data().convert::<i64>();
         let data = data.try_to_vec::<i64>().unwrap();
         data.into_iter().map(|x| x as usize).collect()
     }
 
     #[test]
-    fn choices_have_their_shares_and_spare_special_tokens() {
+    fn hidden_tokens_have_their_shares_and_special_tokens_are_never_hidden() {
         let device = Device::default();
         // 64 texts: begin, 60 words, end, two of padding.
         let text: Vec<i32> = [
@@ -310,10 +306,10 @@ mod tests {
         .concat();
         let tokens =
             Tensor::<1, Int>::from_data(text.repeat(64).as_slice(), &device).reshape([64, 64]);
-        let before = integers(tokens.clone());
+        let before = read(tokens.clone());
         let objective = config().init();
         let masked = objective.mask(tokens.clone(), 9);
-        let after = integers(masked.tokens.clone());
+        let after = read(masked.tokens.clone());
 
         let chosen = masked.positions.len() as f64;
         assert!((chosen / (64.0 * 60.0) - 0.15).abs() < 0.02, "{chosen}");
@@ -323,7 +319,7 @@ mod tests {
             hidden += f64::from(after[position] == 3) / chosen;
             kept += f64::from(after[position] == target) / chosen;
         }
-        // A random token is the mask, or the same, once in 50.
+        // A random token is the mask, or the original token, once in 50 draws.
         assert!(
             (hidden - 0.8).abs() < 0.06 && (kept - 0.1).abs() < 0.05,
             "{hidden}, {kept}"
@@ -331,8 +327,8 @@ mod tests {
         let untouched = (0..before.len()).filter(|k| !masked.positions.contains(k));
         assert!(untouched.into_iter().all(|k| before[k] == after[k]));
 
-        assert_eq!(integers(objective.mask(tokens.clone(), 9).tokens), after);
-        assert_ne!(integers(objective.mask(tokens, 10).tokens), after);
+        assert_eq!(read(objective.mask(tokens.clone(), 9).tokens), after);
+        assert_ne!(read(objective.mask(tokens, 10).tokens), after);
     }
 
     #[test]
@@ -351,7 +347,7 @@ mod tests {
             .into_scalar::<f32>();
         assert!((loss - expected).abs() < 1e-6, "{loss} against {expected}");
 
-        // A teacher that knows nothing: half of each token's cross-entropy.
+        // A uniform teacher: the mean of both tokens' cross-entropies.
         let gathered = masked.gather(logits).unwrap();
         let even = Tensor::<2>::zeros([2, 2], &device);
         let soft = (((-2f32).exp().ln_1p() + 2f32.exp().ln_1p()) / 2.0
@@ -377,7 +373,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "`random_share` is 0.3, it must lie in [0, 0.2")]
-    fn shares_past_one_are_refused() {
+    fn shares_above_one_are_refused() {
         config().with_random_share(0.3).init();
     }
 }

@@ -14,7 +14,6 @@ mod image_text_contrastive;
 mod image_text_matching;
 mod info_cmr;
 mod info_nce;
-mod information;
 mod masked_language;
 mod max_margin;
 mod multi_positive;
@@ -44,7 +43,6 @@ pub use image_text_contrastive::{ImageTextContrastive, ImageTextContrastiveConfi
 pub use image_text_matching::{ImageTextMatching, ImageTextMatchingConfig, MatchingPairs};
 pub use info_cmr::{InfoCmr, InfoCmrConfig};
 pub use info_nce::{InfoNce, InfoNceConfig};
-pub use information::mutual_information_bound;
 pub use masked_language::{Masked, MaskedLanguage, MaskedLanguageConfig};
 pub use max_margin::{MaxMargin, MaxMarginConfig};
 pub use multi_positive::{MultiPositive, MultiPositiveConfig};

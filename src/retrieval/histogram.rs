@@ -3,22 +3,23 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::blocks::{Blocks, Cosines};
+use super::cosines::Cosines;
 use super::cross_modal::check_pairs;
 use super::metrics::nan_if_null;
 
 /// Histograms of the cosines of positive and of negative pairs over [−1, 1].
 ///
-/// If any embedding holds a NaN or an infinity, the bins are empty and every figure is NaN.
+/// If any embedding holds a NaN or an infinity, the bins are empty and the moments are NaN.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SimilarityHistogram {
-    /// Number of positive pairs in each of the equal bins of [−1, 1]; a bin holds its lower edge, the last also 1.
+    /// Number of positive pairs in each of the equal bins of [−1, 1]. A bin includes its lower
+    /// edge, the last one also 1.
     pub positive_counts: Vec<u64>,
     /// Number of negative pairs in each bin.
     pub negative_counts: Vec<u64>,
     /// Mean and deviation over the positive pairs.
     pub positive: SimilarityMoments,
-    /// Mean and deviation over the negative pairs; NaN where there is none.
+    /// Mean and deviation over the negative pairs; NaN if there are none.
     pub negative: SimilarityMoments,
 }
 
@@ -42,8 +43,9 @@ impl SimilarityHistogram {
             .collect()
     }
 
-    /// Overlap coefficient, Σ min(p, q) over the bins of the two normalised histograms: 0 where they are apart, 1 where they are
-    /// the same. NaN where either is empty. Finer bins see smaller differences, so compare only equal numbers of bins.
+    /// Overlap coefficient, Σ min(p, q) over the bins of the two normalised histograms: 0 if they
+    /// are disjoint, 1 if they are equal, NaN if either is empty. It depends on the number of
+    /// bins.
     pub fn overlap(&self) -> f64 {
         let positives = self.positive_counts.iter().sum::<u64>() as f64;
         let negatives = self.negative_counts.iter().sum::<u64>() as f64;
@@ -58,15 +60,18 @@ impl SimilarityHistogram {
     }
 }
 
-/// The cosines of all pairs of images and texts, positives apart from negatives, in `bins` equal bins over [−1, 1].
+/// The cosines of all pairs of images and texts in `bins` equal bins over [−1, 1], those of
+/// positives apart from those of negatives.
 ///
-/// `images`, `texts`, `image_of_text`: as in [`cross_modal`](super::cross_modal()). The matrix is read back block by block and counted on
-/// the host, with f64 sums.
+/// `images`, `texts`, `image_of_text`: as in [`cross_modal`](super::cross_modal()). The matrix is
+/// read back block by block and counted on the host, with f64 sums.
 ///
 /// # Panics
+///
 /// As [`cross_modal`](super::cross_modal()), and if `bins` is 0.
 ///
 /// # Example
+///
 /// ```
 /// use burn::tensor::{Device, Tensor};
 /// use burn_contrastive::retrieval::similarity_histogram;
@@ -84,61 +89,35 @@ pub fn similarity_histogram(
     image_of_text: &[usize],
     bins: usize,
 ) -> SimilarityHistogram {
-    Blocks::default().similarity_histogram(images, texts, image_of_text, bins)
-}
-
-impl Blocks {
-    /// [`similarity_histogram`] with blocks of this shape, images as rows.
-    ///
-    /// # Panics
-    /// As [`similarity_histogram`].
-    #[track_caller]
-    pub fn similarity_histogram(
-        &self,
-        images: Tensor<2>,
-        texts: Tensor<2>,
-        image_of_text: &[usize],
-        bins: usize,
-    ) -> SimilarityHistogram {
-        assert!(
-            bins > 0,
-            "similarity_histogram: `bins` is 0: it needs at least one"
-        );
-        let cosines = Cosines::new("similarity_histogram", ("images", images), ("texts", texts));
-        let [image_count, text_count] = cosines.dims();
-        check_pairs(
-            "similarity_histogram",
-            [image_count, text_count],
-            image_of_text,
-        );
-
-        let mut positive = Population::new(bins);
-        let mut negative = Population::new(bins);
-        if cosines.all_finite() {
-            for images in self.row_spans(image_count) {
-                for texts in self.column_spans(text_count) {
-                    let block = cosines.block(&images, &texts).into_data();
-                    let owners = &image_of_text[texts.clone()];
-                    let pairs = images
-                        .clone()
-                        .flat_map(|i| owners.iter().map(move |&owner| owner == i));
-                    for (cosine, is_positive) in block.iter::<f64>().zip(pairs) {
-                        let population = if is_positive {
-                            &mut positive
-                        } else {
-                            &mut negative
-                        };
-                        population.add(cosine);
-                    }
+    let name = "similarity_histogram";
+    assert!(bins > 0, "{name}: `bins` is 0: it needs at least one");
+    let cosines = Cosines::new(name, ("images", images), ("texts", texts));
+    check_pairs(name, cosines.dims(), image_of_text);
+    let cosine = cosines.pairs.similarity();
+    let [mut positive, mut negative] = [0, 1].map(|_| Population::new(bins));
+    let finite = cosines.all_finite();
+    for (images, spans) in cosines.blocks().filter(|_| finite) {
+        for texts in spans {
+            let block = cosines.pairs.block(&cosine, images.clone(), texts.clone());
+            let block = block.into_data();
+            let owners = &image_of_text[texts];
+            let is_positive = images
+                .clone()
+                .flat_map(|i| owners.iter().map(move |&owner| owner == i));
+            for (cosine, is_positive) in block.iter::<f64>().zip(is_positive) {
+                if is_positive {
+                    positive.add(cosine);
+                } else {
+                    negative.add(cosine);
                 }
             }
         }
-        SimilarityHistogram {
-            positive: positive.moments(),
-            negative: negative.moments(),
-            positive_counts: positive.counts,
-            negative_counts: negative.counts,
-        }
+    }
+    SimilarityHistogram {
+        positive: positive.moments(),
+        negative: negative.moments(),
+        positive_counts: positive.counts,
+        negative_counts: negative.counts,
     }
 }
 
@@ -147,7 +126,7 @@ struct Population {
     counts: Vec<u64>,
     size: u64,
     mean: f64,
-    /// Σ (cosine − mean)², kept up to date as Welford does: Σ x² − (Σ x)² would cancel.
+    /// Σ (cosine − mean)², updated by Welford's method: Σ x² − (Σ x)² would cancel.
     squares: f64,
 }
 

@@ -1,4 +1,4 @@
-//! The figures that papers report, ready to print, store and average.
+//! The metrics that papers report, ready to print, store and average.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::Ranks;
 use super::cross_modal::check_pairs;
 
-/// Recall at 1, 5 and 10, in percent, and the median and mean rank of one direction. NaN where undefined.
+/// Recall at 1, 5 and 10, in percent, and median and mean rank of one direction. NaN if undefined.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct RankMetrics {
     /// Percentage of queries whose nearest candidate is a positive.
@@ -45,8 +45,8 @@ impl RankMetrics {
         self.recall_at_1 + self.recall_at_5 + self.recall_at_10
     }
 
-    /// Expectations when each query's positives, as many as given, stand anywhere among the candidates and the other
-    /// positives do not count, as in [`Ranks`].
+    /// Expectations if the positives of each query, whose numbers are given, are at random places
+    /// among the candidates and other positives do not count, as in [`Ranks`].
     fn chance(positives: &[usize], candidates: usize) -> Self {
         let reached = |k| {
             let all = positives
@@ -54,7 +54,7 @@ impl RankMetrics {
                 .map(|&own| chance_of_rank_within(k, own, candidates));
             all.sum::<f64>() / positives.len() as f64
         };
-        // With p positives, each negative stands before all of them with probability 1 / (p + 1).
+        // With p positives, a negative comes before all of them with probability 1 / (p + 1).
         let expected = |&own: &usize| 1.0 + (candidates - own) as f64 / (own + 1) as f64;
         let (mut below, mut median) = (0, candidates);
         while median - below > 1 {
@@ -89,9 +89,9 @@ impl RankMetrics {
     }
 }
 
-/// The usual figures of retrieval both ways.
+/// The usual metrics of retrieval in both directions.
 ///
-/// `Display` writes a table; serialised to JSON, an undefined figure (NaN) is `null`.
+/// `Display` writes a table. In JSON an undefined value (NaN) is `null`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct CrossModalMetrics {
     /// Images as queries, texts as candidates ("text retrieval").
@@ -104,20 +104,23 @@ pub struct CrossModalMetrics {
 }
 
 impl CrossModalMetrics {
-    /// The figures of two directions' ranks.
+    /// The metrics of the ranks of both directions.
     pub fn new(image_to_text: &Ranks, text_to_image: &Ranks) -> Self {
         Self::of_directions(image_to_text.into(), text_to_image.into())
     }
 
-    /// What random embeddings score on average: the floor to compare a model with.
+    /// The expected metrics of random embeddings, a baseline for a model.
     ///
-    /// Exact expectations for ranks drawn uniformly, `image_of_text` as in [`cross_modal`](super::cross_modal()). The median rank is the
-    /// smallest that at least half of the queries are expected to reach.
+    /// Exact for ranks drawn uniformly; `image_of_text` as in
+    /// [`cross_modal`](super::cross_modal()). The median rank is the smallest that at least half
+    /// of the queries are expected to reach.
     ///
     /// # Panics
+    ///
     /// If `image_of_text` is empty or leaves an image below its greatest index without a text.
     ///
     /// # Example
+    ///
     /// ```
     /// use burn_contrastive::retrieval::CrossModalMetrics;
     ///
@@ -146,9 +149,10 @@ impl CrossModalMetrics {
         )
     }
 
-    /// The mean of each figure over several evaluations, such as folds or runs.
+    /// The mean of each metric over several evaluations, such as folds or runs.
     ///
     /// # Panics
+    ///
     /// If `all` is empty.
     #[track_caller]
     pub fn average(all: &[Self]) -> Self {
@@ -192,8 +196,8 @@ impl fmt::Display for CrossModalMetrics {
     }
 }
 
-/// The probability that fewer than `k` negatives stand before the first of `positives` among `candidates`: that not all
-/// positives fall outside the first `k` places.
+/// The probability that the rank of the best of `positives` among `candidates` is at most `k`: that
+/// not all positives are outside the first `k` places.
 fn chance_of_rank_within(k: usize, positives: usize, candidates: usize) -> f64 {
     let outside = candidates.saturating_sub(k);
     let miss =
@@ -201,7 +205,7 @@ fn chance_of_rank_within(k: usize, positives: usize, candidates: usize) -> f64 {
     1.0 - miss.product::<f64>()
 }
 
-/// JSON has no NaN: it is written as `null`.
+/// JSON has no NaN: serde writes it as `null`.
 pub(super) fn nan_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
@@ -210,7 +214,7 @@ pub(super) fn nan_if_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 mod tests {
     use super::*;
 
-    /// All orders of a few candidates, the first `positives` of which are positives: the rank of the best.
+    /// The rank of the best positive in each order of a few candidates.
     fn every_rank(positives: usize, candidates: usize) -> Vec<usize> {
         fn extend(
             order: &mut Vec<usize>,
@@ -219,7 +223,7 @@ mod tests {
             ranks: &mut Vec<usize>,
         ) {
             if let Some(rank) = order.iter().position(|&one| one < positives) {
-                // The places behind the first positive may be filled in any way.
+                // Every order of the rest has the same rank.
                 let rest: usize = (1..=candidates - order.len()).product();
                 ranks.extend(std::iter::repeat_n(rank + 1, rest));
                 return;
@@ -264,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn chance_weighs_images_by_their_captions() {
+    fn chance_depends_on_the_number_of_captions() {
         let chance = CrossModalMetrics::chance(&[0, 1, 0, 0]);
         // Image 0 has three of four texts, image 1 one of four.
         assert_eq!(chance.image_to_text.recall_at_1, 50.0);

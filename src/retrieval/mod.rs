@@ -1,42 +1,44 @@
 //! How well embeddings of two modalities find their pairs.
 //!
-//! | what | function | papers' name |
+//! | function | result | in papers |
 //! |---|---|---|
-//! | ranks both ways, several captions an image | [`cross_modal`] → [`CrossModal`] | R@1, R@5, R@10, R@sum |
-//! | the mean over five folds of the images | [`five_fold`] → [`CrossModalMetrics`] | MS-COCO 1K |
-//! | precision among the k nearest, by label | [`precision_at_k`] | Prec@k |
-//! | similarities of positives and of negatives | [`similarity_histogram`] → [`SimilarityHistogram`] | similarity distributions |
+//! | [`cross_modal`] | [`CrossModal`]: ranks both ways, several captions an image | R@k, R@sum |
+//! | [`five_fold`] | [`CrossModalMetrics`]: means over five folds | MS-COCO 1K |
+//! | [`precision_at_k`] | precision among the k nearest, by label | Prec@k |
+//! | [`similarity_histogram`] | [`SimilarityHistogram`]: positives and negatives apart | figures |
 //!
-//! Similarity is the cosine: every function normalises the embeddings itself, so give them as the encoder made them.
-//! Rows of f16 and bf16 widen to f32 first; f64 stays f64. Tensors that track gradients are detached: no graph is kept.
+//! Similarity is the cosine: every function normalises the embeddings. f16 and bf16 are widened to
+//! f32, f64 stays f64. Tensors that track gradients are detached: no graph is kept.
 //!
 //! # Ties never help
-//! A negative as similar as the positive ranks before it, so N equal embeddings score R@1 = 0, not 100. Floating-point
-//! matrix products may differ in the last bits between two places of one matrix, even for equal rows; hence two cosines
-//! are *equal* when they differ by no more than **2 ε √D**, with ε the machine epsilon of the dtype computed in
-//! (f32: 5.4e-6 at D = 512), which covers the rounding of a dot product of unit vectors with room to spare. (A device that
-//! multiplies f32 matrices in a shorter format, such as tf32, adds that format's error to all similarities.)
+//!
+//! A negative as similar as the positive ranks before it, so N equal embeddings score R@1 = 0, not
+//! 100. Two cosines are *equal* if they differ by no more than **2 ε √D**, with ε the machine
+//! epsilon of the dtype computed in (f32: 5.4e-6 at D = 512). This covers the rounding of a dot
+//! product of unit vectors, in which two places of one matrix may differ even for equal rows.
 //!
 //! # NaN in, NaN out
-//! A query whose embedding, or any of whose candidates' embeddings, holds a NaN or an infinity has no rank
-//! ([`None`] in [`Ranks::as_slice`]), and every figure that would need that rank is NaN. A NaN never scores a hit. A zero
-//! vector is not an error: its cosine with everything is 0, so it ties with all and ranks last.
+//!
+//! If the embedding of a query or of any candidate holds a NaN or an infinity, the query has no
+//! rank ([`None`] in [`Ranks::as_slice`]), and every metric that would need that rank is NaN. A
+//! NaN never scores a hit. A zero vector is not an error: its cosine with everything is 0, so it
+//! ties with all and ranks last.
 //!
 //! # Memory
-//! Similarities are computed in blocks of [`Blocks`], 512 × 2,048 unless said, and never all at once. Beyond the embeddings
-//! and one normalised copy of them, an evaluation holds at most
-//! [`Blocks::BYTES_PER_SIMILARITY`] bytes for each similarity of one block (16 MiB by default; twice that in f64), the scratch
-//! of the backend's matrix product, and a few numbers for each row: 25,000 captions against 5,000 images need no 500 MB matrix. A block's shape changes speed and
-//! memory, not results.
+//!
+//! Similarities are computed in blocks, never all at once. Beyond the embeddings and one
+//! normalised copy of them, an evaluation takes about 20 MiB (twice that in f64) and a few values
+//! for each row: 25,000 captions against 5,000 images need no matrix of 500 MB.
 //!
 //! # Example
+//!
 //! ```
 //! use burn::tensor::{Device, Tensor};
 //! use burn_contrastive::retrieval::cross_modal;
 //!
 //! let device = Device::default();
 //! let images = Tensor::<2>::from_data([[1.0, 0.0], [0.0, 1.0]], &device);
-//! // Two captions of the first image, one of the second; the second caption is nearer to the wrong image.
+//! // Two captions of the first image, one of the second; caption 1 is nearer to the wrong image.
 //! let texts = Tensor::<2>::from_data([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]], &device);
 //!
 //! let found = cross_modal(images, texts, &[0, 0, 1]);
@@ -45,7 +47,7 @@
 //! println!("{}", found.metrics());
 //! ```
 
-mod blocks;
+mod cosines;
 mod cross_modal;
 mod histogram;
 mod metrics;
@@ -55,7 +57,6 @@ mod ranks;
 #[cfg(feature = "train")]
 mod train;
 
-pub use blocks::Blocks;
 pub use cross_modal::{CrossModal, cross_modal, five_fold};
 pub use histogram::{SimilarityHistogram, SimilarityMoments, similarity_histogram};
 pub use metrics::{CrossModalMetrics, RankMetrics};

@@ -2,25 +2,29 @@
 
 use burn::tensor::Tensor;
 
-use super::blocks::{Blocks, Cosines};
+use super::cosines::Cosines;
 
-/// Prec@k in percent, one for each of `ks`: the share of a query's `k` nearest candidates that carry its label, averaged over
-/// the queries.
+/// Prec@k in percent, one for each of `ks`: the share of a query's `k` nearest candidates that have
+/// its label, averaged over the queries.
 ///
-/// This is how ConVIRT and ReCo score the CheXpert 8×200 retrieval set (k = 5, 10, 50; queries are images or texts). Queries and
-/// candidates are two sets: a query that is also among the candidates finds itself. A candidate of another label that is as
-/// similar as one of the query's label counts as nearer; NaN where any embedding holds a NaN or an infinity (see
-/// [the module](super)).
+/// ConVIRT and ReCo score the CheXpert 8×200 retrieval set so (k = 5, 10, 50; queries are images or
+/// texts). Queries and candidates are two sets: a query that is also among the candidates finds
+/// itself. A candidate of another label that is as similar as one of the query's label counts as
+/// nearer; NaN if any embedding holds a NaN or an infinity (see [the module](super)).
 ///
 /// # Shapes
+///
 /// - `queries`: `[N, D]`, any norm; `query_labels`: N labels
 /// - `candidates`: `[M, D]`, any norm, on the same device; `candidate_labels`: M labels
 /// - `ks`: each from 1 to M
 ///
 /// # Panics
-/// On empty inputs, widths, dtypes or devices that differ, or a `k` out of range.
+///
+/// If an input is empty or has more than 2²⁴ rows, widths, dtypes or devices differ, or a `k` is
+/// out of range.
 ///
 /// # Example
+///
 /// ```
 /// use burn::tensor::{Device, Tensor};
 /// use burn_contrastive::retrieval::precision_at_k;
@@ -39,94 +43,64 @@ pub fn precision_at_k(
     candidate_labels: &[usize],
     ks: &[usize],
 ) -> Vec<f64> {
-    Blocks::default().precision_at_k(queries, query_labels, candidates, candidate_labels, ks)
-}
-
-impl Blocks {
-    /// [`precision_at_k`] with blocks of this shape, queries as rows.
-    ///
-    /// # Panics
-    /// As [`precision_at_k`].
-    #[track_caller]
-    pub fn precision_at_k(
-        &self,
-        queries: Tensor<2>,
-        query_labels: &[usize],
-        candidates: Tensor<2>,
-        candidate_labels: &[usize],
-        ks: &[usize],
-    ) -> Vec<f64> {
-        let cosines = Cosines::new(
-            "precision_at_k",
-            ("queries", queries),
-            ("candidates", candidates),
+    let name = "precision_at_k";
+    let sides = (("queries", queries), ("candidates", candidates));
+    let mut cosines = Cosines::new(name, sides.0, sides.1);
+    let [query_count, candidate_count] = cosines.dims();
+    for (field, labels, count) in [
+        ("query_labels", query_labels, query_count),
+        ("candidate_labels", candidate_labels, candidate_count),
+    ] {
+        assert!(
+            labels.len() == count,
+            "{name}: `{field}` has {} labels: it needs {count}, one for each embedding",
+            labels.len()
         );
-        let [query_count, candidate_count] = cosines.dims();
-        for (name, labels, count) in [
-            ("query_labels", query_labels, query_count),
-            ("candidate_labels", candidate_labels, candidate_count),
-        ] {
-            assert!(
-                labels.len() == count,
-                "precision_at_k: `{name}` has {} labels: it needs {count}, one for each embedding",
-                labels.len()
-            );
-        }
-        for &k in ks {
-            assert!(
-                (1..=candidate_count).contains(&k),
-                "precision_at_k: `ks` holds {k}: each must lie in [1, {candidate_count}], the number of candidates"
-            );
-        }
-        let Some(&deepest) = ks.iter().max() else {
-            return Vec::new();
-        };
-        if !cosines.all_finite() {
-            return vec![f64::NAN; ks.len()];
-        }
-
-        let (query_labels, candidate_labels) = index_labels(query_labels, candidate_labels);
-        let query_labels = cosines.int_column(query_labels);
-        let candidate_labels = cosines.int_column(candidate_labels).transpose();
-        let mut found = vec![0; ks.len()];
-        for queries in self.row_spans(query_count) {
-            let labels = query_labels.clone().narrow(0, queries.start, queries.len());
-            let mut same: Option<Tensor<2>> = None;
-            let mut other: Option<Tensor<2>> = None;
-            for candidates in self.column_spans(candidate_count) {
-                let block = cosines.block(&queries, &candidates);
-                let is_same = labels.clone().equal(candidate_labels.clone().narrow(
-                    1,
-                    candidates.start,
-                    candidates.len(),
-                ));
-                let only_same = block
-                    .clone()
-                    .mask_fill(is_same.clone().bool_not(), f32::NEG_INFINITY);
-                keep_nearest(&mut same, only_same, deepest);
-                keep_nearest(
-                    &mut other,
-                    block.mask_fill(is_same, f32::NEG_INFINITY),
-                    deepest,
-                );
-            }
-            let same = rows_of(same, queries.len());
-            let other = rows_of(other, queries.len());
-            for (same, other) in same.iter().zip(&other) {
-                for (found, &k) in found.iter_mut().zip(ks) {
-                    *found += matches_within(same, other, k, cosines.tie);
-                }
-            }
-        }
-        let percent =
-            |(found, &k): (usize, &usize)| 100.0 * found as f64 / (k * query_count) as f64;
-        found.into_iter().zip(ks).map(percent).collect()
     }
+    for &k in ks {
+        assert!(
+            (1..=candidate_count).contains(&k),
+            "{name}: `ks` holds {k}: each must lie in [1, {candidate_count}], \
+             the number of candidates"
+        );
+    }
+    let Some(&deepest) = ks.iter().max() else {
+        return Vec::new();
+    };
+    if !cosines.all_finite() {
+        return vec![f64::NAN; ks.len()];
+    }
+    let (query_labels, candidate_labels) = indices_of_labels(query_labels, candidate_labels);
+    let is_same = cosines.same_label(&query_labels, &candidate_labels);
+    let (pairs, cosine) = (&cosines.pairs, cosines.pairs.similarity());
+    let mut found = vec![0; ks.len()];
+    for (queries, spans) in cosines.blocks() {
+        let [mut same, mut other] = [None, None];
+        for candidates in spans {
+            let block = pairs.block(&cosine, queries.clone(), candidates.clone());
+            let is_same = pairs.block(&is_same, queries.clone(), candidates);
+            let is_same = is_same.greater_elem(0.5);
+            let is_other = is_same.clone().bool_not();
+            let only_same = block.clone().mask_fill(is_other, f32::NEG_INFINITY);
+            keep_nearest(&mut same, only_same, deepest);
+            let only_other = block.mask_fill(is_same, f32::NEG_INFINITY);
+            keep_nearest(&mut other, only_other, deepest);
+        }
+        let [same, other] = [same, other].map(|kept| rows_of(kept, queries.len()));
+        for (same, other) in same.iter().zip(&other) {
+            for (found, &k) in found.iter_mut().zip(ks) {
+                *found += matches_within(same, other, k, cosines.tie);
+            }
+        }
+    }
+    let percent = |(found, &k): (usize, &usize)| 100.0 * found as f64 / (k * query_count) as f64;
+    found.into_iter().zip(ks).map(percent).collect()
 }
 
-/// How many of the `k` nearest carry the query's label, from both kinds' nearest in descending order.
+/// How many of the `k` nearest candidates have the query's label. `same` are the similarities of
+/// the nearest that have it, `other` those of the nearest that do not, in descending order.
 ///
-/// The n-th match has n − 1 matches before it and every non-match that is not less similar.
+/// Before the n-th match come n − 1 matches and every non-match that is not less similar.
 fn matches_within(same: &[f64], other: &[f64], k: usize, tie: f64) -> usize {
     same.iter()
         .take(k)
@@ -139,7 +113,7 @@ fn matches_within(same: &[f64], other: &[f64], k: usize, tie: f64) -> usize {
         .count()
 }
 
-/// Keep each row's `k` greatest of those kept so far and of `block`.
+/// Keeps each row's `k` largest values of those kept so far and of `block`.
 fn keep_nearest(kept: &mut Option<Tensor<2>>, block: Tensor<2>, k: usize) {
     let all = match kept.take() {
         Some(kept) => Tensor::cat(vec![kept, block], 1),
@@ -149,7 +123,7 @@ fn keep_nearest(kept: &mut Option<Tensor<2>>, block: Tensor<2>, k: usize) {
     *kept = Some(all.topk(k, 1));
 }
 
-/// The rows of a kept block, on the host and in descending order.
+/// The rows of the kept values, on the host and in descending order.
 fn rows_of(kept: Option<Tensor<2>>, count: usize) -> Vec<Vec<f64>> {
     let data = kept.expect("at least one block of candidates").into_data();
     let width = data.num_elements() / count;
@@ -161,8 +135,8 @@ fn rows_of(kept: Option<Tensor<2>>, count: usize) -> Vec<Vec<f64>> {
     values.chunks_mut(width).map(descending).collect()
 }
 
-/// Labels as small numbers that fit any device's integers, equal where the labels are.
-fn index_labels(queries: &[usize], candidates: &[usize]) -> (Vec<usize>, Vec<usize>) {
+/// The index of each label among the distinct labels, which f32 holds exactly.
+fn indices_of_labels(queries: &[usize], candidates: &[usize]) -> (Vec<usize>, Vec<usize>) {
     let mut distinct: Vec<usize> = queries.iter().chain(candidates).copied().collect();
     distinct.sort_unstable();
     distinct.dedup();

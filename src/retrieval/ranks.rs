@@ -1,18 +1,20 @@
-//! Ranks and what is read off them.
+//! Ranks and the metrics computed from them.
 
 /// The rank of each query's best positive among its candidates, from 1.
 ///
-/// A rank is one more than the number of negatives at least as similar to the query as its best positive: other positives
-/// do not count, and ties go against the positive. Percentages are in percent, from 0 to 100.
+/// A rank is one more than the number of negatives at least as similar to the query as its best
+/// positive: other positives do not count, and negatives come first in ties. Percentages lie in
+/// [0, 100].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ranks {
     ranks: Vec<Option<usize>>,
 }
 
 impl Ranks {
-    /// Ranks known already; [`None`] where a NaN left a query without one.
+    /// Ranks from elsewhere; [`None`] for a query without one because of a NaN.
     ///
     /// # Panics
+    ///
     /// If `ranks` is empty or holds a 0.
     #[track_caller]
     pub fn new(ranks: Vec<Option<usize>>) -> Self {
@@ -22,19 +24,21 @@ impl Ranks {
         );
         assert!(
             !ranks.contains(&Some(0)),
-            "Ranks: `ranks` holds a 0: they count from 1"
+            "Ranks: `ranks` holds a 0: ranks start from 1"
         );
         Self { ranks }
     }
 
-    /// The rank of each query, in the order of the queries; [`None`] where a NaN left it undefined.
+    /// The rank of each query, in the order of the queries; [`None`] if a NaN left it undefined.
     pub fn as_slice(&self) -> &[Option<usize>] {
         &self.ranks
     }
 
-    /// Percentage of queries with a positive among their `k` nearest candidates (R@k); NaN if any rank is undefined.
+    /// Percentage of queries with a positive among their `k` nearest candidates (R@k); NaN if any
+    /// rank is undefined.
     ///
     /// # Panics
+    ///
     /// If `k` is 0.
     #[track_caller]
     pub fn recall_at(&self, k: usize) -> f64 {
@@ -51,9 +55,8 @@ impl Ranks {
         }
     }
 
-    /// Median rank, the mean of the middle two for an even number of queries; NaN if any rank is undefined.
-    ///
-    /// (VSE++'s widely copied script rounds that mean down.)
+    /// Median rank; for an even number of queries the mean of the two in the middle. NaN if any
+    /// rank is undefined. (The widely copied script of VSE++ rounds that mean down.)
     pub fn median(&self) -> f64 {
         let Some(mut ranks) = self.defined() else {
             return f64::NAN;
@@ -96,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn one_undefined_rank_leaves_no_finite_figure() {
+    fn one_undefined_rank_makes_every_metric_nan() {
         let ranks = Ranks::new(vec![Some(1), None, Some(1)]);
         assert!(ranks.recall_at(1).is_nan());
         assert!(ranks.median().is_nan());

@@ -1,4 +1,4 @@
-//! Metrics for burn-train's Learner: what of retrieval can be told from one batch, and the logit scale.
+//! Metrics for burn-train's Learner: retrieval within a batch, and the logit scale.
 
 use std::sync::Arc;
 
@@ -11,7 +11,60 @@ use burn::train::metric::{
 
 use super::cross_modal;
 
-/// Which modality asks.
+/// Implements a metric that is the average of what `measure` returns with the number of items.
+macro_rules! average {
+    ($metric:ident of $input:ident, unit $unit:expr) => {
+        impl Metric for $metric {
+            type Input = $input;
+
+            fn name(&self) -> MetricName {
+                self.name.clone()
+            }
+
+            fn attributes(&self) -> MetricAttributes {
+                NumericAttributes {
+                    unit: $unit,
+                    higher_is_better: true,
+                }
+                .into()
+            }
+
+            fn update(
+                &mut self,
+                input: &Self::Input,
+                _metadata: &MetricMetadata,
+            ) -> Result<SerializedEntry, TensorReadError> {
+                let (value, count) = self.measure(input)?;
+                self.state.update(value, count);
+                Ok(self.state.compute_update(self.format()))
+            }
+
+            fn compute(&mut self) -> Result<SerializedEntry, TensorReadError> {
+                Ok(self.state.compute_final(self.format()))
+            }
+
+            fn clear(&mut self) {
+                self.state.reset();
+            }
+        }
+
+        impl Numeric for $metric {
+            fn value(&self) -> Option<NumericEntry> {
+                Some(self.state.current_value())
+            }
+
+            fn running_value(&self) -> Option<NumericEntry> {
+                Some(self.state.running_value())
+            }
+
+            fn final_value(&self) -> NumericEntry {
+                self.state.final_value()
+            }
+        }
+    };
+}
+
+/// Which modality the queries have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetrievalDirection {
     /// Images as queries, texts as candidates.
@@ -28,17 +81,17 @@ pub struct RetrievalInput {
 }
 
 impl RetrievalInput {
-    /// Row i of `images` and of `texts`, both `[N, D]` of any norm, is a pair.
+    /// `images`, `texts`: `[N, D]`, any norm; row `i` of one belongs to row `i` of the other.
     pub fn new(images: Tensor<2>, texts: Tensor<2>) -> Self {
         Self { images, texts }
     }
 }
 
-/// Recall at k within each batch, in percent, averaged over the epoch by pairs.
+/// Recall at k within each batch, in percent, averaged over the pairs of an epoch.
 ///
-/// It tells whether training moves, not how good a model is: the candidates are the batch alone, so the figure falls with
-/// the batch size. For a test set use [`cross_modal()`]. Another pair's equal embedding is a negative, and ties never
-/// help.
+/// It shows whether training makes progress, not how good a model is: the candidates are those of
+/// the batch, so the value falls with the batch size. For a test set use [`cross_modal()`].
+/// Another pair with the same embedding is a negative, and ties never help.
 #[derive(Clone)]
 pub struct RetrievalRecallMetric {
     name: MetricName,
@@ -51,6 +104,7 @@ impl RetrievalRecallMetric {
     /// Recall at `k` in one direction.
     ///
     /// # Panics
+    ///
     /// If `k` is 0.
     #[track_caller]
     pub fn new(direction: RetrievalDirection, k: usize) -> Self {
@@ -70,31 +124,7 @@ impl RetrievalRecallMetric {
         }
     }
 
-    fn format(&self) -> FormatOptions {
-        FormatOptions::new(self.name()).unit("%").precision(2)
-    }
-}
-
-impl Metric for RetrievalRecallMetric {
-    type Input = RetrievalInput;
-
-    fn name(&self) -> MetricName {
-        self.name.clone()
-    }
-
-    fn attributes(&self) -> MetricAttributes {
-        NumericAttributes {
-            unit: Some("%".to_string()),
-            higher_is_better: true,
-        }
-        .into()
-    }
-
-    fn update(
-        &mut self,
-        input: &Self::Input,
-        _metadata: &MetricMetadata,
-    ) -> Result<SerializedEntry, TensorReadError> {
+    fn measure(&self, input: &RetrievalInput) -> Result<(f64, usize), TensorReadError> {
         let [pairs, _] = input.images.dims();
         let image_of_text: Vec<usize> = (0..pairs).collect();
         let found = cross_modal(input.images.clone(), input.texts.clone(), &image_of_text);
@@ -102,34 +132,17 @@ impl Metric for RetrievalRecallMetric {
             RetrievalDirection::ImageToText => found.image_to_text,
             RetrievalDirection::TextToImage => found.text_to_image,
         };
-        self.state.update(ranks.recall_at(self.k), pairs);
-        Ok(self.state.compute_update(self.format()))
+        Ok((ranks.recall_at(self.k), pairs))
     }
 
-    fn compute(&mut self) -> Result<SerializedEntry, TensorReadError> {
-        Ok(self.state.compute_final(self.format()))
-    }
-
-    fn clear(&mut self) {
-        self.state.reset();
+    fn format(&self) -> FormatOptions {
+        FormatOptions::new(self.name()).unit("%").precision(2)
     }
 }
 
-impl Numeric for RetrievalRecallMetric {
-    fn value(&self) -> Option<NumericEntry> {
-        Some(self.state.current_value())
-    }
+average!(RetrievalRecallMetric of RetrievalInput, unit Some("%".to_string()));
 
-    fn running_value(&self) -> Option<NumericEntry> {
-        Some(self.state.running_value())
-    }
-
-    fn final_value(&self) -> NumericEntry {
-        self.state.final_value()
-    }
-}
-
-/// Input of [`LogitScaleMetric`]: the factor that multiplies the cosines, one value (the scale, not its logarithm).
+/// Input of [`LogitScaleMetric`]: the factor of the cosines (not its logarithm).
 #[derive(Debug, Clone)]
 pub struct LogitScaleInput {
     logit_scale: Tensor<1>,
@@ -142,7 +155,7 @@ impl LogitScaleInput {
     }
 }
 
-/// The logit scale, 1/τ. One that sits at its clamp, or falls, is the first sign of a run gone wrong.
+/// The logit scale, 1/τ. A scale that stays at its bound, or falls, is an early sign of trouble.
 #[derive(Clone)]
 pub struct LogitScaleMetric {
     name: MetricName,
@@ -164,58 +177,17 @@ impl LogitScaleMetric {
         }
     }
 
+    fn measure(&self, input: &LogitScaleInput) -> Result<(f64, usize), TensorReadError> {
+        let logit_scale = input.logit_scale.clone().inner();
+        Ok((logit_scale.try_into_scalar::<f64>()?, 1))
+    }
+
     fn format(&self) -> FormatOptions {
         FormatOptions::new(self.name()).precision(3)
     }
 }
 
-impl Metric for LogitScaleMetric {
-    type Input = LogitScaleInput;
-
-    fn name(&self) -> MetricName {
-        self.name.clone()
-    }
-
-    fn attributes(&self) -> MetricAttributes {
-        NumericAttributes {
-            unit: None,
-            higher_is_better: true,
-        }
-        .into()
-    }
-
-    fn update(
-        &mut self,
-        input: &Self::Input,
-        _metadata: &MetricMetadata,
-    ) -> Result<SerializedEntry, TensorReadError> {
-        let logit_scale = input.logit_scale.clone().inner().try_into_scalar::<f64>()?;
-        self.state.update(logit_scale, 1);
-        Ok(self.state.compute_update(self.format()))
-    }
-
-    fn compute(&mut self) -> Result<SerializedEntry, TensorReadError> {
-        Ok(self.state.compute_final(self.format()))
-    }
-
-    fn clear(&mut self) {
-        self.state.reset();
-    }
-}
-
-impl Numeric for LogitScaleMetric {
-    fn value(&self) -> Option<NumericEntry> {
-        Some(self.state.current_value())
-    }
-
-    fn running_value(&self) -> Option<NumericEntry> {
-        Some(self.state.running_value())
-    }
-
-    fn final_value(&self) -> NumericEntry {
-        self.state.final_value()
-    }
-}
+average!(LogitScaleMetric of LogitScaleInput, unit None);
 
 #[cfg(test)]
 mod tests {
@@ -247,7 +219,8 @@ mod tests {
     #[test]
     fn recall_averages_over_the_batches_in_each_direction() {
         let axes = [[1.0, 0.0], [0.0, 1.0]];
-        // Both texts are nearest to the first image: every image but one finds its text, one text its image.
+        // Both texts are nearest to the first image: both images find their texts, one text its
+        // image.
         let leaning = [[1.0, 0.0], [0.8, 0.6]];
         let mut to_text = RetrievalRecallMetric::new(RetrievalDirection::ImageToText, 1);
         let mut to_image = RetrievalRecallMetric::new(RetrievalDirection::TextToImage, 1);
@@ -264,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_collapsed_batch_finds_nothing_and_a_broken_one_is_nan() {
+    fn equal_embeddings_score_zero_and_nan_gives_nan() {
         let mut metric = RetrievalRecallMetric::new(RetrievalDirection::ImageToText, 1);
         let same = [[0.6, 0.8]; 2];
         metric.update(&batch(same, same), &metadata()).unwrap();
@@ -275,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn the_logit_scale_is_shown_as_it_is_also_when_tracked() {
+    fn a_tracked_logit_scale_is_shown_unchanged() {
         let mut metric = LogitScaleMetric::new();
         let scale = Tensor::from_data([14.25f32], &Device::default().autodiff()).require_grad();
         metric

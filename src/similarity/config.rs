@@ -16,7 +16,8 @@ pub struct SimilarityConfig {
     /// are dot products. Default true.
     #[config(default = true)]
     pub normalize: bool,
-    /// How the similarities are evaluated. Default: streaming, `O(N·D)` memory and the budget below.
+    /// How the similarities are evaluated. Default: streaming, `O(N·D)` memory and the budget
+    /// below.
     #[config(default = "Evaluation::Auto")]
     pub evaluation: Evaluation,
     /// Bytes of similarities that may exist at a time. Default 1 GiB.
@@ -45,8 +46,8 @@ impl SimilarityConfig {
         self.prepare_with(embeddings, l2_normalize)
     }
 
-    /// [`prepare`](Self::prepare) which normalises to `x / max(‖x‖, epsilon)`: a row of smaller norm
-    /// becomes shorter than 1.
+    /// [`prepare`](Self::prepare) which normalises to `x / max(‖x‖, epsilon)`: a row of smaller
+    /// norm becomes shorter than 1.
     pub(crate) fn prepare_above(&self, embeddings: Tensor<2>, epsilon: f64) -> Tensor<2> {
         self.prepare_with(embeddings, |x| l2_normalize_above(x, epsilon))
     }

@@ -6,7 +6,6 @@
 //! anchor's weighted negatives, those of the batch and extra ones together. Hard negatives, noise
 //! and negatives of the anchor's own modality have no weight and count one.
 
-mod readout;
 mod regulation;
 
 use std::fmt::{self, Debug, Formatter};
@@ -14,7 +13,6 @@ use std::sync::Arc;
 
 use burn::config::Config;
 
-pub use readout::{BatchWeights, WeighedPair, WeightHistogram};
 pub use regulation::{Norm, SimilarityRegulation};
 
 use crate::check::{self, ConfigError};
@@ -145,7 +143,10 @@ impl LogWeight {
 }
 
 impl From<SimilarityRegulation> for LogWeight {
+    /// Panics if a value is out of range.
+    #[track_caller]
     fn from(regulation: SimilarityRegulation) -> Self {
+        check::or_panic(regulation.check());
         match regulation.alpha {
             0.0 => Self::new(move |c| regulation.log_weight(c, None)),
             _ => Self::with_teacher(move |c, teacher| regulation.log_weight(c, Some(teacher))),

@@ -7,6 +7,7 @@ mod blocks;
 mod contrastive;
 mod image_text_contrastive;
 mod info_nce;
+mod momentum_loop;
 mod negatives;
 mod pairwise;
 mod pointwise;
@@ -14,7 +15,9 @@ mod pretraining;
 mod retrieval;
 mod similarity;
 mod synthesis;
+mod synthesis_matches;
 mod weighting;
+mod weights_of_queue;
 
 use approx::abs_diff_eq;
 use burn::tensor::{DType, Device, Gradients, Int, Tensor, TensorData};

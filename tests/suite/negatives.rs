@@ -6,7 +6,7 @@ use burn::store::ModuleRecord;
 use burn::tensor::{Bool, DType, Device, Int, Tensor};
 use burn_contrastive::momentum::{MomentumEncoder, MomentumEncoderConfig};
 use burn_contrastive::negatives::{
-    Drawn, FeatureQueue, FeatureQueueConfig, Features, HardNegativeSamplerConfig,
+    Drawn, FeatureQueue, FeatureQueueConfig, HardNegativeSamplerConfig, PairFeatures,
 };
 use burn_contrastive::objective::{InfoNceConfig, Negatives};
 use burn_contrastive::pairwise::Positives;
@@ -35,7 +35,7 @@ on_every_backend! {
 
 /// Pairs with the ids `first..first + count`; the first column of every matrix is a multiple of the
 /// id.
-fn numbered(device: &Device, first: usize, count: usize) -> Features {
+fn numbered(device: &Device, first: usize, count: usize) -> PairFeatures {
     let column = |factor: f64, width: usize| {
         let values = (first..first + count)
             .flat_map(|i| (0..width).map(move |k| i as f64 * factor + k as f64))
@@ -43,7 +43,7 @@ fn numbered(device: &Device, first: usize, count: usize) -> Features {
         on(device, &Matrix::new(count, width, values), DType::F32)
     };
     let ids = Tensor::<1, Int>::arange(first as i64..(first + count) as i64, device);
-    Features::new(column(1.0, 3), column(-1.0, 3))
+    PairFeatures::new(column(1.0, 3), column(-1.0, 3))
         .with_ids(ids)
         .with_teacher(column(10.0, 2), column(-10.0, 2))
 }
@@ -125,7 +125,7 @@ fn a_queue_holds_untracked_tensors_on_its_own_device(backend: &Backend) {
                 }
             };
             let queue = FeatureQueueConfig::new(3).with_capacity(6).init(device);
-            let features = Features::new(tracked(200), tracked(201));
+            let features = PairFeatures::new(tracked(200), tracked(201));
             let queued = queue.push(features).features().unwrap();
             assert_eq!(elements(queued.ids.unwrap().float()), [-1.0; 4]);
 
@@ -162,16 +162,16 @@ fn a_queue_refuses_mismatched_features(backend: &Backend) {
     assert_panics(
         "`image` has shape [2, 4], it needs 2 rows of width 3",
         || {
-            let _ = queue().push(Features::new(zeros([2, 4]), zeros([2, 4])));
+            let _ = queue().push(PairFeatures::new(zeros([2, 4]), zeros([2, 4])));
         },
     );
     assert_panics("`image` has 2 rows, `text` has 3", || {
-        let _ = queue().push(Features::new(zeros([2, 3]), zeros([3, 3])));
+        let _ = queue().push(PairFeatures::new(zeros([2, 3]), zeros([3, 3])));
     });
     assert_panics(
         "`teacher_image` is given, the queue was built without",
         || {
-            let features = Features::new(zeros([2, 3]), zeros([2, 3]));
+            let features = PairFeatures::new(zeros([2, 3]), zeros([2, 3]));
             let _ = queue().push(features.with_teacher(zeros([2, 3]), zeros([2, 3])));
         },
     );
@@ -435,7 +435,7 @@ fn a_model_with_momentum_copy_and_queue_resumes_training_from_its_record(backend
         assert_eq!(state(model.momentum.encoder()), momentum);
         assert_ne!(state(&model.net), before);
         model.momentum = model.momentum.update(&model.net);
-        model.queue = model.queue.push(Features::new(copied.clone(), copied));
+        model.queue = model.queue.push(PairFeatures::new(copied.clone(), copied));
         model
     };
     let all = |model: &Model| {

@@ -1,13 +1,8 @@
-//! Image-text matching and masked language modelling, and a training loop with negatives of every
-//! source.
+//! Image-text matching and masked language modelling.
 
 use burn::tensor::{Bool, DType, Device, Int, Tensor};
-use burn_contrastive::momentum::MomentumEncoderConfig;
-use burn_contrastive::negatives::{
-    FeatureQueueConfig, Features, GaussianNegativesConfig, HardNegativeSynthesisConfig,
-};
 use burn_contrastive::objective::{
-    ImageTextMatchingConfig, InfoCmrConfig, Masked, MaskedLanguageConfig, MatchingPairs, Negatives,
+    ImageTextMatchingConfig, Masked, MaskedLanguageConfig, MatchingPairs,
 };
 use burn_contrastive::pairwise::Positives;
 
@@ -19,7 +14,6 @@ on_every_backend! {
     missing_pairs_have_no_loss_and_no_gradient,
     masked_language_modelling_is_the_cross_entropy_of_masked_tokens,
     masking_is_the_same_on_every_device,
-    synthesized_noise_and_queued_negatives_work_together,
 }
 
 /// With autodiff, and with autodiff and gradient checkpointing.
@@ -154,47 +148,4 @@ fn masking_is_the_same_on_every_device(backend: &Backend) {
         assert_eq!(before[position], target as f64);
     }
     assert!((0..16).all(|k| before[k] == after[k] || masked.positions.contains(&k)));
-}
-
-/// Negatives of every source at once: synthesized, noise, and a queue.
-fn synthesized_noise_and_queued_negatives_work_together(backend: &Backend) {
-    for dtype in [&[DType::F32], &backend.dtypes[..]].concat() {
-        for device in autodiff_devices(backend) {
-            train_with_all_sources(&device, dtype);
-        }
-    }
-}
-
-fn train_with_all_sources(device: &Device, dtype: DType) {
-    let objective = InfoCmrConfig::new().init(device);
-    // Any module will do for a student.
-    let mut momentum = MomentumEncoderConfig::new().init(&objective);
-    let mut queue = FeatureQueueConfig::new(4).with_capacity(7).init(device);
-    let synthesis = HardNegativeSynthesisConfig::new().with_clusters(2).init();
-    let noise = GaussianNegativesConfig::new().with_count(3).init();
-    for step in 0..3 {
-        let [image, text] =
-            [0, 1].map(|k| on(device, &random(5, 4, 410 + 2 * step + k), dtype).require_grad());
-        let hard = synthesis
-            .synthesize(image.clone(), text.clone(), step)
-            .unwrap();
-        let queued = queue.features().map(|queued| queued.like(&image));
-        let negatives = Negatives {
-            image: queued.clone().map(|queued| queued.image),
-            text: queued.map(|queued| queued.text),
-            noise: noise.draw(&image, step),
-            hard_image: Some(hard.image),
-            hard_text: Some(hard.text),
-        };
-        let loss = objective.forward_with(image.clone(), text.clone(), negatives);
-        let alone = objective.forward(image.clone(), text.clone());
-        assert!(elements(loss.clone())[0] > elements(alone)[0]);
-        let gradients = loss.backward();
-        for x in [&image, &text] {
-            assert!(gradient(&x, &gradients).iter().all(|g| g.is_finite()));
-        }
-        momentum = momentum.update(&objective);
-        queue = queue.push(Features::new(image, text));
-        assert_eq!(queue.len(), (5 * (step as usize + 1)).min(7));
-    }
 }

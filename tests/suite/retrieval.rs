@@ -2,13 +2,13 @@
 //! What needs no device is in `tests/retrieval.rs`.
 
 use burn::tensor::DType;
-use burn_contrastive::retrieval::{Blocks, cross_modal, precision_at_k, similarity_histogram};
+use burn_contrastive::retrieval::{cross_modal, precision_at_k, similarity_histogram};
 
 use super::*;
 use crate::oracle::{self, Matrix};
 
 on_every_backend! {
-    ranks_match_naive_loops_for_any_block_shape,
+    ranks_match_naive_loops,
     equal_embeddings_have_zero_recall,
     a_nan_row_has_no_rank,
     precision_and_histogram_match_values_worked_by_hand,
@@ -34,17 +34,15 @@ fn ranks(
         .collect()
 }
 
-fn ranks_match_naive_loops_for_any_block_shape(backend: &Backend) {
+fn ranks_match_naive_loops(backend: &Backend) {
     let image_of_text = [0, 0, 1, 2, 2, 2, 3, 4];
     let (images, texts) = (random(5, 6, 50), random(8, 6, 51));
     let tensor = |m| backend.tensor(m, DType::F32);
-    for blocks in [Blocks::default(), Blocks::new(2, 3)] {
-        let found = blocks.cross_modal(tensor(&images), tensor(&texts), &image_of_text);
-        let expected = ranks(&images, &texts, |i, j| image_of_text[j] == i);
-        assert_eq!(found.image_to_text.as_slice(), expected);
-        let expected = ranks(&texts, &images, |i, j| image_of_text[i] == j);
-        assert_eq!(found.text_to_image.as_slice(), expected);
-    }
+    let found = cross_modal(tensor(&images), tensor(&texts), &image_of_text);
+    let expected = ranks(&images, &texts, |i, j| image_of_text[j] == i);
+    assert_eq!(found.image_to_text.as_slice(), expected);
+    let expected = ranks(&texts, &images, |i, j| image_of_text[i] == j);
+    assert_eq!(found.text_to_image.as_slice(), expected);
 }
 
 fn equal_embeddings_have_zero_recall(backend: &Backend) {

@@ -85,9 +85,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor};
+use burn_contrastive::analysis::WeighedPair;
 use burn_contrastive::objective::{self, Features, ObjectiveConfig};
 use burn_contrastive::pairwise::Evaluation;
-use burn_contrastive::weighting::WeighedPair;
 use serde_json::{Map, Value, json};
 
 use crate::report::file::{self, Partial};

@@ -1,9 +1,12 @@
 //! The weights that SRCL would give the negatives: their distribution, and the pairs with the
 //! smallest ones.
 
+use burn::tensor::{Int, Tensor};
+use burn_contrastive::analysis::{BatchWeights, WeighedPair};
+use burn_contrastive::negatives::PairFeatures;
 use burn_contrastive::objective::Features;
 use burn_contrastive::similarity::SimilarityConfig;
-use burn_contrastive::weighting::{BatchWeights, SimilarityRegulation, WeighedPair};
+use burn_contrastive::weighting::SimilarityRegulation;
 
 /// Number of pairs listed as likely false negatives.
 pub const LISTED: usize = 20;
@@ -44,8 +47,8 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Of all pairs, in blocks: `O(N·D)` memory. Pairs of equal `image_ids` are not listed as
-    /// likely false negatives: that they are false is known. `None` of a single pair.
+    /// Of all pairs, in blocks: `O(N·D)` memory. Pairs with equal `image_ids` match: they are no
+    /// negatives. `None` for a single pair.
     ///
     /// # Panics
     ///
@@ -55,21 +58,18 @@ impl Weights {
         if n < 2 {
             return None;
         }
-        let teacher = features
-            .teacher_image
-            .clone()
-            .zip(features.teacher_text.clone());
-        let weights = SimilarityRegulation::new().with_alpha(alpha).weights(
-            features.image.clone(),
-            features.text.clone(),
-            teacher.map(|(image, text)| [image, text]),
-            SimilarityConfig::new(),
-        );
+        let mut batch = PairFeatures::new(features.image.clone(), features.text.clone());
+        batch.teacher_image.clone_from(&features.teacher_image);
+        batch.teacher_text.clone_from(&features.teacher_text);
+        batch.ids = image_ids.map(|ids| {
+            let ids: Vec<i64> = ids.iter().map(|&id| id as i64).collect();
+            Tensor::<1, Int>::from_data(ids.as_slice(), &features.image.device())
+        });
+        let regulation = SimilarityRegulation::new().with_alpha(alpha);
+        let weights = BatchWeights::new(regulation, batch, None, SimilarityConfig::new());
         let [by_image, by_text] = weights.histogram(FINE_BINS, LARGEST);
         let (edges, [image_to_text, text_to_image]) = coarse([&by_image.counts, &by_text.counts]);
-        let known =
-            |image: usize, text: usize| image_ids.is_some_and(|ids| ids[image] == ids[text]);
-        let likely = weights.lowest(LISTED, known);
+        let likely = weights.lowest(LISTED);
         let mut rows: Vec<usize> = Vec::new();
         for row in likely
             .iter()

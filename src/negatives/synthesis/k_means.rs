@@ -10,8 +10,9 @@ pub struct Cluster {
     pub center: Vec<f64>,
 }
 
-/// `count` clusters of `points`, none of them empty (there must be as many points): seeded as k-means++ does,
-/// then moved until nothing changes, `iterations` times at most. Equally near centres: the first.
+/// `count` clusters of `points`, none of them empty (there must be at least `count` points):
+/// seeded by k-means++, then updated until nothing changes, `iterations` times at most. A point
+/// that is equally near to several centres goes to the first.
 pub fn k_means(
     all: &Points,
     points: &[usize],
@@ -43,7 +44,7 @@ pub fn k_means(
         .collect()
 }
 
-/// Points far from each other, by the draws of Arthur and Vassilvitskii (2007).
+/// Initial centres, drawn far from each other: Arthur and Vassilvitskii (2007).
 fn seeds(all: &Points, points: &[usize], count: usize, random: &mut Random) -> Vec<Vec<f64>> {
     let mut centers = vec![all.row(points[random.below(points.len())]).to_vec()];
     let mut distances = vec![f64::INFINITY; points.len()];
@@ -53,7 +54,7 @@ fn seeds(all: &Points, points: &[usize], count: usize, random: &mut Random) -> V
             *distance = distance.min(all.squared_distance(i, newest));
         }
         let mut share = random.uniform() * distances.iter().sum::<f64>();
-        // All the same point, or NaN: any will do.
+        // If all points are equal, or some are NaN, any point.
         let drawn = distances.iter().position(|distance| {
             share -= distance;
             share < 0.0
@@ -64,8 +65,8 @@ fn seeds(all: &Points, points: &[usize], count: usize, random: &mut Random) -> V
     centers
 }
 
-/// The nearest centre of each point. A centre that is nearest to none takes the point that is furthest
-/// from its own, of those that do not leave theirs empty.
+/// The nearest centre of each point. A centre that is nearest to no point gets the point that is
+/// furthest from its centre, of those whose cluster has other points.
 fn assign(all: &Points, points: &[usize], centers: &[Vec<f64>]) -> Vec<usize> {
     let (mut nearest, mut distances) = (Vec::new(), Vec::new());
     let mut sizes = vec![0; centers.len()];
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_that_are_apart_are_found() {
+    fn separated_groups_are_the_clusters() {
         let values = [0.0, 10.0, 0.1, 20.0, 10.2, 0.2, 19.9];
         for seed in 0..10 {
             assert_eq!(
