@@ -53,7 +53,8 @@ fn log_sum_exps(pairs: Pairs, logits: &[&Expr], left_out: &Expr) -> Tensor<1> {
     sum(pairs.reduce(&logits.iter().flat_map(both).collect::<Vec<_>>()))
 }
 
-/// Every kind of reduction; the second argument is a vector bound to the rows and one bound to the columns.
+/// Every kind of reduction; the second argument is a vector bound to the rows and one bound to the
+/// columns.
 const FAMILIES: [(&str, Loss); 9] = [
     ("softmax", |pairs, [u, v], _| {
         let logit = pairs.similarity() + u - v;

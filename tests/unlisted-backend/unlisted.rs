@@ -1,6 +1,6 @@
-//! A device whose backend is on in Burn and off in burn-contrastive: values are those of Flex, a backend
-//! that is on in both; gradients are refused with a message that names the feature, or are those of the
-//! dense evaluation.
+//! A device whose backend is on in Burn and off in burn-contrastive: values are those of Flex, a
+//! backend that is on in both; gradients are refused with a message that names the feature, or are
+//! those of the dense evaluation.
 //!
 //! A package of its own because cargo unifies features within one build of one package: the tests
 //! of burn-contrastive cannot have `burn/ndarray` without its `ndarray`.

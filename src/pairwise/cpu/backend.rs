@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use burn::backend::TensorMetadata;
-use burn::backend::ops::FloatTensorOps;
+use burn::backend::tensor::FloatTensor;
 use burn::tensor::{DType, TensorData, read_sync};
 
 use super::memory::zeros;
@@ -64,10 +64,7 @@ fn pass_in<B: HostBackend, T: Real>(inputs: Inputs<B>, pass: &Pass) -> Outputs<B
     };
     let kept_len = kept_len::<T>(pass, n, m);
     let mut kept = match pass.coefficient {
-        Some(_) if kept_len > 0 => read_sync(B::float_into_data(inputs.kept))
-            .expect("a CPU tensor can be read")
-            .try_into_vec::<T>()
-            .expect("one dtype for all inputs"),
+        Some(_) if kept_len > 0 => into_vec::<B, T>(inputs.kept),
         _ => zeros(kept_len),
     };
     let context = Context {
@@ -92,11 +89,8 @@ fn pass_in<B: HostBackend, T: Real>(inputs: Inputs<B>, pass: &Pass) -> Outputs<B
     let len = outputs.results.len();
     let results = tensor(outputs.results, vec![len]);
     let or_results = |wanted: bool, elements: Vec<T>, shape: Vec<usize>| {
-        if wanted {
-            tensor(elements, shape)
-        } else {
-            results.clone()
-        }
+        let gradient = wanted.then(|| tensor(elements, shape));
+        gradient.unwrap_or_else(|| results.clone())
     };
     let keeps = pass.coefficient.is_none() && kept_len > 0;
     Outputs {
@@ -105,4 +99,11 @@ fn pass_in<B: HostBackend, T: Real>(inputs: Inputs<B>, pass: &Pass) -> Outputs<B
         kept: or_results(keeps, kept, vec![kept_len]),
         results: results.clone(),
     }
+}
+
+fn into_vec<B: HostBackend, T: Real>(tensor: FloatTensor<B>) -> Vec<T> {
+    read_sync(B::float_into_data(tensor))
+        .expect("a CPU tensor can be read")
+        .try_into_vec::<T>()
+        .expect("one dtype for all inputs")
 }

@@ -66,7 +66,8 @@ pub(super) fn l2_normalize_above(x: Tensor<2>, least: f64) -> Tensor<2> {
         return normalized;
     }
     let scaled = x.clone() * (1.0 / least);
-    // One element of 1 makes a norm of 1: squares of larger ones, which may overflow, change nothing.
+    // One element of 1 makes a norm of 1: squares of larger ones, which may overflow, change
+    // nothing.
     let bounded = scaled.clone().detach().clamp(-1.0, 1.0);
     let short = bounded.square().sum_dim(1).lower_elem(1.0);
     let short = short.expand(x.dims());
