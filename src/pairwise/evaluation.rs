@@ -12,7 +12,7 @@ pub enum Evaluation {
     /// In blocks, each forgotten after use: `O(N·D)` memory whatever the budget.
     Streaming,
     /// The whole matrix at once, with plain tensor operations and Burn's autodiff: several times
-    /// `N·M` numbers. The reference that the others are tested against.
+    /// `N·M` values. The reference that the others are tested against.
     Dense,
 }
 

@@ -57,7 +57,7 @@ pub fn log_add_exp(groups: &[Tensor<1>]) -> Tensor<1> {
     let max = others.iter().fold(first.clone().detach(), |max, group| {
         max.max_pair(group.clone().detach())
     });
-    // Differences from a finite number: −∞ − −∞ is not 0.
+    // Differences from a finite value: −∞ − −∞ is not 0.
     let nothing = max.clone().equal_elem(f64::NEG_INFINITY);
     let shift = max.mask_fill(nothing.clone(), 0.0);
     let sum = others

@@ -112,8 +112,8 @@ mod tests {
         let gradient = x
             .grad(&(y.clone() * weights.expand([4, 4])).sum().backward())
             .unwrap();
-        let numbers = |t: Tensor<2>| t.into_data().try_to_vec::<f64>().unwrap();
-        let (y, gradient) = (numbers(y), numbers(gradient));
+        let elements = |t: Tensor<2>| t.into_data().try_to_vec::<f64>().unwrap();
+        let (y, gradient) = (elements(y), elements(gradient));
         let close = |x: f64, expected: f64| assert!((x / expected - 1.0).abs() < 1e-9, "{x}");
         close(y[0], 0.5);
         close(gradient[0], 1e7);
