@@ -83,20 +83,30 @@ fn pass_in<B: HostBackend, T: Real>(inputs: Inputs<B>, pass: &Pass) -> Outputs<B
         context,
     };
     let outputs = run(pass, &inputs, &mut kept);
+    let keeps = pass.coefficient.is_none() && kept_len > 0;
+    let kept = keeps.then_some(kept);
+    tensors(pass, outputs, kept, [n, m, d], &device)
+}
+
+/// Without copies.
+fn tensors<B: HostBackend, T: Real>(
+    pass: &Pass,
+    outputs: super::Outputs<T>,
+    kept: Option<Vec<T>>,
+    [n, m, d]: [usize; 3],
+    device: &B::Device,
+) -> Outputs<B> {
     let tensor = |elements: Vec<T>, shape: Vec<usize>| {
-        B::float_from_data(TensorData::new(elements, shape), &device)
+        B::float_from_data(TensorData::new(elements, shape), device)
     };
     let len = outputs.results.len();
     let results = tensor(outputs.results, vec![len]);
-    let or_results = |wanted: bool, elements: Vec<T>, shape: Vec<usize>| {
-        let gradient = wanted.then(|| tensor(elements, shape));
-        gradient.unwrap_or_else(|| results.clone())
-    };
-    let keeps = pass.coefficient.is_none() && kept_len > 0;
+    let or_results = |found: Option<FloatTensor<B>>| found.unwrap_or_else(|| results.clone());
+    let kept_len = kept.as_ref().map_or(0, Vec::len);
     Outputs {
-        left: or_results(pass.left, outputs.left, vec![n, d]),
-        right: or_results(pass.right, outputs.right, vec![m, d]),
-        kept: or_results(keeps, kept, vec![kept_len]),
+        left: or_results(pass.left.then(|| tensor(outputs.left, vec![n, d]))),
+        right: or_results(pass.right.then(|| tensor(outputs.right, vec![m, d]))),
+        kept: or_results(kept.map(|kept| tensor(kept, vec![kept_len]))),
         results: results.clone(),
     }
 }

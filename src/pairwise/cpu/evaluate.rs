@@ -146,12 +146,7 @@ pub(super) fn evaluate<T: Real, const FMA: bool>(
             continue;
         }
         match *op {
-            Op::Leaf(Leaf::Mask) => {
-                let mask = &context.mask[i * context.m + j0..][..len];
-                for (out, &set) in out.iter_mut().zip(mask) {
-                    *out = if set != 0 { T::ONE } else { T::ZERO };
-                }
-            }
+            Op::Leaf(Leaf::Mask) => mask(out, &context.mask[i * context.m + j0..]),
             // Read where they are, unless a reduction takes them as such.
             Op::Leaf(_) | Op::Constant(_) => {
                 if steps.is_result[step] {
@@ -189,6 +184,13 @@ fn of_row<T: Real, const FMA: bool>(op: Op, context: &Context<T>, i: usize, done
                 done[y]
             }
         }
+    }
+}
+
+#[inline(always)]
+fn mask<T: Real>(out: &mut [T], mask: &[u8]) {
+    for (out, &set) in out.iter_mut().zip(mask) {
+        *out = if set != 0 { T::ONE } else { T::ZERO };
     }
 }
 

@@ -27,8 +27,8 @@ impl<T: Real> Scratch<T> {
         }
     }
 
-    /// What a reduction reads of a strip of `len` pairs: the first pair that counts, and the values.
-    /// Its steps are those off and on the diagonal, which is at `diagonal` in the strip.
+    /// What a reduction reads of a strip of `len` pairs: the first pair that counts, and the
+    /// values. Its steps are those off and on the diagonal, which is at `diagonal` in the strip.
     #[inline(always)]
     fn read(
         &mut self,
@@ -190,15 +190,8 @@ fn run_with<T: Real, const FMA: bool>(
             row,
             column: 0,
         };
-        evaluate::<T, FMA>(
-            off,
-            context,
-            i,
-            tile.j0,
-            strip,
-            teachers,
-            &mut scratch.strip,
-        );
+        let (j0, values) = (tile.j0, &mut scratch.strip);
+        evaluate::<T, FMA>(off, context, i, j0, strip, teachers, values);
         // Where in the strip the diagonal is: that one pair is evaluated by steps of its own.
         let diagonal = (tile.j0..tile.j0 + len).contains(&i).then(|| i - tile.j0);
         if let Some(p) = diagonal {
