@@ -1,5 +1,5 @@
-//! What kernels for the CPU share: their two element types, sums of slices, and access to the buffers
-//! of the backends whose tensors lie in this program's memory.
+//! What kernels for the CPU share: their two element types, sums of slices, and access to the
+//! buffers of the backends whose tensors lie in this program's memory.
 #![allow(deprecated)] // Burn retires NdArray; this crate keeps it.
 
 #[cfg(feature = "flex")]

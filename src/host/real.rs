@@ -107,7 +107,8 @@ impl Real for f32 {
         f32::ln(self)
     }
 
-    /// Relative error below 2e-7; 0 below −87.3, where results leave the normal range, ∞ above 88.3.
+    /// Relative error below 2e-7; 0 below −87.3, where results leave the normal range, ∞ above
+    /// 88.3.
     ///
     /// `e^x = 2^k·e^r` with `k` the nearest integer to `x/ln 2`, and Cephes' polynomial for `e^r`.
     #[inline(always)]

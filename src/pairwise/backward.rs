@@ -1,8 +1,8 @@
 //! From the gradients of the results to those of the inputs: one more pass.
 //!
-//! Let `r` be the results of a form's reductions, one vector each, and `u = ∂L/∂r` the gradient that
-//! arrives. What the loss owes to the pair (i, j) is a sum of *contributions*: a factor times the
-//! change of an expression of that pair. With `r` and `u` of the pair's row or column,
+//! Let `r` be the results of a form's reductions, one vector each, and `u = ∂L/∂r` the gradient
+//! that arrives. What the loss owes to the pair (i, j) is a sum of *contributions*: a factor times
+//! the change of an expression of that pair. With `r` and `u` of the pair's row or column,
 //!
 //! ```text
 //! Sum          r = Σ x                                u·dx
@@ -12,14 +12,14 @@
 //! ```
 //!
 //! So the backward pass reads `r` and `u` like any other bound vector: [`append_results`] puts them
-//! behind those of the rows or of the columns, each result followed by its gradient, in the order of
-//! the results, and [`Appended`] hands out their leaves in the same order. A log-sum-exp of −∞, over
-//! nothing, is appended as +∞: `e^(−∞ − ∞)` is 0 where `e^(−∞ + ∞)` would be NaN.
+//! behind those of the rows or of the columns, each result followed by its gradient, in the order
+//! of the results, and [`Appended`] hands out their leaves in the same order. A log-sum-exp of −∞,
+//! over nothing, is appended as +∞: `e^(−∞ − ∞)` is 0 where `e^(−∞ + ∞)` would be NaN.
 //!
-//! The derivative of the contributions by the similarity is the coefficient `G_ij` of the pass. Those
-//! by the bound vectors of rows, of columns and by the scalars are its sums, in this order, which
-//! [`gradients`] takes apart again. In a symmetric pass (j, i) stands for (i, j) as well: derivatives
-//! by a row's vector and by the column's are added, `G` and its transpose too.
+//! The derivative of the contributions by the similarity is the coefficient `G_ij` of the pass.
+//! Those by the bound vectors of rows, of columns and by the scalars are its sums, in this order,
+//! which [`gradients`] takes apart again. In a symmetric pass (j, i) stands for (i, j) as well:
+//! derivatives by a row's vector and by the column's are added, `G` and its transpose too.
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata, get_or_init_device_settings};
@@ -159,12 +159,12 @@ impl Form {
                 .unwrap_or_else(|| Expr::constant(0.0))
         };
         if wanted.rows {
-            reductions.extend((0..self.rows).map(|k| match self.symmetric {
-                true => {
-                    let by_column = slope(Leaf::Column(k)).transposed();
-                    rows().sum(&(slope(Leaf::Row(k)) + by_column))
+            reductions.extend((0..self.rows).map(|k| {
+                let mut by_row = slope(Leaf::Row(k));
+                if self.symmetric {
+                    by_row = by_row + slope(Leaf::Column(k)).transposed();
                 }
-                false => rows().sum(&slope(Leaf::Row(k))),
+                rows().sum(&by_row)
             }));
         }
         if wanted.columns {
@@ -179,9 +179,10 @@ impl Form {
         }
         let coefficient = wanted.coefficients().then(|| {
             let g = slope(Leaf::Similarity);
-            match self.symmetric {
-                true => &g + &g.transposed(),
-                false => g,
+            if self.symmetric {
+                &g + &g.transposed()
+            } else {
+                g
             }
         });
         Pass {

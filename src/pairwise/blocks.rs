@@ -103,7 +103,8 @@ pub(super) trait Sweep {
 
     fn transposed(coefficients: Self::Coefficients) -> Self::Coefficients;
 
-    /// Adds the product of coefficients `[to.len, from.1.len]` with embeddings to rows of a gradient.
+    /// Adds the product of coefficients `[to.len, from.1.len]` with embeddings to rows of a
+    /// gradient.
     fn add(&mut self, to: (Side, Part), coefficients: Self::Coefficients, from: (Side, Part));
 }
 

@@ -6,13 +6,13 @@ use burn::config::Config;
 #[derive(Config, Copy, Debug, PartialEq, Eq)]
 pub enum Evaluation {
     /// Streaming, and where a backward pass will follow, as many similarities as the memory budget
-    /// holds are kept for it instead of being computed again (by the CPU's kernels: elsewhere nothing
-    /// is kept). The default.
+    /// holds are kept for it instead of being computed again (by the CPU's kernels: elsewhere
+    /// nothing is kept). The default.
     Auto,
     /// In blocks, each forgotten after use: `O(N·D)` memory whatever the budget.
     Streaming,
     /// The whole matrix at once, with plain tensor operations and Burn's autodiff: several times
-    /// `N·M` numbers. The reference that the others are tested against.
+    /// `N·M` values. The reference that the others are tested against.
     Dense,
 }
 
@@ -27,8 +27,9 @@ pub enum Precision {
     Full,
     /// To tf32, 11 significant bits: tensor cores of NVIDIA from Ampere on.
     Tf32,
-    /// To bf16, 8 significant bits: the fastest, and half the memory traffic. For embeddings that come
-    /// in bf16, or cosines at temperatures of 0.05 and more: as mixed-precision training elsewhere.
+    /// To bf16, 8 significant bits: the fastest, and half the memory traffic. For embeddings that
+    /// come in bf16, or cosines at temperatures of 0.05 and more: as mixed-precision training
+    /// elsewhere.
     Bf16,
 }
 
@@ -61,8 +62,8 @@ impl Limits {
         all: usize,
     ) -> Self {
         let [block, kept] = match evaluation {
-            // Where everything is kept (with some room between the rows) no block is in flight; else
-            // the two share the budget.
+            // Where everything is kept (with some room between the rows) no block is in flight;
+            // else the two share the budget.
             Evaluation::Auto if all + all / 32 <= budget => [BLOCK.min(budget), budget],
             Evaluation::Auto => {
                 let block = BLOCK.min(budget / 2);

@@ -1,19 +1,21 @@
 //! What an objective computes for one pair, as an expression that every backend can run.
 //!
-//! The leaves are the pair's similarity, numbers of its row and of its column, and scalars; the
+//! The leaves are the pair's similarity, values of its row and of its column, and scalars; the
 //! inner nodes are the operators and the functions of [`Expr`]. An expression is written once: the
 //! CPU runs it on vectors in cache, other backends on blocks of tensors, and its derivative is
 //! worked out from it, so that an objective never states a gradient.
 
 use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
 use std::ops::{Add, Div, Mul, Neg, Sub};
 use std::sync::Arc;
 
-/// A number of each pair, as an expression; cheap to clone.
+use super::tape::{Op, Tape};
+
+/// A value of each pair, as an expression; cheap to clone.
 ///
 /// Built from the leaves that [`Pairs`](super::Pairs) hands out, with `+ - * /` (between
-/// expressions, and with `f64` on the right) and the methods below. A product with the constant 0 is
+/// expressions, and with `f64` on the right) and the methods below. A product with the constant 0
+/// is
 /// 0, also of NaN.
 #[derive(Clone, Debug)]
 pub struct Expr(Arc<Node>);
@@ -24,9 +26,8 @@ impl PartialEq for Expr {
     }
 }
 
-/// What was found out about the parts of an expression: each is looked at once, however often it is
-/// shared.
-type Seen<T> = HashMap<*const Node, T>;
+/// What is known of the nodes of an expression: each is visited once, however often it is shared.
+pub(super) type Seen<T> = HashMap<*const Node, T>;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Node {
@@ -50,7 +51,7 @@ pub(crate) enum Leaf {
     Scalar(usize),
     /// 1 where the mask holds, else 0.
     Mask,
-    /// 1 where the row's number is the column's, else 0.
+    /// 1 where row and column have the same index, else 0.
     Diagonal,
 }
 
@@ -61,7 +62,7 @@ pub(crate) enum Unary {
     Log,
     Sqrt,
     Relu,
-    /// 1 for a positive number, 0 for any other, NaN for NaN.
+    /// 1 above 0, 0 elsewhere, NaN for NaN.
     Step,
     Softplus,
     Sigmoid,
@@ -73,12 +74,12 @@ pub(crate) enum Binary {
     Sub,
     Mul,
     Div,
-    /// 1 for equal numbers, else 0.
+    /// 1 for equal values, else 0.
     Equal,
 }
 
 impl Unary {
-    /// The value at a number: what every evaluation must agree with.
+    /// The value at `x`: what every evaluation must agree with.
     pub(crate) fn at(self, x: f64) -> f64 {
         match self {
             Self::Neg => -x,
@@ -112,12 +113,12 @@ impl Expr {
         Self(Arc::new(Node::Leaf(leaf)))
     }
 
-    /// The same number for every pair.
+    /// The same value for every pair.
     pub fn constant(value: f64) -> Self {
         Self(Arc::new(Node::Constant(value)))
     }
 
-    /// 1 where the row's number is the column's, else 0.
+    /// 1 where row and column have the same index, else 0.
     pub fn diagonal() -> Self {
         Self::leaf(Leaf::Diagonal)
     }
@@ -203,9 +204,9 @@ impl Expr {
         Self::binary(Binary::Equal, self.clone(), other.clone())
     }
 
-    /// `then` where `condition` is not 0, `otherwise` elsewhere. What is not chosen has no influence,
-    /// whatever its value. (Under [`Evaluation::Dense`](super::Evaluation::Dense) its derivative must be
-    /// finite: Burn's autodiff multiplies it by 0.)
+    /// `then` where `condition` is not 0, `otherwise` elsewhere. What is not chosen has no
+    /// influence, whatever its value. (Under [`Evaluation::Dense`](super::Evaluation::Dense) its
+    /// derivative must be finite: Burn's autodiff multiplies it by 0.)
     pub fn select(condition: &Self, then: &Self, otherwise: &Self) -> Self {
         if then == otherwise {
             return then.clone();
@@ -221,7 +222,8 @@ impl Expr {
         }
     }
 
-    /// Left out of log-sum-exps and maxima where `condition` is not 0: −∞ there, unchanged elsewhere.
+    /// Left out of log-sum-exps and maxima where `condition` is not 0: −∞ there, unchanged
+    /// elsewhere.
     pub fn except(&self, condition: &Self) -> Self {
         Self::select(condition, &Self::constant(f64::NEG_INFINITY), self)
     }
@@ -326,8 +328,8 @@ impl Expr {
         }
     }
 
-    /// Tells expressions apart that share their parts.
-    fn address(&self) -> *const Node {
+    /// Identifies a node, which several expressions may share.
+    pub(super) fn address(&self) -> *const Node {
         Arc::as_ptr(&self.0)
     }
 
@@ -339,7 +341,7 @@ impl Expr {
         })
     }
 
-    /// The number of the pair (j, i) where this is that of (i, j).
+    /// The value of the pair (j, i) where this is that of (i, j).
     pub(crate) fn transposed(&self) -> Self {
         self.map_leaves(&|leaf| {
             Self::leaf(match leaf {
@@ -351,7 +353,7 @@ impl Expr {
     }
 }
 
-/// An operator between expressions, owned or borrowed, and with a number on the right.
+/// An operator between expressions, owned or borrowed, and with an `f64` on the right.
 macro_rules! operator {
     ($trait:ident, $method:ident) => {
         operator!($trait, $method, Expr, Expr, |x| x);
@@ -386,73 +388,6 @@ impl Neg for &Expr {
     type Output = Expr;
     fn neg(self) -> Expr {
         -self.clone()
-    }
-}
-
-/// Expressions in the order to compute them, each once.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Tape {
-    pub ops: Vec<Op>,
-}
-
-/// One step; the numbers are those of earlier steps.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Op {
-    Leaf(Leaf),
-    Constant(f64),
-    Unary(Unary, usize),
-    Binary(Binary, usize, usize),
-    Select(usize, usize, usize),
-    /// The same number; what autodiff sees of it is a constant.
-    Detach(usize),
-}
-
-// Steps tell kernels apart, for which equal bits are equal constants.
-impl Eq for Op {}
-
-impl Hash for Op {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        std::mem::discriminant(self).hash(state);
-        match *self {
-            Self::Leaf(leaf) => leaf.hash(state),
-            Self::Constant(value) => value.to_bits().hash(state),
-            Self::Unary(op, x) => (op, x).hash(state),
-            Self::Binary(op, x, y) => (op, x, y).hash(state),
-            Self::Select(c, x, y) => (c, x, y).hash(state),
-            Self::Detach(x) => x.hash(state),
-        }
-    }
-}
-
-impl Tape {
-    /// The step that computes `expr`, appended unless it is there.
-    pub fn push(&mut self, expr: &Expr) -> usize {
-        self.push_once(expr, &mut Seen::new())
-    }
-
-    fn push_once(&mut self, expr: &Expr, seen: &mut Seen<usize>) -> usize {
-        if let Some(&step) = seen.get(&expr.address()) {
-            return step;
-        }
-        let mut push = |x: &Expr| self.push_once(x, seen);
-        let op = match expr.node() {
-            Node::Leaf(leaf) => Op::Leaf(*leaf),
-            Node::Constant(value) => Op::Constant(*value),
-            Node::Unary(op, x) => Op::Unary(*op, push(x)),
-            Node::Binary(op, x, y) => Op::Binary(*op, push(x), push(y)),
-            Node::Select(c, x, y) => Op::Select(push(c), push(x), push(y)),
-            Node::Detach(x) => Op::Detach(push(x)),
-        };
-        let step = self
-            .ops
-            .iter()
-            .position(|known| *known == op)
-            .unwrap_or_else(|| {
-                self.ops.push(op);
-                self.ops.len() - 1
-            });
-        seen.insert(expr.address(), step);
-        step
     }
 }
 
@@ -519,15 +454,6 @@ mod tests {
         let positive = Expr::select(&Expr::diagonal(), &(&c * 2.0), &Expr::constant(0.0));
         assert_eq!(positive.where_diagonal(false), Expr::constant(0.0));
         assert_eq!(c.except(&Expr::diagonal()).where_diagonal(false), c);
-    }
-
-    #[test]
-    fn equal_steps_are_computed_once() {
-        let c = Expr::leaf(Leaf::Similarity);
-        let mut tape = Tape::default();
-        let x = tape.push(&(&c * 2.0).exp());
-        let y = tape.push(&((&c * 2.0).exp() + 1.0));
-        assert_eq!((x, y, tape.ops.len()), (3, 5, 6));
     }
 
     #[test]

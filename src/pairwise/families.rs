@@ -1,5 +1,5 @@
-//! What several objectives make of pairs and of their reductions: positives, sums of log-sum-exps, the
-//! hardest pairs.
+//! What several objectives make of pairs and of their reductions: positives, sums of log-sum-exps,
+//! the hardest pairs.
 
 use burn::tensor::{Bool, Int, Tensor};
 
@@ -57,7 +57,7 @@ pub fn log_add_exp(groups: &[Tensor<1>]) -> Tensor<1> {
     let max = others.iter().fold(first.clone().detach(), |max, group| {
         max.max_pair(group.clone().detach())
     });
-    // Differences from a finite number: −∞ − −∞ is not 0.
+    // Differences from a finite value: −∞ − −∞ is not 0.
     let nothing = max.clone().equal_elem(f64::NEG_INFINITY);
     let shift = max.mask_fill(nothing.clone(), 0.0);
     let sum = others
@@ -69,7 +69,8 @@ pub fn log_add_exp(groups: &[Tensor<1>]) -> Tensor<1> {
     log.mask_fill(nothing, f64::NEG_INFINITY)
 }
 
-/// `log (Σ e^l / n)`, the logarithm of the mean weight; 0 over nothing, where weights do not matter.
+/// `log (Σ e^l / n)`, the logarithm of the mean weight; 0 over nothing, where weights do not
+/// matter.
 pub(crate) fn log_mean(log_sum: &Tensor<1>, count: &Tensor<1>) -> Tensor<1> {
     let nothing = count.clone().equal_elem(0.0);
     let log_count = count.clone().mask_fill(nothing.clone(), 1.0).log();
@@ -89,8 +90,8 @@ pub struct Hardest {
 /// `left_out` is not 0 left out.
 ///
 /// One pass finds the pairs; their similarities are then computed again by plain operations over
-/// `N + M` pairs, which autodiff differentiates: the gradient reaches one pair of each row and column,
-/// in `O(N·D)`.
+/// `N + M` pairs, which autodiff differentiates: the gradient reaches one pair of each row and
+/// column, in `O(N·D)`.
 #[track_caller]
 pub fn hardest(pairs: Pairs, left_out: &Expr) -> [Hardest; 2] {
     let (a, b) = (pairs.a.clone(), pairs.b.clone());

@@ -1,8 +1,8 @@
 //! Reductions over all pairs of two sets of embeddings: the engine under the objectives.
 //!
 //! An objective touches the similarity matrix `S = A·Bᵀ` only through reductions over its rows and
-//! columns. So it states what it computes of one pair, as an [`Expr`], asks [`Pairs`] for reductions
-//! of that, and does the rest with `O(N)` tensors:
+//! columns. So it states what it computes of one pair, as an [`Expr`], asks [`Pairs`] for
+//! reductions of that, and does the rest with `O(N)` tensors:
 //!
 //! ```
 //! # use burn::tensor::{Device, Distribution, Tensor};
@@ -25,10 +25,10 @@
 //! assert_eq!(loss.dims(), [1]);
 //! ```
 //!
-//! No `N×M` matrix exists, forward or backward: the matrix is computed in blocks, each reduced and, in
-//! the backward pass, turned into its coefficients `∂L/∂s_ij` (the expression's derivative) and
-//! multiplied into the gradients. `docs/architecture.md` has a picture, `docs/adding-an-objective.md` a
-//! walk through an objective of one's own.
+//! No `N×M` matrix exists, forward or backward: the matrix is computed in blocks, each reduced and,
+//! in the backward pass, turned into its coefficients `∂L/∂s_ij` (the expression's derivative) and
+//! multiplied into the gradients. `docs/architecture.md` has a picture,
+//! `docs/adding-an-objective.md` a walk through an objective of one's own.
 
 mod autodiff;
 mod backward;
@@ -46,6 +46,7 @@ mod ops;
 mod pairs;
 mod pass;
 mod reduction;
+mod tape;
 
 pub use evaluation::{DEFAULT_MEMORY_BUDGET, Evaluation, Precision};
 pub use expr::Expr;

@@ -1,4 +1,5 @@
-//! What a backend does for the engine: passes, and on top of them the two differentiable operations.
+//! What a backend does for the engine: passes, and on top of them the two differentiable
+//! operations.
 #![allow(deprecated)] // Burn retires NdArray; this crate keeps it.
 // Without any backend nothing runs a pass.
 #![cfg_attr(not(any(feature = "_cpu", feature = "_cube")), allow(unused))]
@@ -79,8 +80,8 @@ fn total_metadata(inputs: &InputsMetadata, _form: &Arc<Form>) -> TensorSpec {
 }
 
 /// The engine's operations. A backend implements `pairwise_pass`, with kernels of its own or by
-/// calling [`chunked::pass`](super::chunked::pass); never by an inherited body, which under autodiff
-/// would record every block.
+/// calling [`chunked::pass`](super::chunked::pass); never by an inherited body, which under
+/// autodiff would record every block.
 #[backend_extension(
     Flex: cfg(feature = "flex"),
     NdArray: cfg(feature = "ndarray"),
@@ -93,7 +94,8 @@ pub trait PairwiseOps: Backend {
     #[fusion(meta = outputs_metadata)]
     fn pairwise_pass(#[extension_type] inputs: Inputs<Self>, pass: Arc<Pass>) -> Outputs<Self>;
 
-    /// All results of a form, one after the other; differentiable in `a`, `b`, `rows`, `columns` and
+    /// All results of a form, one after the other; differentiable in `a`, `b`, `rows`, `columns`
+    /// and
     /// `scalars`.
     #[fusion(meta = reduce_metadata)]
     fn pairwise_reduce(
@@ -122,6 +124,7 @@ macro_rules! without_autodiff {
             inputs: $crate::pairwise::ops::Inputs<Self>,
             form: std::sync::Arc<$crate::pairwise::form::Form>,
         ) -> burn::backend::tensor::FloatTensor<Self> {
+            use burn::backend::ops::FloatTensorOps;
             Self::float_sum(Self::pairwise_reduce(inputs, form))
         }
     };

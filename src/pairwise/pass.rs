@@ -5,9 +5,10 @@
 #![cfg_attr(not(feature = "_cpu"), allow(dead_code))] // What only the CPU's kernels read.
 
 use super::evaluation::Limits;
-use super::expr::{Expr, Leaf, Op, Tape};
+use super::expr::{Expr, Leaf};
 use super::form::Form;
 use super::reduction::{Axis, Kind, Reduction};
+use super::tape::{Op, Tape};
 
 /// One sweep over all pairs.
 #[derive(Clone, Debug)]
@@ -21,8 +22,9 @@ pub(crate) struct Pass {
     /// Whether `Gᵀ·A`, the gradient by the right side, is wanted.
     pub right: bool,
     /// Both sides are the same embeddings: blocks on and above the diagonal are enough. Every
-    /// reduction along the rows is followed by its transpose along the columns, which has no results
-    /// of its own: its states belong to the rows of the other half. Gradients go to the left side.
+    /// reduction along the rows is followed by its transpose along the columns, which has no
+    /// results of its own: its states belong to the rows of the other half. Gradients go to the
+    /// left side.
     pub symmetric: bool,
     /// The teachers, whose similarities are kept beside the others.
     pub teachers: Vec<Teacher>,
@@ -156,12 +158,12 @@ impl Pass {
 #[derive(Clone, Debug)]
 pub(crate) struct Steps {
     pub tape: Tape,
-    /// For each reduction the steps that it reads (one twice, where it reads one); `None` where they
-    /// change nothing.
+    /// For each reduction the steps that it reads (one twice, where it reads one); `None` where
+    /// they change nothing.
     pub reductions: Vec<Option<[usize; 2]>>,
     pub coefficient: Option<usize>,
-    /// For each step whether its value differs between the pairs of a row, and whether it is read by
-    /// a reduction or is the coefficient.
+    /// For each step whether its value differs between the pairs of a row, and whether it is read
+    /// by a reduction or is the coefficient.
     pub varies: Vec<bool>,
     pub is_result: Vec<bool>,
 }

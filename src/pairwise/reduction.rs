@@ -45,6 +45,7 @@ impl Kind {
 
     /// How many values its running state has: a sum; a maximum, the sum relative to it and, for
     /// means, the weighted sum relative to it; a maximum and its index.
+    #[cfg_attr(not(any(feature = "_cpu", feature = "_cube")), allow(dead_code))]
     pub fn components(self) -> usize {
         match self {
             Self::Sum => 1,

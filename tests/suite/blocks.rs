@@ -1,5 +1,5 @@
-//! What the engine computes of single pairs: blocks of values, several teachers, and functions at the
-//! ends of their range.
+//! What the engine computes of single pairs: blocks of values, several teachers, and functions at
+//! the ends of their range.
 
 use burn::tensor::{DType, Tensor};
 use burn_contrastive::pairwise::{Evaluation, Expr, Pairs, columns, rows};

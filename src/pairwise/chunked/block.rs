@@ -6,9 +6,10 @@ use burn::tensor::{BoolDType, FloatDType, Shape, TensorData};
 
 use super::slice_rows;
 use crate::pairwise::blocks::{Block, Part};
-use crate::pairwise::expr::{Binary, Leaf, Op, Tape, Unary};
+use crate::pairwise::expr::{Binary, Leaf, Unary};
 use crate::pairwise::ops::Inputs;
 use crate::pairwise::pass::Teacher;
+use crate::pairwise::tape::{Op, Tape};
 use crate::tensor::log1p_primitive;
 
 /// What a step computed: one value for all pairs, or a tensor that broadcasts to the block's shape.

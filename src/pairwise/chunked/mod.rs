@@ -63,9 +63,12 @@ fn run<B: Backend>(inputs: Inputs<B>, pass: &Pass, size: usize) -> Outputs<B> {
     };
     blocks::run(pass, sizes, [size; 2], &mut chunks);
     let results = chunks.results();
-    let gradient = |wanted: bool, parts: Vec<Option<FloatTensor<B>>>| match wanted {
-        true => cat::<B>(parts.into_iter().flatten().collect()),
-        false => results.clone(),
+    let gradient = |wanted: bool, parts: Vec<Option<FloatTensor<B>>>| {
+        if wanted {
+            cat::<B>(parts.into_iter().flatten().collect())
+        } else {
+            results.clone()
+        }
     };
     Outputs {
         left: gradient(pass.left, chunks.left),

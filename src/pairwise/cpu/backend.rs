@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use burn::backend::TensorMetadata;
-use burn::backend::ops::FloatTensorOps;
+use burn::backend::tensor::FloatTensor;
 use burn::tensor::{DType, TensorData, read_sync};
 
 use super::memory::zeros;
@@ -64,10 +64,7 @@ fn pass_in<B: HostBackend, T: Real>(inputs: Inputs<B>, pass: &Pass) -> Outputs<B
     };
     let kept_len = kept_len::<T>(pass, n, m);
     let mut kept = match pass.coefficient {
-        Some(_) if kept_len > 0 => read_sync(B::float_into_data(inputs.kept))
-            .expect("a CPU tensor can be read")
-            .try_into_vec::<T>()
-            .expect("one dtype for all inputs"),
+        Some(_) if kept_len > 0 => into_vec::<B, T>(inputs.kept),
         _ => zeros(kept_len),
     };
     let context = Context {
@@ -86,23 +83,37 @@ fn pass_in<B: HostBackend, T: Real>(inputs: Inputs<B>, pass: &Pass) -> Outputs<B
         context,
     };
     let outputs = run(pass, &inputs, &mut kept);
+    let keeps = pass.coefficient.is_none() && kept_len > 0;
+    let kept = keeps.then_some(kept);
+    tensors(pass, outputs, kept, [n, m, d], &device)
+}
+
+/// Without copies.
+fn tensors<B: HostBackend, T: Real>(
+    pass: &Pass,
+    outputs: super::Outputs<T>,
+    kept: Option<Vec<T>>,
+    [n, m, d]: [usize; 3],
+    device: &B::Device,
+) -> Outputs<B> {
     let tensor = |elements: Vec<T>, shape: Vec<usize>| {
-        B::float_from_data(TensorData::new(elements, shape), &device)
+        B::float_from_data(TensorData::new(elements, shape), device)
     };
     let len = outputs.results.len();
     let results = tensor(outputs.results, vec![len]);
-    let or_results = |wanted: bool, elements: Vec<T>, shape: Vec<usize>| {
-        if wanted {
-            tensor(elements, shape)
-        } else {
-            results.clone()
-        }
-    };
-    let keeps = pass.coefficient.is_none() && kept_len > 0;
+    let or_results = |found: Option<FloatTensor<B>>| found.unwrap_or_else(|| results.clone());
+    let kept_len = kept.as_ref().map_or(0, Vec::len);
     Outputs {
-        left: or_results(pass.left, outputs.left, vec![n, d]),
-        right: or_results(pass.right, outputs.right, vec![m, d]),
-        kept: or_results(keeps, kept, vec![kept_len]),
+        left: or_results(pass.left.then(|| tensor(outputs.left, vec![n, d]))),
+        right: or_results(pass.right.then(|| tensor(outputs.right, vec![m, d]))),
+        kept: or_results(kept.map(|kept| tensor(kept, vec![kept_len]))),
         results: results.clone(),
     }
+}
+
+fn into_vec<B: HostBackend, T: Real>(tensor: FloatTensor<B>) -> Vec<T> {
+    read_sync(B::float_into_data(tensor))
+        .expect("a CPU tensor can be read")
+        .try_into_vec::<T>()
+        .expect("one dtype for all inputs")
 }

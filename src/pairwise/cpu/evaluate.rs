@@ -3,8 +3,9 @@
 use super::math;
 use super::tile::Strips;
 use crate::host::Real;
-use crate::pairwise::expr::{Binary, Leaf, Op, Unary};
+use crate::pairwise::expr::{Binary, Leaf, Unary};
 use crate::pairwise::pass::Steps;
+use crate::pairwise::tape::Op;
 
 /// What expressions read besides similarities.
 #[derive(Clone, Copy, Debug)]
@@ -138,35 +139,14 @@ pub(super) fn evaluate<T: Real, const FMA: bool>(
             };
         }
         if !steps.varies[step] {
-            let value = |k: usize| uniform[k];
-            uniform[step] = match *op {
-                Op::Leaf(Leaf::Row(k)) => context.rows[k * context.n + i],
-                Op::Leaf(Leaf::Scalar(k)) => context.scalars[k],
-                Op::Leaf(_) => unreachable!("the other leaves vary"),
-                Op::Constant(x) => T::of(x),
-                Op::Detach(x) => value(x),
-                Op::Unary(op, x) => math::unary::<T, FMA>(op, value(x)),
-                Op::Binary(op, x, y) => math::binary(op, value(x), value(y)),
-                Op::Select(c, x, y) => {
-                    if value(c) != T::ZERO {
-                        value(x)
-                    } else {
-                        value(y)
-                    }
-                }
-            };
+            uniform[step] = of_row::<T, FMA>(*op, context, i, uniform);
             if steps.is_result[step] {
                 out.fill(uniform[step]);
             }
             continue;
         }
         match *op {
-            Op::Leaf(Leaf::Mask) => {
-                let mask = &context.mask[i * context.m + j0..][..len];
-                for (out, &set) in out.iter_mut().zip(mask) {
-                    *out = if set != 0 { T::ONE } else { T::ZERO };
-                }
-            }
+            Op::Leaf(Leaf::Mask) => mask(out, &context.mask[i * context.m + j0..]),
             // Read where they are, unless a reduction takes them as such.
             Op::Leaf(_) | Op::Constant(_) => {
                 if steps.is_result[step] {
@@ -178,32 +158,65 @@ pub(super) fn evaluate<T: Real, const FMA: bool>(
                 let Arg::Each(x) = arg!(x) else {
                     unreachable!("it varies")
                 };
-                // One loop an operation, so that each becomes vector code.
-                match op {
-                    Unary::Neg => map(out, x, |x| math::unary::<T, FMA>(Unary::Neg, x)),
-                    Unary::Exp => map(out, x, |x| math::unary::<T, FMA>(Unary::Exp, x)),
-                    Unary::Log => map(out, x, |x| math::unary::<T, FMA>(Unary::Log, x)),
-                    Unary::Sqrt => map(out, x, |x| math::unary::<T, FMA>(Unary::Sqrt, x)),
-                    Unary::Relu => map(out, x, |x| math::unary::<T, FMA>(Unary::Relu, x)),
-                    Unary::Step => map(out, x, |x| math::unary::<T, FMA>(Unary::Step, x)),
-                    Unary::Softplus => map(out, x, |x| math::unary::<T, FMA>(Unary::Softplus, x)),
-                    Unary::Sigmoid => map(out, x, |x| math::unary::<T, FMA>(Unary::Sigmoid, x)),
-                }
+                unary::<T, FMA>(op, out, x);
             }
-            Op::Binary(op, x, y) => {
-                let (x, y) = (arg!(x), arg!(y));
-                match op {
-                    Binary::Add => zip(out, x, y, |x, y| x + y),
-                    Binary::Sub => zip(out, x, y, |x, y| x - y),
-                    Binary::Mul => zip(out, x, y, |x, y| x * y),
-                    Binary::Div => zip(out, x, y, |x, y| x / y),
-                    Binary::Equal => zip(out, x, y, |x, y| math::binary(Binary::Equal, x, y)),
-                }
-            }
-            Op::Select(c, x, y) => {
-                select(out, arg!(c), arg!(x), arg!(y));
+            Op::Binary(op, x, y) => binary(op, out, arg!(x), arg!(y)),
+            Op::Select(c, x, y) => select(out, arg!(c), arg!(x), arg!(y)),
+        }
+    }
+}
+
+/// A step that is the same for all pairs of row `i`.
+#[inline(always)]
+fn of_row<T: Real, const FMA: bool>(op: Op, context: &Context<T>, i: usize, done: &[T]) -> T {
+    match op {
+        Op::Leaf(Leaf::Row(k)) => context.rows[k * context.n + i],
+        Op::Leaf(Leaf::Scalar(k)) => context.scalars[k],
+        Op::Leaf(_) => unreachable!("the other leaves vary"),
+        Op::Constant(x) => T::of(x),
+        Op::Detach(x) => done[x],
+        Op::Unary(op, x) => math::unary::<T, FMA>(op, done[x]),
+        Op::Binary(op, x, y) => math::binary(op, done[x], done[y]),
+        Op::Select(c, x, y) => {
+            if done[c] != T::ZERO {
+                done[x]
+            } else {
+                done[y]
             }
         }
+    }
+}
+
+#[inline(always)]
+fn mask<T: Real>(out: &mut [T], mask: &[u8]) {
+    for (out, &set) in out.iter_mut().zip(mask) {
+        *out = if set != 0 { T::ONE } else { T::ZERO };
+    }
+}
+
+/// One loop an operation, so that each becomes vector code.
+#[inline(always)]
+fn unary<T: Real, const FMA: bool>(op: Unary, out: &mut [T], x: &[T]) {
+    match op {
+        Unary::Neg => map(out, x, |x| math::unary::<T, FMA>(Unary::Neg, x)),
+        Unary::Exp => map(out, x, |x| math::unary::<T, FMA>(Unary::Exp, x)),
+        Unary::Log => map(out, x, |x| math::unary::<T, FMA>(Unary::Log, x)),
+        Unary::Sqrt => map(out, x, |x| math::unary::<T, FMA>(Unary::Sqrt, x)),
+        Unary::Relu => map(out, x, |x| math::unary::<T, FMA>(Unary::Relu, x)),
+        Unary::Step => map(out, x, |x| math::unary::<T, FMA>(Unary::Step, x)),
+        Unary::Softplus => map(out, x, |x| math::unary::<T, FMA>(Unary::Softplus, x)),
+        Unary::Sigmoid => map(out, x, |x| math::unary::<T, FMA>(Unary::Sigmoid, x)),
+    }
+}
+
+#[inline(always)]
+fn binary<T: Real>(op: Binary, out: &mut [T], x: Arg<T>, y: Arg<T>) {
+    match op {
+        Binary::Add => zip(out, x, y, |x, y| x + y),
+        Binary::Sub => zip(out, x, y, |x, y| x - y),
+        Binary::Mul => zip(out, x, y, |x, y| x * y),
+        Binary::Div => zip(out, x, y, |x, y| x / y),
+        Binary::Equal => zip(out, x, y, |x, y| math::binary(Binary::Equal, x, y)),
     }
 }
 

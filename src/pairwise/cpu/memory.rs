@@ -4,8 +4,8 @@ use crate::host::Real;
 
 /// That many zeros.
 ///
-/// On Linux, large buffers ask for huge pages: each is written once and freed, and a fault for every
-/// four kilobytes of it would cost as much as a tenth of the work that fills it.
+/// On Linux, large buffers ask for huge pages: each is written once and freed, and a fault for
+/// every four kilobytes of it would cost as much as a tenth of the work that fills it.
 pub(super) fn zeros<T: Real>(len: usize) -> Vec<T> {
     let buffer = vec![T::ZERO; len];
     #[cfg(target_os = "linux")]
@@ -20,8 +20,8 @@ fn ask_for_huge_pages<T>(buffer: &[T]) {
     let end = (buffer.as_ptr().addr() + size_of_val(buffer)) / HUGE_PAGE * HUGE_PAGE;
     if start < end {
         let first = buffer.as_ptr().with_addr(start);
-        // SAFETY: the range lies within the buffer, and the advice changes no content. That it is not
-        // taken does no harm.
+        // SAFETY: the range lies within the buffer, and the advice changes no content. That it is
+        // not taken does no harm.
         unsafe { libc::madvise(first.cast_mut().cast(), end - start, libc::MADV_HUGEPAGE) };
     }
 }

@@ -5,8 +5,8 @@
 //! 1. *Tiles* ([`tasks`]). A task computes a tile of `S = A·Bᵀ`, evaluates the expressions on it
 //!    ([`tile`]), takes the values into running reductions of its own, and writes the coefficients
 //!    in the place of the similarities. The tasks' reductions are merged in the tasks' order.
-//! 2. *Gradients* ([`gradients`]), where wanted. `dA += G·B` by bands of rows and `dB += Gᵀ·A` by bands of columns:
-//!    every element is written by one task.
+//! 2. *Gradients* ([`gradients`]), where wanted. `dA += G·B` by bands of rows and `dB += Gᵀ·A` by
+//!    bands of columns: every element is written by one task.
 //!
 //! So the memory beyond inputs and outputs is one block, for any count of threads (each adds
 //! a tile), and the same input gives the same bits on the same count of threads.

@@ -9,7 +9,8 @@ use crate::pairwise::pass::Pass;
 /// Sizes that steer a pass; they change results by rounding at most.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tiling {
-    /// Rows and columns of a tile: the columns at most [`STRIP`], a symmetric matrix's tiles square.
+    /// Rows and columns of a tile: the columns at most [`STRIP`], a symmetric matrix's tiles
+    /// square.
     pub tile: [usize; 2],
     /// Rows and columns of a block; a symmetric matrix's blocks are square.
     pub block: [usize; 2],

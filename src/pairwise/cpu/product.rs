@@ -25,8 +25,8 @@ impl<T> Shared<T> {
     }
 }
 
-/// `dst [m, n] = keep·dst + lhs [m, k]·rhs [k, n]`, on one thread; the pairs are strides between rows
-/// and between columns.
+/// `dst [m, n] = keep·dst + lhs [m, k]·rhs [k, n]`, on one thread; the pairs are strides between
+/// rows and between columns.
 ///
 /// # Safety
 ///

@@ -1,11 +1,12 @@
-//! What happens to a tile of similarities while it is in cache: expressions are evaluated row by row on
-//! strips of pairs, reductions take the values in, and the coefficients replace the similarities.
+//! What happens to a tile of similarities while it is in cache: expressions are evaluated row by
+//! row on strips of pairs, reductions take the values in, and the coefficients replace the
+//! similarities.
 
 use super::evaluate::{Teachers, Values, evaluate};
 use super::states::{States, take_columns, take_row};
 use crate::host::Real;
 use crate::pairwise::pass::Pass;
-use crate::pairwise::reduction::Axis;
+use crate::pairwise::reduction::{Axis, Kind};
 
 pub(super) use super::evaluate::Context;
 
@@ -25,6 +26,42 @@ impl<T: Real> Scratch<T> {
             diagonal: Values::new(&pass.on_diagonal, 1),
         }
     }
+
+    /// What a reduction reads of a strip of `len` pairs: the first pair that counts, and the
+    /// values. Its steps are those off and on the diagonal, which is at `diagonal` in the strip.
+    #[inline(always)]
+    fn read(
+        &mut self,
+        kind: Kind,
+        [off, on]: [Option<[usize; 2]>; 2],
+        diagonal: Option<usize>,
+        len: usize,
+    ) -> Option<(usize, &[T], &[T])> {
+        match (off, diagonal) {
+            (Some(steps), None) => {
+                let (x, y) = self.strip.results(steps, len);
+                Some((0, x, y))
+            }
+            (Some([x, y]), Some(p)) => {
+                let [u, v] = match on {
+                    Some(steps) => {
+                        let (u, v) = self.diagonal.results(steps, 1);
+                        [u[0], v[0]]
+                    }
+                    None => [T::of(kind.neutral()), T::ZERO],
+                };
+                self.strip.result(y, len)[p] = v;
+                self.strip.result(x, len)[p] = u;
+                let (x, y) = self.strip.results([x, y], len);
+                Some((0, x, y))
+            }
+            (None, Some(p)) => {
+                let (x, y) = self.diagonal.results(on?, 1);
+                Some((p, x, y))
+            }
+            (None, None) => None,
+        }
+    }
 }
 
 /// The rows of a tile, each a strip, in a matrix that other tasks work on at the same time.
@@ -38,8 +75,8 @@ pub(super) struct Strips<T> {
 impl<T> Strips<T> {
     /// # Safety
     ///
-    /// `rows` strips of `columns` elements, `stride` apart from `start` on, are the caller's alone for
-    /// as long as this lives.
+    /// `rows` strips of `columns` elements, `stride` apart from `start` on, are the caller's alone
+    /// for as long as this lives.
     pub unsafe fn new(start: *mut T, stride: usize, rows: usize, columns: usize) -> Self {
         Self {
             start,
@@ -75,7 +112,8 @@ pub(super) struct Tile<T> {
     pub similarities: Strips<T>,
     /// The similarities of the teachers that the pass reads.
     pub teachers: Vec<Option<Strips<T>>>,
-    /// Whether reductions along columns take part (not on the diagonal tiles of a symmetric matrix).
+    /// Whether reductions along columns take part (not on the diagonal tiles of a symmetric
+    /// matrix).
     pub count_columns: bool,
 }
 
@@ -152,15 +190,8 @@ fn run_with<T: Real, const FMA: bool>(
             row,
             column: 0,
         };
-        evaluate::<T, FMA>(
-            off,
-            context,
-            i,
-            tile.j0,
-            strip,
-            teachers,
-            &mut scratch.strip,
-        );
+        let (j0, values) = (tile.j0, &mut scratch.strip);
+        evaluate::<T, FMA>(off, context, i, j0, strip, teachers, values);
         // Where in the strip the diagonal is: that one pair is evaluated by steps of its own.
         let diagonal = (tile.j0..tile.j0 + len).contains(&i).then(|| i - tile.j0);
         if let Some(p) = diagonal {
@@ -175,36 +206,19 @@ fn run_with<T: Real, const FMA: bool>(
             if reduction.axis == Axis::Columns && !tile.count_columns {
                 continue;
             }
-            let (kind, mut start, mut count) = (reduction.kind, 0, len);
-            let (x, y) = match (off.reductions[k], diagonal.map(|p| (p, on.reductions[k]))) {
-                (Some(steps), None) => scratch.strip.results(steps, len),
-                (Some([x, y]), Some((p, special))) => {
-                    let [u, v] = match special {
-                        Some(steps) => {
-                            let (u, v) = scratch.diagonal.results(steps, 1);
-                            [u[0], v[0]]
-                        }
-                        None => [T::of(kind.neutral()), T::ZERO],
-                    };
-                    scratch.strip.result(y, len)[p] = v;
-                    scratch.strip.result(x, len)[p] = u;
-                    scratch.strip.results([x, y], len)
-                }
-                (None, Some((p, Some(steps)))) => {
-                    (start, count) = (p, 1);
-                    scratch.diagonal.results(steps, 1)
-                }
-                (None, _) => continue,
+            let steps = [off.reductions[k], on.reductions[k]];
+            let Some((start, x, y)) = scratch.read(reduction.kind, steps, diagonal, len) else {
+                continue;
             };
             match reduction.axis {
                 Axis::Rows => {
                     let mut state = row_states.at(k, row);
-                    take_row::<T, FMA>(kind, x, y, tile.j0 + start, &mut state);
+                    take_row::<T, FMA>(reduction.kind, x, y, tile.j0 + start, &mut state);
                     row_states.put(k, row, state);
                 }
                 Axis::Columns => {
-                    let states = column_states.range(k, start, count);
-                    take_columns::<T, FMA>(kind, x, y, i, states);
+                    let states = column_states.range(k, start, x.len());
+                    take_columns::<T, FMA>(reduction.kind, x, y, i, states);
                 }
             }
         }

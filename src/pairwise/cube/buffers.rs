@@ -19,8 +19,8 @@ pub(super) fn empty(like: &CubeTensor, shape: impl Into<Shape>, dtype: DType) ->
     ))
 }
 
-/// Zeros without padding: Burn's own allocation of a matrix pads its rows on CUDA and ROCm, that of a
-/// vector does not.
+/// Zeros without padding: Burn's own allocation of a matrix pads its rows on CUDA and ROCm, that of
+/// a vector does not.
 pub(super) fn zeros(like: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
     let len = Shape::new([shape.num_elements()]);
     let flat = zeros_client(like.client.clone(), like.device.clone(), len, dtype);

@@ -40,8 +40,8 @@ fn tiling(x: &CubeTensor) -> Tiling {
     Tiling::of(x.client.properties().hardware.plane_size_max)
 }
 
-/// Whether a device has the units and the shared memory that the kernels need, and 32 bits count all
-/// that they index: bound vectors, and rows of gradients.
+/// Whether a device has the units and the shared memory that the kernels need, and 32 bits count
+/// all that they index: bound vectors, and rows of gradients.
 fn can_run(inputs: &Inputs<CubeBackend>) -> bool {
     let hardware = &inputs.a.client.properties().hardware;
     let [n, m] = inputs.sizes();

@@ -26,8 +26,8 @@ pub(super) fn rounded(precision: Precision, like: &CubeTensor) -> Option<DType> 
 
 /// `out = left · right`, accumulated in the type of `out`.
 ///
-/// Burn's own product may round f32 to tf32 unasked, and picks its kernel by timing, so that two runs
-/// need not agree to the bit.
+/// Burn's own product may round f32 to tf32 unasked, and picks its kernel by timing, so that two
+/// runs need not agree to the bit.
 pub(super) fn product(left: CubeTensor, right: CubeTensor, out: &CubeTensor, precision: Precision) {
     assert_eq!(left.dtype, right.dtype, "a product of two types");
     let input =

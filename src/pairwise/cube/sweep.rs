@@ -213,9 +213,9 @@ impl<'a> Factors<'a> {
             [rows.start, columns.start],
             [self.columns_at, self.scalars_at],
         );
-        // SAFETY: units beyond the block read and write at its last row and column or not at all; the
-        // vectors have as many elements as the steps' leaves name; `partials` has room for every state
-        // of every cube.
+        // SAFETY: units beyond the block read and write at its last row and column or not at all;
+        // the vectors have as many elements as the steps' leaves name; `partials` has room for
+        // every state of every cube.
         unsafe {
             kernels::block::launch_unchecked(
                 &self.a.client,
@@ -311,7 +311,8 @@ impl Sweep for Cubes<'_> {
     }
 }
 
-/// The bound values that a pass reads in one buffer, and where those of columns and the scalars begin.
+/// The bound values that a pass reads in one buffer, and where those of columns and the scalars
+/// begin.
 fn vectors(
     pass: &Pass,
     [rows, columns, scalars]: [&CubeTensor; 3],

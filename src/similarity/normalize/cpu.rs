@@ -1,5 +1,5 @@
-//! Normalisation on the CPU: one sweep over the rows forward, one backward, where plain operations take
-//! a dozen each.
+//! Normalisation on the CPU: one sweep over the rows forward, one backward, where plain operations
+//! take a dozen each.
 #![allow(deprecated)] // Burn retires NdArray; this crate keeps it.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -17,8 +17,8 @@ use crate::host::{HostBackend, Real, largest, sum};
 /// Rows to a task.
 const ROWS: usize = 16;
 
-/// The rows of `x` (f32 or f64) divided by their norms, or by `least` where that is more; zeros where
-/// no magnitude reaches `epsilon` and `least` is 0. `None` on a device without these kernels.
+/// The rows of `x` (f32 or f64) divided by their norms, or by `least` where that is more; zeros
+/// where no magnitude reaches `epsilon` and `least` is 0. `None` on a device without these kernels.
 pub(super) fn l2_normalize(x: &Tensor<2>, epsilon: f64, least: f64) -> Option<Tensor<2>> {
     let x = x.clone().into_dispatch();
     let kind = match &x.kind {
@@ -47,8 +47,8 @@ pub(super) trait NormalizeOps: Backend {
     /// `y_i = x_i / max(‖x_i‖, least)`.
     fn l2_normalize(x: FloatTensor<Self>, epsilon: f64, least: f64) -> FloatTensor<Self>;
 
-    /// Beside `y` the reciprocal norms `[rows]`: 0 for rows without a direction, −1/`least` for those
-    /// that are shorter.
+    /// Beside `y` the reciprocal norms `[rows]`: 0 for rows without a direction, −1/`least` for
+    /// those that are shorter.
     fn l2_normalize_with_norms(
         x: FloatTensor<Self>,
         epsilon: f64,

@@ -66,7 +66,8 @@ pub(super) fn l2_normalize_above(x: Tensor<2>, least: f64) -> Tensor<2> {
         return normalized;
     }
     let scaled = x.clone() * (1.0 / least);
-    // One element of 1 makes a norm of 1: squares of larger ones, which may overflow, change nothing.
+    // One element of 1 makes a norm of 1: squares of larger ones, which may overflow, change
+    // nothing.
     let bounded = scaled.clone().detach().clamp(-1.0, 1.0);
     let short = bounded.square().sum_dim(1).lower_elem(1.0);
     let short = short.expand(x.dims());
@@ -111,8 +112,8 @@ mod tests {
         let gradient = x
             .grad(&(y.clone() * weights.expand([4, 4])).sum().backward())
             .unwrap();
-        let numbers = |t: Tensor<2>| t.into_data().try_to_vec::<f64>().unwrap();
-        let (y, gradient) = (numbers(y), numbers(gradient));
+        let elements = |t: Tensor<2>| t.into_data().try_to_vec::<f64>().unwrap();
+        let (y, gradient) = (elements(y), elements(gradient));
         let close = |x: f64, expected: f64| assert!((x / expected - 1.0).abs() < 1e-9, "{x}");
         close(y[0], 0.5);
         close(gradient[0], 1e7);

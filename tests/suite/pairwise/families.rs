@@ -232,8 +232,7 @@ pub fn log_sum_exps(pairs: Pairs, logit: &Expr, left_out: &Expr) -> Vec<Tensor<1
     pairs.reduce(&[rows().log_sum_exp(&logit), columns().log_sum_exp(&logit)])
 }
 
-/// What a cross-entropy against the softmax of other logits consists of, along the rows and along the
-/// columns.
+/// What a cross-entropy against the softmax of other logits consists of, along rows and columns.
 fn soft_target_results(pairs: Pairs, logit: &Expr, target: &Expr) -> Vec<Tensor<1>> {
     pairs.reduce(&[
         rows().log_sum_exp(logit),

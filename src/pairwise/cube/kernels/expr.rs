@@ -3,12 +3,13 @@
 use burn_cubecl::cubecl::{self, ir::ConstantValue, prelude::*};
 
 use super::reduce::Place;
-use crate::pairwise::expr::{Binary, Leaf, Op, Unary};
+use crate::pairwise::expr::{Binary, Leaf, Unary};
+use crate::pairwise::tape::Op;
 use crate::tensor::artanh_terms;
 
 /// One pair.
 #[derive(CubeType, Clone, Copy)]
-pub(super) struct Pair<F: Float> {
+pub(crate) struct Pair<F: Float> {
     pub similarity: F,
     pub mask: F,
     /// Where in a matrix of the block.

@@ -11,7 +11,7 @@ use crate::pairwise::reduction::Kind;
 /// - `partials`: from `from` on `[component, parts, count]`
 /// - `states`: `[component, len]`; the block's begin at `at`
 #[cube(launch)]
-pub(super) fn merge<F: Float>(
+pub(crate) fn merge<F: Float>(
     partials: &[F],
     states: &mut [F],
     from: usize,
@@ -59,7 +59,7 @@ pub(super) fn merge<F: Float>(
 ///
 /// Each reduction's results begin after so many vectors of rows and so many of columns.
 #[cube(launch)]
-pub(super) fn finish<F: Float>(
+pub(crate) fn finish<F: Float>(
     states: &[F],
     results: &mut [F],
     len: usize,
@@ -107,7 +107,7 @@ fn log_sum<F: Float>(state: &Components<F>, infinity: F) -> F {
 
 /// Adds `x` to `sum` from `at` on.
 #[cube(launch)]
-pub(super) fn accumulate<F: Float>(
+pub(crate) fn accumulate<F: Float>(
     sum: &mut [F],
     x: &[F],
     at: usize,

@@ -1,10 +1,10 @@
 //! The kernels: everything but the matrix products.
 //!
-//! A cube of 32 × 8 units walks along a strip of 32 rows, one tile of 128 columns after the other. Of
-//! each tile a unit takes 4 × 4 pairs (see [`Tiling`]), computes the expressions of each, and reduces
-//! them along its rows, in registers until the strip ends, and along its columns, which the cube joins
-//! tile by tile. Every cube writes its states to a place of its own, and [`merge`] joins these in
-//! their order: the same
+//! A cube of 32 × 8 units walks along a strip of 32 rows, one tile of 128 columns after the other.
+//! Of each tile a unit takes 4 × 4 pairs (see [`Tiling`]), computes the expressions of each, and
+//! reduces them along its rows, in registers until the strip ends, and along its columns, which the
+//! cube joins tile by tile. Every cube writes its states to a place of its own, and [`merge`] joins
+//! these in their order: the same
 //! bits in every run.
 
 #![allow(clippy::needless_range_loop)] // Kernels have no iterators.
@@ -14,11 +14,11 @@ mod join;
 mod reduce;
 mod state;
 
-use crate::pairwise::expr::Op;
 use crate::pairwise::reduction::Kind;
+use crate::pairwise::tape::Op;
 
-pub(super) use self::join::{accumulate, finish, merge};
-pub(super) use self::reduce::{PlaceLaunch, block};
+pub(crate) use self::join::{accumulate, finish, merge};
+pub(crate) use self::reduce::{PlaceLaunch, block};
 
 /// Units along a row, and along a column.
 pub(super) const LANES: usize = 32;
@@ -28,14 +28,14 @@ pub(super) const TILES: usize = 8;
 
 /// How the pairs of a tile are divided among units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Tiling {
+pub(crate) struct Tiling {
     /// Rows, and columns, that a unit takes.
     pub each: usize,
 }
 
 impl Tiling {
-    /// A GPU has registers for sixteen pairs a unit. A CPU that emulates one has few, and takes seconds
-    /// to compile the steps of sixteen pairs; its planes are narrow.
+    /// A GPU has registers for sixteen pairs a unit. A CPU that emulates one has few, and takes
+    /// seconds to compile the steps of sixteen pairs; its planes are narrow.
     pub fn of(plane: u32) -> Self {
         let each = if (1..16).contains(&plane) { 1 } else { 4 };
         Self { each }
@@ -56,8 +56,8 @@ impl Tiling {
         TILES * self.columns()
     }
 
-    /// Values that a cube shares: of each unit the components of one state, for each of its rows (or
-    /// columns).
+    /// Values that a cube shares: of each unit the components of one state, for each of its rows
+    /// (or columns).
     pub fn shared(self) -> usize {
         3 * LANES * LINES * self.each
     }
@@ -68,7 +68,7 @@ pub(super) const UNITS: usize = 256;
 
 /// A reduction within a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Reducing {
+pub(crate) struct Reducing {
     pub kind: Kind,
     /// The steps that it reads.
     pub steps: [usize; 2],
@@ -78,7 +78,7 @@ pub(super) struct Reducing {
 
 /// What a kernel computes of each pair, and where it goes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Program {
+pub(crate) struct Program {
     pub tiling: Tiling,
     pub ops: Vec<Op>,
     pub rows: Vec<Reducing>,

@@ -12,7 +12,7 @@ use super::{LANES, LINES, Program, TILES};
 /// Where a block lies, and where the vectors of columns and the scalars are in the buffer of bound
 /// values.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// Of the block.
     pub rows: usize,
     pub columns: usize,
@@ -27,16 +27,17 @@ pub(super) struct Place {
     pub scalars_at: usize,
 }
 
-/// Computes the expressions of every pair of a block, writes the coefficients and what the cubes found.
+/// Computes the expressions of every pair of a block, writes the coefficients and what the cubes
+/// found.
 ///
 /// - `similarity`, `mask`: `[R, C]`
 /// - `teachers`: `[teacher, R, C]`
 /// - `vectors`: the bound vectors of rows, those of columns, the scalars
 /// - `partials`: for the rows `[component, cube along the row, R]`, then for the columns
 ///   `[component, cube along the column, C]`
-#[allow(unused_mut)] // What the kernel assigns to later must be declared so, also where Rust sees no need.
+#[allow(unused_mut)] // A kernel must declare so what it assigns to, even where Rust does not.
 #[cube(launch_unchecked)]
-pub(super) fn block<F: Float, H: Float>(
+pub(crate) fn block<F: Float, H: Float>(
     similarity: &mut [F],
     teachers: &[F],
     mask: &[F],

@@ -67,27 +67,7 @@ pub(super) fn gather<F: Float>(
             }
         }
         Kind::LogSumExp | Kind::SoftmaxMean => {
-            let mut largest = F::new(LOWEST);
-            #[unroll]
-            for k in 0..comptime!(x.len()) {
-                largest = max(largest, select(*there.index(k), *x.index(k), -infinity));
-            }
-            let mut sum = zero;
-            let mut weighted = zero;
-            #[unroll]
-            for k in 0..comptime!(x.len()) {
-                let x = select(*there.index(k), *x.index(k), -infinity);
-                let e = (x - largest).exp();
-                sum += e;
-                if comptime!(kind == Kind::SoftmaxMean) {
-                    weighted += e * select(*there.index(k), *y.index(k), zero);
-                }
-            }
-            Components::<F> {
-                a: largest,
-                b: sum,
-                c: weighted,
-            }
+            gather_exponentials::<F>(x, y, there, infinity, kind)
         }
         Kind::Max => {
             let mut best = empty::<F>(infinity, kind);
@@ -106,6 +86,39 @@ pub(super) fn gather<F: Float>(
             }
             best
         }
+    }
+}
+
+/// [`gather`] of sums of exponentials.
+#[cube]
+fn gather_exponentials<F: Float>(
+    x: &Sequence<F>,
+    y: &Sequence<F>,
+    there: &Sequence<bool>,
+    infinity: F,
+    #[comptime] kind: Kind,
+) -> Components<F> {
+    let zero = F::new(0.0);
+    let mut largest = F::new(LOWEST);
+    #[unroll]
+    for k in 0..comptime!(x.len()) {
+        largest = max(largest, select(*there.index(k), *x.index(k), -infinity));
+    }
+    let mut sum = zero;
+    let mut weighted = zero;
+    #[unroll]
+    for k in 0..comptime!(x.len()) {
+        let x = select(*there.index(k), *x.index(k), -infinity);
+        let e = (x - largest).exp();
+        sum += e;
+        if comptime!(kind == Kind::SoftmaxMean) {
+            weighted += e * select(*there.index(k), *y.index(k), zero);
+        }
+    }
+    Components::<F> {
+        a: largest,
+        b: sum,
+        c: weighted,
     }
 }
 

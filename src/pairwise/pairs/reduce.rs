@@ -1,0 +1,241 @@
+//! How [`Pairs`] are reduced: checks, forms, and the choice of an evaluation.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use burn::backend::{Dispatch, DispatchTensor, DispatchTensorKind};
+use burn::tensor::{Bool, DType, Tensor};
+
+use super::Pairs;
+use crate::pairwise::blocks::{Block, Part};
+use crate::pairwise::evaluation::Limits;
+use crate::pairwise::expr::{Expr, Leaf};
+use crate::pairwise::form::Form;
+use crate::pairwise::ops::{Inputs, PairwiseOps};
+use crate::pairwise::reduction::{Axis, Kind, Reduction, rows};
+use crate::pairwise::{Evaluation, chunked};
+
+impl Pairs {
+    /// The results of `reductions`, in their order, each of shape `[N]` along rows and `[M]` along
+    /// columns; a reduction with two results gives both.
+    ///
+    /// Differentiable, once, in the embeddings and in all that was bound, except the teachers.
+    ///
+    /// # Panics
+    ///
+    /// Where pairs [`within`](Self::within) one set are reduced along columns. Where gradients are
+    /// tracked on a device whose feature is not enabled in this crate: enable it, or use
+    /// [`Evaluation::Dense`].
+    #[track_caller]
+    pub fn reduce(self, reductions: &[Reduction]) -> Vec<Tensor<1>> {
+        let form = self.form(reductions);
+        let sizes = self.sizes();
+        let results = if self.evaluation == Evaluation::Dense {
+            chunked::dense(self.inputs(), &form)
+        } else if self.has_kernels() {
+            Dispatch::pairwise_reduce(self.inputs(), Arc::new(form.clone()))
+        } else {
+            chunked::pass(self.inputs(), &form.forward(false)).results
+        };
+        split(Tensor::from_dispatch(results), &form, sizes)
+    }
+
+    /// `Σ_ij x_ij`, shape `[1]`; value and gradient in one pass over the pairs.
+    ///
+    /// # Panics
+    ///
+    /// As [`reduce`](Self::reduce).
+    #[track_caller]
+    pub fn total(self, x: &Expr) -> Tensor<1> {
+        let reductions = [rows().sum(x)];
+        if self.evaluation == Evaluation::Dense || !self.has_kernels() {
+            return self.reduce(&reductions).remove(0).sum();
+        }
+        let form = self.form(&reductions);
+        Tensor::from_dispatch(Dispatch::pairwise_total(self.inputs(), Arc::new(form)))
+    }
+
+    /// Whether this crate is built with the backend of the device. Elsewhere passes run in plain
+    /// operations, without gradients.
+    #[track_caller]
+    fn has_kernels(&self) -> bool {
+        let has_kernels = is_supported(&self.a);
+        let device = self.a.device();
+        assert!(
+            has_kernels || !device.is_autodiff(),
+            "Pairs: burn-contrastive is built without the backend of {device:?}, which gradients \
+             need: enable its feature (`flex`, `ndarray`, `wgpu`, `vulkan`, `metal`, `cuda` or \
+             `rocm`) in this crate too, or use `Evaluation::Dense`"
+        );
+        has_kernels
+    }
+
+    /// The values of `x` for the pairs of some rows with some columns: a block of the matrix to
+    /// look at. Without a gradient, on the device without autodiff.
+    ///
+    /// # Shapes
+    ///
+    /// - returns `[rows.len(), columns.len()]`
+    ///
+    /// # Panics
+    ///
+    /// Where a range is empty or exceeds the matrix.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use burn_contrastive::pairwise::{Expr, Pairs};
+    ///
+    /// let device = Device::default();
+    /// let a = Tensor::<2>::from_data([[1.0], [2.0], [3.0]], &device);
+    /// let b = Tensor::<2>::from_data([[10.0], [20.0]], &device);
+    ///
+    /// let pairs = Pairs::new(a, b);
+    /// let x = pairs.similarity() + Expr::diagonal();
+    /// let block = pairs.block(&x, 1..3, 0..2);
+    /// assert_eq!(
+    ///     block.into_data().try_to_vec::<f32>().unwrap(),
+    ///     [20.0, 41.0, 30.0, 60.0]
+    /// );
+    /// ```
+    #[track_caller]
+    pub fn block(&self, x: &Expr, rows: Range<usize>, columns: Range<usize>) -> Tensor<2> {
+        let [n, m] = self.sizes();
+        for (name, range, len) in [("rows", &rows, n), ("columns", &columns, m)] {
+            assert!(
+                range.start < range.end && range.end <= len,
+                "Pairs: a block has the {name} {range:?}, it needs some of 0..{len}"
+            );
+        }
+        let form = self.form(&[crate::pairwise::rows().sum(x)]);
+        let block = Block::new(Part::from(rows), Part::from(columns));
+        let inputs = self.clone().constant().inputs();
+        Tensor::from_dispatch(chunked::values::<Dispatch>(&inputs, &form, &block))
+    }
+
+    /// Panics where an expression has a leaf of other pairs.
+    #[track_caller]
+    fn check_bound(&self, x: &Expr) {
+        x.each_leaf(&mut |leaf| {
+            let bound = match leaf {
+                Leaf::Similarity | Leaf::Diagonal => true,
+                Leaf::Teacher(k) => k < self.teachers.len(),
+                Leaf::Mask => self.mask.is_some(),
+                Leaf::Row(k) => k < self.rows.len(),
+                Leaf::Column(k) if self.symmetric => k < self.rows.len(),
+                Leaf::Column(k) => k < self.columns.len(),
+                Leaf::Scalar(k) => k < self.scalars.len(),
+            };
+            assert!(
+                bound,
+                "Pairs: an expression reads {leaf:?}, which is bound on other pairs: bind it on \
+                 these"
+            );
+        });
+    }
+
+    #[track_caller]
+    fn form(&self, reductions: &[Reduction]) -> Form {
+        assert!(
+            !self.symmetric || reductions.iter().all(|r| r.axis == Axis::Rows),
+            "Pairs: pairs within one set are reduced along rows; along columns the results are the \
+             same"
+        );
+        for expr in reductions.iter().flat_map(|r| &r.exprs) {
+            self.check_bound(expr);
+        }
+        let exact = match self.a.dtype() {
+            DType::F64 => 1 << 53,
+            _ => 1 << 24,
+        };
+        let with_index = reductions.iter().any(|r| r.kind == Kind::Max);
+        assert!(
+            !with_index || self.sizes().into_iter().max() <= Some(exact),
+            "Pairs: maxima are found among at most {exact} rows or columns"
+        );
+        let all = self.similarities() * self.a.dtype().size();
+        Form {
+            reductions: reductions.to_vec(),
+            rows: self.rows.len(),
+            columns: self.columns.len(),
+            scalars: self.scalars.len(),
+            symmetric: self.symmetric,
+            teachers: self.teachers.iter().map(|[a, _]| a.dims()[1]).collect(),
+            limits: Limits::new(self.evaluation, self.precision, self.memory_budget, all),
+        }
+    }
+
+    fn inputs(self) -> Inputs<Dispatch> {
+        // In the place of inputs that are not bound.
+        let any = self.a.clone().into_dispatch();
+        let matrix = |vectors: Vec<Tensor<1>>| match vectors.len() {
+            0 => any.clone(),
+            _ => Tensor::stack::<2>(vectors, 0).into_dispatch(),
+        };
+        let rows = matrix(self.rows);
+        let columns = if self.symmetric {
+            rows.clone()
+        } else {
+            matrix(self.columns)
+        };
+        let side = |k: usize| {
+            let mut side: Vec<_> = self.teachers.iter().map(|t| t[k].clone()).collect();
+            match side.len() {
+                0 => any.clone(),
+                1 => side.remove(0).into_dispatch(),
+                _ => Tensor::cat(side, 1).into_dispatch(),
+            }
+        };
+        let [teacher_a, teacher_b] = [0, 1].map(side);
+        let device = self.a.device();
+        Inputs {
+            rows,
+            columns,
+            scalars: match self.scalars.len() {
+                0 => any.clone(),
+                1 => self.scalars[0].clone().into_dispatch(),
+                _ => Tensor::cat(self.scalars, 0).into_dispatch(),
+            },
+            mask: match self.mask {
+                Some(mask) => mask.into_dispatch(),
+                None => Tensor::<1, Bool>::empty([1], &device).into_dispatch(),
+            },
+            a: self.a.into_dispatch(),
+            b: self.b.into_dispatch(),
+            teacher_a,
+            teacher_b,
+            kept: any,
+        }
+    }
+}
+
+/// The results, one after the other, as vectors.
+fn split(results: Tensor<1>, form: &Form, sizes: [usize; 2]) -> Vec<Tensor<1>> {
+    let mut at = 0;
+    let vector = |(axis, _): (Axis, bool)| {
+        let len = axis.len(sizes);
+        at += len;
+        results.clone().slice(at - len..at)
+    };
+    form.results().map(vector).collect()
+}
+
+/// Whether this crate is built with the backend of the tensor's device.
+fn is_supported(tensor: &Tensor<2>) -> bool {
+    fn kind_is(kind: &DispatchTensorKind) -> bool {
+        match kind {
+            #[cfg(feature = "flex")]
+            DispatchTensorKind::Flex(_) => true,
+            #[cfg(feature = "ndarray")]
+            DispatchTensorKind::NdArray(_) => true,
+            #[cfg(feature = "_cube")]
+            DispatchTensorKind::Cube(_) => true,
+            DispatchTensorKind::Autodiff(inner) => kind_is(inner),
+            #[allow(unreachable_patterns)] // With every backend of Burn's on.
+            _ => false,
+        }
+    }
+    let dispatch: DispatchTensor = tensor.clone().into_dispatch();
+    kind_is(&dispatch.kind)
+}
