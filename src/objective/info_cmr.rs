@@ -1,10 +1,11 @@
 //! InfoCMR: InfoNCE with hard negatives of each anchor and noise, both directions added.
 //!
-//! With `c_ij` the cosine of image `i` and text `j`, `h_i` the hard texts (and `h'_i` the hard images) of pair `i`, and `g` noise
-//! vectors:
+//! With `c_ij` the cosine of image `i` and text `j`, `h_i` the hard texts (and `h'_i` the hard
+//! images) of pair `i`, and `g` noise vectors:
 //!
 //! ```text
-//! D_i(image→text) = −log( e^{c_ii/τ} / ( Σ_j e^{c_ij/τ} + Σ_k e^{cos(image_i, h_ik)/τ} + Σ_z e^{cos(image_i, g_z)/τ} ) )
+//! H_i = Σ_k e^{cos(image_i, h_ik)/τ}        G_i = Σ_z e^{cos(image_i, g_z)/τ}
+//! D_i(image→text) = −log( e^{c_ii/τ} / ( Σ_j e^{c_ij/τ} + H_i + G_i ) )
 //! L = mean over i of  D_i(image→text) + D_i(text→image)
 //! ```
 //!
@@ -12,30 +13,36 @@
 //! |---|---|
 //! | τ | [`InfoCmrConfig::logit_scale`], fixed at 0.05 |
 //! | `h`, `h'` | [`Negatives::hard_text`], [`Negatives::hard_image`]: synthesised ones, say |
-//! | `g` | [`Negatives::noise`]: the paper draws 128 vectors of N(0, I) anew each step, one set for both directions |
+//! | `g` | [`Negatives::noise`]; the paper draws 128 of N(0, I) at each step for both directions |
 //! | the sum of the two | [`InfoCmrConfig::directions`] |
 //!
-//! **Gradient.** That of a softmax over all candidates. It reaches hard negatives and noise where they are tracked; the paper's are
-//! constants.
+//! **Gradient.** That of a softmax over all candidates. It reaches hard negatives and noise where they
+//! are tracked; the paper's are constants.
 //!
-//! **Cost.** That of InfoNCE and `N·Z` noise pairs; the hard negatives' logits are `N·m` numbers.
+//! **Cost.** That of InfoNCE, `N·Z` pairs with `Z` noise vectors, and `N·m` with `m` hard negatives an
+//! anchor.
 //!
-//! **Degenerate cases.** Without hard negatives and noise: ConVSE. One pair without either: 0. N equal embeddings without
-//! either: `2·ln N`.
+//! **Degenerate cases.** Without hard negatives and noise: ConVSE. One pair without either: 0. N equal
+//! embeddings without either: `2·ln N`.
 //!
-//! **Source.** "ITContrast: Contrastive Learning with Hard Negative Synthesis for Image-Text Matching", Wu et al., equations 6 and 7.
-//! Their denominator, printed as `1 + |C̄| Σ`, is read as the sum over the positive and the `|C̄|` negatives.
+//! **Source.** "ITContrast: Contrastive Learning with Hard Negative Synthesis for Image-Text
+//! Matching", Wu et al., equations 6 and 7. Their denominator, printed as `1 + |C̄| Σ`, is read as the
+//! sum over the positive and the `|C̄|` negatives.
+//!
+//! [`Negatives::hard_text`]: super::Negatives::hard_text
+//! [`Negatives::hard_image`]: super::Negatives::hard_image
+//! [`Negatives::noise`]: super::Negatives::noise
 
 use burn::config::Config;
 
-use super::contrastive::{ContrastiveConfig, Criterion, Directions, preset};
+use super::contrastive::{Criterion, Directions, preset};
 use super::named::Input;
 use crate::similarity::{LogitScaleConfig, SimilarityConfig};
 
 /// Configuration of [`InfoCmr`].
 #[derive(Config, Debug, PartialEq)]
 pub struct InfoCmrConfig {
-    /// The logit scale. Default: fixed, temperature 0.05 (the paper, §4.1).
+    /// The logit scale. Default: fixed, temperature 0.05 (the paper, section 4.1).
     #[config(default = "LogitScaleConfig::fixed(0.05)")]
     pub logit_scale: LogitScaleConfig,
     /// Whether the two directions are added or averaged. Default: added (the paper).
@@ -46,22 +53,10 @@ pub struct InfoCmrConfig {
     pub similarity: SimilarityConfig,
 }
 
-impl InfoCmrConfig {
-    /// The parts of the objective, to be recombined.
-    pub fn contrastive(&self) -> ContrastiveConfig {
-        let criterion = Criterion::new()
-            .with_directions(self.directions)
-            .with_similarity(self.similarity);
-        ContrastiveConfig::new()
-            .with_logit_scale(self.logit_scale.clone())
-            .with_criterion(criterion)
-    }
-}
-
 preset! {
     /// InfoCMR over the cosines of paired embeddings; built by [`InfoCmrConfig::init`].
     ///
-    /// `L = mean_i [ CE over texts, hard texts of i and noise + CE over images, hard images of i and noise ]`.
+    /// `L = mean_i [ CE over texts, hard texts of i, noise + CE over images, hard images of i, noise ]`.
     /// Hard negatives and noise come with the call.
     ///
     /// ```
@@ -80,6 +75,7 @@ preset! {
     /// assert_eq!(objective.forward_with(random(8), random(8), negatives).dims(), [1]);
     /// ```
     InfoCmr = InfoCmrConfig, "info-cmr";
+    criterion(_config) = Criterion::new();
     parameters(config) = [];
     needs = [Input::Noise];
     uses = [Input::HardImage, Input::HardText];
@@ -91,27 +87,26 @@ mod tests {
 
     use super::*;
     use crate::objective::Negatives;
+    use crate::objective::tests::{assert_close, matrix};
 
     #[test]
     fn one_pair_by_hand() {
-        // The positive at cosine 1; noise at 0 for both; a hard text at −1 and, twice, a hard image at 0.
-        let device = Device::default();
-        let x = || Tensor::<2>::from_data([[2.0, 0.0]], &device);
+        // The positive at cosine 1; noise at 0 for both; a hard text at −1 and, twice, a hard image
+        // at 0.
+        let x = matrix([[2.0, 0.0]]);
         let negatives = Negatives {
-            noise: Some(Tensor::from_data([[0.0, 5.0]], &device)),
-            hard_text: Some(Tensor::from_data([[[-1.0, 0.0]]], &device)),
-            hard_image: Some(Tensor::from_data([[[0.0, 1.0], [0.0, 3.0]]], &device)),
+            noise: Some(matrix([[0.0, 5.0]])),
+            hard_text: Some(matrix([[-1.0, 0.0]]).unsqueeze()),
+            hard_image: Some(matrix([[0.0, 1.0], [0.0, 3.0]]).unsqueeze()),
             ..Negatives::default()
         };
         let objective = InfoCmrConfig::new()
             .with_logit_scale(LogitScaleConfig::fixed(1.0))
-            .init(&device);
-        let loss = objective
-            .forward_with(x(), x(), negatives)
-            .into_scalar::<f32>();
+            .init(&Device::default());
+        let loss = objective.forward_with(x.clone(), x, negatives);
         let e = |x: f32| x.exp();
         let expected = (e(-1.0) + e(-2.0)).ln_1p() + (3.0 * e(-1.0)).ln_1p();
-        assert!((loss - expected).abs() < 1e-6, "{loss} against {expected}");
+        assert_close(loss, [expected], 1e-6);
     }
 
     #[test]

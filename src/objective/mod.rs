@@ -1,7 +1,7 @@
 //! What a training loop calls: one file an objective.
 
 #[macro_use]
-mod display;
+mod paired;
 
 mod alignment;
 mod barlow_twins;
@@ -25,6 +25,8 @@ mod reco;
 mod reduction;
 mod sig_lip;
 mod srcl;
+#[cfg(test)]
+mod tests;
 mod uniformity;
 mod vse;
 mod vse_plus_plus;

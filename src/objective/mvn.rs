@@ -15,16 +15,18 @@
 //!
 //! **Gradient.** That of a softmax over `2·N − 1` candidates for each of `2·N` anchors.
 //!
-//! **Cost.** Three blocks of similarities, of two of which half is computed: twice the time of InfoNCE, `N·D` memory.
+//! **Cost.** Three matrices of similarities, of which the two within a modality are symmetric and
+//! half computed: twice the time of InfoNCE, `N·D` memory.
 //!
 //! **Degenerate cases.** One pair: 0. N equal embeddings: `2·ln(2·N − 1)`.
 //!
-//! **Sources.** Alayrac et al. 2020, "Self-Supervised MultiModal Versatile Networks", as adapted in "Contrastive Learning of
-//! Visual-Semantic Embeddings", Jain and Verma, §III. The latter states no temperature for it: 0.1 is that of its other objectives.
+//! **Source.** "Contrastive Learning of Visual-Semantic Embeddings", Jain and Verma, section III. The
+//! objective is theirs: a reading of Alayrac et al. 2020, "Self-Supervised MultiModal Versatile
+//! Networks". They state no temperature for it: 0.1 is that of their other objectives.
 
 use burn::config::Config;
 
-use super::contrastive::{ContrastiveConfig, Criterion, Directions, preset};
+use super::contrastive::{Criterion, Directions, preset};
 use crate::similarity::{LogitScaleConfig, SimilarityConfig};
 
 /// Configuration of [`Mvn`].
@@ -39,19 +41,6 @@ pub struct MvnConfig {
     /// How embeddings are compared. Default: by cosine, streaming.
     #[config(default = "SimilarityConfig::new()")]
     pub similarity: SimilarityConfig,
-}
-
-impl MvnConfig {
-    /// The parts of the objective, to be recombined.
-    pub fn contrastive(&self) -> ContrastiveConfig {
-        let criterion = Criterion::new()
-            .with_within_modality(true)
-            .with_directions(self.directions)
-            .with_similarity(self.similarity);
-        ContrastiveConfig::new()
-            .with_logit_scale(self.logit_scale.clone())
-            .with_criterion(criterion)
-    }
 }
 
 preset! {
@@ -69,34 +58,28 @@ preset! {
     /// assert!((loss.into_scalar::<f32>() - 2.0 * 7f32.ln()).abs() < 1e-5);
     /// ```
     Mvn = MvnConfig, "mvn";
+    criterion(_config) = Criterion::new().with_within_modality(true);
     parameters(config) = [];
 }
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, Tensor};
+    use burn::tensor::Device;
 
     use super::*;
+    use crate::objective::NtXentConfig;
+    use crate::objective::tests::{assert_close, matrix};
 
     #[test]
     fn two_orthogonal_pairs_by_hand() {
         // Each anchor: its positive at cosine 1, one negative of either modality at cosine 0.
+        let x = matrix([[3.0, 0.0], [0.0, 0.2]]);
+        let direction = (2.0 * (-10f32).exp()).ln_1p();
         let device = Device::default();
-        let x = Tensor::<2>::from_data([[3.0, 0.0], [0.0, 0.2]], &device);
-        let objective = MvnConfig::new().init(&device);
-        let expected = 2.0 * (2.0 * (-10f32).exp()).ln_1p();
-        let loss = objective.forward(x.clone(), x).into_scalar::<f32>();
-        assert!(
-            (loss / expected - 1.0).abs() < 1e-4,
-            "{loss} against {expected}"
-        );
-    }
-
-    #[test]
-    #[should_panic(expected = "`temperature` is 0, it must lie in")]
-    fn a_temperature_of_zero_is_refused() {
-        MvnConfig::new()
-            .with_logit_scale(LogitScaleConfig::new().with_temperature(0.0))
-            .init(&Device::default());
+        let sum = MvnConfig::new().init(&device).forward(x.clone(), x.clone());
+        assert_close(sum, [2.0 * direction], 2e-4 * direction);
+        // NT-Xent is half of it.
+        let mean = NtXentConfig::new().init(&device).forward(x.clone(), x);
+        assert_close(mean, [direction], 1e-4 * direction);
     }
 }

@@ -10,40 +10,39 @@
 //! | λ | [`ReCoConfig::negative_weight`], 0.6 by default |
 //! | ε | [`ReCoConfig::epsilon`], 1e-7 by default |
 //!
-//! **Gradient.** `∂L/∂c_ii = −2·(1 − c_ii)`, and off the diagonal `∂L/∂c_ij = 2λ·max(0, c_ij)`: a negative
-//! that is orthogonal or beyond is left alone.
+//! **Gradient.** `∂L/∂c_ii = −2·(1 − c_ii)`, and off the diagonal `∂L/∂c_ij = 2λ·max(0, c_ij)`: a
+//! negative of cosine 0 or less gets none.
 //!
 //! **Cost.** `N²·D` time, `N·D` memory; value and gradient in one pass over the pairs.
 //!
-//! **Degenerate cases.** One pair costs `(1 − c)²`. N equal embeddings give `λ·N·(N − 1)`. A row whose norm
-//! is below ε is divided by ε, not by its norm: its cosines and its loss go to those of a zero row,
-//! 0 and 1, while the gradient by it, up to `1/ε` times that by the cosine, can still move it.
+//! **Degenerate cases.** One pair costs `(1 − c)²`. N equal embeddings give `λ·N·(N − 1)`. A row
+//! whose norm is below ε is divided by ε, not by its norm: its cosines and its loss approach those of
+//! a zero row, 0 and 1, while the gradient by it, up to `1/ε` times that by the cosine, can still
+//! move it.
 //!
-//! **Sources.** "Relaxing Contrastiveness in Multimodal Representation Learning", equation 3, algorithm 1
-//! and section 4.1 (λ, ε). The paper adds ε to a denominator; here each norm is bounded by it from
-//! below, as `torch.nn.functional.cosine_similarity` does. Algorithm 1 prints `norm(1)`; the text, and this
-//! file, mean the l2 norm along the features.
+//! **Sources.** "Relaxing Contrastiveness in Multimodal Representation Learning", equation 3,
+//! algorithm 1 and section 4.1 (λ, ε). The paper adds ε to a denominator; here ε is a lower bound of
+//! each norm, as in `torch.nn.functional.cosine_similarity`. Algorithm 1 prints `norm(1)`; the text,
+//! and this crate, mean the l2 norm along the features.
 
 use burn::config::Config;
-use burn::module::Module;
 use burn::tensor::Tensor;
 
 use super::BatchReduction;
-use super::named::{Parameter, by_name};
-use crate::check::{self, ConfigError};
-use crate::pairwise::{Expr, Pairs, rows};
+use super::paired::{NON_NEGATIVE, SumOverPairs};
+use crate::pairwise::{Expr, Pairs};
 use crate::similarity::SimilarityConfig;
 
 /// Configuration of [`ReCo`].
 #[derive(Config, Debug, PartialEq)]
 pub struct ReCoConfig {
-    /// Weight λ of the negatives. Default 0.6 (section 4.1).
+    /// Weight λ of the negatives, at least 0. Default 0.6 (section 4.1).
     #[config(default = 0.6)]
     pub negative_weight: f64,
-    /// Least norm ε that an embedding is divided by. Default 1e-7 (section 4.1).
+    /// Smallest norm ε that an embedding is divided by, in [1e-30, 1]. Default 1e-7 (section 4.1).
     #[config(default = 1e-7)]
     pub epsilon: f64,
-    /// How the losses of the pairs become one. Default: their sum (equation 3).
+    /// How the losses of the images become one. Default: their sum (equation 3).
     #[config(default = "BatchReduction::Sum")]
     pub reduction: BatchReduction,
     /// How embeddings are compared. Default: by cosine, streaming.
@@ -51,154 +50,75 @@ pub struct ReCoConfig {
     pub similarity: SimilarityConfig,
 }
 
-impl ReCoConfig {
-    /// Checks the values.
+objective! {
+    /// The relaxed contrastive loss over the cosines of paired embeddings; built by
+    /// [`ReCoConfig::init`].
     ///
-    /// # Errors
-    ///
-    /// Where `negative_weight` is negative or not finite, or `epsilon` is not in [1e-30, 1].
-    pub fn check(&self) -> Result<(), ConfigError> {
-        let name = "ReCoConfig";
-        check::range(name, "negative_weight", self.negative_weight, 0.0, f64::MAX)?;
-        check::range(name, "epsilon", self.epsilon, 1e-30, 1.0)
-    }
-
-    /// Builds the objective; it has no parameters.
-    ///
-    /// # Panics
-    ///
-    /// Where [`check`](Self::check) fails.
-    #[track_caller]
-    pub fn init(&self) -> ReCo {
-        check::or_panic(self.check());
-        ReCo {
-            config: self.clone(),
-        }
-    }
-}
-
-/// The relaxed contrastive loss over the cosines of paired embeddings; built by [`ReCoConfig::init`].
-///
-/// `L = Σ_i ( (1 − c_ii)² + λ Σ_{j≠i} max(0, c_ij)² )`.
-#[derive(Module, Debug)]
-#[module(custom_display)]
-pub struct ReCo {
-    #[module(skip)]
-    config: ReCoConfig,
-}
-
-impl ReCo {
-    /// The loss, reduced over the batch.
-    ///
-    /// # Shapes
-    ///
-    /// - `image`, `text`: `[N, D]`, row `i` of one belongs to row `i` of the other
-    /// - returns `[1]`, f64 for f64 embeddings, f32 for all others
-    ///
-    /// # Panics
-    ///
-    /// Where shapes, dtypes or devices of `image` and `text` differ, or the batch is empty.
-    ///
-    /// # Example
+    /// `L = Σ_i ( (1 − c_ii)² + λ Σ_{j≠i} max(0, c_ij)² )`.
     ///
     /// ```
-    /// use burn::tensor::Tensor;
+    /// use burn::tensor::{Device, Tensor};
     /// use burn_contrastive::objective::ReCoConfig;
     ///
-    /// let device = Device::default();
-    /// let equal = Tensor::<2>::ones([4, 3], &device);
+    /// let equal = Tensor::<2>::ones([4, 3], &Device::default());
     /// let loss = ReCoConfig::new().init().forward(equal.clone(), equal);
     /// assert!((loss.into_scalar::<f32>() - 0.6 * 4.0 * 3.0).abs() < 1e-5);
     /// ```
-    #[track_caller]
-    pub fn forward(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
-        let count = image.dims()[0];
-        let (pairs, cost) = self.cost(image, text);
-        self.config.reduction.of_sum(pairs.total(&cost), count)
+    ReCo = ReCoConfig, "reco";
+    ranges: negative_weight in NON_NEGATIVE, epsilon in 1e-30..=1.0;
+    parameters: "lambda" = negative_weight, "reduction" = reduction;
+    shows: epsilon;
+}
+
+forward!(
+    ReCo,
+    "The loss, reduced over the batch.",
+    "The loss of each image: its positive, and its negatives among the texts."
+);
+
+impl SumOverPairs for ReCo {
+    fn reduction(&self) -> BatchReduction {
+        self.config.reduction
     }
 
-    /// The loss of each image: its positive, and its negatives among the texts.
-    ///
-    /// # Shapes
-    ///
-    /// - `image`, `text`: `[N, D]`
-    /// - returns `[N]`
-    ///
-    /// # Panics
-    ///
-    /// As [`forward`](Self::forward).
-    #[track_caller]
-    pub fn forward_no_reduction(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
-        let (pairs, cost) = self.cost(image, text);
-        pairs.reduce(&[rows().sum(&cost)]).remove(0)
-    }
-
-    /// The pairs, and the cost of one.
-    #[track_caller]
     fn cost(&self, image: Tensor<2>, text: Tensor<2>) -> (Pairs, Expr) {
-        check::paired("ReCo", ("image", &image), ("text", &text));
+        let similarity = self.config.similarity;
         let [image, text] =
-            [image, text].map(|x| self.config.similarity.prepare_above(x, self.config.epsilon));
-        let pairs = self.config.similarity.pairs(image, text);
-        let push = pairs.similarity().relu().square() * self.config.negative_weight;
-        let cost = pull_or(&pairs, push);
+            [image, text].map(|x| similarity.prepare_above(x, self.config.epsilon));
+        let pairs = similarity.pairs(image, text);
+        let positive_part = pairs.similarity().relu();
+        let cost = squares(&pairs, positive_part, self.config.negative_weight);
         (pairs, cost)
     }
 }
 
-/// `(1 − c)²` for a positive, `push` for a negative.
-pub(super) fn pull_or(pairs: &Pairs, push: Expr) -> Expr {
-    let pull = (pairs.similarity() - 1.0).square();
-    Expr::select(&Expr::diagonal(), &pull, &push)
-}
-
-display!(ReCo: negative_weight, epsilon, reduction);
-
-by_name! {
-    ReCo = ReCoConfig, "reco";
-    parameters(config) = [
-        Parameter::new("lambda", &mut config.negative_weight),
-        Parameter::new("reduction", &mut config.reduction),
-    ];
+/// `(1 − c)²` for a positive, `weight` times the square of `negative` for a negative.
+pub(super) fn squares(pairs: &Pairs, negative: Expr, weight: f64) -> Expr {
+    let positive = (pairs.similarity() - 1.0).square();
+    Expr::select(&Expr::diagonal(), &positive, &(negative.square() * weight))
 }
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Device;
-
     use super::*;
+    use crate::objective::tests::{assert_close, matrix};
 
     #[test]
     fn two_pairs_by_hand() {
         // Cosines 0.6 and −0.6 for the positives, 0.8 and 0.8 for the negatives.
-        let device = Device::default();
-        let image = Tensor::<2>::from_data([[1.0, 0.0], [0.0, 2.0]], &device);
-        let text = Tensor::<2>::from_data([[0.6, 0.8], [0.8, -0.6]], &device);
+        let image = matrix([[1.0, 0.0], [0.0, 2.0]]);
+        let text = matrix([[0.6, 0.8], [0.8, -0.6]]);
         let objective = ReCoConfig::new().with_negative_weight(0.5).init();
         let each = objective.forward_no_reduction(image.clone(), text.clone());
-        let each = each.into_data().try_to_vec::<f32>().unwrap();
-        let expected = [0.16 + 0.5 * 0.64, 2.56 + 0.5 * 0.64];
-        assert!(
-            each.iter().zip(expected).all(|(l, e)| (l - e).abs() < 1e-6),
-            "{each:?} against {expected:?}"
-        );
-        let sum = objective.forward(image, text).into_scalar::<f32>();
-        assert!((sum - 3.36).abs() < 1e-5, "{sum}");
+        assert_close(each, [0.16 + 0.5 * 0.64, 2.56 + 0.5 * 0.64], 1e-6);
+        assert_close(objective.forward(image, text), [3.36], 1e-5);
     }
 
     #[test]
     fn a_norm_below_epsilon_shortens_the_cosine() {
-        let device = Device::default();
-        let image = Tensor::<2>::from_data([[3e-9, 4e-9]], &device);
-        let text = Tensor::<2>::from_data([[0.6, 0.8]], &device);
+        let [image, text] = [matrix([[3e-9, 4e-9]]), matrix([[0.6, 0.8]])];
         let loss = ReCoConfig::new().init().forward(image, text);
         // 5e-9 of 1e-7: a cosine of 0.05.
-        assert!((loss.into_scalar::<f32>() - 0.95f32.powi(2)).abs() < 1e-6);
-    }
-
-    #[test]
-    #[should_panic(expected = "`negative_weight` is -1, it must be finite and at least 0")]
-    fn a_negative_weight_below_zero_is_refused() {
-        ReCoConfig::new().with_negative_weight(-1.0).init();
+        assert_close(loss, [0.95f32.powi(2)], 1e-6);
     }
 }

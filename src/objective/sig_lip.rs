@@ -15,15 +15,15 @@
 //!
 //! **How it is computed.** As `softplus(−y·z)`, exact for large logits of either sign.
 //!
-//! **Cost.** `N²·D` time, `N·D` memory; value and gradient, those of s and b among them, in one pass
-//! over the pairs.
+//! **Cost.** `N²·D` time, `N·D` memory; value and gradient, also those by s and b, in one pass over
+//! the pairs.
 //!
-//! **Degenerate cases.** One pair costs `softplus(−z)`: unlike a softmax it is not 0. N equal embeddings give
-//! `softplus(−s − b) + (N − 1)·softplus(s + b)`. A zero row has similarity 0 to everything and gets a
-//! zero gradient.
+//! **Degenerate cases.** One pair costs `softplus(−z)`: unlike a softmax it is not 0. N equal
+//! embeddings give `softplus(−s − b) + (N − 1)·softplus(s + b)`. A zero row has similarity 0 to
+//! everything and gets a zero gradient.
 //!
-//! **Source.** Zhai et al. 2023, algorithm 1 ("Sigmoid Loss for Language Image Pre-Training"). The scale is
-//! not clamped there; here it is kept within [1e-6, 1e6] unless configured.
+//! **Source.** Zhai et al. 2023, algorithm 1 ("Sigmoid Loss for Language Image Pre-Training"). The
+//! scale is not clamped there; here it is kept within [1e-6, 1e6] unless configured.
 
 use burn::config::Config;
 use burn::module::{Module, Param};
@@ -31,8 +31,9 @@ use burn::tensor::{Device, Tensor};
 
 use super::BatchReduction;
 use super::named::{Parameter, Scale, by_name};
+use super::paired::{FINITE, SumOverPairs};
 use crate::check::{self, ConfigError};
-use crate::pairwise::{Expr, Pairs, rows};
+use crate::pairwise::{Expr, Pairs};
 use crate::similarity::{LogitScale, LogitScaleConfig, SimilarityConfig};
 
 /// Configuration of [`SigLip`].
@@ -43,7 +44,7 @@ pub struct SigLipConfig {
         default = "LogitScaleConfig::new().with_temperature(0.1).with_min(1e-6).with_max(1e6)"
     )]
     pub logit_scale: LogitScaleConfig,
-    /// Initial bias of the logits. Default −10: at the start most pairs are negatives, and say so.
+    /// Initial bias of the logits, finite. Default −10: most pairs are negatives, and begin as such.
     #[config(default = -10.0)]
     pub bias: f64,
     /// Whether the bias is learned. Default true.
@@ -64,8 +65,7 @@ impl SigLipConfig {
     ///
     /// Where `bias` is not finite, or [`LogitScaleConfig::check`] fails.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let (low, high) = (f32::MIN as f64, f32::MAX as f64);
-        check::range("SigLipConfig", "bias", self.bias, low, high)?;
+        check::range("SigLipConfig", "bias", self.bias, *FINITE.start(), *FINITE.end())?;
         self.logit_scale.check()
     }
 
@@ -88,7 +88,19 @@ impl SigLipConfig {
 
 /// The pairwise sigmoid loss over the cosines of paired embeddings; built by [`SigLipConfig::init`].
 ///
-/// `L = −mean_i Σ_j log σ( y_ij·(s·c_ij + b) )`, `y_ij` = 1 on the diagonal and −1 off it.
+/// `L = −mean_i Σ_j log σ( y_ij·(s·c_ij + b) )`, `y_ij` = 1 on the diagonal and −1 off it. The
+/// embeddings must be on the device that the objective was built on.
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_contrastive::objective::SigLipConfig;
+///
+/// let device = Device::default();
+/// let equal = Tensor::<2>::ones([4, 3], &device);
+/// // Logits 10·1 − 10 = 0: every pair is positive with probability ½.
+/// let loss = SigLipConfig::new().init(&device).forward(equal.clone(), equal);
+/// assert!((loss.into_scalar::<f32>() - 4.0 * 2f32.ln()).abs() < 1e-4);
+/// ```
 #[derive(Module, Debug)]
 #[module(custom_display)]
 pub struct SigLip {
@@ -100,58 +112,18 @@ pub struct SigLip {
     config: SigLipConfig,
 }
 
-impl SigLip {
-    /// The loss, reduced over the batch, in nats.
-    ///
-    /// # Shapes
-    ///
-    /// - `image`, `text`: `[N, D]`, row `i` of one belongs to row `i` of the other
-    /// - returns `[1]`, f64 for f64 embeddings, f32 for all others
-    ///
-    /// # Panics
-    ///
-    /// Where shapes, dtypes or devices of `image` and `text` differ, the batch is empty, or the
-    /// objective was built on another device.
-    ///
-    /// # Example
-    ///
-    /// ```
-    /// use burn::tensor::Tensor;
-    /// use burn_contrastive::objective::SigLipConfig;
-    ///
-    /// let device = Device::default();
-    /// let equal = Tensor::<2>::ones([4, 3], &device);
-    /// // Logits 10·1 − 10 = 0: every pair is a coin's toss.
-    /// let loss = SigLipConfig::new().init(&device).forward(equal.clone(), equal);
-    /// assert!((loss.into_scalar::<f32>() - 4.0 * 2f32.ln()).abs() < 1e-4);
-    /// ```
-    #[track_caller]
-    pub fn forward(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
-        let count = image.dims()[0];
-        let (pairs, cost) = self.cost(image, text);
-        self.config.reduction.of_sum(pairs.total(&cost), count)
+forward!(
+    SigLip,
+    "The loss, reduced over the batch, in nats.",
+    "The loss of each image, over all texts, in nats."
+);
+
+impl SumOverPairs for SigLip {
+    fn reduction(&self) -> BatchReduction {
+        self.config.reduction
     }
 
-    /// The loss of each image, over all texts.
-    ///
-    /// # Shapes
-    ///
-    /// - `image`, `text`: `[N, D]`
-    /// - returns `[N]`
-    ///
-    /// # Panics
-    ///
-    /// As [`forward`](Self::forward).
-    #[track_caller]
-    pub fn forward_no_reduction(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
-        let (pairs, cost) = self.cost(image, text);
-        pairs.reduce(&[rows().sum(&cost)]).remove(0)
-    }
-
-    /// The pairs, and the cost of one.
-    #[track_caller]
     fn cost(&self, image: Tensor<2>, text: Tensor<2>) -> (Pairs, Expr) {
-        check::paired("SigLip", ("image", &image), ("text", &text));
         check::built_on("SigLip", &self.bias.device(), &image);
         let [image, text] = [image, text].map(|x| self.config.similarity.prepare(x));
         let scale = self.logit_scale.value_as(image.dtype());
@@ -164,7 +136,7 @@ impl SigLip {
     }
 }
 
-display!(SigLip: [logit_scale, bias] reduction);
+display!(SigLip: [logit_scale, bias] reduction,);
 
 by_name! {
     SigLip = SigLipConfig, "siglip";
@@ -179,37 +151,27 @@ by_name! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::objective::tests::{assert_close, matrix};
 
     #[test]
     fn two_orthogonal_pairs_by_hand() {
         // Logits 3·1 − 1 = 2 on the diagonal and −1 off it.
-        let device = Device::default();
-        let x = Tensor::<2>::from_data([[2.0, 0.0], [0.0, 0.5]], &device);
+        let x = matrix([[2.0, 0.0], [0.0, 0.5]]);
         let objective = SigLipConfig::new()
             .with_logit_scale(LogitScaleConfig::fixed(1.0 / 3.0))
             .with_bias(-1.0)
-            .init(&device);
-        let loss = objective.forward(x.clone(), x).into_scalar::<f32>();
+            .init(&Device::default());
         let expected = (-2f32).exp().ln_1p() + (-1f32).exp().ln_1p();
-        assert!((loss - expected).abs() < 1e-6, "{loss} against {expected}");
+        assert_close(objective.forward(x.clone(), x), [expected], 1e-6);
     }
 
     #[test]
     fn a_bias_that_is_not_learned_gets_no_gradient() {
-        let device = Device::default().autodiff();
-        let x = Tensor::<2>::from_data([[2.0, 0.0], [0.0, 0.5]], &device);
-        let objective = SigLipConfig::new().with_learn_bias(false).init(&device);
+        let x = matrix([[2.0, 0.0], [0.0, 0.5]]).autodiff();
+        let objective = SigLipConfig::new().with_learn_bias(false).init(&x.device());
         let gradients = objective.forward(x.clone(), x).backward();
         assert!(objective.bias.val().grad(&gradients).is_none());
         let scale = &objective.logit_scale.log_scale;
         assert!(scale.val().grad(&gradients).is_some());
-    }
-
-    #[test]
-    #[should_panic(expected = "`bias` is inf, it must lie in")]
-    fn an_infinite_bias_is_refused() {
-        SigLipConfig::new()
-            .with_bias(f64::INFINITY)
-            .init(&Device::default());
     }
 }

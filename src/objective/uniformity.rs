@@ -1,8 +1,8 @@
 //! Uniformity: the logarithm of the mean Gaussian potential of all pairs on the unit sphere.
 //!
 //! ```text
-//! L = log mean_ij e^{−t·‖u_i − v_j‖²}                  image–text pairs, the diagonal included
-//! L = log mean_{i≠j} e^{−t·‖u_i − u_j‖²}               within one modality
+//! L = log mean_ij e^{−t·‖u_i − v_j‖²}          image–text pairs, the diagonal included
+//! L = log mean_{i≠j} e^{−t·‖u_i − u_j‖²}       within one modality
 //! ```
 //!
 //! | symbol | here |
@@ -10,26 +10,25 @@
 //! | `u_i`, `v_j` | normalised image `i`, normalised text `j` |
 //! | t | [`UniformityConfig::t`], 2 by default |
 //!
-//! On the sphere, up to t = 16, the smallest potential is `e^{−64}`: the sum is taken as it stands, with its
-//! gradient, in one pass. Else it is a log-sum-exp with a running maximum, which neither overflows nor
-//! underflows.
+//! **How it is computed.** On the sphere, up to t = 16, the smallest potential is `e^{−64}`: the
+//! potentials are added up as they are, with their gradient, in one pass. Otherwise it is a
+//! log-sum-exp with a running maximum, which neither overflows nor underflows.
 //!
 //! **Gradient.** With `p_ij` the softmax of `−t·‖u_i − v_j‖²` over all pairs, `∂L/∂c_ij = 2t·p_ij`.
 //!
 //! **Cost.** `N²·D` time, `N·D` memory; half of that time within one modality.
 //!
-//! **Degenerate cases.** Equal embeddings give 0, the largest value on the sphere. Within one modality one
-//! sample has no pair: 0, with gradient 0. Zero rows count with norm 0.
+//! **Degenerate cases.** Equal embeddings give 0, the largest value on the sphere. Within one
+//! modality one sample has no pair: 0, with gradient 0. Zero rows count with norm 0.
 //!
-//! **Sources.** Wang & Isola 2020, section 4.1.2; "Relaxing Contrastiveness in Multimodal Representation
-//! Learning", equation 4 (over image–text pairs).
+//! **Sources.** Wang & Isola 2020, section 4.1.2; "Relaxing Contrastiveness in Multimodal
+//! Representation Learning", equation 4 (over image–text pairs).
 
 use burn::config::Config;
-use burn::module::Module;
 use burn::tensor::Tensor;
 
-use super::named::{Parameter, by_name};
-use crate::check::{self, ConfigError};
+use super::paired::POSITIVE;
+use crate::check;
 use crate::pairwise::{Expr, Pairs, rows};
 use crate::similarity::SimilarityConfig;
 
@@ -39,7 +38,7 @@ const ONE_PASS_T: f64 = 16.0;
 /// Configuration of [`Uniformity`].
 #[derive(Config, Debug, PartialEq)]
 pub struct UniformityConfig {
-    /// Factor t of the squared distance, positive. Default 2 (Wang & Isola).
+    /// Factor t of the squared distance; positive. Default 2 (Wang & Isola).
     #[config(default = 2.0)]
     pub t: f64,
     /// How embeddings are compared. Default: on the unit sphere, streaming.
@@ -47,39 +46,23 @@ pub struct UniformityConfig {
     pub similarity: SimilarityConfig,
 }
 
-impl UniformityConfig {
-    /// Checks the values.
+objective! {
+    /// The logarithm of the mean Gaussian potential; built by [`UniformityConfig::init`].
     ///
-    /// # Errors
+    /// `L = log mean_ij e^{−t·‖u_i − v_j‖²}` of normalised embeddings.
     ///
-    /// Where `t` is not positive and finite.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        let (tiny, huge) = (f32::MIN_POSITIVE as f64, f32::MAX as f64);
-        check::range("UniformityConfig", "t", self.t, tiny, huge)
-    }
-
-    /// Builds the objective; it has no parameters.
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use burn_contrastive::objective::UniformityConfig;
     ///
-    /// # Panics
-    ///
-    /// Where [`check`](Self::check) fails.
-    #[track_caller]
-    pub fn init(&self) -> Uniformity {
-        check::or_panic(self.check());
-        Uniformity {
-            config: self.clone(),
-        }
-    }
-}
-
-/// The logarithm of the mean Gaussian potential; built by [`UniformityConfig::init`].
-///
-/// `L = log mean_ij e^{−t·‖u_i − v_j‖²}` of normalised embeddings.
-#[derive(Module, Debug)]
-#[module(custom_display)]
-pub struct Uniformity {
-    #[module(skip)]
-    config: UniformityConfig,
+    /// let x = Tensor::<2>::from_data([[1.0, 0.0], [-1.0, 0.0]], &Device::default());
+    /// let loss = UniformityConfig::new().init().forward(x.clone(), x);
+    /// // Two pairs at distance 0, two at squared distance 4.
+    /// assert!((loss.into_scalar::<f32>() - ((1.0 + (-8f32).exp()) / 2.0).ln()).abs() < 1e-6);
+    /// ```
+    Uniformity = UniformityConfig, "uniformity";
+    ranges: t in POSITIVE;
+    parameters: "t" = t;
 }
 
 impl Uniformity {
@@ -93,19 +76,6 @@ impl Uniformity {
     /// # Panics
     ///
     /// Where widths, dtypes or devices of `image` and `text` differ, or one of them is empty.
-    ///
-    /// # Example
-    ///
-    /// ```
-    /// use burn::tensor::Tensor;
-    /// use burn_contrastive::objective::UniformityConfig;
-    ///
-    /// let device = Device::default();
-    /// let x = Tensor::<2>::from_data([[1.0, 0.0], [-1.0, 0.0]], &device);
-    /// let loss = UniformityConfig::new().init().forward(x.clone(), x);
-    /// // Two pairs at distance 0, two at squared distance 4.
-    /// assert!((loss.into_scalar::<f32>() - ((1.0 + (-8f32).exp()) / 2.0).ln()).abs() < 1e-6);
-    /// ```
     #[track_caller]
     pub fn forward(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
         check::comparable("Uniformity", ("image", &image), ("text", &text));
@@ -141,14 +111,14 @@ impl Uniformity {
         self.log_mean(pairs, norms, rows * (rows - 1), &Expr::diagonal())
     }
 
-    /// `log mean e^{−t·distance²}` over `count` pairs, those not left out.
+    /// `log mean e^{−t·distance²}` over `count` pairs: all but those where `excluded` is not 0.
     #[track_caller]
     fn log_mean(
         &self,
         mut pairs: Pairs,
         [row, column]: [Tensor<1>; 2],
         count: usize,
-        left_out: &Expr,
+        excluded: &Expr,
     ) -> Tensor<1> {
         let (row, column) = (pairs.row(row), pairs.column(column));
         let squared_distance = row + column - pairs.similarity() * 2.0;
@@ -156,10 +126,10 @@ impl Uniformity {
         let log_count = (count as f64).ln();
         if self.config.similarity.normalize && self.config.t <= ONE_PASS_T {
             let zero = Expr::constant(0.0);
-            let potential = Expr::select(left_out, &zero, &exponent.exp());
+            let potential = Expr::select(excluded, &zero, &exponent.exp());
             return pairs.total(&potential).log() - log_count;
         }
-        let log_sum = rows().log_sum_exp(&exponent.except(left_out));
+        let log_sum = rows().log_sum_exp(&exponent.except(excluded));
         let log_sums = pairs.reduce(&[log_sum]).remove(0);
         let max = log_sums.clone().detach().max();
         (log_sums - max.clone()).exp().sum().log() + max - log_count
@@ -168,56 +138,36 @@ impl Uniformity {
     /// `‖x‖²` of each row: constants on the sphere, 1 but for zero rows.
     fn squared_norms(&self, x: &Tensor<2>) -> Tensor<1> {
         let norms = x.clone().square().sum_dim(1).squeeze_dim(1);
-        match self.config.similarity.normalize {
-            true => norms.detach(),
-            false => norms,
+        if self.config.similarity.normalize {
+            norms.detach()
+        } else {
+            norms
         }
     }
 }
 
-display!(Uniformity: t);
-
-by_name! {
-    Uniformity = UniformityConfig, "uniformity";
-    parameters(config) = [Parameter::new("t", &mut config.t)];
-}
-
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Device;
-
     use super::*;
-
-    fn scalar(x: Tensor<1>) -> f32 {
-        x.into_scalar()
-    }
+    use crate::objective::tests::{assert_close, matrix};
 
     #[test]
     fn a_square_by_hand() {
         // Each corner: itself at 0, two at squared distance 2, one at 4.
-        let device = Device::default();
-        let x = [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]];
-        let x = Tensor::<2>::from_data(x, &device);
+        let x = matrix([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]]);
         let objective = UniformityConfig::new().with_t(1.0).init();
         let others = 2.0 * (-2f32).exp() + (-4f32).exp();
-        let across = scalar(objective.forward(x.clone(), x.clone()));
-        assert!((across - ((1.0 + others) / 4.0).ln()).abs() < 1e-6);
-        let within = scalar(objective.forward_within(x));
-        assert!((within - (others / 3.0).ln()).abs() < 1e-6);
+        let across = objective.forward(x.clone(), x.clone());
+        assert_close(across, [((1.0 + others) / 4.0).ln()], 1e-6);
+        let within = objective.forward_within(x);
+        assert_close(within, [(others / 3.0).ln()], 1e-6);
     }
 
     #[test]
-    fn a_large_t_is_the_smallest_distance() {
-        let device = Device::default();
-        let x = Tensor::<2>::from_data([[1.0, 0.0], [-1.0, 0.0]], &device);
+    fn potentials_below_the_smallest_f32_do_not_underflow() {
+        let x = matrix([[1.0, 0.0], [-1.0, 0.0]]);
         let objective = UniformityConfig::new().with_t(1e4).init();
-        // Every potential is e^{−40000}, which no f32 holds.
-        assert_eq!(scalar(objective.forward_within(x)), -4e4);
-    }
-
-    #[test]
-    #[should_panic(expected = "`t` is 0, it must lie in")]
-    fn a_factor_of_zero_is_refused() {
-        UniformityConfig::new().with_t(0.0).init();
+        // Every potential is e^{−40000}.
+        assert_close(objective.forward_within(x), [-4e4], 0.0);
     }
 }

@@ -1,13 +1,14 @@
 //! Objectives that are settings of [`Contrastive`](super::Contrastive).
 
-/// What a preset's file leaves to this macro, whose config has a method `contrastive` and fields
-/// `logit_scale`, `directions` and `similarity`: its module, an alias; `check` and `init` of the
-/// config; and its entry among the objectives by name.
+/// What a preset's file leaves to this macro, whose config has fields `logit_scale`, `directions` and
+/// `similarity`: its module, an alias; `contrastive`, `check` and `init` of the config; and its entry
+/// among the objectives by name.
 ///
 /// ```text
 /// preset! {
 ///     /// Documentation of the alias.
 ///     ConVse = ConVseConfig, "con-vse";
+///     criterion(config) = Criterion::new(); // besides `directions` and `similarity`
 ///     parameters(config) = [];       // besides `temperature` and `directions`
 ///     needs = [];                    // inputs besides image and text; optional
 ///     uses = [];                     // inputs that are used where they are there; optional
@@ -18,6 +19,7 @@ macro_rules! preset {
     (
         $(#[$documentation:meta])*
         $name:ident = $config:ident, $by_name:literal;
+        criterion($values:ident) = $criterion:expr;
         parameters($parameters:ident) = $own:expr;
         $(needs = $needs:expr;)?
         $(uses = $uses:expr;)?
@@ -27,6 +29,17 @@ macro_rules! preset {
         pub type $name = crate::objective::Contrastive;
 
         impl $config {
+            /// The parts of the objective, to be recombined.
+            pub fn contrastive(&self) -> crate::objective::ContrastiveConfig {
+                let $values = self;
+                let criterion = $criterion
+                    .with_directions(self.directions)
+                    .with_similarity(self.similarity);
+                crate::objective::ContrastiveConfig::new()
+                    .with_logit_scale(self.logit_scale.clone())
+                    .with_criterion(criterion)
+            }
+
             /// Checks the values.
             ///
             /// # Errors

@@ -1,0 +1,88 @@
+//! What all configs must refuse and all objectives must display, and helpers of the tests beside the
+//! objectives.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use burn::tensor::{Device, Tensor};
+
+use super::*;
+use crate::similarity::LogitScaleConfig;
+use crate::weighting::SimilarityRegulation;
+
+/// A matrix on the default device.
+pub(super) fn matrix<const N: usize, const D: usize>(rows: [[f32; D]; N]) -> Tensor<2> {
+    Tensor::from_data(rows, &Device::default())
+}
+
+/// Checks that as many values were found as are expected, each within `tolerance` of its own.
+#[track_caller]
+pub(super) fn assert_close<const N: usize>(found: Tensor<1>, expected: [f32; N], tolerance: f32) {
+    let found = found.into_data().try_to_vec::<f32>().unwrap();
+    let close = |(found, expected): (&f32, f32)| (found - expected).abs() <= tolerance;
+    assert!(
+        found.len() == N && found.iter().zip(expected).all(close),
+        "{found:?} against {expected:?}"
+    );
+}
+
+/// Checks that `check` returns an error with this message, and that `init` panics with it.
+macro_rules! assert_refused {
+    ($($($config:ident)|+.$with:ident($value:expr).init($($device:expr)?): $message:literal;)+) => {
+        $($({
+            let config = $config::new().$with($value);
+            let message = $message.replace("{config}", stringify!($config));
+            assert_eq!(config.check().unwrap_err().to_string(), message);
+            let init = AssertUnwindSafe(|| drop(config.init($($device)?)));
+            let panic = catch_unwind(init).expect_err(&message);
+            assert_eq!(panic.downcast_ref::<String>(), Some(&message));
+        })+)+
+    };
+}
+
+#[test]
+fn a_value_out_of_its_range_is_refused_by_check_and_init() {
+    let device = Device::default();
+    let regulation = SimilarityRegulation::new().with_alpha(1.5);
+    assert_refused! {
+        InfoNceConfig | ConVseConfig | MvnConfig | NtXentConfig | DecoupledConfig | SrclConfig
+            | FalseNegativeRemovalConfig | InfoCmrConfig | MultiPositiveConfig
+            | ImageTextContrastiveConfig | SigLipConfig
+            .with_logit_scale(LogitScaleConfig::new().with_temperature(0.0)).init(&device):
+            "LogitScaleConfig: `temperature` is 0, it must lie in \
+             [0.000000000000000000000000000000000000011754943508222875, \
+             340282346638528860000000000000000000000]";
+        InfoNceConfig.with_image_to_text_weight(1.5).init(&device):
+            "{config}: `image_to_text_weight` is 1.5, it must lie in [0, 1]";
+        SrclConfig | FalseNegativeRemovalConfig.with_regulation(regulation).init(&device):
+            "SimilarityRegulation: `alpha` is 1.5, it must lie in [0, 1]";
+        FalseNegativeRemovalConfig.with_threshold(-1.0).init(&device):
+            "Weighting: `threshold` is -1, it must be finite and at least 0";
+        ImageTextContrastiveConfig.with_soft_targets(-0.1).init(&device):
+            "{config}: `soft_targets` is -0.1, it must lie in [0, 1]";
+        VseConfig | VsePlusPlusConfig | ConVsePlusPlusConfig.with_margin(-0.1).init():
+            "{config}: `margin` is -0.1, it must be finite and at least 0";
+        VsePlusPlusConfig | ConVsePlusPlusConfig.with_hardest_weight(1.5).init():
+            "{config}: `hardest_weight` is 1.5, it must lie in [0, 1]";
+        ConVsePlusPlusConfig.with_temperature(0.0).init():
+            "{config}: `temperature` is 0, it must lie in \
+             [0.000000000000000000000000000000000000011754943508222875, \
+             340282346638528860000000000000000000000]";
+        MaxMarginConfig.with_margin(f64::NAN).init():
+            "{config}: `margin` is NaN, it must lie in \
+             [-340282346638528860000000000000000000000, 340282346638528860000000000000000000000]";
+        SigLipConfig.with_bias(f64::INFINITY).init(&device):
+            "{config}: `bias` is inf, it must lie in \
+             [-340282346638528860000000000000000000000, 340282346638528860000000000000000000000]";
+        ReCoConfig | OrthogonalityConfig.with_negative_weight(-1.0).init():
+            "{config}: `negative_weight` is -1, it must be finite and at least 0";
+        ReCoConfig | OrthogonalityConfig.with_epsilon(2.0).init():
+            "{config}: `epsilon` is 2, it must lie in \
+             [0.000000000000000000000000000001, 1]";
+        UniformityConfig.with_t(0.0).init():
+            "{config}: `t` is 0, it must lie in \
+             [0.000000000000000000000000000000000000011754943508222875, \
+             340282346638528860000000000000000000000]";
+        BarlowTwinsConfig.with_redundancy_weight(-1.0).init():
+            "{config}: `redundancy_weight` is -1, it must be finite and at least 0";
+    }
+}
