@@ -62,20 +62,26 @@ impl<T> Default for Settings<T> {
 }
 
 impl<T: Copy> Settings<T> {
-    /// Every value with its name, in the order of the fields.
-    pub fn named(&self) -> [(&'static str, Option<T>); 5] {
+    fn all(&self) -> [Option<T>; 5] {
         [
-            ("alpha", self.alpha),
-            ("soft_targets", self.soft_targets),
-            ("queue_weight", self.queue_weight),
-            ("hardest_weight", self.hardest_weight),
-            ("margin", self.margin),
+            self.alpha,
+            self.soft_targets,
+            self.queue_weight,
+            self.hardest_weight,
+            self.margin,
         ]
     }
 
-    /// Whether no value is given.
-    pub fn is_empty(&self) -> bool {
-        self.named().iter().all(|(_, value)| value.is_none())
+    /// Only the values whose names are kept.
+    pub(crate) fn filter(self, keep: impl Fn(&str) -> bool) -> Self {
+        let only = |name, value: Option<T>| value.filter(|_| keep(name));
+        Self {
+            alpha: only("alpha", self.alpha),
+            soft_targets: only("soft_targets", self.soft_targets),
+            queue_weight: only("queue_weight", self.queue_weight),
+            hardest_weight: only("hardest_weight", self.hardest_weight),
+            margin: only("margin", self.margin),
+        }
     }
 }
 
@@ -86,13 +92,8 @@ impl Settings<Schedule> {
     ///
     /// As [`Schedule::check`].
     pub fn check(&self) -> Result<(), ConfigError> {
-        let schedules = self
-            .named()
-            .into_iter()
-            .filter_map(|(_, schedule)| schedule);
-        schedules
-            .into_iter()
-            .try_for_each(|schedule| schedule.check())
+        let mut schedules = self.all().into_iter().flatten();
+        schedules.try_for_each(|schedule| schedule.check())
     }
 
     /// The values when a share `progress` of the training is done: see [`Schedule::at`].

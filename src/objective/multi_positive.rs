@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "`ids.batch` has 3 numbers, `image` has 2 rows")]
+    #[should_panic(expected = "`ids.batch` has 3 elements, `image` has 2 rows")]
     fn ids_of_another_count_are_refused() {
         let device = Device::default();
         let x = Tensor::<2>::ones([2, 3], &device);

@@ -72,8 +72,7 @@ impl SumOverPairs for Orthogonality {
 
     fn cost(&self, image: Tensor<2>, text: Tensor<2>) -> (Pairs, Expr) {
         let similarity = self.config.similarity;
-        let [image, text] =
-            [image, text].map(|x| similarity.prepare_above(x, self.config.epsilon));
+        let [image, text] = [image, text].map(|x| similarity.prepare_above(x, self.config.epsilon));
         let pairs = similarity.pairs(image, text);
         let cost = squares(&pairs, pairs.similarity(), self.config.negative_weight);
         (pairs, cost)

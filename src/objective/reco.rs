@@ -83,8 +83,7 @@ impl SumOverPairs for ReCo {
 
     fn cost(&self, image: Tensor<2>, text: Tensor<2>) -> (Pairs, Expr) {
         let similarity = self.config.similarity;
-        let [image, text] =
-            [image, text].map(|x| similarity.prepare_above(x, self.config.epsilon));
+        let [image, text] = [image, text].map(|x| similarity.prepare_above(x, self.config.epsilon));
         let pairs = similarity.pairs(image, text);
         let positive_part = pairs.similarity().relu();
         let cost = squares(&pairs, positive_part, self.config.negative_weight);

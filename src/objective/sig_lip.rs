@@ -65,7 +65,13 @@ impl SigLipConfig {
     ///
     /// Where `bias` is not finite, or [`LogitScaleConfig::check`] fails.
     pub fn check(&self) -> Result<(), ConfigError> {
-        check::range("SigLipConfig", "bias", self.bias, *FINITE.start(), *FINITE.end())?;
+        check::range(
+            "SigLipConfig",
+            "bias",
+            self.bias,
+            *FINITE.start(),
+            *FINITE.end(),
+        )?;
         self.logit_scale.check()
     }
 

@@ -37,6 +37,7 @@
 //! | `objectives.NAME.seconds` | median time of forward and backward |
 //! | `objectives.NAME.peak_bytes` | peak memory of forward and backward, or `null` |
 //! | `objectives.NAME.gradient_norm.{image, text}` | l2 norms of the gradients |
+//! | `objectives.NAME.removed.{image_to_text, text_to_image}` | share, of false-negative removal |
 //! | `retrieval.{i2t_r1, i2t_r5, i2t_r10, t2i_r1, t2i_r5, t2i_r10}` | recall in percent |
 //! | `retrieval.rsum` | their sum |
 //! | `precision.{i2t, t2i}.K` | precision in percent for K of 1, 5, 10, or `null` without labels |
@@ -56,14 +57,14 @@
 //!   memory pools; `null` if neither is known.
 //! - **Precision** is the percentage of the K nearest that have the query's label.
 //! - **Overlap** is `Σ min(p, q)` of the normalised histograms, in 200 equal bins over [−1, 1].
-//! - **Weights** are `w_ij = (1/s_ij) / mean_{j≠i} (1/s_ij)`, where `s_ij = α·e^{ĉ_ij} + (1 −
-//!   α)·e^{c_ij}`. `weights.alpha` is that of the first `srcl` among the objectives, else 1 with a
-//!   teacher and 0 without. `weights.histogram.{edges, image_to_text, text_to_image}` counts all
+//! - **Weights** are `w_ij = (1/s_ij) / mean_{j≠i} (1/s_ij)`, where `s_ij = α·e^{ĉ_ij/τ} + (1 −
+//!   α)·e^{c_ij/τ}`. `weights.alpha` and `weights.weight_temperature` (τ) are those of the first
+//!   `srcl` among the objectives, else α is 1 with a teacher and 0 without, and τ is 1. `weights.histogram.{edges, image_to_text, text_to_image}` counts all
 //!   negatives. `weights.information` is `E log(1/w)` of either direction, the estimated mutual
 //!   information of negatives in nats. `weights.pairs` are the 20 negatives with the smallest
 //!   weights (means of both directions), which are likely to be matches in truth, each with the
 //!   rows `image` and `text`, `similarity`, `teacher_similarity`, and its weights `image_to_text`
-//!   and `text_to_image`. Captions of the same image are not listed.
+//!   and `text_to_image`. Captions of the same image are no negatives.
 //!
 //! `--gradients` writes `NAME.image` and `NAME.text`, f32, in the shapes of `image` and `text`: the
 //! gradients of the loss with respect to the embeddings in the file, before normalisation.
@@ -86,8 +87,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor};
 use burn_contrastive::analysis::WeighedPair;
-use burn_contrastive::objective::{self, Features, ObjectiveConfig};
+use burn_contrastive::objective::{AnyConfig, Features, ObjectiveConfig};
 use burn_contrastive::pairwise::Evaluation;
+use burn_contrastive::weighting::SimilarityRegulation;
 use serde_json::{Map, Value, json};
 
 use crate::report::file::{self, Partial};
@@ -152,6 +154,8 @@ pub struct Finding {
     pub peak_bytes: Option<u64>,
     /// l2 norms of the gradients by image and text.
     pub gradient_norms: [f64; 2],
+    /// Of false-negative removal, the share of the negatives of images and of captions it removes.
+    pub removed: Option<[f64; 2]>,
 }
 
 /// Reads, evaluates, and writes the requested files, all of them or none. `progress` is called with
@@ -189,13 +193,22 @@ pub fn audit(options: &Options, mut progress: impl FnMut(&str)) -> Result<Findin
     progress("retrieval, similarities and geometry");
     let statistics = Statistics::of(&embeddings);
     progress("weights of the negatives");
-    let alpha = alpha(&objectives, features);
-    let weights = Weights::of(features, embeddings.image_ids.as_deref(), alpha);
+    let image_ids = embeddings.image_ids.as_deref();
+    let weights = Weights::of(features, image_ids, regulation(&objectives, features));
     let mut found = Vec::new();
     for objective in objectives {
         progress(&objective.name);
         let measured = measure(&objective, &embeddings)?;
-        found.push(Finding::new(objective, &measured));
+        let removed = removed(&objective.config, features, image_ids);
+        if removed.is_some_and(|shares| shares.iter().all(|&share| share < 1e-3)) {
+            progress(&format!(
+                "warning: {} removes less than 0.1 % of the negatives; a lower \
+                 `weight_temperature` separates weights more (0.3 gives those of its paper's \
+                 figures)",
+                objective.name
+            ));
+        }
+        found.push(Finding::new(objective, removed, &measured));
         if let Some(file) = &mut gradients {
             file.append(measured.gradients)?;
         }
@@ -241,19 +254,33 @@ fn check_paths(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// How much the teacher counts in the weights: as in the first `srcl` of the list, else fully if
-/// there is a teacher.
-fn alpha(objectives: &[Named], features: &Features) -> f64 {
-    let srcl = objectives.iter().find(|one| one.config.name() == "srcl");
-    match srcl.and_then(|srcl| srcl.config.get("alpha")) {
-        Some(objective::Value::Number(alpha)) => alpha,
-        _ if features.teacher_image.is_some() && features.teacher_text.is_some() => 1.0,
-        _ => 0.0,
-    }
+/// How the weights are computed: as in the first `srcl` of the list, else by the teacher alone if
+/// there is one, else by the embeddings alone.
+fn regulation(objectives: &[Named], features: &Features) -> SimilarityRegulation {
+    let of_srcl = objectives.iter().find_map(|one| match &one.config.kind {
+        AnyConfig::Srcl(srcl) => Some(srcl.regulation),
+        _ => None,
+    });
+    let teacher = features.teacher_image.is_some() && features.teacher_text.is_some();
+    let alpha = if teacher { 1.0 } else { 0.0 };
+    of_srcl.unwrap_or(SimilarityRegulation::new().with_alpha(alpha))
+}
+
+/// The share of the negatives that false-negative removal leaves out, of images and of captions;
+/// `None` for other objectives and for a single pair.
+fn removed(
+    config: &ObjectiveConfig,
+    features: &Features,
+    image_ids: Option<&[usize]>,
+) -> Option<[f64; 2]> {
+    let AnyConfig::FalseNegativeRemoval(removal) = &config.kind else {
+        return None;
+    };
+    weights::share_below(features, image_ids, removal.regulation, removal.threshold)
 }
 
 impl Finding {
-    fn new(objective: Named, measured: &Measured) -> Self {
+    fn new(objective: Named, removed: Option<[f64; 2]>, measured: &Measured) -> Self {
         let norm = |x: &Tensor<2>| {
             let square = x.clone().square().sum().into_data();
             square.iter::<f64>().next().map_or(f64::NAN, f64::sqrt)
@@ -265,6 +292,7 @@ impl Finding {
             seconds: measured.seconds,
             peak_bytes: measured.peak_bytes,
             gradient_norms: [norm(&measured.gradients[0]), norm(&measured.gradients[1])],
+            removed,
         }
     }
 }
@@ -326,7 +354,7 @@ impl Findings {
 
 impl Finding {
     fn to_json(&self) -> Value {
-        json!({
+        let mut json = json!({
             "objective": self.config,
             "loss": self.loss,
             "seconds": self.seconds,
@@ -335,7 +363,11 @@ impl Finding {
                 "image": self.gradient_norms[0],
                 "text": self.gradient_norms[1],
             },
-        })
+        });
+        if let Some([images, captions]) = self.removed {
+            json["removed"] = json!({"image_to_text": images, "text_to_image": captions});
+        }
+        json
     }
 }
 
@@ -362,7 +394,8 @@ impl Weights {
             })
         };
         json!({
-            "alpha": self.alpha,
+            "alpha": self.regulation.alpha,
+            "weight_temperature": self.regulation.weight_temperature,
             "information": {
                 "image_to_text": self.information[0],
                 "text_to_image": self.information[1],

@@ -154,7 +154,7 @@ fn joined(histogram: Histogram) -> Histogram {
 }
 
 fn weights_section(weights: &Weights) -> Markup {
-    let judge = match weights.alpha {
+    let judge = match weights.regulation.alpha {
         1.0 => "the teacher",
         0.0 => "these embeddings",
         _ => "the teacher and these embeddings",
@@ -164,7 +164,7 @@ fn weights_section(weights: &Weights) -> Markup {
             h2 #weights { "Weights of the negatives" }
             p.lead {
                 "SRCL weighs each negative by how little it resembles the anchor according to "
-                (judge) " (α\u{a0}=\u{a0}" (significant(weights.alpha)) "), with a mean of one for \
+                (judge) " (α\u{a0}=\u{a0}" (significant(weights.regulation.alpha)) "), with a mean of one for \
                  each anchor: false negatives should get little weight."
             }
             div.figures {

@@ -6,7 +6,7 @@ use burn_contrastive::analysis::{BatchWeights, WeighedPair};
 use burn_contrastive::negatives::PairFeatures;
 use burn_contrastive::objective::Features;
 use burn_contrastive::similarity::SimilarityConfig;
-use burn_contrastive::weighting::SimilarityRegulation;
+use burn_contrastive::weighting::{Norm, SimilarityRegulation};
 
 /// Number of pairs listed as likely false negatives.
 pub const LISTED: usize = 20;
@@ -20,14 +20,11 @@ pub const BINS: usize = 60;
 /// Bins of the histogram that is first counted, over the whole possible range.
 const FINE_BINS: usize = 1 << 13;
 
-/// The largest possible weight: cosines lie in [−1, 1], so two `1/s` differ by at most e².
-const LARGEST: f64 = 7.389_056_098_930_65;
-
 /// The weights of all negatives. An image's weights have mean one over the captions, a caption's
 /// over the images.
 pub struct Weights {
-    /// α, the teacher's share.
-    pub alpha: f64,
+    /// How they were computed.
+    pub regulation: SimilarityRegulation,
     /// Edges of the histogram's bins.
     pub edges: Vec<f64>,
     /// Negatives of images in each bin.
@@ -52,23 +49,17 @@ impl Weights {
     ///
     /// # Panics
     ///
-    /// If `alpha` is not 0 and there is no teacher.
-    pub fn of(features: &Features, image_ids: Option<&[usize]>, alpha: f64) -> Option<Self> {
-        let n = features.image.dims()[0];
-        if n < 2 {
-            return None;
-        }
-        let mut batch = PairFeatures::new(features.image.clone(), features.text.clone());
-        batch.teacher_image.clone_from(&features.teacher_image);
-        batch.teacher_text.clone_from(&features.teacher_text);
-        batch.ids = image_ids.map(|ids| {
-            let ids: Vec<i64> = ids.iter().map(|&id| id as i64).collect();
-            Tensor::<1, Int>::from_data(ids.as_slice(), &features.image.device())
-        });
-        let regulation = SimilarityRegulation::new().with_alpha(alpha);
-        let weights = BatchWeights::new(regulation, batch, None, SimilarityConfig::new());
-        let [by_image, by_text] = weights.histogram(FINE_BINS, LARGEST);
-        let (edges, [image_to_text, text_to_image]) = coarse([&by_image.counts, &by_text.counts]);
+    /// If `alpha` of the regulation is not 0 and there is no teacher.
+    pub fn of(
+        features: &Features,
+        image_ids: Option<&[usize]>,
+        regulation: SimilarityRegulation,
+    ) -> Option<Self> {
+        let weights = batch_weights(features, image_ids, regulation)?;
+        let n = weights.pairs();
+        let [by_image, by_text] = weights.histogram(FINE_BINS, largest(regulation, n));
+        let (edges, [image_to_text, text_to_image]) =
+            coarse([&by_image.counts, &by_text.counts], by_image.upper);
         let likely = weights.lowest(LISTED);
         let mut rows: Vec<usize> = Vec::new();
         for row in likely
@@ -81,7 +72,7 @@ impl Weights {
             }
         }
         Some(Self {
-            alpha,
+            regulation,
             edges,
             image_to_text,
             text_to_image,
@@ -90,6 +81,49 @@ impl Weights {
             heat: heat(&weights, &rows),
             rows,
         })
+    }
+}
+
+/// The share of the negatives, of images and of captions, whose weight is below the threshold.
+/// `None` for a single pair.
+pub fn share_below(
+    features: &Features,
+    image_ids: Option<&[usize]>,
+    regulation: SimilarityRegulation,
+    threshold: f64,
+) -> Option<[f64; 2]> {
+    Some(batch_weights(features, image_ids, regulation)?.share_below(threshold))
+}
+
+fn batch_weights(
+    features: &Features,
+    image_ids: Option<&[usize]>,
+    regulation: SimilarityRegulation,
+) -> Option<BatchWeights> {
+    if features.image.dims()[0] < 2 {
+        return None;
+    }
+    let mut batch = PairFeatures::new(features.image.clone(), features.text.clone());
+    batch.teacher_image.clone_from(&features.teacher_image);
+    batch.teacher_text.clone_from(&features.teacher_text);
+    batch.ids = image_ids.map(|ids| {
+        let ids: Vec<i64> = ids.iter().map(|&id| id as i64).collect();
+        Tensor::<1, Int>::from_data(ids.as_slice(), &features.image.device())
+    });
+    let similarity = SimilarityConfig::new();
+    Some(BatchWeights::new(regulation, batch, None, similarity))
+}
+
+/// A bound of the weights of `n` pairs: cosines lie in [−1, 1], so two `1/s` differ by at most a
+/// factor of `e^(2/τ)`; and the weights of an anchor have mean one.
+fn largest(regulation: SimilarityRegulation, n: usize) -> f64 {
+    let literal = 2f64.exp();
+    match regulation.norm {
+        Norm::Mean => {
+            let ratio = (2.0 / regulation.weight_temperature).exp();
+            ratio.min(literal.max(n as f64))
+        }
+        Norm::Softmax { .. } => literal.max(n as f64),
     }
 }
 
@@ -115,7 +149,7 @@ fn heat(weights: &BatchWeights, rows: &[usize]) -> Vec<Vec<f64>> {
 
 /// Both histograms in the same [`BINS`] bins at most, from the smallest to the largest weight; with
 /// the bins' edges.
-fn coarse(counts: [&[u64]; 2]) -> (Vec<f64>, [Vec<u64>; 2]) {
+fn coarse(counts: [&[u64]; 2], largest: f64) -> (Vec<f64>, [Vec<u64>; 2]) {
     let occupied = |bin: &usize| counts.iter().any(|counts| counts[*bin] > 0);
     let first = (0..FINE_BINS).find(occupied).unwrap_or(0);
     let end = 1 + (0..FINE_BINS).rfind(occupied).unwrap_or(0);
@@ -125,14 +159,19 @@ fn coarse(counts: [&[u64]; 2]) -> (Vec<f64>, [Vec<u64>; 2]) {
         parts.map(|part| part.iter().sum()).collect::<Vec<u64>>()
     };
     let joined = counts.map(joined);
-    let edge = |k: usize| (first + k * width) as f64 * LARGEST / FINE_BINS as f64;
+    let edge = |k: usize| (first + k * width) as f64 * largest / FINE_BINS as f64;
     ((0..=joined[0].len()).map(edge).collect(), joined)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use burn::tensor::{Device, Tensor};
+
+    use super::*;
+
+    fn alpha(alpha: f64) -> SimilarityRegulation {
+        SimilarityRegulation::new().with_alpha(alpha)
+    }
 
     fn circle(angles: &[f64]) -> Tensor<2> {
         let rows: Vec<f32> = angles
@@ -146,7 +185,7 @@ mod tests {
     fn the_heat_map_shows_the_likeliest_false_negatives() {
         let (images, texts) = ([0.0, 1.0, 2.0, 4.0], [0.1, 1.9, 2.1, 3.0]);
         let features = Features::new(circle(&images), circle(&texts));
-        let weights = Weights::of(&features, None, 0.0).unwrap();
+        let weights = Weights::of(&features, None, alpha(0.0)).unwrap();
         // By hand: 1/s over the mean of the others.
         let inverse = |i: usize, j: usize| (-(images[i] - texts[j]).cos()).exp();
         let by_text = |i: usize, j: usize| {
@@ -177,7 +216,7 @@ mod tests {
         features.teacher_image = Some(turned.clone());
         features.teacher_text = Some(turned);
         let suspects = |ids| {
-            let weights = Weights::of(&features, ids, 1.0).unwrap();
+            let weights = Weights::of(&features, ids, alpha(1.0)).unwrap();
             let pair = |pair: &WeighedPair| (pair.image, pair.text);
             weights.likely.iter().map(pair).collect::<Vec<_>>()
         };
@@ -190,16 +229,16 @@ mod tests {
     fn histograms_are_cut_where_they_are_empty() {
         let mut counts = vec![0; FINE_BINS];
         (counts[1000], counts[1130]) = (3, 4);
-        let (edges, [one, other]) = coarse([&counts, &vec![0; FINE_BINS]]);
+        let (edges, [one, other]) = coarse([&counts, &vec![0; FINE_BINS]], 8.0);
         assert_eq!((one.len(), edges.len()), (44, 45));
         assert_eq!((one[0], one[43], one.iter().sum::<u64>()), (3, 4, 7));
         assert_eq!(other, [0; 44]);
-        assert!((edges[0] - 1000.0 * LARGEST / FINE_BINS as f64).abs() < 1e-12);
+        assert!((edges[0] - 1000.0 * 8.0 / FINE_BINS as f64).abs() < 1e-12);
     }
 
     #[test]
     fn a_single_pair_has_no_weights() {
         let features = Features::new(circle(&[0.0]), circle(&[0.0]));
-        assert!(Weights::of(&features, None, 0.0).is_none());
+        assert!(Weights::of(&features, None, alpha(0.0)).is_none());
     }
 }

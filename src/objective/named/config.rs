@@ -31,17 +31,17 @@ pub struct ObjectiveConfig {
     pub weight: f64,
     /// What a softmax contrast does beyond its definition; nothing, unless said.
     pub extras: Extras,
-    /// How training changes the objective: as its own file says, unless said otherwise.
-    pub schedules: Settings<Schedule>,
+    /// How training changes the objective; if `None`, as its own file says for its values.
+    pub schedules: Option<Settings<Schedule>>,
 }
 
 impl From<AnyConfig> for ObjectiveConfig {
     fn from(kind: AnyConfig) -> Self {
         Self {
-            schedules: kind.get().schedules(),
             kind,
             weight: 1.0,
             extras: Extras::default(),
+            schedules: None,
         }
     }
 }
@@ -131,6 +131,17 @@ impl ObjectiveConfig {
         }
     }
 
+    /// How training changes the objective: [`schedules`](Self#structfield.schedules), or by default
+    /// SRCL's α from 1 to 0, and the warm-up of VSE++ and ConVSE++. A value that is not at its default
+    /// has no default schedule.
+    pub fn schedules(&self) -> Settings<Schedule> {
+        self.schedules.unwrap_or_else(|| {
+            let default = Self::from(AnyConfig::named(self.name()).expect("its own name"));
+            let schedules = self.kind.get().schedules();
+            schedules.filter(|value| self.get(value) == default.get(value))
+        })
+    }
+
     /// The preset with the extras, of a softmax contrast.
     fn preset(&self) -> Option<Preset> {
         let mut preset = self.kind.get().contrastive()?;
@@ -144,7 +155,13 @@ impl ObjectiveConfig {
     pub fn needs(&self) -> Vec<Input> {
         let mut inputs = self.kind.get().needs();
         if let Some(preset) = self.preset() {
-            inputs.extend(self.extras.needs(&preset.config.criterion));
+            let mut criterion = preset.config.criterion;
+            // A teacher that is read at any time is needed.
+            if let Some(alpha) = self.schedules().alpha {
+                let largest = alpha.from.max(alpha.to);
+                criterion.weighting = criterion.weighting.with_alpha(largest);
+            }
+            inputs.extend(self.extras.needs(&criterion));
         }
         inputs.sort();
         inputs.dedup();
@@ -175,7 +192,7 @@ impl ObjectiveConfig {
             -f64::MAX,
             f64::MAX,
         )?;
-        self.schedules.check()?;
+        self.schedules().check()?;
         match self.preset() {
             Some(preset) => preset.config.check_as(preset.config_name),
             None => self.kind.check(),
@@ -248,7 +265,7 @@ impl ObjectiveConfig {
         };
         Objective::new(self.name(), kind, self.needs())
             .with_uses(self.uses())
-            .with_schedules(self.schedules)
+            .with_schedules(self.schedules())
     }
 }
 

@@ -22,8 +22,8 @@ impl Serialize for ObjectiveConfig {
             map.serialize_entry("terms", &sum.terms)?;
         }
         map.serialize_entry("weight", &self.weight)?;
-        if !self.schedules.is_empty() {
-            map.serialize_entry("schedule", &self.schedules)?;
+        if let Some(schedules) = &self.schedules {
+            map.serialize_entry("schedule", schedules)?;
         }
         map.end()
     }
@@ -89,9 +89,7 @@ impl<'de> Visitor<'de> for ObjectiveVisitor {
         for (key, value) in values {
             config.set(&key, value).map_err(A::Error::custom)?;
         }
-        if let Some(schedules) = schedules {
-            config.schedules = schedules;
-        }
+        config.schedules = schedules;
         Ok(config)
     }
 }

@@ -64,7 +64,7 @@ fn json_has_every_parameter_and_reads_back() {
         let mut config = ObjectiveConfig::named(name).unwrap();
         let json = serde_json::to_value(&config).unwrap();
         let parameters: Vec<_> = config.parameters().iter().map(|p| p.name).collect();
-        let others = 2 + usize::from(!config.schedules.is_empty());
+        let others = 2 + usize::from(config.schedules.is_some());
         assert_eq!(
             json.as_object().unwrap().len(),
             parameters.len() + others,
