@@ -112,8 +112,10 @@ fn softplus_is_exact_for_very_negative_arguments(backend: &Backend) {
         let found = elements(pairs.reduce(&[rows().sum(&x)]).remove(0));
         for ((actual, expected), x) in found.iter().zip(expected).zip(arguments) {
             let error = (actual / expected - 1.0).abs();
+            // The exponential itself may be 3 + 2|x| units in the last place off on Vulkan.
+            let tolerance = f64::max(1e-6, (3.0 + 2.0 * x.abs()) * f64::from(f32::EPSILON) / 2.0);
             assert!(
-                error <= 1e-6,
+                error <= tolerance,
                 "{actual:e} at {x}, {error:e} off, {evaluation:?}"
             );
         }
