@@ -21,11 +21,12 @@ fn results(device: &Device) -> Vec<TensorData> {
     let (a, b) = (embeddings(150, 0.37, device), embeddings(130, 0.41, device));
     let mut pairs = Pairs::new(a, b).with_memory_budget(1 << 16);
     let row = pairs.row(Tensor::arange(0..150, device).float() * 0.01);
-    let x = (&pairs.similarity() + &row).except(&Expr::diagonal());
+    let c = pairs.similarity();
+    let x = (&c + &row).except(&Expr::diagonal());
     let results = pairs.reduce(&[
         rows().log_sum_exp(&x),
-        columns().softmax_mean(&x, &pairs.similarity().softplus()),
-        columns().sum(&pairs.similarity().sigmoid()),
+        columns().softmax_mean(&x, &c.softplus()),
+        columns().sum(&c.sigmoid()),
     ]);
     results.into_iter().map(Tensor::into_data).collect()
 }
