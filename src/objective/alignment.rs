@@ -18,17 +18,11 @@
 //!
 //! **Source.** Wang & Isola 2020, section 4.1.1, with their default exponent 2.
 
-use burn::config::Config;
 use burn::tensor::Tensor;
 
-use crate::similarity::SimilarityConfig;
-
-/// Configuration of [`Alignment`].
-#[derive(Config, Debug, PartialEq)]
-pub struct AlignmentConfig {
-    /// How embeddings are compared: only `normalize` matters here. Default: on the unit sphere.
-    #[config(default = "SimilarityConfig::new()")]
-    pub similarity: SimilarityConfig,
+config! {
+    /// Configuration of [`Alignment`], of which only `similarity.normalize` matters.
+    pub struct AlignmentConfig {}
 }
 
 objective! {
@@ -49,11 +43,7 @@ objective! {
     Alignment = AlignmentConfig, "alignment";
 }
 
-forward!(
-    Alignment,
-    "The loss, mean over the batch: a squared distance, in [0, 4].",
-    "The squared distance of each pair."
-);
+forward!(Alignment, "The squared distance of each pair, in [0, 4].");
 
 impl Alignment {
     fn loss(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {

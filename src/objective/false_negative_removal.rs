@@ -28,38 +28,30 @@
 //! Regulation", Jiang et al. 2023, section 4.3 (there ALBEF++) and figure 3a, which peaks at 0.2 to
 //! 0.3.
 
-use burn::config::Config;
-
 use super::contrastive::{Criterion, Directions, preset};
 use super::named::Parameter;
 use crate::schedule::{Schedule, Settings};
-use crate::similarity::{LogitScaleConfig, SimilarityConfig};
+use crate::similarity::LogitScaleConfig;
 use crate::weighting::{SimilarityRegulation, Weighting};
 
-/// Configuration of [`FalseNegativeRemoval`], in the two readings of [`SrclConfig`](super::SrclConfig).
-///
-/// [`new`](Self::new) has the literal weights, at which a threshold of 0.3 removes next to nothing: of
-/// 511 negatives whose cosines have standard deviation 0.10, 0.15 or 0.25 none weighs less than 0.3.
-/// [`calibrated`](Self::calibrated) has weights fitted to the paper's figures, where a negative 0.7
-/// above the mean cosine weighs about 0.1 and is removed.
-#[derive(Config, Debug, PartialEq)]
-pub struct FalseNegativeRemovalConfig {
-    /// The logit scale. Default: learned, from temperature 0.07, within [0.001, 0.5] (ALBEF).
-    #[config(default = "LogitScaleConfig::albef()")]
-    pub logit_scale: LogitScaleConfig,
-    /// The smallest weight that is kept, where the mean is one; at least 0. Default 0.3 (the paper,
-    /// figure 3a).
-    #[config(default = 0.3)]
-    pub threshold: f64,
-    /// The weights. Default: the literal reading, at α = 1, a teacher's alone, where SRCL begins.
-    #[config(default = "SimilarityRegulation::new()")]
-    pub regulation: SimilarityRegulation,
-    /// Whether the two directions are added or averaged. Default: added (the paper, section 2.1).
-    #[config(default = "Directions::Sum")]
-    pub directions: Directions,
-    /// How embeddings are compared. Default: by cosine, streaming.
-    #[config(default = "SimilarityConfig::new()")]
-    pub similarity: SimilarityConfig,
+config! {
+    /// Configuration of [`FalseNegativeRemoval`], in the two readings of [`SrclConfig`](super::SrclConfig).
+    ///
+    /// [`new`](Self::new) has the literal weights, at which a threshold of 0.3 removes next to nothing: of
+    /// 511 negatives whose cosines have standard deviation 0.10, 0.15 or 0.25 none weighs less than 0.3.
+    /// [`calibrated`](Self::calibrated) has weights fitted to the paper's figures, where a negative 0.7
+    /// above the mean cosine weighs about 0.1 and is removed.
+    pub struct FalseNegativeRemovalConfig {
+        /// The logit scale. Default: learned, from temperature 0.07, within [0.001, 0.5] (ALBEF).
+        logit_scale: LogitScaleConfig = "LogitScaleConfig::albef()",
+        /// The smallest weight that is kept, where the mean is one; at least 0. Default 0.3 (the paper,
+        /// figure 3a).
+        threshold: f64 = 0.3,
+        /// The weights. Default: the literal reading, at α = 1, a teacher's alone, where SRCL begins.
+        regulation: SimilarityRegulation = "SimilarityRegulation::new()",
+        /// Whether the two directions are added or averaged. Default: added (the paper, section 2.1).
+        directions: Directions = "Directions::Sum",
+    }
 }
 
 impl FalseNegativeRemovalConfig {

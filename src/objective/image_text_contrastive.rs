@@ -42,27 +42,20 @@
 //! [`Context::negatives`]: super::Context::negatives
 //! [`ImageTextContrastive::with_settings`]: super::Contrastive::with_settings
 
-use burn::config::Config;
-
 use super::contrastive::{Criterion, Directions, SameId, preset};
 use super::named::{Input, Parameter};
-use crate::similarity::{LogitScaleConfig, SimilarityConfig};
+use crate::similarity::LogitScaleConfig;
 
-/// Configuration of [`ImageTextContrastive`].
-#[derive(Config, Debug, PartialEq)]
-pub struct ImageTextContrastiveConfig {
-    /// The logit scale. Default: learned, from temperature 0.07, within [0.001, 0.5] (ALBEF).
-    #[config(default = "LogitScaleConfig::albef()")]
-    pub logit_scale: LogitScaleConfig,
-    /// Share α of the momentum encoders' targets, in [0, 1]. Default 0.4 (ALBEF).
-    #[config(default = 0.4)]
-    pub soft_targets: f64,
-    /// Whether the two directions are averaged or added. Default: averaged (ALBEF).
-    #[config(default = "Directions::Mean")]
-    pub directions: Directions,
-    /// How embeddings are compared. Default: by cosine, streaming.
-    #[config(default = "SimilarityConfig::new()")]
-    pub similarity: SimilarityConfig,
+config! {
+    /// Configuration of [`ImageTextContrastive`].
+    pub struct ImageTextContrastiveConfig {
+        /// The logit scale. Default: learned, from temperature 0.07, within [0.001, 0.5] (ALBEF).
+        logit_scale: LogitScaleConfig = "LogitScaleConfig::albef()",
+        /// Share α of the momentum encoders' targets, in [0, 1]. Default 0.4 (ALBEF).
+        soft_targets: f64 = 0.4,
+        /// Whether the two directions are averaged or added. Default: averaged (ALBEF).
+        directions: Directions = "Directions::Mean",
+    }
 }
 
 preset! {

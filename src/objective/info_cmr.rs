@@ -33,24 +33,18 @@
 //! [`Negatives::hard_image`]: super::Negatives::hard_image
 //! [`Negatives::noise`]: super::Negatives::noise
 
-use burn::config::Config;
-
 use super::contrastive::{Criterion, Directions, preset};
 use super::named::Input;
-use crate::similarity::{LogitScaleConfig, SimilarityConfig};
+use crate::similarity::LogitScaleConfig;
 
-/// Configuration of [`InfoCmr`].
-#[derive(Config, Debug, PartialEq)]
-pub struct InfoCmrConfig {
-    /// The logit scale. Default: fixed, temperature 0.05 (the paper, section 4.1).
-    #[config(default = "LogitScaleConfig::fixed(0.05)")]
-    pub logit_scale: LogitScaleConfig,
-    /// Whether the two directions are added or averaged. Default: added (the paper).
-    #[config(default = "Directions::Sum")]
-    pub directions: Directions,
-    /// How embeddings are compared. Default: by cosine, streaming.
-    #[config(default = "SimilarityConfig::new()")]
-    pub similarity: SimilarityConfig,
+config! {
+    /// Configuration of [`InfoCmr`].
+    pub struct InfoCmrConfig {
+        /// The logit scale. Default: fixed, temperature 0.05 (the paper, section 4.1).
+        logit_scale: LogitScaleConfig = "LogitScaleConfig::fixed(0.05)",
+        /// Whether the two directions are added or averaged. Default: added (the paper).
+        directions: Directions = "Directions::Sum",
+    }
 }
 
 preset! {

@@ -30,31 +30,23 @@
 //!
 //! **Source.** Khosla et al. 2020, equation 2 (SupCon; its temperature is 0.07 too).
 
-use burn::config::Config;
-
 use super::contrastive::{Criterion, Directions, SameId, preset};
 use super::named::{Input, Parameter};
-use crate::similarity::{LogitScaleConfig, SimilarityConfig};
+use crate::similarity::LogitScaleConfig;
 
-/// Configuration of [`MultiPositive`].
-#[derive(Config, Debug, PartialEq)]
-pub struct MultiPositiveConfig {
-    /// The logit scale. Default: learned, from temperature 0.07, within [1, 100] (CLIP).
-    #[config(default = "LogitScaleConfig::new()")]
-    pub logit_scale: LogitScaleConfig,
-    /// What samples of the anchor's id are. Default: positives (SupCon).
-    #[config(default = "SameId::Positive")]
-    pub same_id: SameId,
-    /// Whether the other samples of the anchor's own modality are candidates too (SupCon). Default
-    /// false.
-    #[config(default = false)]
-    pub within_modality: bool,
-    /// Whether the two directions are added or averaged. Default: averaged (CLIP, SupCon).
-    #[config(default = "Directions::Mean")]
-    pub directions: Directions,
-    /// How embeddings are compared. Default: by cosine, streaming.
-    #[config(default = "SimilarityConfig::new()")]
-    pub similarity: SimilarityConfig,
+config! {
+    /// Configuration of [`MultiPositive`].
+    pub struct MultiPositiveConfig {
+        /// The logit scale. Default: learned, from temperature 0.07, within [1, 100] (CLIP).
+        logit_scale: LogitScaleConfig = "LogitScaleConfig::new()",
+        /// What samples of the anchor's id are. Default: positives (SupCon).
+        same_id: SameId = "SameId::Positive",
+        /// Whether the other samples of the anchor's own modality are candidates too (SupCon). Default
+        /// false.
+        within_modality: bool = false,
+        /// Whether the two directions are added or averaged. Default: averaged (CLIP, SupCon).
+        directions: Directions = "Directions::Mean",
+    }
 }
 
 preset! {

@@ -43,9 +43,9 @@ pub(super) trait SumOverPairs {
 /// `forward`, which checks the embeddings and calls the objective's `loss`, and, where its
 /// description is given, `forward_no_reduction`, which calls `each`.
 macro_rules! forward {
-    ($objective:ident, $loss:literal $(, $each:literal)?) => {
+    ($objective:ident $(, $each:literal)?) => {
         impl $objective {
-            #[doc = $loss]
+            /// The loss, reduced over the batch.
             ///
             /// # Shapes
             ///

@@ -38,39 +38,32 @@
 //! Regulation", Jiang et al. 2023, equations 4–9, figures 3b and 8. It states no temperature τ: this is
 //! that of ALBEF, on which the paper builds.
 
-use burn::config::Config;
-
 use super::contrastive::{Criterion, Directions, preset};
 use super::named::Parameter;
 use crate::schedule::{Schedule, Settings};
-use crate::similarity::{LogitScaleConfig, SimilarityConfig};
+use crate::similarity::LogitScaleConfig;
 use crate::weighting::{SimilarityRegulation, Weighting};
 
-/// Configuration of [`Srcl`], in two readings of the paper's weights.
-///
-/// [`new`](Self::new) is the literal one: the equations have no temperature inside the weights. It is
-/// nearly ConVSE: with 511 negatives whose cosines have standard deviation 0.10, 0.15 or 0.25 no
-/// weight is below 0.3, and 0, 1 or 10 % are below 0.7. In the paper's figures about 20 % are below
-/// 0.7, and a false negative weighs 0.08.
-///
-/// [`calibrated`](Self::calibrated) is fitted to those figures: at its weight temperature of 0.3 and
-/// deviation 0.10, 18 % of the weights are below 0.7, and a negative 0.7 above the mean cosine weighs
-/// about 0.1.
-#[derive(Config, Debug, PartialEq)]
-pub struct SrclConfig {
-    /// The logit scale. Default: learned, from temperature 0.07, within [0.001, 0.5] (ALBEF).
-    #[config(default = "LogitScaleConfig::albef()")]
-    pub logit_scale: LogitScaleConfig,
-    /// The weights of the negatives. Default: the literal reading, at α = 1, where the paper's
-    /// training begins.
-    #[config(default = "SimilarityRegulation::new()")]
-    pub regulation: SimilarityRegulation,
-    /// Whether the two directions are added or averaged. Default: added (the paper, section 2.1).
-    #[config(default = "Directions::Sum")]
-    pub directions: Directions,
-    /// How embeddings are compared. Default: by cosine, streaming.
-    #[config(default = "SimilarityConfig::new()")]
-    pub similarity: SimilarityConfig,
+config! {
+    /// Configuration of [`Srcl`], in two readings of the paper's weights.
+    ///
+    /// [`new`](Self::new) is the literal one: the equations have no temperature inside the weights. It is
+    /// nearly ConVSE: with 511 negatives whose cosines have standard deviation 0.10, 0.15 or 0.25 no
+    /// weight is below 0.3, and 0, 1 or 10 % are below 0.7. In the paper's figures about 20 % are below
+    /// 0.7, and a false negative weighs 0.08.
+    ///
+    /// [`calibrated`](Self::calibrated) is fitted to those figures: at its weight temperature of 0.3 and
+    /// deviation 0.10, 18 % of the weights are below 0.7, and a negative 0.7 above the mean cosine weighs
+    /// about 0.1.
+    pub struct SrclConfig {
+        /// The logit scale. Default: learned, from temperature 0.07, within [0.001, 0.5] (ALBEF).
+        logit_scale: LogitScaleConfig = "LogitScaleConfig::albef()",
+        /// The weights of the negatives. Default: the literal reading, at α = 1, where the paper's
+        /// training begins.
+        regulation: SimilarityRegulation = "SimilarityRegulation::new()",
+        /// Whether the two directions are added or averaged. Default: added (the paper, section 2.1).
+        directions: Directions = "Directions::Sum",
+    }
 }
 
 impl SrclConfig {

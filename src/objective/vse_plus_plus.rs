@@ -5,10 +5,7 @@
 //! L   = mean over i of L_i
 //! ```
 //!
-//! | symbol | here |
-//! |---|---|
-//! | `c_ij` | cosine of image `i` and text `j` |
-//! | α | [`VsePlusPlusConfig::margin`], 0.2 by default |
+//! `c_ij` is the cosine of image `i` and text `j`, α is [`VsePlusPlusConfig::margin`].
 //!
 //! **Warm-up.** From a random start the hardest negatives alone can drive all embeddings to one
 //! point. Training then begins with the sum over all negatives ([`Vse`]): with the weight `w` of the
@@ -28,31 +25,25 @@
 //! **Sources.** Faghri et al. 2018, equation 6; "Contrastive Learning of Visual-Semantic
 //! Embeddings", equations 3–5. Faghri's code sums over the batch: [`BatchReduction::Sum`].
 
-use burn::config::Config;
 use burn::tensor::Tensor;
 
 use super::paired::{NON_NEGATIVE, SumOverPairs};
 use super::{BatchReduction, Vse, VseConfig};
 use crate::pairwise::{Expr, hardest};
 use crate::schedule::{Schedule, Settings};
-use crate::similarity::{SimilarityConfig, rowwise_dot};
+use crate::similarity::rowwise_dot;
 
-/// Configuration of [`VsePlusPlus`].
-#[derive(Config, Debug, PartialEq)]
-pub struct VsePlusPlusConfig {
-    /// Margin α by which a positive must be more similar than a negative; at least 0. Default 0.2
-    /// (VSE++).
-    #[config(default = 0.2)]
-    pub margin: f64,
-    /// Weight of the hardest negatives, in [0, 1]; the rest is that of the sum over all. Default 1.
-    #[config(default = 1.0)]
-    pub hardest_weight: f64,
-    /// How the losses of the pairs become one. Default: their mean.
-    #[config(default = "BatchReduction::Mean")]
-    pub reduction: BatchReduction,
-    /// How embeddings are compared. Default: by cosine, streaming.
-    #[config(default = "SimilarityConfig::new()")]
-    pub similarity: SimilarityConfig,
+config! {
+    /// Configuration of [`VsePlusPlus`].
+    pub struct VsePlusPlusConfig {
+        /// Margin α by which a positive must be more similar than a negative; at least 0. Default 0.2
+        /// (VSE++).
+        margin: f64 = 0.2,
+        /// Weight of the hardest negatives, in [0, 1]; the rest is that of the sum over all. Default 1.
+        hardest_weight: f64 = 1.0,
+        /// How the losses of the pairs become one. Default: their mean.
+        reduction: BatchReduction = "BatchReduction::Mean",
+    }
 }
 
 objective! {
@@ -93,7 +84,6 @@ pub(super) fn warm_up() -> Settings<Schedule> {
 
 forward!(
     VsePlusPlus,
-    "The loss, reduced over the batch.",
     "The loss of each pair by the hardest negatives alone: the hardest violation of its image and \
      that of its text."
 );
