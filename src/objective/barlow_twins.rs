@@ -4,9 +4,10 @@
 //! L = Σ_k (1 − C_kk)² + λ Σ_{k≠l} C_kl²
 //! ```
 //!
-//! `C_kl` is the cosine, along the batch, of feature `k` of the images and feature `l` of the texts,
-//! λ is [`BarlowTwinsConfig::redundancy_weight`]. With [`center`](BarlowTwinsConfig::center) each feature's mean over the batch is subtracted first,
-//! and `C_kl` is the correlation of two features: as if they were standardised, as in the original.
+//! `C_kl` is the cosine, along the batch, of feature `k` of the images and feature `l` of the
+//! texts, λ is [`BarlowTwinsConfig::redundancy_weight`]. With [`center`](BarlowTwinsConfig::center)
+//! each feature's mean over the batch is subtracted first, and `C_kl` is the correlation of two
+//! features: as if they were standardised, as in the original.
 //!
 //! **Gradient.** `∂L/∂C_kk = −2·(1 − C_kk)`, `∂L/∂C_kl = 2λ·C_kl`.
 //!
@@ -16,8 +17,8 @@
 //! correlates with nothing: it costs 1 and gets a zero gradient. One centred pair costs `D`.
 //!
 //! **Sources.** Zbontar et al. 2021, equation 1 (λ from its section 2.2); "Relaxing Contrastiveness
-//! in Multimodal Representation Learning", equation 5 (normalised along the batch, not centred). The
-//! original adds 1e-5 to each variance, by its batch normalisation; here nothing is added.
+//! in Multimodal Representation Learning", equation 5 (normalised along the batch, not centred).
+//! The original adds 1e-5 to each variance, by its batch normalisation; here nothing is added.
 
 use burn::tensor::{DType, Tensor};
 
@@ -28,8 +29,8 @@ use crate::check;
 config! {
     /// Configuration of [`BarlowTwins`]; its `similarity` compares features along the batch.
     pub struct BarlowTwinsConfig {
-        /// Weight λ of the redundancy between different features, at least 0. Default 0.005 (Zbontar et
-        /// al.).
+        /// Weight λ of the redundancy between different features, at least 0. Default 0.005
+        /// (Zbontar et al.).
         redundancy_weight: f64 = 0.005,
         /// Whether each feature's mean over the batch is subtracted first. Default false (ReCo's
         /// reading).
@@ -55,9 +56,8 @@ objective! {
     BarlowTwins = BarlowTwinsConfig, "barlow-twins";
     ranges: redundancy_weight in NON_NEGATIVE;
     parameters: "lambda" = redundancy_weight, "center" = center;
+    forward;
 }
-
-forward!(BarlowTwins);
 
 impl BarlowTwins {
     #[track_caller]

@@ -7,10 +7,11 @@
 //! L   = mean over i of L_i
 //! ```
 //!
-//! τ is that of [`ConVseConfig::logit_scale`], fixed at 0.1; [`ConVseConfig::directions`] adds the two.
+//! τ is that of [`ConVseConfig::logit_scale`], fixed at 0.1; [`ConVseConfig::directions`] adds the
+//! two.
 //!
-//! **Gradient.** `∂L/∂c_ij = ( p_ij + q_ij − 2·δ_ij ) / (τ·N)`, with `p`, `q` the softmax over row and
-//! column.
+//! **Gradient.** `∂L/∂c_ij = ( p_ij + q_ij − 2·δ_ij ) / (τ·N)`, with `p`, `q` the softmax over row
+//! and column.
 //!
 //! **Cost and degenerate cases.** Those of [`InfoNce`](super::InfoNce), of which this is twice the
 //! value at the same temperature. One pair: 0. N equal embeddings: `2·ln N`.

@@ -9,11 +9,12 @@
 //! `c_ij` is the cosine of image `i` and text `j`, α is [`ConVsePlusPlusConfig::margin`] and τ is
 //! [`ConVsePlusPlusConfig::temperature`].
 //!
-//! **It is VSE++ divided by τ**, since `−log(e^a / e^b) = b − a`: the temperature scales the loss and
-//! its gradient, and changes nothing else. Gradient, cost, degenerate cases and the warm-up are those
-//! of [`VsePlusPlus`].
+//! **It is VSE++ divided by τ**, since `−log(e^a / e^b) = b − a`: the temperature scales the loss
+//! and its gradient, and changes nothing else. Gradient, cost, degenerate cases and the warm-up are
+//! those of [`VsePlusPlus`].
 //!
-//! **Source.** "Contrastive Learning of Visual-Semantic Embeddings", equations 12–14 and algorithm 1.
+//! **Source.** "Contrastive Learning of Visual-Semantic Embeddings", equations 12–14 and algorithm
+//! 1.
 
 use burn::tensor::Tensor;
 
@@ -24,12 +25,13 @@ use super::{BatchReduction, VsePlusPlus, VsePlusPlusConfig};
 config! {
     /// Configuration of [`ConVsePlusPlus`].
     pub struct ConVsePlusPlusConfig {
-        /// Margin α by which a positive must be more similar than a negative; at least 0. Default 0.2,
-        /// VSE++'s.
+        /// Margin α by which a positive must be more similar than a negative; at least 0. Default
+        /// 0.2, VSE++'s.
         margin: f64 = 0.2,
         /// Temperature τ, positive; not learned. Default 0.1 (section IV).
         temperature: f64 = 0.1,
-        /// Weight of the hardest negatives, in [0, 1]; the rest is that of the sum over all. Default 1.
+        /// Weight of the hardest negatives, in [0, 1]; the rest is that of the sum over all.
+        /// Default 1.
         hardest_weight: f64 = 1.0,
         /// How the losses of the pairs become one. Default: their mean (algorithm 1).
         reduction: BatchReduction = "BatchReduction::Mean",
@@ -55,12 +57,8 @@ objective! {
         "temperature" = temperature;
     settings: margin, hardest_weight;
     schedules = warm_up();
+    forward: "The loss of each pair, both directions added, by the hardest negatives alone.";
 }
-
-forward!(
-    ConVsePlusPlus,
-    "The loss of each pair, both directions added, by the hardest negatives alone."
-);
 
 impl ConVsePlusPlus {
     #[track_caller]

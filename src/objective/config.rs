@@ -1,8 +1,7 @@
 //! The configs of objectives.
 
-/// A config of public fields with their defaults (of fields that are neither numbers nor flags in
-/// quotes, as in Burn's `#[config(default = "..")]`), and of `similarity`, how embeddings are
-/// compared.
+/// A config of public fields with defaults, and of `similarity`, how embeddings are compared. A
+/// default that is no literal stands in quotes, as in Burn's `#[config(default = "..")]`.
 macro_rules! config {
     (
         $(#[$documentation:meta])*

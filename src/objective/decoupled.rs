@@ -16,17 +16,17 @@
 //! | the ½s | [`DecoupledConfig::directions`] |
 //! | negatives | the other modality's; under [`DecoupledConfig::within_modality`] also the own |
 //!
-//! **Gradient.** `∂L/∂c_ij = ( p_ij + q_ij ) / (2·τ·N)` off the diagonal, `p`, `q` the softmax over a
-//! row's and a column's negatives, and `∂L/∂c_ii = −1/(τ·N)`.
+//! **Gradient.** `∂L/∂c_ij = ( p_ij + q_ij ) / (2·τ·N)` off the diagonal, `p`, `q` the softmax over
+//! a row's and a column's negatives, and `∂L/∂c_ii = −1/(τ·N)`.
 //!
 //! **Cost.** That of InfoNCE; within the modality twice that.
 //!
-//! **Degenerate cases.** One pair has no negatives: loss 0, gradient 0 (the equation would give −∞).
-//! N equal embeddings give `ln(N − 1)`.
+//! **Degenerate cases.** One pair has no negatives: loss 0, gradient 0 (the equation would give
+//! −∞). N equal embeddings give `ln(N − 1)`.
 //!
-//! **Source.** Yeh et al. 2022, "Decoupled Contrastive Learning", equation 6. Theirs is for two views
-//! of images, with the negatives of both views, as in lightly's `DCLLoss`: `within_modality`. Across
-//! modalities the default here is the other one's alone.
+//! **Source.** Yeh et al. 2022, "Decoupled Contrastive Learning", equation 6. Theirs is for two
+//! views of images, with the negatives of both views, as in lightly's `DCLLoss`: `within_modality`.
+//! Across modalities the default here is the other one's alone.
 
 use super::contrastive::{Criterion, Directions, preset};
 use crate::similarity::LogitScaleConfig;

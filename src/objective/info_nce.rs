@@ -20,8 +20,8 @@
 //! [`Contrastive`](super::Contrastive) says how it is computed.
 //!
 //! **Degenerate cases.** One pair without extra negatives: loss 0, gradient 0. N equal embeddings
-//! give ln N. A zero row has similarity 0 to everything and gets a zero gradient. Duplicated pairs are
-//! counted as negatives of each other, as CLIP does.
+//! give ln N. A zero row has similarity 0 to everything and gets a zero gradient. Duplicated pairs
+//! are counted as negatives of each other, as CLIP does.
 //!
 //! **Sources.** Radford et al. 2021, figure 3 (CLIP); Zhang et al. 2020, equations 2–4 (ConVIRT).
 //! "Vision-Language Contrast" has no temperature: set 1.
@@ -35,7 +35,8 @@ config! {
     pub struct InfoNceConfig {
         /// The logit scale. Default: learned, from temperature 0.07, within [1, 100] (CLIP).
         logit_scale: LogitScaleConfig = "LogitScaleConfig::new()",
-        /// Weight λ of the image→text direction; text→image weighs 1 − λ. In [0, 1], default ½ (CLIP).
+        /// Weight λ of the image→text direction; text→image weighs 1 − λ. In [0, 1], default ½
+        /// (CLIP).
         image_to_text_weight: f64 = 0.5,
         /// Whether the two directions are averaged or added. Default: averaged (CLIP).
         directions: Directions = "Directions::Mean",
@@ -45,7 +46,7 @@ config! {
 preset! {
     /// Symmetric InfoNCE over the cosines of paired embeddings; built by [`InfoNceConfig::init`].
     ///
-    /// `L = ½ · mean_i [ CE(s·c_i·, i) + CE(s·c_·i, i) ]`, `c_ij = cos(image_i, text_j)`: CLIP's loss.
+    /// `L = ½ · mean_i [ CE(s·c_i·, i) + CE(s·c_·i, i) ]`: CLIP's loss, `c` the cosines.
     ///
     /// ```
     /// use burn::tensor::{Device, Tensor};

@@ -14,10 +14,10 @@
 //! **Degenerate cases.** One pair costs `1 − c`. N equal embeddings give `(N − 1)·(1 − m)`. A zero
 //! row has similarity 0 to everything and gets a zero gradient.
 //!
-//! **Sources.** The form is that of PyTorch's `CosineEmbeddingLoss`, over all `N²` pairs and divided
-//! by `N` instead of `N²`. Its origin is Hadsell et al. 2006, whose contrastive loss is another
-//! formula, in squared distances. "Relaxing Contrastiveness in Multimodal Representation Learning"
-//! (ReCo) compares with a max-margin loss without giving a formula.
+//! **Sources.** The form is that of PyTorch's `CosineEmbeddingLoss`, over all `N²` pairs and
+//! divided by `N` instead of `N²`. Its origin is Hadsell et al. 2006, whose contrastive loss is
+//! another formula, in squared distances. "Relaxing Contrastiveness in Multimodal Representation
+//! Learning" (ReCo) compares with a max-margin loss without giving a formula.
 
 use burn::tensor::Tensor;
 
@@ -52,12 +52,8 @@ objective! {
     ranges: margin in FINITE;
     parameters: "margin" = margin, "reduction" = reduction;
     settings: margin;
+    forward: "The loss of each image: its positive, and its negatives among the texts.";
 }
-
-forward!(
-    MaxMargin,
-    "The loss of each image: its positive, and its negatives among the texts."
-);
 
 impl SumOverPairs for MaxMargin {
     fn reduction(&self) -> BatchReduction {

@@ -17,8 +17,8 @@
 //!
 //! **Degenerate cases.** One pair: 0. N equal embeddings: `2·ln(2·N − 1)`.
 //!
-//! **Source.** "Contrastive Learning of Visual-Semantic Embeddings", Jain and Verma, section III. The
-//! objective is theirs: a reading of Alayrac et al. 2020, "Self-Supervised MultiModal Versatile
+//! **Source.** "Contrastive Learning of Visual-Semantic Embeddings", Jain and Verma, section III.
+//! The objective is theirs: a reading of Alayrac et al. 2020, "Self-Supervised MultiModal Versatile
 //! Networks". They state no temperature for it: 0.1 is that of their other objectives.
 
 use super::contrastive::{Criterion, Directions, preset};

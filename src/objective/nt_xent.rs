@@ -22,7 +22,8 @@ config! {
     pub struct NtXentConfig {
         /// The logit scale. Default: fixed, temperature 0.1 (SimCLR).
         logit_scale: LogitScaleConfig = "LogitScaleConfig::fixed(0.1)",
-        /// Whether the two directions are added or averaged. Default: averaged (SimCLR: over all anchors).
+        /// Whether the two directions are added or averaged. Default: averaged (SimCLR: over all
+        /// anchors).
         directions: Directions = "Directions::Mean",
     }
 }

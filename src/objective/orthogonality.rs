@@ -50,12 +50,8 @@ objective! {
     ranges: negative_weight in NON_NEGATIVE, epsilon in 1e-30..=1.0;
     parameters: "lambda" = negative_weight, "reduction" = reduction;
     shows: epsilon;
+    forward: "The loss of each image: its positive, and its negatives among the texts.";
 }
-
-forward!(
-    Orthogonality,
-    "The loss of each image: its positive, and its negatives among the texts."
-);
 
 impl SumOverPairs for Orthogonality {
     fn reduction(&self) -> BatchReduction {

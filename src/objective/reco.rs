@@ -13,14 +13,14 @@
 //! **Cost.** `N²·D` time, `N·D` memory; value and gradient in one pass over the pairs.
 //!
 //! **Degenerate cases.** One pair costs `(1 − c)²`. N equal embeddings give `λ·N·(N − 1)`. A row
-//! whose norm is below ε is divided by ε, not by its norm: its cosines and its loss approach those of
-//! a zero row, 0 and 1, while the gradient by it, up to `1/ε` times that by the cosine, can still
-//! move it.
+//! whose norm is below ε is divided by ε, not by its norm: its cosines and its loss approach those
+//! of a zero row, 0 and 1, while the gradient by it, up to `1/ε` times that by the cosine, can
+//! still move it.
 //!
 //! **Sources.** "Relaxing Contrastiveness in Multimodal Representation Learning", equation 3,
-//! algorithm 1 and section 4.1 (λ, ε). The paper adds ε to a denominator; here ε is a lower bound of
-//! each norm, as in `torch.nn.functional.cosine_similarity`. Algorithm 1 prints `norm(1)`; the text,
-//! and this crate, mean the l2 norm along the features.
+//! algorithm 1 and section 4.1 (λ, ε). The paper adds ε to a denominator; here ε is a lower bound
+//! of each norm, as in `torch.nn.functional.cosine_similarity`. Algorithm 1 prints `norm(1)`; the
+//! text, and this crate, mean the l2 norm along the features.
 
 use burn::tensor::Tensor;
 
@@ -33,7 +33,8 @@ config! {
     pub struct ReCoConfig {
         /// Weight λ of the negatives, at least 0. Default 0.6 (section 4.1).
         negative_weight: f64 = 0.6,
-        /// Smallest norm ε that an embedding is divided by, in [1e-30, 1]. Default 1e-7 (section 4.1).
+        /// Smallest norm ε that an embedding is divided by, in [1e-30, 1]. Default 1e-7 (section
+        /// 4.1).
         epsilon: f64 = 1e-7,
         /// How the losses of the images become one. Default: their sum (equation 3).
         reduction: BatchReduction = "BatchReduction::Sum",
@@ -58,12 +59,8 @@ objective! {
     ranges: negative_weight in NON_NEGATIVE, epsilon in 1e-30..=1.0;
     parameters: "lambda" = negative_weight, "reduction" = reduction;
     shows: epsilon;
+    forward: "The loss of each image: its positive, and its negatives among the texts.";
 }
-
-forward!(
-    ReCo,
-    "The loss of each image: its positive, and its negatives among the texts."
-);
 
 impl SumOverPairs for ReCo {
     fn reduction(&self) -> BatchReduction {

@@ -84,7 +84,8 @@ impl SigLipConfig {
     }
 }
 
-/// The pairwise sigmoid loss over the cosines of paired embeddings; built by [`SigLipConfig::init`].
+/// The pairwise sigmoid loss over the cosines of paired embeddings; built by
+/// [`SigLipConfig::init`].
 ///
 /// `L = −mean_i Σ_j log σ( y_ij·(s·c_ij + b) )`, `y_ij` = 1 on the diagonal and −1 off it, in
 /// nats. The embeddings must be on the device that the objective was built on.

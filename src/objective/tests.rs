@@ -1,5 +1,5 @@
-//! What all configs must refuse and all objectives must display, and helpers of the tests beside the
-//! objectives.
+//! What all configs must refuse and all objectives must display, and helpers of the tests beside
+//! the objectives.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -12,6 +12,20 @@ use crate::weighting::SimilarityRegulation;
 /// A matrix on the default device.
 pub(super) fn matrix<const N: usize, const D: usize>(rows: [[f32; D]; N]) -> Tensor<2> {
     Tensor::from_data(rows, &Device::default())
+}
+
+/// Images at 0°, 90° and 180° against texts at 0°, 0° and 180°: cosines
+///
+/// ```text
+///  1  1 −1
+///  0  0  0
+/// −1 −1  1
+/// ```
+pub(super) fn three_pairs() -> [Tensor<2>; 2] {
+    [
+        matrix([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]),
+        matrix([[2.0, 0.0], [0.5, 0.0], [-3.0, 0.0]]),
+    ]
 }
 
 /// Checks that as many values were found as are expected, each within `tolerance` of its own.
