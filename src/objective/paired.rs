@@ -195,10 +195,11 @@ macro_rules! display {
                 &self,
                 content: burn::module::Content,
             ) -> Option<burn::module::Content> {
-                $(let content = content$(.add(stringify!($module), &self.$module))+;)?
-                let content = content
-                    $(.add(stringify!($setting), &format!("{:?}", self.config.$setting)))*;
-                self.config.similarity.show(content).optional()
+                let similarity = &self.config.similarity;
+                similarity.show(content
+                    $($(.add(stringify!($module), &self.$module))+)?
+                    $(.add(stringify!($setting), &format!("{:?}", self.config.$setting)))*
+                ).optional()
             }
         }
     };

@@ -145,7 +145,7 @@ mod tests {
         let [alike, unlike] = [(-1f32).exp(), 1.0];
         let weight = |w: f32| 2.0 * w / (alike + unlike);
         let expected = (weight(alike) * (-1f32).exp() + weight(unlike) * (-2f32).exp()).ln_1p();
-        assert_close(by_image.slice([0..1]), [expected], 1e-6);
+        assert_close(by_image.slice(0..1), [expected], 1e-6);
     }
 
     #[test]

@@ -46,7 +46,9 @@ macro_rules! assert_refused {
             let config = $config::new().$with($value);
             let message = $message.replace("{config}", stringify!($config));
             assert_eq!(config.check().unwrap_err().to_string(), message);
-            let init = AssertUnwindSafe(|| drop(config.init $arguments));
+            let init = AssertUnwindSafe(|| {
+                config.init $arguments;
+            });
             let panic = catch_unwind(init).expect_err(&message);
             assert_eq!(panic.downcast_ref::<String>(), Some(&message));
         })+)+
