@@ -6,8 +6,8 @@
 //!
 //! `u_i`, `v_i` are the normalised image and text `i`; for unit vectors a squared distance is
 //! `2 − 2·c_ii`. For many negatives InfoNCE tends to the sum of this and
-//! [`Uniformity`](super::Uniformity). Alone it is a measure: as an objective, its optimum is one point
-//! for all embeddings.
+//! [`Uniformity`](super::Uniformity). Alone it is a measure: as an objective, its optimum is one
+//! point for all embeddings.
 //!
 //! **Gradient.** `2·(u_i − v_i)/N` by `u_i`, minus that by `v_i`.
 //!
@@ -18,17 +18,11 @@
 //!
 //! **Source.** Wang & Isola 2020, section 4.1.1, with their default exponent 2.
 
-use burn::config::Config;
 use burn::tensor::Tensor;
 
-use crate::similarity::SimilarityConfig;
-
-/// Configuration of [`Alignment`].
-#[derive(Config, Debug, PartialEq)]
-pub struct AlignmentConfig {
-    /// How embeddings are compared: only `normalize` matters here. Default: on the unit sphere.
-    #[config(default = "SimilarityConfig::new()")]
-    pub similarity: SimilarityConfig,
+config! {
+    /// Configuration of [`Alignment`], of which only `similarity.normalize` matters.
+    pub struct AlignmentConfig {}
 }
 
 objective! {
@@ -47,13 +41,8 @@ objective! {
     /// assert!((loss.into_scalar::<f32>() - 2.0).abs() < 1e-6);
     /// ```
     Alignment = AlignmentConfig, "alignment";
+    forward: "The squared distance of each pair, in [0, 4].";
 }
-
-forward!(
-    Alignment,
-    "The loss, mean over the batch: a squared distance, in [0, 4].",
-    "The squared distance of each pair."
-);
 
 impl Alignment {
     fn loss(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {

@@ -4,13 +4,10 @@
 //! L = Σ_k (1 − C_kk)² + λ Σ_{k≠l} C_kl²
 //! ```
 //!
-//! | symbol | here |
-//! |---|---|
-//! | `C_kl` | cosine, along the batch, of feature `k` of the images and feature `l` of the texts |
-//! | λ | [`BarlowTwinsConfig::redundancy_weight`], 0.005 by default |
-//!
-//! With [`center`](BarlowTwinsConfig::center) each feature's mean over the batch is subtracted first,
-//! and `C_kl` is the correlation of two features: as if they were standardised, as in the original.
+//! `C_kl` is the cosine, along the batch, of feature `k` of the images and feature `l` of the
+//! texts, λ is [`BarlowTwinsConfig::redundancy_weight`]. With [`center`](BarlowTwinsConfig::center)
+//! each feature's mean over the batch is subtracted first, and `C_kl` is the correlation of two
+//! features: as if they were standardised, as in the original.
 //!
 //! **Gradient.** `∂L/∂C_kk = −2·(1 − C_kk)`, `∂L/∂C_kl = 2λ·C_kl`.
 //!
@@ -20,35 +17,29 @@
 //! correlates with nothing: it costs 1 and gets a zero gradient. One centred pair costs `D`.
 //!
 //! **Sources.** Zbontar et al. 2021, equation 1 (λ from its section 2.2); "Relaxing Contrastiveness
-//! in Multimodal Representation Learning", equation 5 (normalised along the batch, not centred). The
-//! original adds 1e-5 to each variance, by its batch normalisation; here nothing is added.
+//! in Multimodal Representation Learning", equation 5 (normalised along the batch, not centred).
+//! The original adds 1e-5 to each variance, by its batch normalisation; here nothing is added.
 
-use burn::config::Config;
 use burn::tensor::{DType, Tensor};
 
 use super::paired::NON_NEGATIVE;
 use super::reco::squares;
 use crate::check;
-use crate::similarity::SimilarityConfig;
 
-/// Configuration of [`BarlowTwins`].
-#[derive(Config, Debug, PartialEq)]
-pub struct BarlowTwinsConfig {
-    /// Weight λ of the redundancy between different features, at least 0. Default 0.005 (Zbontar et
-    /// al.).
-    #[config(default = 0.005)]
-    pub redundancy_weight: f64,
-    /// Whether each feature's mean over the batch is subtracted first. Default false (ReCo's
-    /// reading).
-    #[config(default = false)]
-    pub center: bool,
-    /// How features are compared. Default: by cosine along the batch, streaming.
-    #[config(default = "SimilarityConfig::new()")]
-    pub similarity: SimilarityConfig,
+config! {
+    /// Configuration of [`BarlowTwins`]; its `similarity` compares features along the batch.
+    pub struct BarlowTwinsConfig {
+        /// Weight λ of the redundancy between different features, at least 0. Default 0.005
+        /// (Zbontar et al.).
+        redundancy_weight: f64 = 0.005,
+        /// Whether each feature's mean over the batch is subtracted first. Default false (ReCo's
+        /// reading).
+        center: bool = false,
+    }
 }
 
 objective! {
-    /// Redundancy reduction between the features of two modalities; built by
+    /// Redundancy reduction between the features of two modalities, summed over them; built by
     /// [`BarlowTwinsConfig::init`].
     ///
     /// `L = Σ_k (1 − C_kk)² + λ Σ_{k≠l} C_kl²`, `C` the `D×D` cross-correlation.
@@ -65,9 +56,8 @@ objective! {
     BarlowTwins = BarlowTwinsConfig, "barlow-twins";
     ranges: redundancy_weight in NON_NEGATIVE;
     parameters: "lambda" = redundancy_weight, "center" = center;
+    forward;
 }
-
-forward!(BarlowTwins, "The loss of the batch, a sum over features.");
 
 impl BarlowTwins {
     #[track_caller]

@@ -7,13 +7,11 @@
 //! L   = mean over i of L_i
 //! ```
 //!
-//! | symbol | here |
-//! |---|---|
-//! | τ | [`ConVseConfig::logit_scale`], fixed at 0.1 |
-//! | the sum of the two | [`ConVseConfig::directions`] |
+//! τ is that of [`ConVseConfig::logit_scale`], fixed at 0.1; [`ConVseConfig::directions`] adds the
+//! two.
 //!
-//! **Gradient.** `∂L/∂c_ij = ( p_ij + q_ij − 2·δ_ij ) / (τ·N)`, with `p`, `q` the softmax over row and
-//! column.
+//! **Gradient.** `∂L/∂c_ij = ( p_ij + q_ij − 2·δ_ij ) / (τ·N)`, with `p`, `q` the softmax over row
+//! and column.
 //!
 //! **Cost and degenerate cases.** Those of [`InfoNce`](super::InfoNce), of which this is twice the
 //! value at the same temperature. One pair: 0. N equal embeddings: `2·ln N`.
@@ -21,23 +19,17 @@
 //! **Source.** "Contrastive Learning of Visual-Semantic Embeddings", Jain and Verma, equation 6 and
 //! section IV (τ = 0.1).
 
-use burn::config::Config;
-
 use super::contrastive::{Criterion, Directions, preset};
-use crate::similarity::{LogitScaleConfig, SimilarityConfig};
+use crate::similarity::LogitScaleConfig;
 
-/// Configuration of [`ConVse`].
-#[derive(Config, Debug, PartialEq)]
-pub struct ConVseConfig {
-    /// The logit scale. Default: fixed, temperature 0.1 (the paper).
-    #[config(default = "LogitScaleConfig::fixed(0.1)")]
-    pub logit_scale: LogitScaleConfig,
-    /// Whether the two directions are added or averaged. Default: added (the paper).
-    #[config(default = "Directions::Sum")]
-    pub directions: Directions,
-    /// How embeddings are compared. Default: by cosine, streaming.
-    #[config(default = "SimilarityConfig::new()")]
-    pub similarity: SimilarityConfig,
+config! {
+    /// Configuration of [`ConVse`].
+    pub struct ConVseConfig {
+        /// The logit scale. Default: fixed, temperature 0.1 (the paper).
+        logit_scale: LogitScaleConfig = "LogitScaleConfig::fixed(0.1)",
+        /// Whether the two directions are added or averaged. Default: added (the paper).
+        directions: Directions = "Directions::Sum",
+    }
 }
 
 preset! {

@@ -6,45 +6,36 @@
 //! L   = mean over i of L_i
 //! ```
 //!
-//! | symbol | here |
-//! |---|---|
-//! | `c_ij` | cosine of image `i` and text `j` |
-//! | α | [`ConVsePlusPlusConfig::margin`], 0.2 by default |
-//! | τ | [`ConVsePlusPlusConfig::temperature`], 0.1 by default |
+//! `c_ij` is the cosine of image `i` and text `j`, α is [`ConVsePlusPlusConfig::margin`] and τ is
+//! [`ConVsePlusPlusConfig::temperature`].
 //!
-//! **It is VSE++ divided by τ**, since `−log(e^a / e^b) = b − a`: the temperature scales the loss and
-//! its gradient, and changes nothing else. Gradient, cost, degenerate cases and the warm-up are those
-//! of [`VsePlusPlus`].
+//! **It is VSE++ divided by τ**, since `−log(e^a / e^b) = b − a`: the temperature scales the loss
+//! and its gradient, and changes nothing else. Gradient, cost, degenerate cases and the warm-up are
+//! those of [`VsePlusPlus`].
 //!
-//! **Source.** "Contrastive Learning of Visual-Semantic Embeddings", equations 12–14 and algorithm 1.
+//! **Source.** "Contrastive Learning of Visual-Semantic Embeddings", equations 12–14 and algorithm
+//! 1.
 
-use burn::config::Config;
 use burn::tensor::Tensor;
 
 use super::paired::{NON_NEGATIVE, POSITIVE};
 use super::vse_plus_plus::warm_up;
 use super::{BatchReduction, VsePlusPlus, VsePlusPlusConfig};
-use crate::similarity::SimilarityConfig;
 
-/// Configuration of [`ConVsePlusPlus`].
-#[derive(Config, Debug, PartialEq)]
-pub struct ConVsePlusPlusConfig {
-    /// Margin α by which a positive must be more similar than a negative; at least 0. Default 0.2,
-    /// VSE++'s.
-    #[config(default = 0.2)]
-    pub margin: f64,
-    /// Temperature τ, positive; not learned. Default 0.1 (section IV).
-    #[config(default = 0.1)]
-    pub temperature: f64,
-    /// Weight of the hardest negatives, in [0, 1]; the rest is that of the sum over all. Default 1.
-    #[config(default = 1.0)]
-    pub hardest_weight: f64,
-    /// How the losses of the pairs become one. Default: their mean (algorithm 1).
-    #[config(default = "BatchReduction::Mean")]
-    pub reduction: BatchReduction,
-    /// How embeddings are compared. Default: by cosine, streaming.
-    #[config(default = "SimilarityConfig::new()")]
-    pub similarity: SimilarityConfig,
+config! {
+    /// Configuration of [`ConVsePlusPlus`].
+    pub struct ConVsePlusPlusConfig {
+        /// Margin α by which a positive must be more similar than a negative; at least 0. Default
+        /// 0.2, VSE++'s.
+        margin: f64 = 0.2,
+        /// Temperature τ, positive; not learned. Default 0.1 (section IV).
+        temperature: f64 = 0.1,
+        /// Weight of the hardest negatives, in [0, 1]; the rest is that of the sum over all.
+        /// Default 1.
+        hardest_weight: f64 = 1.0,
+        /// How the losses of the pairs become one. Default: their mean (algorithm 1).
+        reduction: BatchReduction = "BatchReduction::Mean",
+    }
 }
 
 objective! {
@@ -66,13 +57,8 @@ objective! {
         "temperature" = temperature;
     settings: margin, hardest_weight;
     schedules = warm_up();
+    forward: "The loss of each pair, both directions added, by the hardest negatives alone.";
 }
-
-forward!(
-    ConVsePlusPlus,
-    "The loss, reduced over the batch.",
-    "The loss of each pair, both directions added, by the hardest negatives alone."
-);
 
 impl ConVsePlusPlus {
     #[track_caller]

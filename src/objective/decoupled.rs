@@ -16,38 +16,31 @@
 //! | the ½s | [`DecoupledConfig::directions`] |
 //! | negatives | the other modality's; under [`DecoupledConfig::within_modality`] also the own |
 //!
-//! **Gradient.** `∂L/∂c_ij = ( p_ij + q_ij ) / (2·τ·N)` off the diagonal, `p`, `q` the softmax over a
-//! row's and a column's negatives, and `∂L/∂c_ii = −1/(τ·N)`.
+//! **Gradient.** `∂L/∂c_ij = ( p_ij + q_ij ) / (2·τ·N)` off the diagonal, `p`, `q` the softmax over
+//! a row's and a column's negatives, and `∂L/∂c_ii = −1/(τ·N)`.
 //!
 //! **Cost.** That of InfoNCE; within the modality twice that.
 //!
-//! **Degenerate cases.** One pair has no negatives: loss 0, gradient 0 (the equation would give −∞).
-//! N equal embeddings give `ln(N − 1)`.
+//! **Degenerate cases.** One pair has no negatives: loss 0, gradient 0 (the equation would give
+//! −∞). N equal embeddings give `ln(N − 1)`.
 //!
-//! **Source.** Yeh et al. 2022, "Decoupled Contrastive Learning", equation 6. Theirs is for two views
-//! of images, with the negatives of both views, as in lightly's `DCLLoss`: `within_modality`. Across
-//! modalities the default here is the other one's alone.
-
-use burn::config::Config;
+//! **Source.** Yeh et al. 2022, "Decoupled Contrastive Learning", equation 6. Theirs is for two
+//! views of images, with the negatives of both views, as in lightly's `DCLLoss`: `within_modality`.
+//! Across modalities the default here is the other one's alone.
 
 use super::contrastive::{Criterion, Directions, preset};
-use crate::similarity::{LogitScaleConfig, SimilarityConfig};
+use crate::similarity::LogitScaleConfig;
 
-/// Configuration of [`Decoupled`].
-#[derive(Config, Debug, PartialEq)]
-pub struct DecoupledConfig {
-    /// The logit scale. Default: fixed, temperature 0.1 (DCL).
-    #[config(default = "LogitScaleConfig::fixed(0.1)")]
-    pub logit_scale: LogitScaleConfig,
-    /// Whether the other samples of the anchor's own modality are negatives too. Default false.
-    #[config(default = false)]
-    pub within_modality: bool,
-    /// Whether the two directions are added or averaged. Default: averaged (lightly).
-    #[config(default = "Directions::Mean")]
-    pub directions: Directions,
-    /// How embeddings are compared. Default: by cosine, streaming.
-    #[config(default = "SimilarityConfig::new()")]
-    pub similarity: SimilarityConfig,
+config! {
+    /// Configuration of [`Decoupled`].
+    pub struct DecoupledConfig {
+        /// The logit scale. Default: fixed, temperature 0.1 (DCL).
+        logit_scale: LogitScaleConfig = "LogitScaleConfig::fixed(0.1)",
+        /// Whether the other samples of the anchor's own modality are negatives too. Default false.
+        within_modality: bool = false,
+        /// Whether the two directions are added or averaged. Default: averaged (lightly).
+        directions: Directions = "Directions::Mean",
+    }
 }
 
 preset! {

@@ -1,7 +1,8 @@
 //! False-negative removal: InfoNCE without the negatives to which SRCL gives the lowest weights.
 //!
-//! A negative that resembles the anchor is taken for a false one, and left out. With `w` the weights
-//! of [`SimilarityRegulation`], of mean one over an anchor's negatives, and `t` the threshold:
+//! A negative that resembles the anchor is taken for a false one, and left out. With `w` the
+//! weights of [`SimilarityRegulation`], of mean one over an anchor's negatives, and `t` the
+//! threshold:
 //!
 //! ```text
 //! D_i(image→text) = −log( e^{c_ii/τ} / ( e^{c_ii/τ} + Σ_{j≠i, w_ij ≥ t} e^{c_ij/τ} ) )
@@ -28,42 +29,38 @@
 //! Regulation", Jiang et al. 2023, section 4.3 (there ALBEF++) and figure 3a, which peaks at 0.2 to
 //! 0.3.
 
-use burn::config::Config;
-
 use super::contrastive::{Criterion, Directions, preset};
 use super::named::Parameter;
 use crate::schedule::{Schedule, Settings};
-use crate::similarity::{LogitScaleConfig, SimilarityConfig};
+use crate::similarity::LogitScaleConfig;
 use crate::weighting::{SimilarityRegulation, Weighting};
 
-/// Configuration of [`FalseNegativeRemoval`], in the two readings of [`SrclConfig`](super::SrclConfig).
-///
-/// [`new`](Self::new) has the literal weights, at which a threshold of 0.3 removes next to nothing: of
-/// 511 negatives whose cosines have standard deviation 0.10, 0.15 or 0.25 none weighs less than 0.3.
-/// [`calibrated`](Self::calibrated) has weights fitted to the paper's figures, where a negative 0.7
-/// above the mean cosine weighs about 0.1 and is removed.
-#[derive(Config, Debug, PartialEq)]
-pub struct FalseNegativeRemovalConfig {
-    /// The logit scale. Default: learned, from temperature 0.07, within [0.001, 0.5] (ALBEF).
-    #[config(default = "LogitScaleConfig::albef()")]
-    pub logit_scale: LogitScaleConfig,
-    /// The smallest weight that is kept, where the mean is one; at least 0. Default 0.3 (the paper,
-    /// figure 3a).
-    #[config(default = 0.3)]
-    pub threshold: f64,
-    /// The weights. Default: the literal reading, at α = 1, a teacher's alone, where SRCL begins.
-    #[config(default = "SimilarityRegulation::new()")]
-    pub regulation: SimilarityRegulation,
-    /// Whether the two directions are added or averaged. Default: added (the paper, section 2.1).
-    #[config(default = "Directions::Sum")]
-    pub directions: Directions,
-    /// How embeddings are compared. Default: by cosine, streaming.
-    #[config(default = "SimilarityConfig::new()")]
-    pub similarity: SimilarityConfig,
+config! {
+    /// Configuration of [`FalseNegativeRemoval`], in the two readings of
+    /// [`SrclConfig`](super::SrclConfig).
+    ///
+    /// [`new`](Self::new) has the literal weights, at which a threshold of 0.3 removes next to
+    /// nothing: of 511 negatives whose cosines have standard deviation 0.10, 0.15 or 0.25 none
+    /// weighs less than 0.3. [`calibrated`](Self::calibrated) has weights fitted to the paper's
+    /// figures, where a negative 0.7 above the mean cosine weighs about 0.1 and is removed.
+    pub struct FalseNegativeRemovalConfig {
+        /// The logit scale. Default: learned, from temperature 0.07, within [0.001, 0.5] (ALBEF).
+        logit_scale: LogitScaleConfig = "LogitScaleConfig::albef()",
+        /// The smallest weight that is kept, where the mean is one; at least 0. Default 0.3 (the
+        /// paper, figure 3a).
+        threshold: f64 = 0.3,
+        /// The weights. Default: the literal reading, at α = 1, a teacher's alone, where SRCL
+        /// begins.
+        regulation: SimilarityRegulation = "SimilarityRegulation::new()",
+        /// Whether the two directions are added or averaged. Default: added (the paper, section
+        /// 2.1).
+        directions: Directions = "Directions::Sum",
+    }
 }
 
 impl FalseNegativeRemovalConfig {
-    /// The defaults with weights fitted to the paper's figures: [`SimilarityRegulation::calibrated`].
+    /// The defaults with weights fitted to the paper's figures:
+    /// [`SimilarityRegulation::calibrated`].
     pub fn calibrated() -> Self {
         Self::new().with_regulation(SimilarityRegulation::calibrated())
     }
@@ -73,8 +70,8 @@ preset! {
     /// InfoNCE over the negatives that a teacher does not take for false; built by
     /// [`FalseNegativeRemovalConfig::init`].
     ///
-    /// `L = mean_i [ CE over j ∈ {i} ∪ {w_ij ≥ t} + CE over j ∈ {i} ∪ {w_ji ≥ t} ]`. Unless α is 0 the
-    /// context must hold a [`Teacher`](super::Teacher).
+    /// `L = mean_i [ CE over j ∈ {i} ∪ {w_ij ≥ t} + CE over j ∈ {i} ∪ {w_ji ≥ t} ]`. Unless α is 0
+    /// the context must hold a [`Teacher`](super::Teacher).
     ///
     /// ```
     /// use burn::tensor::{Device, Distribution, Tensor};
@@ -112,8 +109,8 @@ mod tests {
     #[test]
     fn the_nearest_negative_is_removed_by_hand() {
         // The teacher's cosines of the first image are 1 (its own text), 1 and −1. At weight
-        // temperature ½ the negatives weigh e^{−2} to e^{2}: 0.036 and 1.964. The other anchors have
-        // two equal negatives.
+        // temperature ½ the negatives weigh e^{−2} to e^{2}: 0.036 and 1.964. The other anchors
+        // have two equal negatives.
         let axes = Tensor::<2>::eye(3, &Device::default());
         let teacher = Teacher::new(
             matrix([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]),

@@ -1,8 +1,8 @@
-//! Image-text contrast with momentum distillation, ALBEF's: candidates and soft targets are those of
-//! the model's moving average.
+//! Image-text contrast with momentum distillation, ALBEF's: candidates and soft targets are those
+//! of the model's moving average.
 //!
-//! With `u` the anchors, `v̂` the candidates of the other modality (the batch's, then a queue's) and
-//! `û` the anchors again, where a hat marks features of the momentum encoders:
+//! With `u` the anchors, `v̂` the candidates of the other modality (the batch's, then a queue's)
+//! and `û` the anchors again, where a hat marks features of the momentum encoders:
 //!
 //! ```text
 //! z_ij = s·cos(u_i, v̂_j)        t_ij = s·cos(û_i, v̂_j)
@@ -18,51 +18,46 @@
 //! | `û`, `v̂` | of the batch [`Context::momentum`], of a queue [`Context::negatives`] |
 //!
 //! ALBEF raises α from 0 over the first epoch: [`ImageTextContrastive::with_settings`]. Where
-//! [ids](super::Context::ids) are given, the one-hot part is spread evenly over all candidates of the
-//! anchor's id, those of the queue included, as ALBEF does when it is fine-tuned on retrieval.
+//! [ids](super::Context::ids) are given, the one-hot part is spread evenly over all candidates of
+//! the anchor's id, those of the queue included, as ALBEF does when it is fine-tuned on retrieval.
 //!
-//! **Gradient.** `∂D_i/∂z_ij = softmax(z_i·)_j − y_ij`. Momentum features and targets are constants,
-//! also to the scale.
+//! **Gradient.** `∂D_i/∂z_ij = softmax(z_i·)_j − y_ij`. Momentum features and targets are
+//! constants, also to the scale.
 //!
-//! **How it is computed.** As `log(1 + e^{n − z_ii}) + α·(z_ii − mean of z_i· under softmax(t_i·))`,
-//! `n` the log-sum-exp of the negatives: exact for tiny losses at α = 0.
+//! **How it is computed.** As
+//! `log(1 + e^{n − z_ii}) + α·(z_ii − mean of z_i· under softmax(t_i·))`, `n` the log-sum-exp of
+//! the negatives: exact for tiny losses at α = 0.
 //!
-//! **Cost.** Images are compared with momentum texts and texts with momentum images, two matrices, and
-//! each has a teacher's (unless α is 0): four times the products of InfoNCE forward, and for a queue
-//! as much more as it is longer than the batch. `N·D` memory.
+//! **Cost.** Images are compared with momentum texts and texts with momentum images, two matrices,
+//! and each has a teacher's (unless α is 0): four times the products of InfoNCE forward, and for a
+//! queue as much more as it is longer than the batch. `N·D` memory.
 //!
 //! **Degenerate cases.** One pair without a queue: 0. N equal embeddings: `ln N`. At α = 0 with the
 //! model's own features in place of the momentum ones the value is InfoNCE's (the gradient is not:
 //! candidates are constants).
 //!
-//! **Source.** Li et al. 2021, "Align before Fuse", equations 1, 2 and 6, and its code, which scales
-//! student and targets alike, takes momentum features for candidates and averages the directions.
+//! **Source.** Li et al. 2021, "Align before Fuse", equations 1, 2 and 6, and its code, which
+//! scales student and targets alike, takes momentum features for candidates and averages the
+//! directions.
 //!
 //! [`Context::momentum`]: super::Context::momentum
 //! [`Context::negatives`]: super::Context::negatives
 //! [`ImageTextContrastive::with_settings`]: super::Contrastive::with_settings
 
-use burn::config::Config;
-
 use super::contrastive::{Criterion, Directions, SameId, preset};
 use super::named::{Input, Parameter};
-use crate::similarity::{LogitScaleConfig, SimilarityConfig};
+use crate::similarity::LogitScaleConfig;
 
-/// Configuration of [`ImageTextContrastive`].
-#[derive(Config, Debug, PartialEq)]
-pub struct ImageTextContrastiveConfig {
-    /// The logit scale. Default: learned, from temperature 0.07, within [0.001, 0.5] (ALBEF).
-    #[config(default = "LogitScaleConfig::albef()")]
-    pub logit_scale: LogitScaleConfig,
-    /// Share α of the momentum encoders' targets, in [0, 1]. Default 0.4 (ALBEF).
-    #[config(default = 0.4)]
-    pub soft_targets: f64,
-    /// Whether the two directions are averaged or added. Default: averaged (ALBEF).
-    #[config(default = "Directions::Mean")]
-    pub directions: Directions,
-    /// How embeddings are compared. Default: by cosine, streaming.
-    #[config(default = "SimilarityConfig::new()")]
-    pub similarity: SimilarityConfig,
+config! {
+    /// Configuration of [`ImageTextContrastive`].
+    pub struct ImageTextContrastiveConfig {
+        /// The logit scale. Default: learned, from temperature 0.07, within [0.001, 0.5] (ALBEF).
+        logit_scale: LogitScaleConfig = "LogitScaleConfig::albef()",
+        /// Share α of the momentum encoders' targets, in [0, 1]. Default 0.4 (ALBEF).
+        soft_targets: f64 = 0.4,
+        /// Whether the two directions are averaged or added. Default: averaged (ALBEF).
+        directions: Directions = "Directions::Mean",
+    }
 }
 
 preset! {
@@ -70,7 +65,8 @@ preset! {
     /// [`ImageTextContrastiveConfig::init`].
     ///
     /// `L = ½·mean_i [ CE(z_i·, y_i) + CE(z'_i·, y'_i) ]`, with targets
-    /// `y_i = α·softmax(momentum logits) + (1 − α)·onehot(i)`. The momentum features come with the call.
+    /// `y_i = α·softmax(momentum logits) + (1 − α)·onehot(i)`. The momentum features come with the
+    /// call.
     ///
     /// ```
     /// use burn::tensor::{Device, Distribution, Tensor};

@@ -16,47 +16,41 @@
 //! | `g` | [`Negatives::noise`]; the paper draws 128 of N(0, I) at each step for both directions |
 //! | the sum of the two | [`InfoCmrConfig::directions`] |
 //!
-//! **Gradient.** That of a softmax over all candidates. It reaches hard negatives and noise where they
-//! are tracked; the paper's are constants.
+//! **Gradient.** That of a softmax over all candidates. It reaches hard negatives and noise where
+//! they are tracked; the paper's are constants.
 //!
-//! **Cost.** That of InfoNCE, `N·Z` pairs with `Z` noise vectors, and `N·m` with `m` hard negatives an
-//! anchor.
+//! **Cost.** That of InfoNCE, `N·Z` pairs with `Z` noise vectors, and `N·m` with `m` hard negatives
+//! an anchor.
 //!
-//! **Degenerate cases.** Without hard negatives and noise: ConVSE. One pair without either: 0. N equal
-//! embeddings without either: `2·ln N`.
+//! **Degenerate cases.** Without hard negatives and noise: ConVSE. One pair without either: 0. N
+//! equal embeddings without either: `2·ln N`.
 //!
 //! **Source.** "ITContrast: Contrastive Learning with Hard Negative Synthesis for Image-Text
-//! Matching", Wu et al., equations 6 and 7. Their denominator, printed as `1 + |C̄| Σ`, is read as the
-//! sum over the positive and the `|C̄|` negatives.
+//! Matching", Wu et al., equations 6 and 7. Their denominator, printed as `1 + |C̄| Σ`, is read as
+//! the sum over the positive and the `|C̄|` negatives.
 //!
 //! [`Negatives::hard_text`]: super::Negatives::hard_text
 //! [`Negatives::hard_image`]: super::Negatives::hard_image
 //! [`Negatives::noise`]: super::Negatives::noise
 
-use burn::config::Config;
-
 use super::contrastive::{Criterion, Directions, preset};
 use super::named::Input;
-use crate::similarity::{LogitScaleConfig, SimilarityConfig};
+use crate::similarity::LogitScaleConfig;
 
-/// Configuration of [`InfoCmr`].
-#[derive(Config, Debug, PartialEq)]
-pub struct InfoCmrConfig {
-    /// The logit scale. Default: fixed, temperature 0.05 (the paper, section 4.1).
-    #[config(default = "LogitScaleConfig::fixed(0.05)")]
-    pub logit_scale: LogitScaleConfig,
-    /// Whether the two directions are added or averaged. Default: added (the paper).
-    #[config(default = "Directions::Sum")]
-    pub directions: Directions,
-    /// How embeddings are compared. Default: by cosine, streaming.
-    #[config(default = "SimilarityConfig::new()")]
-    pub similarity: SimilarityConfig,
+config! {
+    /// Configuration of [`InfoCmr`].
+    pub struct InfoCmrConfig {
+        /// The logit scale. Default: fixed, temperature 0.05 (the paper, section 4.1).
+        logit_scale: LogitScaleConfig = "LogitScaleConfig::fixed(0.05)",
+        /// Whether the two directions are added or averaged. Default: added (the paper).
+        directions: Directions = "Directions::Sum",
+    }
 }
 
 preset! {
     /// InfoCMR over the cosines of paired embeddings; built by [`InfoCmrConfig::init`].
     ///
-    /// `L = mean_i [ CE over texts, hard texts of i, noise + CE over images, hard images of i, noise ]`.
+    /// `L = mean_i [ CE over texts, hard texts, noise + CE over images, hard images, noise ]`.
     /// Hard negatives and noise come with the call.
     ///
     /// ```

@@ -20,39 +20,33 @@
 //! [`Contrastive`](super::Contrastive) says how it is computed.
 //!
 //! **Degenerate cases.** One pair without extra negatives: loss 0, gradient 0. N equal embeddings
-//! give ln N. A zero row has similarity 0 to everything and gets a zero gradient. Duplicated pairs are
-//! counted as negatives of each other, as CLIP does.
+//! give ln N. A zero row has similarity 0 to everything and gets a zero gradient. Duplicated pairs
+//! are counted as negatives of each other, as CLIP does.
 //!
 //! **Sources.** Radford et al. 2021, figure 3 (CLIP); Zhang et al. 2020, equations 2–4 (ConVIRT).
 //! "Vision-Language Contrast" has no temperature: set 1.
 
-use burn::config::Config;
-
 use super::contrastive::{Criterion, Directions, preset};
 use super::named::Parameter;
-use crate::similarity::{LogitScaleConfig, SimilarityConfig};
+use crate::similarity::LogitScaleConfig;
 
-/// Configuration of [`InfoNce`].
-#[derive(Config, Debug, PartialEq)]
-pub struct InfoNceConfig {
-    /// The logit scale. Default: learned, from temperature 0.07, within [1, 100] (CLIP).
-    #[config(default = "LogitScaleConfig::new()")]
-    pub logit_scale: LogitScaleConfig,
-    /// Weight λ of the image→text direction; text→image weighs 1 − λ. In [0, 1], default ½ (CLIP).
-    #[config(default = 0.5)]
-    pub image_to_text_weight: f64,
-    /// Whether the two directions are averaged or added. Default: averaged (CLIP).
-    #[config(default = "Directions::Mean")]
-    pub directions: Directions,
-    /// How embeddings are compared. Default: by cosine, streaming.
-    #[config(default = "SimilarityConfig::new()")]
-    pub similarity: SimilarityConfig,
+config! {
+    /// Configuration of [`InfoNce`].
+    pub struct InfoNceConfig {
+        /// The logit scale. Default: learned, from temperature 0.07, within [1, 100] (CLIP).
+        logit_scale: LogitScaleConfig = "LogitScaleConfig::new()",
+        /// Weight λ of the image→text direction; text→image weighs 1 − λ. In [0, 1], default ½
+        /// (CLIP).
+        image_to_text_weight: f64 = 0.5,
+        /// Whether the two directions are averaged or added. Default: averaged (CLIP).
+        directions: Directions = "Directions::Mean",
+    }
 }
 
 preset! {
     /// Symmetric InfoNCE over the cosines of paired embeddings; built by [`InfoNceConfig::init`].
     ///
-    /// `L = ½ · mean_i [ CE(s·c_i·, i) + CE(s·c_·i, i) ]`, `c_ij = cos(image_i, text_j)`: CLIP's loss.
+    /// `L = ½ · mean_i [ CE(s·c_i·, i) + CE(s·c_·i, i) ]`: CLIP's loss, `c` the cosines.
     ///
     /// ```
     /// use burn::tensor::{Device, Tensor};

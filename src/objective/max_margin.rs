@@ -5,10 +5,7 @@
 //! L   = mean over i of L_i
 //! ```
 //!
-//! | symbol | here |
-//! |---|---|
-//! | `c_ij` | cosine of image `i` and text `j` |
-//! | m | [`MaxMarginConfig::margin`], 0.5 by default |
+//! `c_ij` is the cosine of image `i` and text `j`, m is [`MaxMarginConfig::margin`].
 //!
 //! **Gradient.** `∂L/∂c_ii = −1/N`; off the diagonal `∂L/∂c_ij = 1/N` where `c_ij > m`, else 0.
 //!
@@ -17,31 +14,25 @@
 //! **Degenerate cases.** One pair costs `1 − c`. N equal embeddings give `(N − 1)·(1 − m)`. A zero
 //! row has similarity 0 to everything and gets a zero gradient.
 //!
-//! **Sources.** The form is that of PyTorch's `CosineEmbeddingLoss`, over all `N²` pairs and divided
-//! by `N` instead of `N²`. Its origin is Hadsell et al. 2006, whose contrastive loss is another
-//! formula, in squared distances. "Relaxing Contrastiveness in Multimodal Representation Learning"
-//! (ReCo) compares with a max-margin loss without giving a formula.
+//! **Sources.** The form is that of PyTorch's `CosineEmbeddingLoss`, over all `N²` pairs and
+//! divided by `N` instead of `N²`. Its origin is Hadsell et al. 2006, whose contrastive loss is
+//! another formula, in squared distances. "Relaxing Contrastiveness in Multimodal Representation
+//! Learning" (ReCo) compares with a max-margin loss without giving a formula.
 
-use burn::config::Config;
 use burn::tensor::Tensor;
 
 use super::BatchReduction;
 use super::paired::{FINITE, SumOverPairs};
 use crate::pairwise::{Expr, Pairs};
-use crate::similarity::SimilarityConfig;
 
-/// Configuration of [`MaxMargin`].
-#[derive(Config, Debug, PartialEq)]
-pub struct MaxMarginConfig {
-    /// Cosine m above which a negative costs; finite. Default 0.5, a choice of this crate.
-    #[config(default = 0.5)]
-    pub margin: f64,
-    /// How the losses of the images become one. Default: their mean.
-    #[config(default = "BatchReduction::Mean")]
-    pub reduction: BatchReduction,
-    /// How embeddings are compared. Default: by cosine, streaming.
-    #[config(default = "SimilarityConfig::new()")]
-    pub similarity: SimilarityConfig,
+config! {
+    /// Configuration of [`MaxMargin`].
+    pub struct MaxMarginConfig {
+        /// Cosine m above which a negative costs; finite. Default 0.5, a choice of this crate.
+        margin: f64 = 0.5,
+        /// How the losses of the images become one. Default: their mean.
+        reduction: BatchReduction = "BatchReduction::Mean",
+    }
 }
 
 objective! {
@@ -61,13 +52,8 @@ objective! {
     ranges: margin in FINITE;
     parameters: "margin" = margin, "reduction" = reduction;
     settings: margin;
+    forward: "The loss of each image: its positive, and its negatives among the texts.";
 }
-
-forward!(
-    MaxMargin,
-    "The loss, reduced over the batch.",
-    "The loss of each image: its positive, and its negatives among the texts."
-);
 
 impl SumOverPairs for MaxMargin {
     fn reduction(&self) -> BatchReduction {

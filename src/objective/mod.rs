@@ -1,6 +1,8 @@
 //! What a training loop calls: one file an objective.
 
 #[macro_use]
+mod config;
+#[macro_use]
 mod paired;
 
 mod alignment;

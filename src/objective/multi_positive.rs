@@ -8,10 +8,10 @@
 //! ```
 //!
 //! This is SupCon's "out" form across modalities. With [`MultiPositiveConfig::within_modality`]
-//! positives and negatives are those of both modalities, the anchor itself left out, which is SupCon
-//! over the 2·N samples. Under [`SameId::LeftOut`] only the pair's own text is a positive, and the
-//! others of its id are no negatives either: InfoNCE in which captions of one image do not repel each
-//! other.
+//! positives and negatives are those of both modalities, the anchor itself left out, which is
+//! SupCon over the 2·N samples. Under [`SameId::LeftOut`] only the pair's own text is a positive,
+//! and the others of its id are no negatives either: InfoNCE in which captions of one image do not
+//! repel each other.
 //!
 //! | symbol | here |
 //! |---|---|
@@ -20,48 +20,41 @@
 //! | z | cosines times [`MultiPositiveConfig::logit_scale`]; learned, from temperature 0.07 |
 //!
 //! **How it is computed.** As `log(1 + e^{n − p}) + (p − p̄)`, with `n` and `p` the log-sum-exps of
-//! negatives and positives, `p̄` the mean logit of the positives: with one positive each, InfoNCE to
-//! the last digit.
+//! negatives and positives, `p̄` the mean logit of the positives: with one positive each, InfoNCE
+//! to the last digit.
 //!
-//! **Cost.** That of InfoNCE, and a comparison of ids for each pair; within the modality twice that.
+//! **Cost.** That of InfoNCE, and a comparison of ids for each pair; within the modality twice
+//! that.
 //!
 //! **Degenerate cases.** All ids different: InfoNCE. All ids equal: no negatives;
 //! `log Σ_p e^{z_ip} − p̄`, at least `ln N`. One pair: 0.
 //!
 //! **Source.** Khosla et al. 2020, equation 2 (SupCon; its temperature is 0.07 too).
 
-use burn::config::Config;
-
 use super::contrastive::{Criterion, Directions, SameId, preset};
 use super::named::{Input, Parameter};
-use crate::similarity::{LogitScaleConfig, SimilarityConfig};
+use crate::similarity::LogitScaleConfig;
 
-/// Configuration of [`MultiPositive`].
-#[derive(Config, Debug, PartialEq)]
-pub struct MultiPositiveConfig {
-    /// The logit scale. Default: learned, from temperature 0.07, within [1, 100] (CLIP).
-    #[config(default = "LogitScaleConfig::new()")]
-    pub logit_scale: LogitScaleConfig,
-    /// What samples of the anchor's id are. Default: positives (SupCon).
-    #[config(default = "SameId::Positive")]
-    pub same_id: SameId,
-    /// Whether the other samples of the anchor's own modality are candidates too (SupCon). Default
-    /// false.
-    #[config(default = false)]
-    pub within_modality: bool,
-    /// Whether the two directions are added or averaged. Default: averaged (CLIP, SupCon).
-    #[config(default = "Directions::Mean")]
-    pub directions: Directions,
-    /// How embeddings are compared. Default: by cosine, streaming.
-    #[config(default = "SimilarityConfig::new()")]
-    pub similarity: SimilarityConfig,
+config! {
+    /// Configuration of [`MultiPositive`].
+    pub struct MultiPositiveConfig {
+        /// The logit scale. Default: learned, from temperature 0.07, within [1, 100] (CLIP).
+        logit_scale: LogitScaleConfig = "LogitScaleConfig::new()",
+        /// What samples of the anchor's id are. Default: positives (SupCon).
+        same_id: SameId = "SameId::Positive",
+        /// Whether the other samples of the anchor's own modality are candidates too (SupCon).
+        /// Default false.
+        within_modality: bool = false,
+        /// Whether the two directions are added or averaged. Default: averaged (CLIP, SupCon).
+        directions: Directions = "Directions::Mean",
+    }
 }
 
 preset! {
     /// InfoNCE with several positives an anchor; built by [`MultiPositiveConfig::init`].
     ///
-    /// `L = −½·mean_i [ mean_{p∈P(i)} log softmax(z_i·)_p + mean_{p∈P(i)} log softmax(z_·i)_p ]`. Ids
-    /// come with the call; without them the only positive of an anchor is its own.
+    /// `L = −½·mean_i [ mean_{p∈P(i)} log softmax(z_i·)_p + mean_{p∈P(i)} log softmax(z_·i)_p ]`.
+    /// Ids come with the call; without them the only positive of an anchor is its own.
     ///
     /// ```
     /// use burn::tensor::{Device, Int, Tensor};

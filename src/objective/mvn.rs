@@ -8,10 +8,7 @@
 //! L   = mean over i of L_i
 //! ```
 //!
-//! | symbol | here |
-//! |---|---|
-//! | τ | [`MvnConfig::logit_scale`], fixed at 0.1 |
-//! | the sum of the two | [`MvnConfig::directions`] |
+//! τ is that of [`MvnConfig::logit_scale`], fixed at 0.1; [`MvnConfig::directions`] adds the two.
 //!
 //! **Gradient.** That of a softmax over `2·N − 1` candidates for each of `2·N` anchors.
 //!
@@ -20,27 +17,21 @@
 //!
 //! **Degenerate cases.** One pair: 0. N equal embeddings: `2·ln(2·N − 1)`.
 //!
-//! **Source.** "Contrastive Learning of Visual-Semantic Embeddings", Jain and Verma, section III. The
-//! objective is theirs: a reading of Alayrac et al. 2020, "Self-Supervised MultiModal Versatile
+//! **Source.** "Contrastive Learning of Visual-Semantic Embeddings", Jain and Verma, section III.
+//! The objective is theirs: a reading of Alayrac et al. 2020, "Self-Supervised MultiModal Versatile
 //! Networks". They state no temperature for it: 0.1 is that of their other objectives.
 
-use burn::config::Config;
-
 use super::contrastive::{Criterion, Directions, preset};
-use crate::similarity::{LogitScaleConfig, SimilarityConfig};
+use crate::similarity::LogitScaleConfig;
 
-/// Configuration of [`Mvn`].
-#[derive(Config, Debug, PartialEq)]
-pub struct MvnConfig {
-    /// The logit scale. Default: fixed, temperature 0.1 (ConVSE).
-    #[config(default = "LogitScaleConfig::fixed(0.1)")]
-    pub logit_scale: LogitScaleConfig,
-    /// Whether the two directions are added or averaged. Default: added, as in ConVSE.
-    #[config(default = "Directions::Sum")]
-    pub directions: Directions,
-    /// How embeddings are compared. Default: by cosine, streaming.
-    #[config(default = "SimilarityConfig::new()")]
-    pub similarity: SimilarityConfig,
+config! {
+    /// Configuration of [`Mvn`].
+    pub struct MvnConfig {
+        /// The logit scale. Default: fixed, temperature 0.1 (ConVSE).
+        logit_scale: LogitScaleConfig = "LogitScaleConfig::fixed(0.1)",
+        /// Whether the two directions are added or averaged. Default: added, as in ConVSE.
+        directions: Directions = "Directions::Sum",
+    }
 }
 
 preset! {

@@ -8,33 +8,24 @@
 //!
 //! The two sides may also be two views of one modality. This is half of [`Mvn`](super::Mvn), whose
 //! gradient and cost it has.
-//!
-//! | symbol | here |
-//! |---|---|
-//! | τ | [`NtXentConfig::logit_scale`], fixed at 0.1 |
-//! | the mean over the 2·N | [`NtXentConfig::directions`] |
+//! τ is that of [`NtXentConfig::logit_scale`], fixed at 0.1; [`NtXentConfig::directions`] averages.
 //!
 //! **Degenerate cases.** One pair: 0. N equal embeddings: `ln(2·N − 1)`.
 //!
 //! **Source.** Chen et al. 2020, equation 1 and algorithm 1 (SimCLR).
 
-use burn::config::Config;
-
 use super::contrastive::{Criterion, Directions, preset};
-use crate::similarity::{LogitScaleConfig, SimilarityConfig};
+use crate::similarity::LogitScaleConfig;
 
-/// Configuration of [`NtXent`].
-#[derive(Config, Debug, PartialEq)]
-pub struct NtXentConfig {
-    /// The logit scale. Default: fixed, temperature 0.1 (SimCLR).
-    #[config(default = "LogitScaleConfig::fixed(0.1)")]
-    pub logit_scale: LogitScaleConfig,
-    /// Whether the two directions are added or averaged. Default: averaged (SimCLR: over all anchors).
-    #[config(default = "Directions::Mean")]
-    pub directions: Directions,
-    /// How embeddings are compared. Default: by cosine, streaming.
-    #[config(default = "SimilarityConfig::new()")]
-    pub similarity: SimilarityConfig,
+config! {
+    /// Configuration of [`NtXent`].
+    pub struct NtXentConfig {
+        /// The logit scale. Default: fixed, temperature 0.1 (SimCLR).
+        logit_scale: LogitScaleConfig = "LogitScaleConfig::fixed(0.1)",
+        /// Whether the two directions are added or averaged. Default: averaged (SimCLR: over all
+        /// anchors).
+        directions: Directions = "Directions::Mean",
+    }
 }
 
 preset! {

@@ -13,30 +13,23 @@
 //! gives no λ: it is ReCo's. The objective is that of Barlow Twins with samples in the place of
 //! features.
 
-use burn::config::Config;
 use burn::tensor::Tensor;
 
 use super::BatchReduction;
 use super::paired::{NON_NEGATIVE, SumOverPairs};
 use super::reco::squares;
 use crate::pairwise::{Expr, Pairs};
-use crate::similarity::SimilarityConfig;
 
-/// Configuration of [`Orthogonality`].
-#[derive(Config, Debug, PartialEq)]
-pub struct OrthogonalityConfig {
-    /// Weight λ of the negatives, at least 0. Default 0.6, ReCo's.
-    #[config(default = 0.6)]
-    pub negative_weight: f64,
-    /// Smallest norm ε that an embedding is divided by, in [1e-30, 1]. Default 1e-7, ReCo's.
-    #[config(default = 1e-7)]
-    pub epsilon: f64,
-    /// How the losses of the images become one. Default: their sum (equation 6).
-    #[config(default = "BatchReduction::Sum")]
-    pub reduction: BatchReduction,
-    /// How embeddings are compared. Default: by cosine, streaming.
-    #[config(default = "SimilarityConfig::new()")]
-    pub similarity: SimilarityConfig,
+config! {
+    /// Configuration of [`Orthogonality`].
+    pub struct OrthogonalityConfig {
+        /// Weight λ of the negatives, at least 0. Default 0.6, ReCo's.
+        negative_weight: f64 = 0.6,
+        /// Smallest norm ε that an embedding is divided by, in [1e-30, 1]. Default 1e-7, ReCo's.
+        epsilon: f64 = 1e-7,
+        /// How the losses of the images become one. Default: their sum (equation 6).
+        reduction: BatchReduction = "BatchReduction::Sum",
+    }
 }
 
 objective! {
@@ -57,13 +50,8 @@ objective! {
     ranges: negative_weight in NON_NEGATIVE, epsilon in 1e-30..=1.0;
     parameters: "lambda" = negative_weight, "reduction" = reduction;
     shows: epsilon;
+    forward: "The loss of each image: its positive, and its negatives among the texts.";
 }
-
-forward!(
-    Orthogonality,
-    "The loss, reduced over the batch.",
-    "The loss of each image: its positive, and its negatives among the texts."
-);
 
 impl SumOverPairs for Orthogonality {
     fn reduction(&self) -> BatchReduction {
@@ -71,8 +59,12 @@ impl SumOverPairs for Orthogonality {
     }
 
     fn cost(&self, image: Tensor<2>, text: Tensor<2>) -> (Pairs, Expr) {
-        let similarity = self.config.similarity;
-        let [image, text] = [image, text].map(|x| similarity.prepare_above(x, self.config.epsilon));
+        let OrthogonalityConfig {
+            similarity,
+            epsilon,
+            ..
+        } = self.config;
+        let [image, text] = [image, text].map(|x| similarity.prepare_above(x, epsilon));
         let pairs = similarity.pairs(image, text);
         let cost = squares(&pairs, pairs.similarity(), self.config.negative_weight);
         (pairs, cost)

@@ -43,9 +43,9 @@ pub(super) trait SumOverPairs {
 /// `forward`, which checks the embeddings and calls the objective's `loss`, and, where its
 /// description is given, `forward_no_reduction`, which calls `each`.
 macro_rules! forward {
-    ($objective:ident, $loss:literal $(, $each:literal)?) => {
+    ($objective:ident $(, $each:literal)?) => {
         impl $objective {
-            #[doc = $loss]
+            /// The loss, reduced over the batch.
             ///
             /// # Shapes
             ///
@@ -56,13 +56,8 @@ macro_rules! forward {
             ///
             /// Where shapes, dtypes or devices of `image` and `text` differ, or the batch is empty.
             #[track_caller]
-            pub fn forward(
-                &self,
-                image: burn::tensor::Tensor<2>,
-                text: burn::tensor::Tensor<2>,
-            ) -> burn::tensor::Tensor<1> {
-                let name = stringify!($objective);
-                crate::check::paired(name, ("image", &image), ("text", &text));
+            pub fn forward(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
+                crate::check::paired(stringify!($objective), ("image", &image), ("text", &text));
                 self.loss(image, text)
             }
 
@@ -77,32 +72,28 @@ macro_rules! forward {
             ///
             /// As [`forward`](Self::forward).
             #[track_caller]
-            pub fn forward_no_reduction(
-                &self,
-                image: burn::tensor::Tensor<2>,
-                text: burn::tensor::Tensor<2>,
-            ) -> burn::tensor::Tensor<1> {
-                let name = stringify!($objective);
-                crate::check::paired(name, ("image", &image), ("text", &text));
+            pub fn forward_no_reduction(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
+                crate::check::paired(stringify!($objective), ("image", &image), ("text", &text));
                 self.each(image, text)
             })?
         }
     };
 }
 
-/// What the file of an objective without learned parameters leaves to this macro, whose config has a
-/// field `similarity`: its module; `check` and `init` of the config; its display; and its entry among
-/// the objectives by name.
+/// What the file of an objective without learned parameters leaves to this macro, whose config has
+/// a field `similarity`: its module; `check` and `init` of the config; its display; and its entry
+/// among the objectives by name.
 ///
 /// ```text
 /// objective! {
 ///     /// Documentation of the module.
 ///     Vse = VseConfig, "vse";
-///     ranges: margin in NON_NEGATIVE;                    // fields that `check` checks
-///     parameters: "margin" = margin, "reduction" = reduction; // by name, and their fields
-///     shows: epsilon;                                    // other fields that a display has
-///     settings: margin;                                  // fields that change during training
-///     schedules = Settings { .. };                       // how they do by default
+///     ranges: margin in NON_NEGATIVE;                  // fields that `check` checks
+///     parameters: "margin" = margin;                   // those by name, with their fields
+///     shows: epsilon;                                  // other fields that the display has
+///     settings: margin;                                // fields that change during training
+///     schedules = Settings { .. };                     // how these do by default
+///     forward: "What `forward_no_reduction` returns."; // as `forward!`; or `forward;`
 /// }
 /// ```
 ///
@@ -116,6 +107,7 @@ macro_rules! objective {
         $(shows: $($shown:ident),+;)?
         $(settings: $($setting:ident),+;)?
         $(schedules = $schedules:expr;)?
+        $(forward $(: $each:literal)?;)?
     ) => {
         $(#[$documentation])*
         #[derive(burn::module::Module, Debug)]
@@ -167,6 +159,8 @@ macro_rules! objective {
             }
         })?
 
+        $(forward!($name $(, $each)?);)?
+
         display!($name: $($($field,)+)? $($($shown,)+)?);
 
         crate::objective::named::by_name! {
@@ -201,10 +195,11 @@ macro_rules! display {
                 &self,
                 content: burn::module::Content,
             ) -> Option<burn::module::Content> {
-                $(let content = content$(.add(stringify!($module), &self.$module))+;)?
-                let content = content
-                    $(.add(stringify!($setting), &format!("{:?}", self.config.$setting)))*;
-                self.config.similarity.show(content).optional()
+                let similarity = &self.config.similarity;
+                similarity.show(content
+                    $($(.add(stringify!($module), &self.$module))+)?
+                    $(.add(stringify!($setting), &format!("{:?}", self.config.$setting)))*
+                ).optional()
             }
         }
     };

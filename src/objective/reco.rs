@@ -4,11 +4,8 @@
 //! L = Σ_i ( (1 − c_ii)² + λ Σ_{j≠i} max(0, c_ij)² )
 //! ```
 //!
-//! | symbol | here |
-//! |---|---|
-//! | `c_ij` | cosine of image `i` and text `j`, each norm at least ε |
-//! | λ | [`ReCoConfig::negative_weight`], 0.6 by default |
-//! | ε | [`ReCoConfig::epsilon`], 1e-7 by default |
+//! `c_ij` is the cosine of image `i` and text `j`, each norm at least ε, which is
+//! [`ReCoConfig::epsilon`]; λ is [`ReCoConfig::negative_weight`].
 //!
 //! **Gradient.** `∂L/∂c_ii = −2·(1 − c_ii)`, and off the diagonal `∂L/∂c_ij = 2λ·max(0, c_ij)`: a
 //! negative of cosine 0 or less gets none.
@@ -16,38 +13,32 @@
 //! **Cost.** `N²·D` time, `N·D` memory; value and gradient in one pass over the pairs.
 //!
 //! **Degenerate cases.** One pair costs `(1 − c)²`. N equal embeddings give `λ·N·(N − 1)`. A row
-//! whose norm is below ε is divided by ε, not by its norm: its cosines and its loss approach those of
-//! a zero row, 0 and 1, while the gradient by it, up to `1/ε` times that by the cosine, can still
-//! move it.
+//! whose norm is below ε is divided by ε, not by its norm: its cosines and its loss approach those
+//! of a zero row, 0 and 1, while the gradient by it, up to `1/ε` times that by the cosine, can
+//! still move it.
 //!
 //! **Sources.** "Relaxing Contrastiveness in Multimodal Representation Learning", equation 3,
-//! algorithm 1 and section 4.1 (λ, ε). The paper adds ε to a denominator; here ε is a lower bound of
-//! each norm, as in `torch.nn.functional.cosine_similarity`. Algorithm 1 prints `norm(1)`; the text,
-//! and this crate, mean the l2 norm along the features.
+//! algorithm 1 and section 4.1 (λ, ε). The paper adds ε to a denominator; here ε is a lower bound
+//! of each norm, as in `torch.nn.functional.cosine_similarity`. Algorithm 1 prints `norm(1)`; the
+//! text, and this crate, mean the l2 norm along the features.
 
-use burn::config::Config;
 use burn::tensor::Tensor;
 
 use super::BatchReduction;
 use super::paired::{NON_NEGATIVE, SumOverPairs};
 use crate::pairwise::{Expr, Pairs};
-use crate::similarity::SimilarityConfig;
 
-/// Configuration of [`ReCo`].
-#[derive(Config, Debug, PartialEq)]
-pub struct ReCoConfig {
-    /// Weight λ of the negatives, at least 0. Default 0.6 (section 4.1).
-    #[config(default = 0.6)]
-    pub negative_weight: f64,
-    /// Smallest norm ε that an embedding is divided by, in [1e-30, 1]. Default 1e-7 (section 4.1).
-    #[config(default = 1e-7)]
-    pub epsilon: f64,
-    /// How the losses of the images become one. Default: their sum (equation 3).
-    #[config(default = "BatchReduction::Sum")]
-    pub reduction: BatchReduction,
-    /// How embeddings are compared. Default: by cosine, streaming.
-    #[config(default = "SimilarityConfig::new()")]
-    pub similarity: SimilarityConfig,
+config! {
+    /// Configuration of [`ReCo`].
+    pub struct ReCoConfig {
+        /// Weight λ of the negatives, at least 0. Default 0.6 (section 4.1).
+        negative_weight: f64 = 0.6,
+        /// Smallest norm ε that an embedding is divided by, in [1e-30, 1]. Default 1e-7 (section
+        /// 4.1).
+        epsilon: f64 = 1e-7,
+        /// How the losses of the images become one. Default: their sum (equation 3).
+        reduction: BatchReduction = "BatchReduction::Sum",
+    }
 }
 
 objective! {
@@ -68,13 +59,8 @@ objective! {
     ranges: negative_weight in NON_NEGATIVE, epsilon in 1e-30..=1.0;
     parameters: "lambda" = negative_weight, "reduction" = reduction;
     shows: epsilon;
+    forward: "The loss of each image: its positive, and its negatives among the texts.";
 }
-
-forward!(
-    ReCo,
-    "The loss, reduced over the batch.",
-    "The loss of each image: its positive, and its negatives among the texts."
-);
 
 impl SumOverPairs for ReCo {
     fn reduction(&self) -> BatchReduction {
@@ -82,11 +68,15 @@ impl SumOverPairs for ReCo {
     }
 
     fn cost(&self, image: Tensor<2>, text: Tensor<2>) -> (Pairs, Expr) {
-        let similarity = self.config.similarity;
-        let [image, text] = [image, text].map(|x| similarity.prepare_above(x, self.config.epsilon));
+        let ReCoConfig {
+            similarity,
+            epsilon,
+            ..
+        } = self.config;
+        let [image, text] = [image, text].map(|x| similarity.prepare_above(x, epsilon));
         let pairs = similarity.pairs(image, text);
-        let positive_part = pairs.similarity().relu();
-        let cost = squares(&pairs, positive_part, self.config.negative_weight);
+        let cosine = pairs.similarity();
+        let cost = squares(&pairs, cosine.relu(), self.config.negative_weight);
         (pairs, cost)
     }
 }

@@ -20,7 +20,7 @@ impl BatchReduction {
     /// Of `count` losses whose sum is given.
     pub(crate) fn of_sum<const D: usize>(self, sum: Tensor<D>, count: usize) -> Tensor<D> {
         match self {
-            // A product: Burn differentiates a quotient by a number in f32.
+            // A product: Burn differentiates a quotient by a scalar in f32.
             Self::Mean => sum * (1.0 / count as f64),
             Self::Sum => sum,
         }

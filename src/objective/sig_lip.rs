@@ -25,7 +25,6 @@
 //! **Source.** Zhai et al. 2023, algorithm 1 ("Sigmoid Loss for Language Image Pre-Training"). The
 //! scale is not clamped there; here it is kept within [1e-6, 1e6] unless configured.
 
-use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
@@ -34,28 +33,21 @@ use super::named::{Parameter, Scale, by_name};
 use super::paired::{FINITE, SumOverPairs};
 use crate::check::{self, ConfigError};
 use crate::pairwise::{Expr, Pairs};
-use crate::similarity::{LogitScale, LogitScaleConfig, SimilarityConfig};
+use crate::similarity::{LogitScale, LogitScaleConfig};
 
-/// Configuration of [`SigLip`].
-#[derive(Config, Debug, PartialEq)]
-pub struct SigLipConfig {
-    /// The logit scale. Default: learned, from 10 (temperature 0.1), within [1e-6, 1e6].
-    #[config(
-        default = "LogitScaleConfig::new().with_temperature(0.1).with_min(1e-6).with_max(1e6)"
-    )]
-    pub logit_scale: LogitScaleConfig,
-    /// Initial bias of the logits, finite. Default −10: most pairs are negatives, and begin as such.
-    #[config(default = -10.0)]
-    pub bias: f64,
-    /// Whether the bias is learned. Default true.
-    #[config(default = true)]
-    pub learn_bias: bool,
-    /// How the losses of the images become one. Default: their mean.
-    #[config(default = "BatchReduction::Mean")]
-    pub reduction: BatchReduction,
-    /// How embeddings are compared. Default: by cosine, streaming.
-    #[config(default = "SimilarityConfig::new()")]
-    pub similarity: SimilarityConfig,
+config! {
+    /// Configuration of [`SigLip`].
+    pub struct SigLipConfig {
+        /// The logit scale. Default: learned, from 10 (temperature 0.1), within [1e-6, 1e6].
+        logit_scale: LogitScaleConfig =
+            "LogitScaleConfig::new().with_temperature(0.1).with_min(1e-6).with_max(1e6)",
+        /// Initial bias of the logits, finite. Default −10: most pairs are negatives.
+        bias: f64 = "-10.0",
+        /// Whether the bias is learned. Default true.
+        learn_bias: bool = true,
+        /// How the losses of the images become one. Default: their mean.
+        reduction: BatchReduction = "BatchReduction::Mean",
+    }
 }
 
 impl SigLipConfig {
@@ -92,10 +84,11 @@ impl SigLipConfig {
     }
 }
 
-/// The pairwise sigmoid loss over the cosines of paired embeddings; built by [`SigLipConfig::init`].
+/// The pairwise sigmoid loss over the cosines of paired embeddings; built by
+/// [`SigLipConfig::init`].
 ///
-/// `L = −mean_i Σ_j log σ( y_ij·(s·c_ij + b) )`, `y_ij` = 1 on the diagonal and −1 off it. The
-/// embeddings must be on the device that the objective was built on.
+/// `L = −mean_i Σ_j log σ( y_ij·(s·c_ij + b) )`, `y_ij` = 1 on the diagonal and −1 off it, in
+/// nats. The embeddings must be on the device that the objective was built on.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -118,11 +111,7 @@ pub struct SigLip {
     config: SigLipConfig,
 }
 
-forward!(
-    SigLip,
-    "The loss, reduced over the batch, in nats.",
-    "The loss of each image, over all texts, in nats."
-);
+forward!(SigLip, "The loss of each image, over all texts, in nats.");
 
 impl SumOverPairs for SigLip {
     fn reduction(&self) -> BatchReduction {

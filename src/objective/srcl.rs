@@ -1,8 +1,8 @@
 //! SRCL: InfoNCE whose negatives weigh less the more they resemble the anchor.
 //!
 //! With `c_ij` the cosine of image `i` and text `j`, and `w` weights of mean one over the negatives
-//! of an anchor, inversely proportional to a similarity that a teacher and the model itself estimate
-//! ([`SimilarityRegulation`]):
+//! of an anchor, inversely proportional to a similarity that a teacher and the model itself
+//! estimate ([`SimilarityRegulation`]):
 //!
 //! ```text
 //! D_i(image→text) = −log( e^{c_ii/τ} / ( e^{c_ii/τ} + Σ_{j≠i} w_ij·e^{c_ij/τ} ) )
@@ -20,61 +20,56 @@
 //! The paper lowers α from 1 to 0 during training:
 //! [`Srcl::with_settings`](super::Contrastive::with_settings).
 //!
-//! **Gradient.** That of InfoNCE with `p_ij ∝ w_ij·e^{c_ij/τ}`; no gradient flows through the weights
-//! unless [`SimilarityRegulation::differentiable`] says so.
+//! **Gradient.** That of InfoNCE with `p_ij ∝ w_ij·e^{c_ij/τ}`; no gradient flows through the
+//! weights unless [`SimilarityRegulation::differentiable`] says so.
 //!
 //! **How it is computed.** Both sums of a weighted mean come from one pass:
-//! `log Σ w·e^z = log Σ e^{z + l} − log( Σ e^l / (N − 1) )`, `l = log 1/s`. The negatives of a queue
-//! are weighted together with those of the batch; their teacher's features belong to
+//! `log Σ w·e^z = log Σ e^{z + l} − log( Σ e^l / (N − 1) )`, `l = log 1/s`. The negatives of a
+//! queue are weighted together with those of the batch; their teacher's features belong to
 //! [`Teacher`](super::Teacher).
 //!
-//! **Cost.** `2·N²·D` products forward, one of them the teacher's, and `2·N²·D` more backward; none of
-//! the teacher's where α is 0. `N·D` memory.
+//! **Cost.** `2·N²·D` products forward, one of them the teacher's, and `2·N²·D` more backward; none
+//! of the teacher's where α is 0. `N·D` memory.
 //!
 //! **Degenerate cases.** One pair: 0. Equal similarities give all weights 1: ConVSE. N equal
 //! embeddings: `2·ln N`.
 //!
 //! **Source.** "Vision Language Pre-training by Contrastive Learning with Cross-Modal Similarity
-//! Regulation", Jiang et al. 2023, equations 4–9, figures 3b and 8. It states no temperature τ: this is
-//! that of ALBEF, on which the paper builds.
-
-use burn::config::Config;
+//! Regulation", Jiang et al. 2023, equations 4–9, figures 3b and 8. It states no temperature τ:
+//! this is that of ALBEF, on which the paper builds.
 
 use super::contrastive::{Criterion, Directions, preset};
 use super::named::Parameter;
 use crate::schedule::{Schedule, Settings};
-use crate::similarity::{LogitScaleConfig, SimilarityConfig};
+use crate::similarity::LogitScaleConfig;
 use crate::weighting::{SimilarityRegulation, Weighting};
 
-/// Configuration of [`Srcl`], in two readings of the paper's weights.
-///
-/// [`new`](Self::new) is the literal one: the equations have no temperature inside the weights. It is
-/// nearly ConVSE: with 511 negatives whose cosines have standard deviation 0.10, 0.15 or 0.25 no
-/// weight is below 0.3, and 0, 1 or 10 % are below 0.7. In the paper's figures about 20 % are below
-/// 0.7, and a false negative weighs 0.08.
-///
-/// [`calibrated`](Self::calibrated) is fitted to those figures: at its weight temperature of 0.3 and
-/// deviation 0.10, 18 % of the weights are below 0.7, and a negative 0.7 above the mean cosine weighs
-/// about 0.1.
-#[derive(Config, Debug, PartialEq)]
-pub struct SrclConfig {
-    /// The logit scale. Default: learned, from temperature 0.07, within [0.001, 0.5] (ALBEF).
-    #[config(default = "LogitScaleConfig::albef()")]
-    pub logit_scale: LogitScaleConfig,
-    /// The weights of the negatives. Default: the literal reading, at α = 1, where the paper's
-    /// training begins.
-    #[config(default = "SimilarityRegulation::new()")]
-    pub regulation: SimilarityRegulation,
-    /// Whether the two directions are added or averaged. Default: added (the paper, section 2.1).
-    #[config(default = "Directions::Sum")]
-    pub directions: Directions,
-    /// How embeddings are compared. Default: by cosine, streaming.
-    #[config(default = "SimilarityConfig::new()")]
-    pub similarity: SimilarityConfig,
+config! {
+    /// Configuration of [`Srcl`], in two readings of the paper's weights.
+    ///
+    /// [`new`](Self::new) is the literal one: the equations have no temperature inside the weights.
+    /// It is nearly ConVSE: with 511 negatives whose cosines have standard deviation 0.10, 0.15 or
+    /// 0.25 no weight is below 0.3, and 0, 1 or 10 % are below 0.7. In the paper's figures about a
+    /// fifth is below 0.7, and a false negative weighs 0.08.
+    ///
+    /// [`calibrated`](Self::calibrated) is fitted to those figures: at its weight temperature of
+    /// 0.3 and deviation 0.10, 18 % of the weights are below 0.7, and a negative 0.7 above the mean
+    /// cosine weighs about 0.1.
+    pub struct SrclConfig {
+        /// The logit scale. Default: learned, from temperature 0.07, within [0.001, 0.5] (ALBEF).
+        logit_scale: LogitScaleConfig = "LogitScaleConfig::albef()",
+        /// The weights of the negatives. Default: the literal reading, at α = 1, where the paper's
+        /// training begins.
+        regulation: SimilarityRegulation = "SimilarityRegulation::new()",
+        /// Whether the two directions are added or averaged. Default: added (the paper, section
+        /// 2.1).
+        directions: Directions = "Directions::Sum",
+    }
 }
 
 impl SrclConfig {
-    /// The defaults with weights fitted to the paper's figures: [`SimilarityRegulation::calibrated`].
+    /// The defaults with weights fitted to the paper's figures:
+    /// [`SimilarityRegulation::calibrated`].
     pub fn calibrated() -> Self {
         Self::new().with_regulation(SimilarityRegulation::calibrated())
     }
@@ -150,7 +145,7 @@ mod tests {
         let [alike, unlike] = [(-1f32).exp(), 1.0];
         let weight = |w: f32| 2.0 * w / (alike + unlike);
         let expected = (weight(alike) * (-1f32).exp() + weight(unlike) * (-2f32).exp()).ln_1p();
-        assert_close(by_image.slice([0..1]), [expected], 1e-6);
+        assert_close(by_image.slice(0..1), [expected], 1e-6);
     }
 
     #[test]

@@ -5,10 +5,7 @@
 //! L = log mean_{i≠j} e^{−t·‖u_i − u_j‖²}       within one modality
 //! ```
 //!
-//! | symbol | here |
-//! |---|---|
-//! | `u_i`, `v_j` | normalised image `i`, normalised text `j` |
-//! | t | [`UniformityConfig::t`], 2 by default |
+//! `u_i`, `v_j` are the normalised image `i` and text `j`, t is [`UniformityConfig::t`].
 //!
 //! **How it is computed.** On the sphere, up to t = 16, the smallest potential is `e^{−64}`: the
 //! potentials are added up as they are, with their gradient, in one pass. Otherwise it is a
@@ -24,26 +21,21 @@
 //! **Sources.** Wang & Isola 2020, section 4.1.2; "Relaxing Contrastiveness in Multimodal
 //! Representation Learning", equation 4 (over image–text pairs).
 
-use burn::config::Config;
 use burn::tensor::Tensor;
 
 use super::paired::POSITIVE;
 use crate::check;
 use crate::pairwise::{Expr, Pairs, rows};
-use crate::similarity::SimilarityConfig;
 
 /// The largest `t` with which every potential on the sphere, `e^{−4t}` at least, is a normal f32.
 const ONE_PASS_T: f64 = 16.0;
 
-/// Configuration of [`Uniformity`].
-#[derive(Config, Debug, PartialEq)]
-pub struct UniformityConfig {
-    /// Factor t of the squared distance; positive. Default 2 (Wang & Isola).
-    #[config(default = 2.0)]
-    pub t: f64,
-    /// How embeddings are compared. Default: on the unit sphere, streaming.
-    #[config(default = "SimilarityConfig::new()")]
-    pub similarity: SimilarityConfig,
+config! {
+    /// Configuration of [`Uniformity`].
+    pub struct UniformityConfig {
+        /// Factor t of the squared distance; positive. Default 2 (Wang & Isola).
+        t: f64 = 2.0,
+    }
 }
 
 objective! {

@@ -5,10 +5,7 @@
 //! L   = mean over i of L_i
 //! ```
 //!
-//! | symbol | here |
-//! |---|---|
-//! | `c_ij` | cosine of image `i` and text `j` |
-//! | α | [`VseConfig::margin`], 0.2 by default |
+//! `c_ij` is the cosine of image `i` and text `j`, α is [`VseConfig::margin`], 0.2 by default.
 //!
 //! **Gradient.** `∂L/∂c_ij = ( [α + c_ij > c_ii] + [α + c_ij > c_jj] ) / N` off the diagonal, and
 //! `∂L/∂c_ii` is minus the count of violations of anchors `i`, over `N`. At the kink it is 0.
@@ -22,27 +19,22 @@
 //! Learning of Visual-Semantic Embeddings", equation 2. Faghri's code sums over the batch:
 //! [`BatchReduction::Sum`].
 
-use burn::config::Config;
 use burn::tensor::Tensor;
 
 use super::BatchReduction;
 use super::paired::{NON_NEGATIVE, SumOverPairs};
 use crate::pairwise::{Expr, Pairs, columns, rows};
-use crate::similarity::{SimilarityConfig, rowwise_dot};
+use crate::similarity::rowwise_dot;
 
-/// Configuration of [`Vse`].
-#[derive(Config, Debug, PartialEq)]
-pub struct VseConfig {
-    /// Margin α by which a positive must be more similar than a negative; at least 0. Default 0.2
-    /// (VSE++).
-    #[config(default = 0.2)]
-    pub margin: f64,
-    /// How the losses of the pairs become one. Default: their mean.
-    #[config(default = "BatchReduction::Mean")]
-    pub reduction: BatchReduction,
-    /// How embeddings are compared. Default: by cosine, streaming.
-    #[config(default = "SimilarityConfig::new()")]
-    pub similarity: SimilarityConfig,
+config! {
+    /// Configuration of [`Vse`].
+    pub struct VseConfig {
+        /// Margin α by which a positive must be more similar than a negative; at least 0. Default
+        /// 0.2 (VSE++).
+        margin: f64 = 0.2,
+        /// How the losses of the pairs become one. Default: their mean.
+        reduction: BatchReduction = "BatchReduction::Mean",
+    }
 }
 
 objective! {
@@ -62,13 +54,8 @@ objective! {
     ranges: margin in NON_NEGATIVE;
     parameters: "margin" = margin, "reduction" = reduction;
     settings: margin;
+    forward: "The loss of each pair: the violations of its image and those of its text.";
 }
-
-forward!(
-    Vse,
-    "The loss, reduced over the batch.",
-    "The loss of each pair: the violations of its image and those of its text."
-);
 
 impl SumOverPairs for Vse {
     fn reduction(&self) -> BatchReduction {
@@ -107,19 +94,14 @@ impl Vse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::objective::tests::{assert_close, matrix};
+    use crate::objective::tests::{assert_close, three_pairs};
 
     #[test]
     fn three_pairs_by_hand() {
-        // Images at 0°, 90° and 180° against texts at 0°, 0° and 180°: cosines
-        //  1  1 −1
-        //  0  0  0
-        // −1 −1  1
-        let image = matrix([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]);
-        let text = matrix([[2.0, 0.0], [0.5, 0.0], [-3.0, 0.0]]);
+        let [image, text] = three_pairs();
         let config = VseConfig::new().with_margin(0.5);
-        let each = config.init();
-        let each = each.forward_no_reduction(image.clone(), text.clone());
+        let objective = config.init();
+        let each = objective.forward_no_reduction(image.clone(), text.clone());
         // Rows: 0.5 + 0; 0.5 + 0.5; 0. Columns: 0; 1.5 + 0 (1 and −1 against 0); 0.
         assert_close(each, [0.5, 1.0 + 1.5, 0.0], 1e-6);
         for (reduction, expected) in [(BatchReduction::Mean, 1.0), (BatchReduction::Sum, 3.0)] {

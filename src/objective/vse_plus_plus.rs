@@ -5,17 +5,14 @@
 //! L   = mean over i of L_i
 //! ```
 //!
-//! | symbol | here |
-//! |---|---|
-//! | `c_ij` | cosine of image `i` and text `j` |
-//! | α | [`VsePlusPlusConfig::margin`], 0.2 by default |
+//! `c_ij` is the cosine of image `i` and text `j`, α is [`VsePlusPlusConfig::margin`].
 //!
 //! **Warm-up.** From a random start the hardest negatives alone can drive all embeddings to one
-//! point. Training then begins with the sum over all negatives ([`Vse`]): with the weight `w` of the
-//! hardest ([`VsePlusPlusConfig::hardest_weight`]) the loss is `(1 − w)·L_sum + w·L`. A part of
+//! point. Training then begins with the sum over all negatives ([`Vse`]): with the weight `w` of
+//! the hardest ([`VsePlusPlusConfig::hardest_weight`]) the loss is `(1 − w)·L_sum + w·L`. A part of
 //! weight 0 is not computed. [`VsePlusPlus::with_settings`] changes `w` during training. Faghri et
-//! al. change it from 0 to 1 after an epoch. By name the objective does so over the second quarter of
-//! the training.
+//! al. change it from 0 to 1 after an epoch. By name the objective does so over the second quarter
+//! of the training.
 //!
 //! **Gradient.** One negative an anchor: −1/N by the positive and +1/N by the hardest, where the
 //! hinge is open. Of equally similar negatives it is the one of the lowest index.
@@ -28,31 +25,26 @@
 //! **Sources.** Faghri et al. 2018, equation 6; "Contrastive Learning of Visual-Semantic
 //! Embeddings", equations 3–5. Faghri's code sums over the batch: [`BatchReduction::Sum`].
 
-use burn::config::Config;
 use burn::tensor::Tensor;
 
 use super::paired::{NON_NEGATIVE, SumOverPairs};
 use super::{BatchReduction, Vse, VseConfig};
 use crate::pairwise::{Expr, hardest};
 use crate::schedule::{Schedule, Settings};
-use crate::similarity::{SimilarityConfig, rowwise_dot};
+use crate::similarity::rowwise_dot;
 
-/// Configuration of [`VsePlusPlus`].
-#[derive(Config, Debug, PartialEq)]
-pub struct VsePlusPlusConfig {
-    /// Margin α by which a positive must be more similar than a negative; at least 0. Default 0.2
-    /// (VSE++).
-    #[config(default = 0.2)]
-    pub margin: f64,
-    /// Weight of the hardest negatives, in [0, 1]; the rest is that of the sum over all. Default 1.
-    #[config(default = 1.0)]
-    pub hardest_weight: f64,
-    /// How the losses of the pairs become one. Default: their mean.
-    #[config(default = "BatchReduction::Mean")]
-    pub reduction: BatchReduction,
-    /// How embeddings are compared. Default: by cosine, streaming.
-    #[config(default = "SimilarityConfig::new()")]
-    pub similarity: SimilarityConfig,
+config! {
+    /// Configuration of [`VsePlusPlus`].
+    pub struct VsePlusPlusConfig {
+        /// Margin α by which a positive must be more similar than a negative; at least 0. Default
+        /// 0.2 (VSE++).
+        margin: f64 = 0.2,
+        /// Weight of the hardest negatives, in [0, 1]; the rest is that of the sum over all.
+        /// Default 1.
+        hardest_weight: f64 = 1.0,
+        /// How the losses of the pairs become one. Default: their mean.
+        reduction: BatchReduction = "BatchReduction::Mean",
+    }
 }
 
 objective! {
@@ -81,6 +73,7 @@ objective! {
     parameters: "margin" = margin, "hardest_weight" = hardest_weight, "reduction" = reduction;
     settings: margin, hardest_weight;
     schedules = warm_up();
+    forward: "The loss of each pair by the hardest negatives alone, both directions added";
 }
 
 /// From the sum over all negatives to the hardest, in the second quarter of the training.
@@ -90,13 +83,6 @@ pub(super) fn warm_up() -> Settings<Schedule> {
         ..Settings::default()
     }
 }
-
-forward!(
-    VsePlusPlus,
-    "The loss, reduced over the batch.",
-    "The loss of each pair by the hardest negatives alone: the hardest violation of its image and \
-     that of its text."
-);
 
 impl VsePlusPlus {
     #[track_caller]
@@ -146,21 +132,7 @@ impl VsePlusPlus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::objective::tests::{assert_close, matrix};
-
-    /// Images at 0°, 90° and 180° against texts at 0°, 0° and 180°: cosines
-    ///
-    /// ```text
-    ///  1  1 −1
-    ///  0  0  0
-    /// −1 −1  1
-    /// ```
-    fn three_pairs() -> [Tensor<2>; 2] {
-        [
-            matrix([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]),
-            matrix([[2.0, 0.0], [0.5, 0.0], [-3.0, 0.0]]),
-        ]
-    }
+    use crate::objective::tests::{assert_close, three_pairs};
 
     fn with_hardest_weight(weight: f64) -> VsePlusPlus {
         let settings = Settings {
