@@ -22,30 +22,30 @@
 //! Time of forward and backward is a multiple of InfoNCE's, `N²·D` for batches of `N` pairs and
 //! width `D`; memory is `N·D` for all. Equations and advice: `docs/objectives.md`.
 //!
-//! | objective | name | inputs | cost | source |
-//! |---|---|---|---|---|
-//! | [`InfoNce`](objective::InfoNce) | `info-nce` | image, text | N²·D | CLIP, ConVIRT |
-//! | [`ConVse`](objective::ConVse) | `con-vse` | image, text | N²·D | Jain & Verma |
-//! | [`Mvn`](objective::Mvn) | `mvn` | image, text | 2·N²·D | Alayrac et al. 2020 |
-//! | [`NtXent`](objective::NtXent) | `nt-xent` | image, text | 2·N²·D | SimCLR |
-//! | [`Decoupled`](objective::Decoupled) | `dcl` | image, text | N²·D | Yeh et al. 2022 |
-//! | [`Srcl`](objective::Srcl) | `srcl` | image, text, teacher's | 1½·N²·D | Jiang et al. 2023 |
-//! | [`FalseNegativeRemoval`](objective::FalseNegativeRemoval) | `false-negative-removal` | image, text, teacher's | 2·N²·D | Jiang et al. 2023 |
-//! | [`InfoCmr`](objective::InfoCmr) | `info-cmr` | image, text, noise, hard negatives | N²·D | ITContrast |
-//! | [`MultiPositive`](objective::MultiPositive) | `multi-positive` | image, text, ids | N²·D | SupCon |
-//! | [`ImageTextContrastive`](objective::ImageTextContrastive) | `image-text-contrastive` | image, text, momentum encoder's, queue | 2·N·(N + K)·D | ALBEF |
-//! | [`Vse`](objective::Vse) | `vse` | image, text | ¾·N²·D | Faghri et al. 2018 |
-//! | [`VsePlusPlus`](objective::VsePlusPlus) | `vse-plus-plus` | image, text | ¼·N²·D | Faghri et al. 2018 |
-//! | [`ConVsePlusPlus`](objective::ConVsePlusPlus) | `con-vse-plus-plus` | image, text | ¼·N²·D | Jain & Verma |
-//! | [`MaxMargin`](objective::MaxMargin) | `max-margin` | image, text | ¾·N²·D | Hadsell et al. 2006 |
-//! | [`SigLip`](objective::SigLip) | `siglip` | image, text | ¾·N²·D | Zhai et al. 2023 |
-//! | [`ReCo`](objective::ReCo) | `reco` | image, text | ¾·N²·D | Lin et al. |
-//! | [`Orthogonality`](objective::Orthogonality) | `orthogonality` | image, text | ¾·N²·D | Lin et al. |
-//! | [`Alignment`](objective::Alignment) | `alignment` | image, text | N·D | Wang & Isola 2020 |
-//! | [`Uniformity`](objective::Uniformity) | `uniformity` | image, text | ¾·N²·D | Wang & Isola 2020 |
-//! | [`BarlowTwins`](objective::BarlowTwins) | `barlow-twins` | image, text | N·D² | Zbontar et al. 2021 |
-//! | [`ImageTextMatching`](objective::ImageTextMatching) | – | image, text, a fusion head's logits | N²·D to draw | ALBEF |
-//! | [`MaskedLanguage`](objective::MaskedLanguage) | – | tokens, a language head's logits | the head's | BERT, ALBEF |
+//! | objective | name | source |
+//! |---|---|---|
+//! | [`InfoNce`](objective::InfoNce) | `info-nce` | CLIP, ConVIRT |
+//! | [`ConVse`](objective::ConVse) | `con-vse` | Jain & Verma |
+//! | [`Mvn`](objective::Mvn) | `mvn` | Jain & Verma |
+//! | [`NtXent`](objective::NtXent) | `nt-xent` | SimCLR |
+//! | [`Decoupled`](objective::Decoupled) | `dcl` | Yeh et al. 2022 |
+//! | [`Srcl`](objective::Srcl) | `srcl` | Jiang et al. 2023 (SRCL) |
+//! | [`FalseNegativeRemoval`](objective::FalseNegativeRemoval) | `false-negative-removal` | SRCL |
+//! | [`InfoCmr`](objective::InfoCmr) | `info-cmr` | ITContrast |
+//! | [`MultiPositive`](objective::MultiPositive) | `multi-positive` | SupCon |
+//! | [`ImageTextContrastive`](objective::ImageTextContrastive) | `image-text-contrastive` | ALBEF |
+//! | [`Vse`](objective::Vse) | `vse` | Faghri et al. 2018 |
+//! | [`VsePlusPlus`](objective::VsePlusPlus) | `vse-plus-plus` | Faghri et al. 2018 |
+//! | [`ConVsePlusPlus`](objective::ConVsePlusPlus) | `con-vse-plus-plus` | Jain & Verma |
+//! | [`MaxMargin`](objective::MaxMargin) | `max-margin` | PyTorch |
+//! | [`SigLip`](objective::SigLip) | `siglip` | Zhai et al. 2023 |
+//! | [`ReCo`](objective::ReCo) | `reco` | Lin et al. |
+//! | [`Orthogonality`](objective::Orthogonality) | `orthogonality` | Lin et al. |
+//! | [`Alignment`](objective::Alignment) | `alignment` | Wang & Isola 2020 |
+//! | [`Uniformity`](objective::Uniformity) | `uniformity` | Wang & Isola 2020 |
+//! | [`BarlowTwins`](objective::BarlowTwins) | `barlow-twins` | Zbontar et al. 2021 |
+//! | [`ImageTextMatching`](objective::ImageTextMatching) | – | ALBEF |
+//! | [`MaskedLanguage`](objective::MaskedLanguage) | – | BERT, ALBEF |
 //!
 //! - [`objective`]: what a training loop calls; [`ObjectiveConfig`](objective::ObjectiveConfig) is
 //!   any of them by its name, and [`WeightedSum`](objective::WeightedSum) adds some up.

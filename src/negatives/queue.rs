@@ -155,14 +155,10 @@ impl PairFeatures {
 /// assert_eq!(queue.len(), 5);
 ///
 /// let queued = queue.features().unwrap();
-/// let negatives = Negatives {
-///     image: Some(queued.image),
-///     text: Some(queued.text),
-///     ..Negatives::default()
-/// };
+/// let negatives = Negatives::queue(queued.image, queued.text);
 /// let batch = Tensor::<2>::ones([2, 3], &device);
 /// let objective = InfoNceConfig::new().init(&device);
-/// let loss = objective.forward_with_negatives(batch.clone(), batch, negatives);
+/// let loss = objective.forward_with(batch.clone(), batch, negatives);
 /// assert!((loss.into_scalar::<f32>() - 7f32.ln()).abs() < 1e-5);
 /// ```
 #[derive(Module, Debug)]

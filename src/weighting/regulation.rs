@@ -8,14 +8,13 @@
 //! w_ij = (number of negatives) · softmax_j(δ/s_ij)                 Norm::Softmax
 //! ```
 //!
-//! The weights of text→image are normalised over the images, of each text. They meet the two
+//! The weights of text→image are normalised over the images, of each text. They satisfy the two
 //! conditions of the paper: negative covariance with the (mixed) similarity, and mean one.
 //!
-//! | symbol | here |
-//! |---|---|
-//! | α | [`SimilarityRegulation::alpha`], from 1 to 0 as training proceeds: [`AlphaSchedule`](super::AlphaSchedule) |
-//! | τ_w | [`SimilarityRegulation::weight_temperature`], 1 by default |
-//! | δ | [`Norm::Softmax`]; under [`Norm::Mean`] it cancels |
+//! - α is [`SimilarityRegulation::alpha`]; it goes from 1 to 0 as training proceeds
+//!   ([`schedule`](crate::schedule)).
+//! - τ_w is [`SimilarityRegulation::weight_temperature`], 1 by default.
+//! - δ belongs to [`Norm::Softmax`]; under [`Norm::Mean`] it cancels.
 //!
 //! **How the paper is read.** Equations 6–9 have no temperature inside `s`: 1 is the literal
 //! reading. But cosines then give weights within a factor `e²` of each other, `0.14` of the largest
