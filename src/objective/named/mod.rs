@@ -25,8 +25,6 @@ mod objective;
 mod parameter;
 mod serde;
 mod sum;
-#[cfg(test)]
-mod tests;
 
 pub use catalogue::{AnyConfig, AnyObjective};
 pub(in crate::objective) use catalogue::{Evaluate, Named, Preset, by_name};

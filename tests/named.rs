@@ -1,8 +1,7 @@
 //! What must hold for every objective by name.
 
 use burn::tensor::{Device, Distribution, Int, Tensor};
-
-use super::*;
+use burn_contrastive::objective::{AnyConfig, Features, Input, ObjectiveConfig, Value};
 
 /// A batch with every input there is.
 fn everything(device: &Device) -> Features {
