@@ -4,9 +4,12 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `{"device": "cuda", "objective": "info-nce", "n": N, "d": D, "dtype": "bf16", "precision": "bf16"}` | warms up; `loss`, `peak_bytes` (device memory over the inputs) |
-//! | `{"repeat": R}` | `seconds` of each of R evaluations of that case, forward and backward, the device waited for |
-//! | `{"product": true, "repeat": R}` | `seconds` of each of R products of that case's features, `flops` of one |
+//! | a case (below) | warms up; `loss`, `peak_bytes` (device memory over the inputs) |
+//! | `{"repeat": R}` | `seconds` of each of R evaluations of that case, device waited for |
+//! | `{"product": true, "repeat": R}` | `seconds` of each of R products, `flops` of one |
+//!
+//! A case is `{"device": "cuda", "objective": "info-nce", "n": N, "d": D, "dtype": "bf16",
+//! "precision": "bf16"}`; an evaluation is forward and backward, a product that of its features.
 //!
 //! Called without `--worker`, as `cargo bench` does, it only says how to run the comparison.
 
@@ -111,7 +114,8 @@ impl Case {
         Ok((case, facts))
     }
 
-    /// What is timed: marking the leaves, forward, backward for both features and for what the objective learns.
+    /// What is timed: marking the leaves, forward, backward for both features and for what the
+    /// objective learns.
     fn evaluate(&self) -> f32 {
         let leaf = |x: &Tensor<2>| Tensor::from_inner(x.clone()).require_grad();
         let loss = (self.loss)(leaf(&self.image), leaf(&self.text));

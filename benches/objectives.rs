@@ -1,9 +1,10 @@
 //! Time and peak memory of every objective, forward and backward, as multiples of InfoNCE's:
 //! `cargo bench --bench objectives -- [pairs] [width] [rounds]`.
 //!
-//! The objectives are those of the catalogue, by name and at their defaults, with hard negatives, noise and a queue as large as
-//! the batch's tenth. They take turns within each round, so that whatever else the machine does falls on all alike; a ratio is
-//! the median of the rounds' ratios. Memory is the most that was live on the heap above the embeddings.
+//! The objectives are those of the catalogue, by name and at their defaults, with hard negatives,
+//! noise and a queue as large as the batch's tenth. They take turns within each round, so that
+//! whatever else the machine does falls on all alike; a ratio is the median of the rounds' ratios.
+//! Memory is the most that was live on the heap above the embeddings.
 
 #[path = "../tests/counting/mod.rs"]
 mod counting;
@@ -113,7 +114,7 @@ fn main() {
         println!("| {name} {}{}|", cells.0, cells.1);
     }
     println!(
-        "\nThe first four columns streaming, the others with similarities kept as far as the budget goes."
+        "\nThe first four columns streaming, the others with similarities kept within the budget."
     );
 }
 

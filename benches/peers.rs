@@ -4,8 +4,11 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `{"image": path, "text": path, "n": N, "d": D, "repeat": R}` | `seconds` of each of R evaluations; where the case is new, also `loss`, `gradient_norms` (image, text, logarithm of the logit scale) and `peak_bytes` |
-//! | `{"gemm": true, "n": N, "d": D, "repeat": R}` | `seconds` of each of R products `[N, D]·[D, N]` |
+//! | `{"image": path, "text": path, "n": N, "d": D, "repeat": R}` | `seconds` of R evaluations |
+//! | `{"gemm": true, "n": N, "d": D, "repeat": R}` | `seconds` of R products `[N, D]·[D, N]` |
+//!
+//! For a new case also `loss`, `gradient_norms` (image, text, logarithm of the logit scale) and
+//! `peak_bytes`.
 //!
 //! The files hold raw little-endian f32. The argument after `--evaluation` says how the loss is
 //! evaluated. Called without it, as `cargo bench` does, it only says how to run the comparison.
@@ -87,7 +90,8 @@ impl Case {
         }
     }
 
-    /// Warms up; then the loss, the norms of the gradients, and the memory that an evaluation takes.
+    /// Warms up; then the loss, the norms of the gradients, and the memory that an evaluation
+    /// takes.
     fn facts(&self, objective: &InfoNce) -> Value {
         self.evaluate(objective);
         memory::release();
@@ -115,7 +119,8 @@ impl Case {
     }
 
     /// What is timed: marking the leaves, forward, backward for both features and the logarithm of
-    /// the logit scale, and dropping graph and gradients. Flex computes at once: nothing to wait for.
+    /// the logit scale, and dropping graph and gradients. Flex computes at once: nothing to wait
+    /// for.
     fn evaluate(&self, objective: &InfoNce) {
         let loss = objective.forward(leaf(&self.image), leaf(&self.text));
         drop(loss.backward());

@@ -88,8 +88,8 @@ pub(crate) fn comparable(caller: &str, left: Named, right: Named) {
         let [rows, width] = tensor.dims();
         assert!(
             rows > 0 && width > 0,
-            "{caller}: `{name}` is empty, shape [{rows}, {width}]: it needs at least one row and one \
-             column"
+            "{caller}: `{name}` is empty, shape [{rows}, {width}]: it needs at least one row and \
+             one column"
         );
     }
     let ((a, x), (b, y)) = (left, right);

@@ -17,9 +17,9 @@
 //! | `image_id` | `[N]`, integers | the image of each caption: equal ids mean the same image |
 //! | `label` | `[N]`, integers | classes |
 //!
-//! Where an objective reads momentum features and there are none, it reads the teacher's. Everything
-//! is computed in f64 where `image` or `text` is f64 (on backends that have it: not wgpu, Vulkan and
-//! Metal), else in f32.
+//! Where an objective reads momentum features and there are none, it reads the teacher's.
+//! Everything is computed in f64 where `image` or `text` is f64 (on backends that have it: not
+//! wgpu, Vulkan and Metal), else in f32.
 //!
 //! An image with several captions may be in `image` once for each, row `i` being the image of
 //! caption `i`, with the same `image_id` every time; or only once: then `image` has fewer rows than
@@ -57,9 +57,10 @@
 //!   memory pools; `null` if neither is known.
 //! - **Precision** is the percentage of the K nearest that have the query's label.
 //! - **Overlap** is `Σ min(p, q)` of the normalised histograms, in 200 equal bins over [−1, 1].
-//! - **Weights** are `w_ij = (1/s_ij) / mean_{j≠i} (1/s_ij)`, where `s_ij = α·e^{ĉ_ij/τ} + (1 −
-//!   α)·e^{c_ij/τ}`. `weights.alpha` and `weights.weight_temperature` (τ) are those of the first
-//!   `srcl` among the objectives, else α is 1 with a teacher and 0 without, and τ is 1. `weights.histogram.{edges, image_to_text, text_to_image}` counts all
+//! - **Weights** are `w_ij = (1/s_ij) / mean_{j≠i} (1/s_ij)`, where
+//!   `s_ij = α·e^{ĉ_ij/τ} + (1 − α)·e^{c_ij/τ}`. `weights.alpha` and `weights.weight_temperature`
+//!   (τ) are those of the first `srcl` among the objectives, else α is 1 with a teacher and 0
+//!   without, and τ is 1. `weights.histogram.{edges, image_to_text, text_to_image}` counts all
 //!   negatives. `weights.information` is `E log(1/w)` of either direction, the estimated mutual
 //!   information of negatives in nats. `weights.pairs` are the 20 negatives with the smallest
 //!   weights (means of both directions), which are likely to be matches in truth, each with the
@@ -200,13 +201,8 @@ pub fn audit(options: &Options, mut progress: impl FnMut(&str)) -> Result<Findin
         progress(&objective.name);
         let measured = measure(&objective, &embeddings)?;
         let removed = removed(&objective.config, features, image_ids);
-        if removed.is_some_and(|shares| shares.iter().all(|&share| share < 1e-3)) {
-            progress(&format!(
-                "warning: {} removes less than 0.1 % of the negatives; a lower \
-                 `weight_temperature` separates weights more (0.3 gives those of its paper's \
-                 figures)",
-                objective.name
-            ));
+        if let Some(warning) = removal_warning(&objective.name, removed) {
+            progress(&warning);
         }
         found.push(Finding::new(objective, removed, &measured));
         if let Some(file) = &mut gradients {
@@ -264,6 +260,15 @@ fn regulation(objectives: &[Named], features: &Features) -> SimilarityRegulation
     let teacher = features.teacher_image.is_some() && features.teacher_text.is_some();
     let alpha = if teacher { 1.0 } else { 0.0 };
     of_srcl.unwrap_or(SimilarityRegulation::new().with_alpha(alpha))
+}
+
+/// What to say where false-negative removal removes next to nothing.
+fn removal_warning(name: &str, removed: Option<[f64; 2]>) -> Option<String> {
+    removed.filter(|shares| shares.iter().all(|&share| share < 1e-3))?;
+    Some(format!(
+        "warning: {name} removes less than 0.1 % of the negatives; a lower `weight_temperature` \
+         separates weights more (0.3 gives those of its paper's figures)"
+    ))
 }
 
 /// The share of the negatives that false-negative removal leaves out, of images and of captions;

@@ -164,8 +164,8 @@ fn weights_section(weights: &Weights) -> Markup {
             h2 #weights { "Weights of the negatives" }
             p.lead {
                 "SRCL weighs each negative by how little it resembles the anchor according to "
-                (judge) " (α\u{a0}=\u{a0}" (significant(weights.regulation.alpha)) "), with a mean of one for \
-                 each anchor: false negatives should get little weight."
+                (judge) " (α\u{a0}=\u{a0}" (significant(weights.regulation.alpha))
+                "), with a mean of one for each anchor: false negatives should get little weight."
             }
             div.figures {
                 (histogram(weights))

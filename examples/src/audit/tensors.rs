@@ -13,8 +13,8 @@ use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
-/// The tensors of floats that a file may hold besides `image` and `text`, each with its shape: fields
-/// of [`Features`]. A new one is one line here and one in the table of the module above.
+/// The tensors of floats that a file may hold besides `image` and `text`, each with its shape:
+/// fields of [`Features`]. A new one is one line here and one in the table of the module above.
 macro_rules! tensors {
     ($($name:ident: $shape:ident,)+) => {
         /// The names of the tensors that a file may hold.
@@ -161,21 +161,7 @@ impl Embeddings {
                 .as_deref()
                 .map(|ids| renumbered(&[ids]).remove(0))
         });
-        let queue_labels = |file: &mut TensorFile, name, queue: &Option<Tensor<2>>| {
-            let (true, Some(queue)) = (file.info(name).is_some(), queue) else {
-                return Ok(Vec::new());
-            };
-            file.integers(name, queue.dims()[0])
-        };
-        let of_images = queue_labels(&mut file, "queue_image_label", &features.queue_image)?;
-        let of_texts = queue_labels(&mut file, "queue_text_label", &features.queue_text)?;
-        // Labels of the batch and of the queue are the same integers.
-        let batch_labels = labels.as_deref().unwrap_or_default();
-        let mut numbered = renumbered(&[batch_labels, &of_images, &of_texts]).into_iter();
-        let mut next = || numbered.next().filter(|labels| !labels.is_empty());
-        let labels = next();
-        features.queue_image_label = next().map(|labels| indices(&labels, device));
-        features.queue_text_label = next().map(|labels| indices(&labels, device));
+        let labels = read_labels(&mut file, labels.unwrap_or_default(), &mut features)?;
         let same = labels.as_ref().or(image_ids.as_ref());
         features.label = same.map(|same| indices(same, device));
         Ok(Self {
@@ -188,6 +174,28 @@ impl Embeddings {
             unknown: file.unknown(),
         })
     }
+}
+
+/// Reads the labels of the queue into the features; the batch's labels, renumbered together with
+/// them, so that equal labels stay equal.
+fn read_labels(
+    file: &mut TensorFile,
+    batch: Vec<i128>,
+    features: &mut Features,
+) -> Result<Option<Vec<usize>>> {
+    let mut of_queue = |name, queue: &Option<Tensor<2>>| match queue {
+        Some(queue) if file.info(name).is_some() => file.integers(name, queue.dims()[0]),
+        _ => Ok(Vec::new()),
+    };
+    let of_images = of_queue("queue_image_label", &features.queue_image)?;
+    let of_texts = of_queue("queue_text_label", &features.queue_text)?;
+    let mut renumbered = renumbered(&[&batch, &of_images, &of_texts]).into_iter();
+    let mut next = || renumbered.next().filter(|labels| !labels.is_empty());
+    let device = features.image.device();
+    let labels = next();
+    features.queue_image_label = next().map(|labels| indices(&labels, &device));
+    features.queue_text_label = next().map(|labels| indices(&labels, &device));
+    Ok(labels)
 }
 
 fn check_teachers(features: &Features) -> Result<()> {

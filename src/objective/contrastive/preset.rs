@@ -1,8 +1,8 @@
 //! Objectives that are settings of [`Contrastive`](super::Contrastive).
 
-/// What a preset's file leaves to this macro, whose config has fields `logit_scale`, `directions` and
-/// `similarity`: its module, an alias; `contrastive`, `check` and `init` of the config; and its entry
-/// among the objectives by name.
+/// What a preset's file leaves to this macro, whose config has fields `logit_scale`, `directions`
+/// and `similarity`: its module, an alias; `contrastive`, `check` and `init` of the config; and its
+/// entry among the objectives by name.
 ///
 /// ```text
 /// preset! {

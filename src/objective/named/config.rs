@@ -19,7 +19,7 @@ use crate::schedule::{Schedule, Settings};
 /// where the objective learns it. Any objective takes a `"weight"`, a factor on the loss, and a
 /// `"schedule"`, [what changes while training proceeds](Settings); a softmax contrast also takes
 /// the [`Extras`]. `"sum"` adds objectives up:
-/// `{"objective": "sum", "terms": [{"objective": "info-nce"}, {"objective": "uniformity", "weight": 0.1}]}`.
+/// `{"objective": "sum", "terms": [{"objective": "info-nce"}, {"objective": "vse", "weight": 2}]}`.
 /// Unknown names and parameters are errors that name the nearest there are. JSON has the
 /// [`parameters`](Self::parameters) of the objectives' own configs; what else they hold is said in
 /// Rust.
@@ -132,8 +132,8 @@ impl ObjectiveConfig {
     }
 
     /// How training changes the objective: [`schedules`](Self#structfield.schedules), or by default
-    /// SRCL's α from 1 to 0, and the warm-up of VSE++ and ConVSE++. A value that is not at its default
-    /// has no default schedule.
+    /// SRCL's α from 1 to 0, and the warm-up of VSE++ and ConVSE++. A value that is not at its
+    /// default has no default schedule.
     pub fn schedules(&self) -> Settings<Schedule> {
         self.schedules.unwrap_or_else(|| {
             let default = Self::from(AnyConfig::named(self.name()).expect("its own name"));

@@ -114,12 +114,8 @@ pub(super) fn evaluate<T: Real, const FMA: bool>(
     values: &mut Values<T>,
 ) {
     let len = similarities.len();
-    let Values {
-        strips,
-        len: stride,
-        uniform,
-    } = values;
-    let stride = *stride;
+    let stride = values.len;
+    let (strips, uniform) = (&mut values.strips, &mut values.uniform);
     for (step, op) in steps.tape.ops.iter().enumerate() {
         let (done, rest) = strips.split_at_mut(step * stride);
         let out = &mut rest[..len];
