@@ -19,7 +19,8 @@
 //! **Source.** "Contrastive Learning of Visual-Semantic Embeddings", Jain and Verma, equation 6 and
 //! section IV (τ = 0.1).
 
-use super::contrastive::{Criterion, Directions, preset};
+use super::contrastive::{Criterion, Directions};
+use super::entry::preset;
 use crate::similarity::LogitScaleConfig;
 
 config! {

@@ -28,7 +28,8 @@
 //! views of images, with the negatives of both views, as in lightly's `DCLLoss`: `within_modality`.
 //! Across modalities the default here is the other one's alone.
 
-use super::contrastive::{Criterion, Directions, preset};
+use super::contrastive::{Criterion, Directions};
+use super::entry::preset;
 use crate::similarity::LogitScaleConfig;
 
 config! {

@@ -29,8 +29,8 @@
 //! Regulation", Jiang et al. 2023, section 4.3 (there ALBEF++) and figure 3a, which peaks at 0.2 to
 //! 0.3.
 
-use super::contrastive::{Criterion, Directions, preset};
-use super::named::Parameter;
+use super::contrastive::{Criterion, Directions};
+use super::entry::{Parameter, preset};
 use crate::schedule::{Schedule, Settings};
 use crate::similarity::LogitScaleConfig;
 use crate::weighting::{SimilarityRegulation, Weighting};

@@ -44,8 +44,8 @@
 //! [`Context::negatives`]: super::Context::negatives
 //! [`ImageTextContrastive::with_settings`]: super::Contrastive::with_settings
 
-use super::contrastive::{Criterion, Directions, SameId, preset};
-use super::named::{Input, Parameter};
+use super::contrastive::{Criterion, Directions, SameId};
+use super::entry::{Input, Parameter, preset};
 use crate::similarity::LogitScaleConfig;
 
 config! {

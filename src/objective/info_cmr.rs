@@ -33,8 +33,8 @@
 //! [`Negatives::hard_image`]: super::Negatives::hard_image
 //! [`Negatives::noise`]: super::Negatives::noise
 
-use super::contrastive::{Criterion, Directions, preset};
-use super::named::Input;
+use super::contrastive::{Criterion, Directions};
+use super::entry::{Input, preset};
 use crate::similarity::LogitScaleConfig;
 
 config! {

@@ -26,8 +26,8 @@
 //! **Sources.** Radford et al. 2021, figure 3 (CLIP); Zhang et al. 2020, equations 2–4 (ConVIRT).
 //! "Vision-Language Contrast" has no temperature: set 1.
 
-use super::contrastive::{Criterion, Directions, preset};
-use super::named::Parameter;
+use super::contrastive::{Criterion, Directions};
+use super::entry::{Parameter, preset};
 use crate::similarity::LogitScaleConfig;
 
 config! {

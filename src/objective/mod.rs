@@ -11,6 +11,7 @@ mod con_vse;
 mod con_vse_plus_plus;
 mod contrastive;
 mod decoupled;
+mod entry;
 mod false_negative_removal;
 mod image_text_contrastive;
 mod image_text_matching;
@@ -42,6 +43,7 @@ pub use contrastive::{
     SameId, Teacher,
 };
 pub use decoupled::{Decoupled, DecoupledConfig};
+pub use entry::{Features, Input, Parameter, Value};
 pub use false_negative_removal::{FalseNegativeRemoval, FalseNegativeRemovalConfig};
 pub use image_text_contrastive::{ImageTextContrastive, ImageTextContrastiveConfig};
 pub use image_text_matching::{ImageTextMatching, ImageTextMatchingConfig, MatchingPairs};
@@ -52,8 +54,7 @@ pub use max_margin::{MaxMargin, MaxMarginConfig};
 pub use multi_positive::{MultiPositive, MultiPositiveConfig};
 pub use mvn::{Mvn, MvnConfig};
 pub use named::{
-    AnyConfig, AnyObjective, Extras, Features, Input, Objective, ObjectiveConfig, Parameter, Value,
-    WeightedSum, WeightedSumConfig,
+    AnyConfig, AnyObjective, Extras, Objective, ObjectiveConfig, WeightedSum, WeightedSumConfig,
 };
 pub use nt_xent::{NtXent, NtXentConfig};
 pub use orthogonality::{Orthogonality, OrthogonalityConfig};

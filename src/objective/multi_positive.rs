@@ -31,8 +31,8 @@
 //!
 //! **Source.** Khosla et al. 2020, equation 2 (SupCon; its temperature is 0.07 too).
 
-use super::contrastive::{Criterion, Directions, SameId, preset};
-use super::named::{Input, Parameter};
+use super::contrastive::{Criterion, Directions, SameId};
+use super::entry::{Input, Parameter, preset};
 use crate::similarity::LogitScaleConfig;
 
 config! {

@@ -21,7 +21,8 @@
 //! The objective is theirs: a reading of Alayrac et al. 2020, "Self-Supervised MultiModal Versatile
 //! Networks". They state no temperature for it: 0.1 is that of their other objectives.
 
-use super::contrastive::{Criterion, Directions, preset};
+use super::contrastive::{Criterion, Directions};
+use super::entry::preset;
 use crate::similarity::LogitScaleConfig;
 
 config! {

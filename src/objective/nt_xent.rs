@@ -14,7 +14,8 @@
 //!
 //! **Source.** Chen et al. 2020, equation 1 and algorithm 1 (SimCLR).
 
-use super::contrastive::{Criterion, Directions, preset};
+use super::contrastive::{Criterion, Directions};
+use super::entry::preset;
 use crate::similarity::LogitScaleConfig;
 
 config! {

@@ -154,7 +154,7 @@ macro_rules! objective {
             /// Where a value is out of its range.
             #[track_caller]
             pub fn with_settings(mut self, settings: &crate::schedule::Settings) -> Self {
-                crate::objective::named::Evaluate::set(&mut self, settings);
+                crate::objective::entry::Evaluate::set(&mut self, settings);
                 self
             }
         })?
@@ -163,10 +163,10 @@ macro_rules! objective {
 
         display!($name: $($($field,)+)? $($($shown,)+)?);
 
-        crate::objective::named::by_name! {
+        crate::objective::entry::by_name! {
             $name = $config, $by_name;
             parameters(_config) = [
-                $($(crate::objective::named::Parameter::new($parameter, &mut _config.$field)),+)?
+                $($(crate::objective::entry::Parameter::new($parameter, &mut _config.$field)),+)?
             ];
             $(settings(objective, settings) = {
                 $(

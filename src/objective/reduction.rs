@@ -3,8 +3,6 @@
 use burn::config::Config;
 use burn::tensor::Tensor;
 
-use super::named::words;
-
 /// How the losses of a batch's pairs become one.
 #[derive(Config, Copy, Debug, PartialEq, Eq)]
 pub enum BatchReduction {
@@ -13,8 +11,6 @@ pub enum BatchReduction {
     /// Their sum.
     Sum,
 }
-
-words!(BatchReduction { Mean = "mean", Sum = "sum" });
 
 impl BatchReduction {
     /// Of `count` losses whose sum is given.

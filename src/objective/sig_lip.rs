@@ -29,7 +29,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use super::BatchReduction;
-use super::named::{Parameter, Scale, by_name};
+use super::entry::{Parameter, Scale, by_name};
 use super::paired::{FINITE, SumOverPairs};
 use crate::check::{self, ConfigError};
 use crate::pairwise::{Expr, Pairs};

@@ -38,8 +38,8 @@
 //! Regulation", Jiang et al. 2023, equations 4–9, figures 3b and 8. It states no temperature τ:
 //! this is that of ALBEF, on which the paper builds.
 
-use super::contrastive::{Criterion, Directions, preset};
-use super::named::Parameter;
+use super::contrastive::{Criterion, Directions};
+use super::entry::{Parameter, preset};
 use crate::schedule::{Schedule, Settings};
 use crate::similarity::LogitScaleConfig;
 use crate::weighting::{SimilarityRegulation, Weighting};

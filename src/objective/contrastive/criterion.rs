@@ -4,7 +4,6 @@ use burn::config::Config;
 use burn::module::Content;
 
 use crate::check::{self, ConfigError};
-use crate::objective::named::words;
 use crate::similarity::SimilarityConfig;
 use crate::weighting::Weighting;
 
@@ -27,9 +26,6 @@ pub enum Directions {
     /// Twice their mean: at λ = ½ their sum.
     Sum,
 }
-
-words!(SameId { Negative = "negative", LeftOut = "left_out", Positive = "positive" });
-words!(Directions { Mean = "mean", Sum = "sum" });
 
 /// The parts that make up a softmax contrast; see [`Contrastive`](super::Contrastive) for the
 /// equation.

@@ -49,8 +49,6 @@ mod candidates;
 mod context;
 mod criterion;
 mod loss;
-#[macro_use]
-mod preset;
 
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Module, ModuleDisplay};
@@ -58,7 +56,6 @@ use burn::tensor::{Device, Int, Tensor};
 
 pub use context::{Context, Ids, Momentum, Negatives, Teacher};
 pub use criterion::{Criterion, Directions, SameId};
-pub(in crate::objective) use preset::preset;
 
 use self::batch::{Batch, Side};
 use self::candidates::{Group, Known, Shared, Source, remove_below};

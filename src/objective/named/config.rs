@@ -2,13 +2,12 @@
 
 use burn::tensor::Device;
 
-use super::catalogue::{AnyConfig, AnyObjective, Preset};
+use super::catalogue::{AnyConfig, AnyObjective};
 use super::extras::{self, Extras};
-use super::features::{Features, Input};
 use super::objective::Objective;
-use super::parameter::{Parameter, Value};
 use super::sum::WeightedSum;
 use crate::check::{self, ConfigError};
+use crate::objective::entry::{Features, Input, Parameter, Preset, Value};
 use crate::pairwise::Evaluation;
 use crate::schedule::{Schedule, Settings};
 

@@ -1,7 +1,6 @@
 //! What any softmax contrast by name may do beyond its definition.
 
-use super::features::Input;
-use super::parameter::Parameter;
+use crate::objective::entry::{Input, Parameter};
 use crate::objective::{Criterion, SameId};
 
 /// What any softmax contrast by name may do beyond its definition: further parts of its

@@ -20,18 +20,12 @@
 mod catalogue;
 mod config;
 mod extras;
-mod features;
 mod objective;
-mod parameter;
 mod serde;
 mod sum;
 
 pub use catalogue::{AnyConfig, AnyObjective};
-pub(in crate::objective) use catalogue::{Evaluate, Named, Preset, by_name};
 pub use config::ObjectiveConfig;
 pub use extras::Extras;
-pub use features::{Features, Input};
 pub use objective::Objective;
-pub use parameter::{Parameter, Value};
-pub(in crate::objective) use parameter::{Scale, Slot, Temperature, words};
 pub use sum::{WeightedSum, WeightedSumConfig};

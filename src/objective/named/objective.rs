@@ -3,9 +3,9 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use super::catalogue::{AnyObjective, Evaluate};
-use super::features::{Features, Input};
+use super::catalogue::AnyObjective;
 use super::sum::WeightedSum;
+use crate::objective::entry::{Evaluate, Features, Input};
 use crate::objective::{Context, Contrastive, Ids, Momentum, Negatives, Teacher};
 use crate::schedule::{Schedule, Settings};
 use crate::similarity::LogitScale;

@@ -7,7 +7,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::catalogue::AnyConfig;
 use super::config::{ObjectiveConfig, hint};
-use super::parameter::Value;
+use crate::objective::entry::Value;
 use crate::schedule::{Schedule, Settings};
 
 impl Serialize for ObjectiveConfig {

@@ -3,11 +3,10 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use super::catalogue::{Evaluate, Named};
 use super::config::ObjectiveConfig;
-use super::features::Features;
 use super::objective::Objective;
 use crate::check::{self, ConfigError};
+use crate::objective::entry::{Evaluate, Features, Named};
 use crate::schedule::Settings;
 use crate::similarity::{LogitScale, SimilarityConfig};
 

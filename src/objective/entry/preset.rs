@@ -1,4 +1,4 @@
-//! Objectives that are settings of [`Contrastive`](super::Contrastive).
+//! Objectives that are settings of [`Contrastive`](crate::objective::Contrastive).
 
 /// What a preset's file leaves to this macro, whose config has fields `logit_scale`, `directions`
 /// and `similarity`: its module, an alias; `contrastive`, `check` and `init` of the config; and its
@@ -62,28 +62,28 @@ macro_rules! preset {
             }
         }
 
-        impl crate::objective::named::Named for $config {
+        impl crate::objective::entry::Named for $config {
             fn name(&self) -> &'static str {
                 $by_name
             }
 
-            fn parameters(&mut self) -> Vec<crate::objective::named::Parameter<'_>> {
-                use crate::objective::named;
+            fn parameters(&mut self) -> Vec<crate::objective::entry::Parameter<'_>> {
+                use crate::objective::entry;
                 let $parameters = self;
-                let temperature = named::Temperature(&mut $parameters.logit_scale);
+                let temperature = entry::Temperature(&mut $parameters.logit_scale);
                 let mut parameters = vec![
-                    named::Parameter::new("temperature", temperature),
-                    named::Parameter::new("directions", &mut $parameters.directions),
+                    entry::Parameter::new("temperature", temperature),
+                    entry::Parameter::new("directions", &mut $parameters.directions),
                 ];
                 parameters.extend($own);
                 parameters
             }
 
-            $(fn needs(&self) -> Vec<crate::objective::named::Input> {
+            $(fn needs(&self) -> Vec<crate::objective::entry::Input> {
                 Vec::from($needs)
             })?
 
-            $(fn uses(&self) -> Vec<crate::objective::named::Input> {
+            $(fn uses(&self) -> Vec<crate::objective::entry::Input> {
                 Vec::from($uses)
             })?
 
@@ -95,8 +95,8 @@ macro_rules! preset {
                 vec![&mut self.similarity]
             }
 
-            fn contrastive(&self) -> Option<crate::objective::named::Preset> {
-                Some(crate::objective::named::Preset {
+            fn contrastive(&self) -> Option<crate::objective::entry::Preset> {
+                Some(crate::objective::entry::Preset {
                     config: self.contrastive(),
                     config_name: stringify!($config),
                     objective_name: stringify!($name),

@@ -61,7 +61,7 @@ macro_rules! inputs {
             }
 
             /// The width of the input, `None` where it is not there or has one dimension.
-            pub(super) fn width(&self, input: Input) -> Option<usize> {
+            pub(in crate::objective) fn width(&self, input: Input) -> Option<usize> {
                 let dims = match input {
                     $(Input::$input => self.$field.as_ref().map(|x| x.dims().to_vec()),)+
                 };
@@ -70,7 +70,7 @@ macro_rules! inputs {
 
             /// The batch with only these inputs beside it; where one is missing, with its
             /// substitute in its place.
-            pub(super) fn only(&self, inputs: &[Input]) -> Self {
+            pub(in crate::objective) fn only(&self, inputs: &[Input]) -> Self {
                 let mut features = Self::new(self.image.clone(), self.text.clone());
                 $(if inputs.contains(&Input::$input) {
                     features.$field = self.$field.clone();
@@ -114,7 +114,7 @@ inputs! {
 
 impl Input {
     /// The input that is read where this one is missing.
-    pub(super) fn substitute(self) -> Option<Self> {
+    pub(in crate::objective) fn substitute(self) -> Option<Self> {
         match self {
             Self::MomentumImage => Some(Self::TeacherImage),
             Self::MomentumText => Some(Self::TeacherText),
@@ -123,7 +123,7 @@ impl Input {
     }
 
     /// Whether it is compared with the embeddings of the batch, and so needs their width.
-    pub(super) fn is_candidate(self) -> bool {
+    pub(in crate::objective) fn is_candidate(self) -> bool {
         use Input::*;
         let candidates = [
             MomentumImage,
@@ -140,7 +140,7 @@ impl Input {
 
 impl Features {
     /// The input that is there: itself, or its substitute.
-    pub(super) fn find(&self, input: Input) -> Option<Input> {
+    pub(in crate::objective) fn find(&self, input: Input) -> Option<Input> {
         let mut found = Some(input).into_iter().chain(input.substitute());
         found.find(|&input| self.has(input))
     }

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::objective::contrastive::{Directions, SameId};
+use crate::objective::reduction::BatchReduction;
 use crate::similarity::LogitScaleConfig;
 use crate::weighting::{Norm, SimilarityRegulation};
 
@@ -64,7 +66,7 @@ impl<'a> Parameter<'a> {
 
     /// Gives it another value. The range of a logit scale widens as far as a temperature needs;
     /// whether a value is in the objective's range is checked by
-    /// [`ObjectiveConfig::check`](super::ObjectiveConfig::check).
+    /// [`ObjectiveConfig::check`](crate::objective::ObjectiveConfig::check).
     ///
     /// # Errors
     ///
@@ -202,23 +204,27 @@ fn widen(config: &mut LogitScaleConfig, temperature: f64, scale: f64) {
 /// The words for the values of an enum.
 macro_rules! words {
     ($type:ty { $($value:ident = $word:literal),+ }) => {
-        impl crate::objective::named::Slot for $type {
-            fn get(&self) -> crate::objective::named::Value {
+        impl Slot for $type {
+            fn get(&self) -> Value {
                 let word = match self { $(Self::$value => $word,)+ };
-                crate::objective::named::Value::Word(word.into())
+                Value::Word(word.into())
             }
 
-            fn set(&mut self, value: crate::objective::named::Value) -> Result<(), String> {
-                let crate::objective::named::Value::Word(word) = value else {
-                    return Err([$(concat!("\"", $word, "\"")),+].join(" or "));
+            fn set(&mut self, value: Value) -> Result<(), String> {
+                let known = || [$(concat!("\"", $word, "\"")),+].join(" or ");
+                let Value::Word(word) = value else {
+                    return Err(known());
                 };
                 *self = match word.as_str() {
                     $($word => Self::$value,)+
-                    _ => return Err([$(concat!("\"", $word, "\"")),+].join(" or ")),
+                    _ => return Err(known()),
                 };
                 Ok(())
             }
         }
     };
 }
-pub(in crate::objective) use words;
+
+words!(BatchReduction { Mean = "mean", Sum = "sum" });
+words!(Directions { Mean = "mean", Sum = "sum" });
+words!(SameId { Negative = "negative", LeftOut = "left_out", Positive = "positive" });
