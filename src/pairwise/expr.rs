@@ -9,8 +9,6 @@ use std::collections::HashMap;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 use std::sync::Arc;
 
-use super::tape::{Op, Tape};
-
 /// A value of each pair, as an expression; cheap to clone.
 ///
 /// Built from the leaves that [`Pairs`](super::Pairs) hands out, with `+ - * /` (between
@@ -315,17 +313,6 @@ impl Expr {
         };
         seen.insert(self.address(), mapped.clone());
         mapped
-    }
-
-    /// Calls `f` with every leaf.
-    pub(crate) fn each_leaf(&self, f: &mut impl FnMut(Leaf)) {
-        let mut tape = Tape::default();
-        tape.push(self);
-        for op in tape.ops {
-            if let Op::Leaf(leaf) = op {
-                f(leaf);
-            }
-        }
     }
 
     /// Identifies a node, which several expressions may share.

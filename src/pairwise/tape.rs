@@ -39,6 +39,19 @@ impl Hash for Op {
     }
 }
 
+impl Expr {
+    /// Calls `f` with every leaf.
+    pub(crate) fn each_leaf(&self, f: &mut impl FnMut(Leaf)) {
+        let mut tape = Tape::default();
+        tape.push(self);
+        for op in tape.ops {
+            if let Op::Leaf(leaf) = op {
+                f(leaf);
+            }
+        }
+    }
+}
+
 impl Tape {
     /// The step that computes `expr`, appended unless it is there.
     pub fn push(&mut self, expr: &Expr) -> usize {

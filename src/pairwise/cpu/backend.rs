@@ -8,8 +8,8 @@ use burn::backend::TensorMetadata;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::{DType, TensorData, read_sync};
 
+use super::evaluate::Context;
 use super::memory::zeros;
-use super::tile::Context;
 use super::{kept_len, run};
 use crate::host::{HostBackend, Real};
 use crate::pairwise::ops::{Inputs, Outputs, PairwiseOps, without_autodiff};

@@ -1,7 +1,7 @@
 //! The steps of a pass for a strip of pairs: consecutive columns of one row.
 
 use super::math;
-use super::tile::Strips;
+use super::product::Strips;
 use crate::host::Real;
 use crate::pairwise::expr::{Binary, Leaf, Unary};
 use crate::pairwise::pass::Steps;

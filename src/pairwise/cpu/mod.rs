@@ -25,11 +25,11 @@ mod tasks;
 mod tests;
 mod tile;
 
+use self::evaluate::Context;
 use self::memory::zeros;
 use self::plan::{Stored, Tiling, blocks, kept_len};
 use self::product::{Factors, Shared};
 use self::states::Both;
-use self::tile::Context;
 use super::pass::{Pass, Teacher};
 use crate::host::Real;
 

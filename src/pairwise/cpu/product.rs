@@ -25,6 +25,43 @@ impl<T> Shared<T> {
     }
 }
 
+/// The rows of a tile, each a strip, in a matrix that other tasks work on at the same time.
+pub(super) struct Strips<T> {
+    start: *mut T,
+    stride: usize,
+    rows: usize,
+    columns: usize,
+}
+
+impl<T> Strips<T> {
+    /// # Safety
+    ///
+    /// `rows` strips of `columns` elements, `stride` apart from `start` on, are the caller's alone
+    /// for as long as this lives.
+    pub unsafe fn new(start: *mut T, stride: usize, rows: usize, columns: usize) -> Self {
+        Self {
+            start,
+            stride,
+            rows,
+            columns,
+        }
+    }
+
+    #[inline(always)]
+    pub fn row(&self, row: usize) -> &[T] {
+        assert!(row < self.rows);
+        // SAFETY: one of the strips that `new` was promised; `&self` lets nobody write to it.
+        unsafe { std::slice::from_raw_parts(self.start.add(row * self.stride), self.columns) }
+    }
+
+    #[inline(always)]
+    pub fn row_mut(&mut self, row: usize) -> &mut [T] {
+        assert!(row < self.rows);
+        // SAFETY: one of the strips that `new` was promised; `&mut self` gives them out one by one.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.stride), self.columns) }
+    }
+}
+
 /// `dst [m, n] = keep·dst + lhs [m, k]·rhs [k, n]`, on one thread; the pairs are strides between
 /// rows and between columns.
 ///

@@ -4,9 +4,9 @@ use rayon::prelude::*;
 
 use super::Inputs;
 use super::plan::Stored;
-use super::product::{Factors, Shared, products};
+use super::product::{Factors, Shared, Strips, products};
 use super::states::Both;
-use super::tile::{self, Scratch, Strips, Tile};
+use super::tile::{self, Scratch, Tile};
 use crate::host::Real;
 use crate::pairwise::pass::{Pass, Teacher};
 

@@ -4,8 +4,8 @@
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
+use super::evaluate::Context;
 use super::plan::{Tiling, blocks, kept_len};
-use super::tile::Context;
 use super::{Inputs, run, run_tiled};
 use crate::host::Real;
 use crate::pairwise::Precision;

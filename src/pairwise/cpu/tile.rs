@@ -2,13 +2,12 @@
 //! row on strips of pairs, reductions take the values in, and the coefficients replace the
 //! similarities.
 
-use super::evaluate::{Teachers, Values, evaluate};
+use super::evaluate::{Context, Teachers, Values, evaluate};
+use super::product::Strips;
 use super::states::{States, take_columns, take_row};
 use crate::host::Real;
 use crate::pairwise::pass::Pass;
 use crate::pairwise::reduction::{Axis, Kind};
-
-pub(super) use super::evaluate::Context;
 
 /// Longest strip.
 pub(super) const STRIP: usize = 512;
@@ -61,43 +60,6 @@ impl<T: Real> Scratch<T> {
             }
             (None, None) => None,
         }
-    }
-}
-
-/// The rows of a tile, each a strip, in a matrix that other tasks work on at the same time.
-pub(super) struct Strips<T> {
-    start: *mut T,
-    stride: usize,
-    rows: usize,
-    columns: usize,
-}
-
-impl<T> Strips<T> {
-    /// # Safety
-    ///
-    /// `rows` strips of `columns` elements, `stride` apart from `start` on, are the caller's alone
-    /// for as long as this lives.
-    pub unsafe fn new(start: *mut T, stride: usize, rows: usize, columns: usize) -> Self {
-        Self {
-            start,
-            stride,
-            rows,
-            columns,
-        }
-    }
-
-    #[inline(always)]
-    pub fn row(&self, row: usize) -> &[T] {
-        assert!(row < self.rows);
-        // SAFETY: one of the strips that `new` was promised; `&self` lets nobody write to it.
-        unsafe { std::slice::from_raw_parts(self.start.add(row * self.stride), self.columns) }
-    }
-
-    #[inline(always)]
-    pub fn row_mut(&mut self, row: usize) -> &mut [T] {
-        assert!(row < self.rows);
-        // SAFETY: one of the strips that `new` was promised; `&mut self` gives them out one by one.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.stride), self.columns) }
     }
 }
 

@@ -2,10 +2,27 @@
 
 use burn_cubecl::cubecl::{self, ir::ConstantValue, prelude::*};
 
-use super::reduce::Place;
 use crate::pairwise::expr::{Binary, Leaf, Unary};
 use crate::pairwise::tape::Op;
 use crate::tensor::artanh_terms;
+
+/// Where a block lies, and where the vectors of columns and the scalars are in the buffer of bound
+/// values.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+pub(crate) struct Place {
+    /// Of the block.
+    pub rows: usize,
+    pub columns: usize,
+    /// The first row and column.
+    pub i0: usize,
+    pub j0: usize,
+    /// Of the whole matrix.
+    pub n: usize,
+    pub m: usize,
+    /// Where the vectors of columns and the scalars begin.
+    pub columns_at: usize,
+    pub scalars_at: usize,
+}
 
 /// One pair.
 #[derive(CubeType, Clone, Copy)]

@@ -17,8 +17,9 @@ mod state;
 use crate::pairwise::reduction::Kind;
 use crate::pairwise::tape::Op;
 
+pub(crate) use self::expr::PlaceLaunch;
 pub(crate) use self::join::{accumulate, finish, merge};
-pub(crate) use self::reduce::{PlaceLaunch, block};
+pub(crate) use self::reduce::block;
 
 /// Units along a row, and along a column.
 pub(super) const LANES: usize = 32;

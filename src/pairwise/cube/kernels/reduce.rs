@@ -5,27 +5,9 @@
 
 use burn_cubecl::cubecl::{self, prelude::*};
 
-use super::expr::{Pair, evaluate};
+use super::expr::{Pair, Place, evaluate};
 use super::state::{Components, empty, gather, join, load, store};
 use super::{LANES, LINES, Program, TILES};
-
-/// Where a block lies, and where the vectors of columns and the scalars are in the buffer of bound
-/// values.
-#[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub(crate) struct Place {
-    /// Of the block.
-    pub rows: usize,
-    pub columns: usize,
-    /// The first row and column.
-    pub i0: usize,
-    pub j0: usize,
-    /// Of the whole matrix.
-    pub n: usize,
-    pub m: usize,
-    /// Where the vectors of columns and the scalars begin.
-    pub columns_at: usize,
-    pub scalars_at: usize,
-}
 
 /// Computes the expressions of every pair of a block, writes the coefficients and what the cubes
 /// found.
