@@ -135,6 +135,7 @@ fn forms(symmetric: bool) -> Vec<Form> {
         scalars: BOUND,
         symmetric,
         teachers: TEACHERS.to_vec(),
+        tokens: [1, 1],
         limits: Limits {
             precision: Precision::Full,
             budget: 1,
@@ -211,6 +212,7 @@ fn evaluate<T: Real>(
             b: &b,
             d: D,
             teachers: [&teacher[0], &teacher[1]],
+            tokens: [1, 1],
             context: Context {
                 n,
                 m,
