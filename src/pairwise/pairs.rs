@@ -174,7 +174,7 @@ impl Pairs {
         Self { precision, ..self }
     }
 
-    /// `s_ij = a_i·b_j`.
+    /// `s_ij = a_i·b_j`; of rows of tokens, see [`late_interaction`](Self::late_interaction).
     pub fn similarity(&self) -> Expr {
         Expr::leaf(Leaf::Similarity)
     }

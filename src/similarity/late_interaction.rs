@@ -63,7 +63,8 @@ impl Tokens {
     fn averaged(self) -> Tensor<3> {
         let shape @ [n, t, _] = self.embeddings.dims();
         let Some(left_out) = self.left_out() else {
-            return self.embeddings / t as f64;
+            // Not a division by `t`, whose gradient Burn rounds to f32.
+            return self.embeddings * (1.0 / t as f64);
         };
         let ones = values_like(vec![1.0; n * t], [n, t, 1], &self.embeddings);
         let count = ones.mask_fill(left_out.clone(), 0.0).sum_dim(1);

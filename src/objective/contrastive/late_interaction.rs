@@ -18,8 +18,8 @@ impl Contrastive {
     /// similarity with a token of the text; that of a text for an image has the roles exchanged.
     /// They differ, so each direction has a matrix of its own, and the cost is two passes over all
     /// pairs of tokens, in blocks: see
-    /// [`SimilarityConfig::late_interaction`](crate::similarity::SimilarityConfig::late_interaction),
-    /// which also says what samples without any token that counts are worth. Everything of the
+    /// [`SimilarityConfig`](crate::similarity::SimilarityConfig)`::late_interaction`, which also
+    /// says what samples without any token that counts are worth. Everything of the
     /// [`Criterion`](super::Criterion) that needs nothing besides the batch applies.
     ///
     /// # Shapes

@@ -1,7 +1,8 @@
 //! Passes in plain backend operations over blocks: right on every backend.
 //!
-//! Backends without kernels of their own run [`pass`]. With one block that covers the whole matrix
-//! it is the reference, [`dense`], which Burn's autodiff records.
+//! Backends without kernels of their own run [`pass`], and all backends do where rows consist of
+//! several tokens (see [`tokens`]). With one block that covers the whole matrix it is the
+//! reference, [`dense`], which Burn's autodiff records.
 
 mod block;
 mod states;

@@ -212,7 +212,6 @@ fn evaluate<T: Real>(
             b: &b,
             d: D,
             teachers: [&teacher[0], &teacher[1]],
-            tokens: [1, 1],
             context: Context {
                 n,
                 m,
