@@ -108,6 +108,25 @@ pub(crate) fn comparable(caller: &str, left: Named, right: Named) {
     together(caller, left, right);
 }
 
+/// Rows of tokens, `[N, T, D]`, can be compared: non-empty, and otherwise as [`comparable`].
+#[track_caller]
+pub(crate) fn comparable_tokens(
+    caller: &str,
+    (a, x): (&'static str, &Tensor<3>),
+    (b, y): (&'static str, &Tensor<3>),
+) {
+    let [x, y] = [(a, x), (b, y)].map(|(name, tensor)| {
+        let shape @ [rows, tokens, width] = tensor.dims();
+        assert!(
+            rows > 0 && tokens > 0 && width > 0,
+            "{caller}: `{name}` is empty, shape {shape:?}: it needs at least one row, one token a \
+             row and one column"
+        );
+        tensor.clone().reshape([rows * tokens, width])
+    });
+    comparable(caller, (a, &x), (b, &y));
+}
+
 /// The two are on one device, in one autodiff context.
 #[track_caller]
 pub(crate) fn together(caller: &str, (a, x): Named, (b, y): Named) {

@@ -1,8 +1,10 @@
 //! What several objectives make of pairs and of their reductions: positives, sums of log-sum-exps,
 //! the hardest pairs.
 
+use burn::backend::Dispatch;
 use burn::tensor::{Bool, Int, Tensor};
 
+use super::chunked::pool;
 use super::expr::Expr;
 use super::pairs::Pairs;
 use super::reduction::{columns, rows};
@@ -94,20 +96,38 @@ pub struct Hardest {
 /// column, in `O(N·D)`.
 #[track_caller]
 pub fn hardest(pairs: Pairs, left_out: &Expr) -> [Hardest; 2] {
-    let (a, b) = (pairs.a.clone(), pairs.b.clone());
+    let (a, b, tokens) = (pairs.a.clone(), pairs.b.clone(), pairs.tokens);
     let similarity = pairs.similarity().except(left_out);
     let found = pairs
         .constant()
         .reduce(&[rows().max(&similarity), columns().max(&similarity)]);
-    let hardest = |found: &[Tensor<1>], anchors: &Tensor<2>, others: &Tensor<2>| {
-        let index = found[1].clone().int();
-        let closest = others.clone().select(0, index.clone());
-        let similarity = (anchors.clone() * closest).sum_dim(1).squeeze_dim::<1>(1);
+    let index = |found: &[Tensor<1>]| found[1].clone().int();
+    let [by_row, by_column] = [index(&found[..2]), index(&found[2..])];
+    let of_rows = rowwise(a.clone(), b.clone().select(0, by_row.clone()), tokens);
+    let of_columns = rowwise(a.select(0, by_column.clone()), b, tokens);
+    let hardest = |found: &[Tensor<1>], similarity: Tensor<1>, index| {
         let nothing = found[0].clone().equal_elem(f64::NEG_INFINITY);
         Hardest {
             similarity: similarity.mask_fill(nothing, f64::NEG_INFINITY),
             index,
         }
     };
-    [hardest(&found[..2], &a, &b), hardest(&found[2..], &b, &a)]
+    [
+        hardest(&found[..2], of_rows, by_row),
+        hardest(&found[2..], of_columns, by_column),
+    ]
+}
+
+/// The similarity of row `i` of `a` with row `i` of `b`, `[N]`, in plain operations.
+fn rowwise(a: Tensor<2>, b: Tensor<2>, tokens @ [p, t]: [usize; 2]) -> Tensor<1> {
+    if tokens == [1, 1] {
+        return (a * b).sum_dim(1).squeeze_dim::<1>(1);
+    }
+    let [n, width] = a.dims();
+    let d = width / p;
+    let products = a
+        .reshape([n, p, d])
+        .matmul(b.reshape([n, t, d]).transpose());
+    let products = products.reshape([n * p, t]).into_dispatch();
+    Tensor::<2>::from_dispatch(pool::<Dispatch>(products, tokens).0).squeeze_dim(1)
 }

@@ -40,6 +40,8 @@ pub(crate) struct Form {
     pub symmetric: bool,
     /// The widths of the teachers.
     pub teachers: Vec<usize>,
+    /// How many tokens a row of `a` and a row of `b` consist of: see [`Pass::tokens`].
+    pub tokens: [usize; 2],
     pub limits: Limits,
 }
 

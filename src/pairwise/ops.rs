@@ -18,7 +18,7 @@ use super::pass::Pass;
 #[derive(ExtensionType, Clone, Debug)]
 #[extension_type(fusion: cfg(feature = "_cube"))]
 pub struct Inputs<B: Backend> {
-    /// `[n, d]` and `[m, d]`.
+    /// `[n, d]` and `[m, d]`; with several tokens in a row `[n, P·d]` and `[m, T·d]`.
     pub a: FloatTensor<B>,
     pub b: FloatTensor<B>,
     /// The teachers' embeddings, `[n, e]` and `[m, e]`, those of all teachers side by side;
@@ -48,7 +48,7 @@ impl<B: Backend> Inputs<B> {
 pub struct Outputs<B: Backend> {
     /// All results, one after the other.
     pub results: FloatTensor<B>,
-    /// `G·B` `[n, d]` and `Gᵀ·A` `[m, d]`.
+    /// `G·B` and `Gᵀ·A`, of the shapes of `a` and `b`.
     pub left: FloatTensor<B>,
     pub right: FloatTensor<B>,
     /// Similarities for the pass that follows.

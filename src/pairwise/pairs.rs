@@ -38,6 +38,8 @@ use crate::check;
 pub struct Pairs {
     pub(super) a: Tensor<2>,
     pub(super) b: Tensor<2>,
+    /// How many tokens a row of `a` and a row of `b` consist of.
+    pub(super) tokens: [usize; 2],
     teachers: Vec<[Tensor<2>; 2]>,
     rows: Vec<Tensor<1>>,
     columns: Vec<Tensor<1>>,
@@ -66,6 +68,7 @@ impl Pairs {
         Self {
             a: a.cast(dtype),
             b: b.cast(dtype),
+            tokens: [1, 1],
             teachers: Vec::new(),
             rows: Vec::new(),
             columns: Vec::new(),
@@ -98,6 +101,59 @@ impl Pairs {
         }
     }
 
+    /// Pairs of a row of `a` with a row of `b` that consist of tokens, by late interaction
+    /// (ColBERT's MaxSim): each token of row `i` of `a` has its closest token of row `j` of `b`,
+    ///
+    /// ```text
+    /// s_ij = Σ_p max_t a_ip·b_jt
+    /// ```
+    ///
+    /// The gradient reaches the closest token, of equals the one with the lowest index. For means
+    /// instead of sums, and for rows of different length, see
+    /// [`SimilarityConfig::late_interaction`](crate::similarity::SimilarityConfig).
+    ///
+    /// Neither the `N×M` matrix exists nor that of all tokens, forward or backward; a block has one
+    /// pair at least. On every device passes run in plain tensor operations over blocks, slower
+    /// than those of [`new`](Self::new), in full precision, and keep no similarities. With one
+    /// token a row on both sides the pairs are those of [`new`](Self::new).
+    ///
+    /// # Shapes
+    ///
+    /// - `a`: `[N, P, D]`, `b`: `[M, T, D]`; half precision is widened to f32
+    ///
+    /// # Panics
+    ///
+    /// Where widths, dtypes or devices differ, or a side is empty.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use burn_contrastive::pairwise::{Pairs, rows};
+    ///
+    /// let device = Device::default();
+    /// // One row of two tokens, against one row of three.
+    /// let a = Tensor::<3>::from_data([[[1.0, 0.0], [0.0, 1.0]]], &device);
+    /// let b = Tensor::<3>::from_data([[[3.0, 0.0], [0.0, 4.0], [1.0, 1.0]]], &device);
+    ///
+    /// let pairs = Pairs::late_interaction(a, b);
+    /// let similarity = pairs.similarity();
+    /// let sum = pairs.reduce(&[rows().sum(&similarity)]).remove(0);
+    /// assert_eq!(sum.into_scalar::<f32>(), 3.0 + 4.0);
+    /// ```
+    #[track_caller]
+    pub fn late_interaction(a: Tensor<3>, b: Tensor<3>) -> Self {
+        check::comparable_tokens("Pairs::late_interaction", ("a", &a), ("b", &b));
+        let ([n, p, d], [m, t, _]) = (a.dims(), b.dims());
+        let pairs = Self::new(a.reshape([n * p, d]), b.reshape([m * t, d]));
+        Self {
+            a: pairs.a.reshape([n, p * d]),
+            b: pairs.b.reshape([m, t * d]),
+            tokens: [p, t],
+            ..pairs
+        }
+    }
+
     /// How to evaluate; [`Evaluation::Auto`] unless said.
     pub fn with_evaluation(self, evaluation: Evaluation) -> Self {
         Self { evaluation, ..self }
@@ -118,7 +174,7 @@ impl Pairs {
         Self { precision, ..self }
     }
 
-    /// `s_ij = a_i·b_j`.
+    /// `s_ij = a_i·b_j`; of rows of tokens, see [`late_interaction`](Self::late_interaction).
     pub fn similarity(&self) -> Expr {
         Expr::leaf(Leaf::Similarity)
     }

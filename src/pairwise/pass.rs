@@ -28,6 +28,9 @@ pub(crate) struct Pass {
     pub symmetric: bool,
     /// The teachers, whose similarities are kept beside the others.
     pub teachers: Vec<Teacher>,
+    /// How many tokens, `P` and `T`, a row of `a` (`[n, P·d]`) and a row of `b` (`[m, T·d]`)
+    /// consist of. The similarity is `Σ_p max_t ⟨a_ip, b_jt⟩`; with one token each, the product.
+    pub tokens: [usize; 2],
     /// The bytes kept are those for the next pass, or from the last one.
     pub limits: Limits,
     /// Which inputs the expressions read.
@@ -113,8 +116,15 @@ impl Pass {
             left: false,
             right: false,
             symmetric: form.symmetric,
+            tokens: form.tokens,
             limits: form.limits,
         }
+    }
+
+    /// Whether rows consist of several tokens (late interaction). Such a pass runs chunked on every
+    /// device.
+    pub fn has_tokens(&self) -> bool {
+        self.tokens != [1, 1]
     }
 
     /// How many matrices of similarities there are: its own and those of the teachers.

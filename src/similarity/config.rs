@@ -93,7 +93,7 @@ impl SimilarityConfig {
             .add("evaluation", &format!("{:?}", self.evaluation))
     }
 
-    fn evaluate(&self, pairs: Pairs) -> Pairs {
+    pub(super) fn evaluate(&self, pairs: Pairs) -> Pairs {
         pairs
             .with_evaluation(self.evaluation)
             .with_memory_budget(self.memory_budget)

@@ -1,11 +1,14 @@
-//! How alike two embeddings are: l2 normalisation, cosine similarity and the logit scale.
+//! How alike two embeddings are: l2 normalisation, cosine similarity, late interaction of tokens,
+//! and the logit scale.
 
 mod config;
 mod cosine;
+mod late_interaction;
 mod logit_scale;
 mod normalize;
 
 pub use config::SimilarityConfig;
 pub use cosine::{pairwise_cosine_similarity, rowwise_dot};
+pub use late_interaction::Tokens;
 pub use logit_scale::{LogitScale, LogitScaleConfig};
 pub use normalize::l2_normalize;

@@ -3,6 +3,7 @@
 
 pub mod contrastive;
 pub mod distillation;
+pub mod late_interaction;
 pub mod pairwise;
 pub mod pointwise;
 pub mod synthesis;

@@ -7,6 +7,7 @@ mod blocks;
 mod contrastive;
 mod image_text_contrastive;
 mod info_nce;
+mod late_interaction;
 mod momentum_loop;
 mod negatives;
 mod pairwise;

@@ -48,6 +48,7 @@ mod batch;
 mod candidates;
 mod context;
 mod criterion;
+mod late_interaction;
 mod loss;
 
 use burn::config::Config;
@@ -246,7 +247,11 @@ impl Contrastive {
         text: Tensor<2>,
         context: impl Into<Context>,
     ) -> Tensor<1> {
-        let [image_to_text, text_to_image] = self.forward_directions(image, text, context);
+        self.weighted(self.forward_directions(image, text, context))
+    }
+
+    /// The losses of both directions as one.
+    fn weighted(&self, [image_to_text, text_to_image]: [Tensor<1>; 2]) -> Tensor<1> {
         let weight = self.criterion.image_to_text_weight;
         let factor = match self.criterion.directions {
             Directions::Mean => 1.0,
@@ -272,7 +277,7 @@ impl Contrastive {
         context: impl Into<Context>,
     ) -> [Tensor<1>; 2] {
         let criterion = &self.criterion;
-        let log_weight = self.log_weight.clone().or(criterion.weighting.log_weight());
+        let log_weight = self.log_weight();
         let needs_teacher = criterion.guided_margin.is_some()
             || log_weight.as_ref().is_some_and(LogWeight::needs_teacher);
         let both = [image, text];
@@ -288,7 +293,20 @@ impl Contrastive {
             scale,
             positive_teacher: guides.map(|(image, text)| rowwise_dot(image, text)),
         };
-        let mut groups = groups(batch, &shared);
+        let groups = groups(batch, &shared);
+        self.losses(groups, hard)
+    }
+
+    fn log_weight(&self) -> Option<LogWeight> {
+        self.log_weight
+            .clone()
+            .or(self.criterion.weighting.log_weight())
+    }
+
+    /// The losses of both directions' anchors, from groups of candidates and the sums over hard
+    /// negatives.
+    fn losses(&self, mut groups: Vec<Group>, hard: [Option<Sums<Tensor<1>>>; 2]) -> [Tensor<1>; 2] {
+        let criterion = &self.criterion;
         if let Some(threshold) = criterion.weighting.threshold() {
             remove_below(&mut groups, threshold);
         }

@@ -4,11 +4,11 @@ use burn::backend::tensor::{BoolTensor, FloatTensor};
 use burn::backend::{Backend, TensorMetadata, get_or_init_device_settings};
 use burn::tensor::{BoolDType, FloatDType, Shape, TensorData};
 
-use super::slice_rows;
+use super::{slice_rows, tokens};
 use crate::pairwise::blocks::{Block, Part};
 use crate::pairwise::expr::{Binary, Leaf, Unary};
 use crate::pairwise::ops::Inputs;
-use crate::pairwise::pass::Teacher;
+use crate::pairwise::pass::{Pass, Teacher};
 use crate::pairwise::tape::{Op, Tape};
 use crate::tensor::log1p_primitive;
 
@@ -24,22 +24,26 @@ pub(super) struct Values<B: Backend> {
     steps: Vec<Value<B>>,
     pub block: Block,
     pub shape: Shape,
+    /// For each token of a row and each column, the index of its closest token in the column; once
+    /// a step read the similarity of rows with several tokens.
+    closest: Option<FloatTensor<B>>,
     /// Any tensor of the device and dtype.
     like: FloatTensor<B>,
 }
 
 impl<B: Backend> Values<B> {
-    pub fn new(inputs: &Inputs<B>, teachers: &[Teacher], tape: &Tape, block: &Block) -> Self {
+    pub fn new(inputs: &Inputs<B>, pass: &Pass, tape: &Tape, block: &Block) -> Self {
         let mut values = Self {
             steps: Vec::with_capacity(tape.ops.len()),
             block: *block,
             shape: Shape::new([block.rows.len, block.columns.len]),
+            closest: None,
             like: inputs.a.clone(),
         };
         for op in &tape.ops {
             let value = match *op {
                 Op::Constant(x) => Value::Uniform(x),
-                Op::Leaf(leaf) => Value::Tensor(values.leaf(inputs, teachers, leaf)),
+                Op::Leaf(leaf) => Value::Tensor(values.leaf(inputs, pass, leaf)),
                 Op::Unary(op, x) => match &values.steps[x] {
                     Value::Uniform(x) => Value::Uniform(op.at(*x)),
                     Value::Tensor(x) => Value::Tensor(unary::<B>(op, x.clone())),
@@ -59,7 +63,7 @@ impl<B: Backend> Values<B> {
         values
     }
 
-    fn leaf(&self, inputs: &Inputs<B>, teachers: &[Teacher], leaf: Leaf) -> FloatTensor<B> {
+    fn leaf(&mut self, inputs: &Inputs<B>, pass: &Pass, leaf: Leaf) -> FloatTensor<B> {
         let Block { rows, columns, .. } = self.block;
         let products =
             |a: FloatTensor<B>, b: FloatTensor<B>| B::float_matmul(a, B::float_transpose(b));
@@ -69,13 +73,14 @@ impl<B: Backend> Values<B> {
         };
         let upright = |x: FloatTensor<B>| B::float_reshape(x, Shape::new([rows.len, 1]));
         match leaf {
+            Leaf::Similarity if pass.has_tokens() => self.pool(inputs, pass),
             Leaf::Similarity => products(
                 slice_rows::<B>(&inputs.a, rows),
                 slice_rows::<B>(&inputs.b, columns),
             ),
             Leaf::Teacher(k) => products(
-                teacher_rows::<B>(&inputs.teacher_a, &teachers[k], rows),
-                teacher_rows::<B>(&inputs.teacher_b, &teachers[k], columns),
+                teacher_rows::<B>(&inputs.teacher_a, &pass.teachers[k], rows),
+                teacher_rows::<B>(&inputs.teacher_b, &pass.teachers[k], columns),
             ),
             Leaf::Row(k) => upright(vector(&inputs.rows, k, rows)),
             Leaf::Column(k) => vector(&inputs.columns, k, columns),
@@ -96,6 +101,33 @@ impl<B: Backend> Values<B> {
                 )
             }
         }
+    }
+
+    /// The similarities of rows with several tokens.
+    fn pool(&mut self, inputs: &Inputs<B>, pass: &Pass) -> FloatTensor<B> {
+        let Block { rows, columns, .. } = self.block;
+        let [p, t] = pass.tokens;
+        let a = tokens::rows::<B>(&inputs.a, rows, p);
+        let b = tokens::rows::<B>(&inputs.b, columns, t);
+        let products = B::float_matmul(a, B::float_transpose(b));
+        let (similarity, closest) = tokens::pool::<B>(products, pass.tokens);
+        self.closest = Some(closest);
+        similarity
+    }
+
+    /// The values of the coefficient, a step, for every pair; of tokens where rows consist of
+    /// several.
+    pub fn coefficients(&mut self, inputs: &Inputs<B>, pass: &Pass, step: usize) -> FloatTensor<B> {
+        let coefficients = self.full(step);
+        if !pass.has_tokens() {
+            return coefficients;
+        }
+        if self.closest.is_none() {
+            // No step read the similarity.
+            self.pool(inputs, pass);
+        }
+        let closest = self.closest.take().expect("pooled above");
+        tokens::unpool::<B>(coefficients, closest, pass.tokens)
     }
 
     fn select(&self, c: usize, x: usize, y: usize) -> FloatTensor<B> {

@@ -1,16 +1,20 @@
 //! Passes in plain backend operations over blocks: right on every backend.
 //!
-//! Backends without kernels of their own run [`pass`]. With one block that covers the whole matrix
-//! it is the reference, [`dense`], which Burn's autodiff records.
+//! Backends without kernels of their own run [`pass`], and all backends do where rows consist of
+//! several tokens (see [`tokens`]). With one block that covers the whole matrix it is the
+//! reference, [`dense`], which Burn's autodiff records.
 
 mod block;
 mod states;
+mod tokens;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
+use burn::tensor::Shape;
 
 use self::block::Values;
 use self::states::States;
+pub(super) use self::tokens::pool;
 use super::blocks::{self, Block, Part, Side, Sweep};
 use super::form::Form;
 use super::ops::{Inputs, Outputs};
@@ -21,32 +25,47 @@ use super::reduction::Axis;
 pub(super) fn pass<B: Backend>(inputs: Inputs<B>, pass: &Pass) -> Outputs<B> {
     // The temporaries of a block share the memory.
     let elements = pass.limits.block / inputs.a.dtype().size() / 8;
-    let size = ((elements as f64).sqrt() as usize / 64).max(1) * 64;
+    let size = block_size(pass, inputs.sizes(), elements);
     run(inputs, pass, size)
+}
+
+/// Rows and columns of a block of at most `elements` products, or of the smallest block there is:
+/// 64 rows and columns; one pair where rows consist of several tokens.
+fn block_size(pass: &Pass, [n, m]: [usize; 2], elements: usize) -> [usize; 2] {
+    let side = (elements as f64).sqrt() as usize;
+    if !pass.has_tokens() {
+        return [(side / 64).max(1) * 64; 2];
+    }
+    let [p, t] = pass.tokens;
+    // As many tokens of rows as of columns, unless a side has fewer.
+    let rows = (side / p).clamp(1, n);
+    let columns = (elements / (rows * p * t)).clamp(1, m);
+    let rows = (elements / (columns * p * t)).clamp(1, n);
+    [rows, columns]
 }
 
 /// All results, one after the other, with the whole matrix at once and Burn's autodiff: the
 /// reference. O(N·M) memory.
 pub(super) fn dense<B: Backend>(inputs: Inputs<B>, form: &Form) -> FloatTensor<B> {
-    let [n, m] = inputs.sizes();
-    run(inputs, &form.forward(false), n.max(m)).results
+    let sizes = inputs.sizes();
+    run(inputs, &form.forward(false), sizes).results
 }
 
 /// What the only reduction of `form`, a sum, would add up in a block.
 pub(super) fn values<B: Backend>(inputs: &Inputs<B>, form: &Form, block: &Block) -> FloatTensor<B> {
     let pass = form.forward(false);
     let steps = pass.anywhere();
-    let values = Values::new(inputs, &pass.teachers, &steps.tape, block);
+    let values = Values::new(inputs, &pass, &steps.tape, block);
     match steps.reductions[0] {
         Some([step, _]) => values.full(step),
         None => values.zeros(),
     }
 }
 
-fn run<B: Backend>(inputs: Inputs<B>, pass: &Pass, size: usize) -> Outputs<B> {
+fn run<B: Backend>(inputs: Inputs<B>, pass: &Pass, size: [usize; 2]) -> Outputs<B> {
     let sizes @ [n, m] = inputs.sizes();
     let states = |axis: Axis| -> Vec<_> {
-        let parts = Part::all(axis.len(sizes), size);
+        let parts = Part::all(axis.len(sizes), axis.len(size));
         parts.map(|part| States::new(axis, part.len)).collect()
     };
     let mut chunks = Chunks {
@@ -57,11 +76,11 @@ fn run<B: Backend>(inputs: Inputs<B>, pass: &Pass, size: usize) -> Outputs<B> {
         } else {
             states(Axis::Columns)
         },
-        left: vec![None; n.div_ceil(size)],
-        right: vec![None; m.div_ceil(size)],
+        left: vec![None; n.div_ceil(size[0])],
+        right: vec![None; m.div_ceil(size[1])],
         inputs: &inputs,
     };
-    blocks::run(pass, sizes, [size; 2], &mut chunks);
+    blocks::run(pass, sizes, size, &mut chunks);
     let results = chunks.results();
     let gradient = |wanted: bool, parts: Vec<Option<FloatTensor<B>>>| {
         if wanted {
@@ -93,7 +112,7 @@ impl<B: Backend> Sweep for Chunks<'_, B> {
     type Coefficients = FloatTensor<B>;
 
     fn reduce(&mut self, block: &Block, steps: &Steps) -> Option<FloatTensor<B>> {
-        let values = Values::new(self.inputs, &self.pass.teachers, &steps.tape, block);
+        let mut values = Values::new(self.inputs, self.pass, &steps.tape, block);
         for (k, reduction) in self.pass.reductions.iter().enumerate() {
             let Some(read) = steps.reductions[k] else {
                 continue;
@@ -112,7 +131,8 @@ impl<B: Backend> Sweep for Chunks<'_, B> {
                 }
             }
         }
-        steps.coefficient.map(|step| values.full(step))
+        let step = steps.coefficient?;
+        Some(values.coefficients(self.inputs, self.pass, step))
     }
 
     fn transposed(coefficients: FloatTensor<B>) -> FloatTensor<B> {
@@ -125,12 +145,19 @@ impl<B: Backend> Sweep for Chunks<'_, B> {
         coefficients: FloatTensor<B>,
         (from, others): (Side, Part),
     ) {
-        let (embeddings, sums) = match (from, to) {
-            (Side::Right, Side::Left) => (&self.inputs.b, &mut self.left),
-            (_, Side::Left) => (&self.inputs.a, &mut self.left),
-            (_, Side::Right) => (&self.inputs.a, &mut self.right),
+        let [p, t] = self.pass.tokens;
+        let (embeddings, count) = match from {
+            Side::Left => (&self.inputs.a, p),
+            Side::Right => (&self.inputs.b, t),
         };
-        let product = B::float_matmul(coefficients, slice_rows::<B>(embeddings, others));
+        let sums = match to {
+            Side::Left => &mut self.left,
+            Side::Right => &mut self.right,
+        };
+        let others = tokens::rows::<B>(embeddings, others, count);
+        let product = B::float_matmul(coefficients, others);
+        let width = product.shape().num_elements() / part.len;
+        let product = B::float_reshape(product, Shape::new([part.len, width]));
         let sum = &mut sums[part.index];
         *sum = Some(match sum.take() {
             Some(sum) => B::float_add(sum, product),

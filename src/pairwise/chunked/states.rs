@@ -45,7 +45,7 @@ pub(super) fn of_block<B: Backend>(
             }
             state
         }
-        Kind::Max => largest::<B>(x, dim, along),
+        Kind::Max => largest::<B>(x, dim, along).into(),
     }
 }
 
@@ -141,7 +141,11 @@ fn merged<B: Backend>(kind: Kind, old: State<B>, new: State<B>) -> State<B> {
 
 /// The largest values along `dim` and their indices, those of `along`: the lowest index of equals,
 /// and NaN is larger than anything.
-fn largest<B: Backend>(x: FloatTensor<B>, dim: usize, along: Part) -> Vec<FloatTensor<B>> {
+pub(super) fn largest<B: Backend>(
+    x: FloatTensor<B>,
+    dim: usize,
+    along: Part,
+) -> [FloatTensor<B>; 2] {
     let dtype = bool_dtype::<B>(&x);
     let nan = is_nan::<B>(&x);
     let not_nan = B::float_mask_fill(x.clone(), nan.clone(), f64::NEG_INFINITY.into());
@@ -161,5 +165,5 @@ fn largest<B: Backend>(x: FloatTensor<B>, dim: usize, along: Part) -> Vec<FloatT
     let negated = B::float_expand(B::float_neg(indices), shape);
     let negated = B::float_mask_fill(negated, B::bool_not(is_max), f64::NEG_INFINITY.into());
     let index = B::float_neg(B::float_max_dim(negated, dim));
-    vec![max, index]
+    [max, index]
 }

@@ -12,6 +12,7 @@ use super::evaluate::Context;
 use super::memory::zeros;
 use super::{kept_len, run};
 use crate::host::{HostBackend, Real};
+use crate::pairwise::chunked;
 use crate::pairwise::ops::{Inputs, Outputs, PairwiseOps, without_autodiff};
 use crate::pairwise::pass::Pass;
 
@@ -31,6 +32,9 @@ implement!(burn::backend::Flex, "flex");
 implement!(burn::backend::NdArray, "ndarray");
 
 pub(super) fn pass<B: HostBackend>(inputs: Inputs<B>, pass: &Pass) -> Outputs<B> {
+    if pass.has_tokens() {
+        return chunked::pass(inputs, pass);
+    }
     match inputs.a.dtype() {
         DType::F32 => pass_in::<B, f32>(inputs, pass),
         DType::F64 => pass_in::<B, f64>(inputs, pass),

@@ -135,6 +135,7 @@ fn forms(symmetric: bool) -> Vec<Form> {
         scalars: BOUND,
         symmetric,
         teachers: TEACHERS.to_vec(),
+        tokens: [1, 1],
         limits: Limits {
             precision: Precision::Full,
             budget: 1,

@@ -26,7 +26,12 @@ use super::pass::Pass;
 
 impl PairwiseOps for CubeBackend {
     fn pairwise_pass(inputs: Inputs<Self>, pass: Arc<Pass>) -> Outputs<Self> {
-        if can_run(&inputs) {
+        if pass.has_tokens() {
+            // Larger blocks than elsewhere: each is a few dozen launches.
+            let mut pass = Pass::clone(&pass);
+            pass.limits.block = pass.limits.budget.min(sweep::BLOCK);
+            chunked::pass(inputs, &pass)
+        } else if can_run(&inputs) {
             Cubes::new(inputs, &pass).run()
         } else {
             chunked::pass(inputs, &pass)

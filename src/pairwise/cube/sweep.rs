@@ -22,7 +22,7 @@ use crate::pairwise::pass::{Pass, Steps, Teacher};
 use crate::pairwise::reduction::Axis;
 
 /// Bytes that the matrices of a block take at most: more make no pass faster.
-const BLOCK: usize = 256 << 20;
+pub(super) const BLOCK: usize = 256 << 20;
 
 /// One pass under way.
 pub(super) struct Cubes<'a> {

@@ -42,6 +42,7 @@ fn every_tiling_gives_what_chunks_give() {
         scalars: 0,
         symmetric: false,
         teachers: Vec::new(),
+        tokens: [1, 1],
         limits: Limits {
             precision: Precision::Full,
             budget: 1 << 30,

@@ -155,6 +155,11 @@ impl Pairs {
             "Pairs: maxima are found among at most {exact} rows or columns"
         );
         let all = self.similarities() * self.a.dtype().size();
+        // Passes over tokens keep nothing, so that blocks have the whole budget.
+        let evaluation = match self.tokens {
+            [1, 1] => self.evaluation,
+            _ => Evaluation::Streaming,
+        };
         Form {
             reductions: reductions.to_vec(),
             rows: self.rows.len(),
@@ -162,7 +167,8 @@ impl Pairs {
             scalars: self.scalars.len(),
             symmetric: self.symmetric,
             teachers: self.teachers.iter().map(|[a, _]| a.dims()[1]).collect(),
-            limits: Limits::new(self.evaluation, self.precision, self.memory_budget, all),
+            tokens: self.tokens,
+            limits: Limits::new(evaluation, self.precision, self.memory_budget, all),
         }
     }
 
