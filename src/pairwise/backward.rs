@@ -188,7 +188,7 @@ impl Form {
         Pass {
             left: wanted.left,
             right: wanted.right && !self.symmetric,
-            ..Pass::new(self, reductions, coefficient)
+            ..self.pass(reductions, coefficient)
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The reductions of one evaluation, and the passes that carry it out.
 
 use super::evaluation::Limits;
-use super::pass::Pass;
+use super::expr::Expr;
+use super::pass::{Named, Pass, Steps, Teacher};
 use super::reduction::{Axis, Kind, Reduction};
 
 /// Which inputs a gradient is wanted for.
@@ -48,7 +49,31 @@ pub(crate) struct Form {
 impl Form {
     /// The pass that reduces, and keeps similarities where a pass with coefficients follows.
     pub fn forward(&self, keep: bool) -> Pass {
-        self.keeping(keep, Pass::new(self, self.reductions.clone(), None))
+        self.keeping(keep, self.pass(self.reductions.clone(), None))
+    }
+
+    /// One sweep with these reductions and this coefficient; no gradient is wanted yet.
+    pub(super) fn pass(&self, mut reductions: Vec<Reduction>, coefficient: Option<Expr>) -> Pass {
+        if self.symmetric {
+            assert!(reductions.iter().all(|r| r.axis == Axis::Rows));
+            let with_transpose = |r: Reduction| [r.transposed(), r].into_iter().rev();
+            reductions = reductions.into_iter().flat_map(with_transpose).collect();
+        }
+        let [off_diagonal, on_diagonal] =
+            [false, true].map(|on| Steps::new(&reductions, coefficient.as_ref(), Some(on)));
+        Pass {
+            named: Named::of([&off_diagonal, &on_diagonal]),
+            teachers: Teacher::list(&self.teachers, [&off_diagonal, &on_diagonal]),
+            off_diagonal,
+            on_diagonal,
+            reductions,
+            coefficient,
+            left: false,
+            right: false,
+            symmetric: self.symmetric,
+            tokens: self.tokens,
+            limits: self.limits,
+        }
     }
 
     pub(super) fn keeping(&self, keep: bool, mut pass: Pass) -> Pass {

@@ -6,7 +6,6 @@
 
 use super::evaluation::Limits;
 use super::expr::{Expr, Leaf};
-use super::form::Form;
 use super::reduction::{Axis, Kind, Reduction};
 use super::tape::{Op, Tape};
 
@@ -50,7 +49,7 @@ pub(crate) struct Named {
 }
 
 impl Named {
-    fn of(steps: [&Steps; 2]) -> Self {
+    pub(super) fn of(steps: [&Steps; 2]) -> Self {
         let mut named = Self::default();
         for op in steps.into_iter().flat_map(|steps| &steps.tape.ops) {
             if let Op::Leaf(leaf) = op {
@@ -78,7 +77,7 @@ pub(crate) struct Teacher {
 }
 
 impl Teacher {
-    fn list(widths: &[usize], steps: [&Steps; 2]) -> Vec<Self> {
+    pub(super) fn list(widths: &[usize], steps: [&Steps; 2]) -> Vec<Self> {
         let mut at = 0;
         let teacher = |(k, &width)| {
             at += width;
@@ -94,33 +93,6 @@ impl Teacher {
 }
 
 impl Pass {
-    pub(super) fn new(
-        form: &Form,
-        mut reductions: Vec<Reduction>,
-        coefficient: Option<Expr>,
-    ) -> Self {
-        if form.symmetric {
-            assert!(reductions.iter().all(|r| r.axis == Axis::Rows));
-            let with_transpose = |r: Reduction| [r.transposed(), r].into_iter().rev();
-            reductions = reductions.into_iter().flat_map(with_transpose).collect();
-        }
-        let [off_diagonal, on_diagonal] =
-            [false, true].map(|on| Steps::new(&reductions, coefficient.as_ref(), Some(on)));
-        Self {
-            named: Named::of([&off_diagonal, &on_diagonal]),
-            teachers: Teacher::list(&form.teachers, [&off_diagonal, &on_diagonal]),
-            off_diagonal,
-            on_diagonal,
-            reductions,
-            coefficient,
-            left: false,
-            right: false,
-            symmetric: form.symmetric,
-            tokens: form.tokens,
-            limits: form.limits,
-        }
-    }
-
     /// Whether rows consist of several tokens (late interaction). Such a pass runs chunked on every
     /// device.
     pub fn has_tokens(&self) -> bool {
@@ -180,7 +152,11 @@ pub(crate) struct Steps {
 
 impl Steps {
     /// For pairs on the diagonal, off it, or anywhere.
-    fn new(reductions: &[Reduction], coefficient: Option<&Expr>, diagonal: Option<bool>) -> Self {
+    pub(super) fn new(
+        reductions: &[Reduction],
+        coefficient: Option<&Expr>,
+        diagonal: Option<bool>,
+    ) -> Self {
         let here = |x: &Expr| match diagonal {
             Some(diagonal) => x.where_diagonal(diagonal),
             None => x.clone(),
