@@ -52,8 +52,8 @@
 //! - [`negatives`]: where negatives come from besides the batch: a queue, hard sampling, synthesis,
 //!   noise.
 //! - [`momentum`]: a slowly moving copy of an encoder.
-//! - [`similarity`]: l2 normalisation, cosine similarity, late interaction of tokens, the (learnable,
-//!   clamped) logit scale.
+//! - [`similarity`]: l2 normalisation, cosine similarity, late interaction of tokens, the
+//!   (learnable, clamped) logit scale.
 //! - [`weighting`]: how much each negative counts, and its schedule.
 //! - [`analysis`]: the weights that a batch's negatives get, and mutual information.
 //! - [`pairwise`]: the engine under the objectives, and under yours: expressions of a pair, reduced

@@ -88,6 +88,13 @@ impl Problem {
     }
 }
 
+const LIMITS: Limits = Limits {
+    precision: Precision::Full,
+    budget: 1,
+    block: 1,
+    kept: 0,
+};
+
 /// Forms that use every reduction, every leaf, and both axes.
 fn forms(symmetric: bool) -> Vec<Form> {
     let leaf = Expr::leaf;
@@ -136,12 +143,7 @@ fn forms(symmetric: bool) -> Vec<Form> {
         symmetric,
         teachers: TEACHERS.to_vec(),
         tokens: [1, 1],
-        limits: Limits {
-            precision: Precision::Full,
-            budget: 1,
-            block: 1,
-            kept: 0,
-        },
+        limits: LIMITS,
     };
     let both = along_rows.iter().zip(&along_columns).map(|(r, c)| {
         if symmetric {

@@ -24,13 +24,22 @@ fn elements(x: CubeTensor) -> Vec<f32> {
         .unwrap()
 }
 
-/// The tiling of a GPU, which a software adapter does not choose, against plain tensor operations.
-#[test]
-fn every_tiling_gives_what_chunks_give() {
-    let (n, m) = (70, 150);
+fn assert_same(own: &[f32], plain: &[f32], plane: u32) {
+    let largest = plain.iter().fold(0f32, |l, x| l.max(x.abs()));
+    assert_eq!(own.len(), plain.len());
+    for (x, y) in own.iter().zip(plain) {
+        assert!(
+            (x - y).abs() <= 1e-5 * largest,
+            "{x} against {y}, planes of {plane}"
+        );
+    }
+}
+
+/// Reductions of every kind, along both axes.
+fn form() -> Form {
     let c = Expr::leaf(Leaf::Similarity);
     let logit = &c * &Expr::leaf(Leaf::Row(0)) + &Expr::leaf(Leaf::Column(0));
-    let form = Form {
+    Form {
         reductions: vec![
             rows().log_sum_exp(&logit.except(&Expr::diagonal())),
             columns().softmax_mean(&logit, &c),
@@ -49,7 +58,14 @@ fn every_tiling_gives_what_chunks_give() {
             block: 1 << 30,
             kept: 0,
         },
-    };
+    }
+}
+
+/// The tiling of a GPU, which a software adapter does not choose, against plain tensor operations.
+#[test]
+fn every_tiling_gives_what_chunks_give() {
+    let (n, m) = (70, 150);
+    let form = form();
     let number = |seed: f32| move |k: usize| (k as f32 * seed).sin();
     let any = || tensor(number(1.0), [1, 1]);
     let mut inputs = Inputs {
@@ -79,15 +95,8 @@ fn every_tiling_gives_what_chunks_give() {
                 (own.left, plain.left.clone()),
                 (own.right, plain.right.clone()),
             ];
-            for (own, plain) in pairs.map(|(x, y)| (elements(x), elements(y))) {
-                let largest = plain.iter().fold(0f32, |l, x| l.max(x.abs()));
-                assert_eq!(own.len(), plain.len());
-                for (x, y) in own.iter().zip(&plain) {
-                    assert!(
-                        (x - y).abs() <= 1e-5 * largest,
-                        "{x} against {y}, planes of {plane}"
-                    );
-                }
+            for (own, plain) in pairs {
+                assert_same(&elements(own), &elements(plain), plane);
             }
         }
         plain.results
