@@ -400,7 +400,7 @@ mod tests {
             ),
             (
                 &["objective=vse", "objective.margin=-1"],
-                "`margin` is -1, it must lie in [0",
+                "`margin` is -1, it must be finite and at least 0",
             ),
         ] {
             let error = format!("{:#}", load(pairs).unwrap_err());

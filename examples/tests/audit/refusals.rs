@@ -133,7 +133,7 @@ fn bad_objective_lists_and_arguments_are_refused() {
         ),
         (
             r#"[{"name": "b", "objective": "vse", "margin": -2}]"#,
-            "objective `b`: VseConfig: `margin` is -2, it must lie in [0",
+            "objective `b`: VseConfig: `margin` is -2, it must be finite and at least 0",
         ),
         (
             r#"[{"name": "c", "objective": "srcl"}]"#,
