@@ -15,7 +15,7 @@ pub enum TrainingObjective {
     /// InfoNCE, with the settings that it lacks by name.
     InfoNce(InfoNceConfig),
     /// An objective by its name.
-    Named(ObjectiveConfig),
+    Named(Box<ObjectiveConfig>),
 }
 
 /// The key of an objective's name.
@@ -73,7 +73,7 @@ impl TrainingObjective {
     fn named(&self) -> ObjectiveConfig {
         match self {
             Self::InfoNce(config) => AnyConfig::InfoNce(config.clone()).into(),
-            Self::Named(config) => config.clone(),
+            Self::Named(config) => (**config).clone(),
         }
     }
 }
