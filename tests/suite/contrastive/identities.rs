@@ -23,7 +23,10 @@ macro_rules! preset {
     }};
 }
 
-fn presets() -> [(&'static str, fn(&Device) -> Contrastive, ContrastiveConfig); 10] {
+/// Name, builder and parts.
+type Preset = (&'static str, fn(&Device) -> Contrastive, ContrastiveConfig);
+
+fn presets() -> [Preset; 10] {
     [
         preset!(InfoNceConfig),
         preset!(ConVseConfig),

@@ -247,7 +247,7 @@ fn evaluate(
                 assert!(leaf.grad(&gradients).is_none());
                 return vec![0.0; leaf.shape().num_elements()];
             }
-            gradient(&leaf, &gradients)
+            gradient(leaf, &gradients)
         })
         .collect();
     let by_scale = objective.logit_scale.log_scale.grad(&gradients);

@@ -69,7 +69,7 @@ fn assert_equals(backend: &Backend, objective: Objective, criterion: &Criterion,
     let (expected_loss, expected) = expected(criterion, TEMPERATURE, inputs);
     assert_near(elements(loss)[0], expected_loss, 4e-5);
     for (x, expected) in placed.batch.iter().zip(&expected) {
-        assert_close(&gradient(&x, &gradients), expected, 4e-5);
+        assert_close(&gradient(x, &gradients), expected, 4e-5);
     }
 }
 

@@ -67,7 +67,7 @@ fn an_empty_reduction_is_minus_infinity_with_zero_gradient(backend: &Backend) {
                 assert!(k == 1 || x.is_finite());
             }
             let gradients = (by_row.sum() + by_column.sum()).backward();
-            let [by_a, by_b] = [&a, &b].map(|t| gradient(&t, &gradients));
+            let [by_a, by_b] = [&a, &b].map(|t| gradient(t, &gradients));
             assert!(
                 by_a.iter().chain(&by_b).all(|g| g.is_finite()),
                 "{name}, {evaluation:?}: {by_a:?} {by_b:?}"
@@ -223,7 +223,7 @@ fn log_add_exp_combines_groups_with_its_gradient(backend: &Backend) {
             }
         });
         assert_close(
-            &gradient(&leaf, &gradients),
+            &gradient(leaf, &gradients),
             &softmax.collect::<Vec<_>>(),
             1e-5,
         );

@@ -107,7 +107,7 @@ fn within_equals_pairing_a_set_with_itself(backend: &Backend) {
         let (a, b, u) = (leaf(), leaf(), weights());
         let between = run(Pairs::new(a.clone(), b.clone()), &u);
         let gradients = finite(&between).backward();
-        let sides = [&a, &b].map(|t| gradient(&t, &gradients));
+        let sides = [&a, &b].map(|t| gradient(t, &gradients));
         let sum = sides[0].iter().zip(&sides[1]).map(|(x, y)| x + y).collect();
         let expected = [sum, gradient(&u, &gradients)];
         let values =

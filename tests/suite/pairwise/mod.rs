@@ -284,5 +284,5 @@ fn loss(results: &[Tensor<1>]) -> Tensor<1> {
 
 fn gradients_of(a: &Tensor<2>, b: &Tensor<2>, loss: Tensor<1>) -> [Vec<f64>; 2] {
     let gradients = loss.backward();
-    [a, b].map(|t| gradient(&t, &gradients))
+    [a, b].map(|t| gradient(t, &gradients))
 }

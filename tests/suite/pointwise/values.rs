@@ -127,7 +127,7 @@ fn matches_open_clip_lightly_and_pytorch_metric_learning(backend: &Backend) {
         let gradients = loss.backward();
         assert_close(&elements(loss), &[number(&case["loss"])], 1e-5);
         for (x, key) in tracked.iter().zip(["image", "text"]) {
-            assert_close(&gradient(&x, &gradients), &list(&case[key]), 5e-5);
+            assert_close(&gradient(x, &gradients), &list(&case[key]), 5e-5);
         }
     }
 }
