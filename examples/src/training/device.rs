@@ -8,23 +8,19 @@ pub const BACKENDS: [&str; 7] = ["flex", "ndarray", "wgpu", "vulkan", "metal", "
 
 /// The backends that this build has.
 pub fn available() -> Vec<&'static str> {
-    BACKENDS
-        .into_iter()
-        .filter(|name| is_enabled(name))
+    let enabled = [
+        cfg!(feature = "flex"),
+        cfg!(feature = "ndarray"),
+        cfg!(feature = "wgpu"),
+        cfg!(feature = "vulkan"),
+        cfg!(feature = "metal"),
+        cfg!(feature = "cuda"),
+        cfg!(feature = "rocm"),
+    ];
+    let backends = BACKENDS.into_iter().zip(enabled);
+    backends
+        .filter_map(|(name, enabled)| enabled.then_some(name))
         .collect()
-}
-
-fn is_enabled(name: &str) -> bool {
-    match name {
-        "flex" => cfg!(feature = "flex"),
-        "ndarray" => cfg!(feature = "ndarray"),
-        "wgpu" => cfg!(feature = "wgpu"),
-        "vulkan" => cfg!(feature = "vulkan"),
-        "metal" => cfg!(feature = "metal"),
-        "cuda" => cfg!(feature = "cuda"),
-        "rocm" => cfg!(feature = "rocm"),
-        _ => false,
-    }
 }
 
 /// The device of a name such as `flex`, `wgpu` or `cuda:1`, for the binary of that name.
@@ -52,7 +48,7 @@ pub fn parse_device(text: &str, program: &str) -> Result<Device> {
             BACKENDS.join(", ")
         );
     }
-    if !is_enabled(name) {
+    if !available().contains(&name) {
         bail!(
             "--device {text}: this program was built without {name} (it has {}); run it with\n    \
              cargo run --release --features {name} --bin {program} -- --device {text}",
