@@ -16,7 +16,7 @@ fn a_device_without_its_feature_is_refused_with_the_way_out() {
         let embeddings =
             || Tensor::<2>::random([5, 3], Distribution::Default, &device).require_grad();
         let objective = InfoNceConfig::new().init(&device);
-        objective.forward_no_reduction(embeddings(), embeddings())
+        objective.forward_no_reduction(embeddings(), embeddings(), ())
     });
     let panic = panic.expect_err("a refusal");
     let message = panic.downcast_ref::<String>().expect("a message");

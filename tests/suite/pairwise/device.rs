@@ -67,7 +67,7 @@ fn bits(backend: &Backend, precision: Precision) -> Vec<Vec<f64>> {
     let gradients = loss.unwrap().backward();
     let results = results.into_iter().map(elements);
     results
-        .chain([&a, &b].map(|x| gradient(&x, &gradients)))
+        .chain([&a, &b].map(|x| gradient(x, &gradients)))
         .collect()
 }
 
