@@ -64,7 +64,9 @@ fn momentum_and_teacher_features_may_be_on_the_plain_or_the_autodiff_device(back
     let tracked = evaluate_in(&objective, &batch, context.clone());
     for constants in [&backend.device, &device] {
         let found = evaluate_in(&objective, &batch, moved(&context, constants));
-        assert_eq!(found, tracked, "with constants on {constants:?}");
+        for (found, tracked) in found.iter().zip(&tracked) {
+            assert_close(found, tracked, 1e-6);
+        }
     }
     // A loss without gradients takes features of a model that is trained, too.
     let plain = build(criterion, temperature, &backend.device);
