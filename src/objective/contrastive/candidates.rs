@@ -84,9 +84,8 @@ impl Shared<'_> {
         let log_weight = self.log_weight.filter(|_| other_modality);
         let soft = other_modality && self.criterion.soft_targets > 0.0;
         let guided_margin = self.criterion.guided_margin;
-        let reads_teacher = guided_margin.is_some()
-            || log_weight.is_some_and(LogWeight::needs_teacher)
-            || (soft && known.momentum.is_none());
+        let reads_teacher =
+            self.criterion.needs_teacher(log_weight) || (soft && known.momentum.is_none());
         let mut bind = |features: Option<[Tensor<2>; 2]>| {
             features.map(|[rows, columns]| pairs.teacher(rows, columns))
         };

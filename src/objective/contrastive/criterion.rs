@@ -5,7 +5,7 @@ use burn::module::Content;
 
 use crate::check::{self, ConfigError};
 use crate::similarity::SimilarityConfig;
-use crate::weighting::Weighting;
+use crate::weighting::{LogWeight, Weighting};
 
 /// What a sample with the anchor's id is to the anchor, where [`Ids`](super::Ids) are given.
 #[derive(Config, Copy, Debug, PartialEq, Eq)]
@@ -104,57 +104,38 @@ impl Criterion {
         self.weighting.check()
     }
 
+    /// Whether the filter of negatives, or these weights, read a teacher's features.
+    pub(super) fn needs_teacher(&self, log_weight: Option<&LogWeight>) -> bool {
+        self.guided_margin.is_some() || log_weight.is_some_and(LogWeight::needs_teacher)
+    }
+
     /// The parts that are not those of CLIP, for a display.
     pub(super) fn show(&self, content: Content) -> Content {
-        let clip = Self::new();
-        let mut content = content.add("image_to_text_weight", &self.image_to_text_weight);
-        let mut show = |name, differs: bool, value: String| {
-            if differs {
-                content = content.clone().add(name, &value);
-            }
+        let parts = |criterion: &Self| {
+            [
+                ("directions", format!("{:?}", criterion.directions)),
+                ("decoupled", format!("{:?}", criterion.decoupled)),
+                (
+                    "within_modality",
+                    format!("{:?}", criterion.within_modality),
+                ),
+                ("same_id", format!("{:?}", criterion.same_id)),
+                ("weighting", format!("{:?}", criterion.weighting)),
+                ("guided_margin", format!("{:?}", criterion.guided_margin)),
+                (
+                    "label_smoothing",
+                    format!("{:?}", criterion.label_smoothing),
+                ),
+                ("soft_targets", format!("{:?}", criterion.soft_targets)),
+                ("queue_weight", format!("{:?}", criterion.queue_weight)),
+            ]
         };
-        let debug = |value: &dyn std::fmt::Debug| format!("{value:?}");
-        show(
-            "directions",
-            self.directions != clip.directions,
-            debug(&self.directions),
-        );
-        show("decoupled", self.decoupled, debug(&self.decoupled));
-        show(
-            "within_modality",
-            self.within_modality,
-            debug(&self.within_modality),
-        );
-        show(
-            "same_id",
-            self.same_id != clip.same_id,
-            debug(&self.same_id),
-        );
-        show(
-            "weighting",
-            self.weighting != clip.weighting,
-            debug(&self.weighting),
-        );
-        show(
-            "guided_margin",
-            self.guided_margin.is_some(),
-            debug(&self.guided_margin),
-        );
-        show(
-            "label_smoothing",
-            self.label_smoothing > 0.0,
-            debug(&self.label_smoothing),
-        );
-        show(
-            "soft_targets",
-            self.soft_targets > 0.0,
-            debug(&self.soft_targets),
-        );
-        show(
-            "queue_weight",
-            self.queue_weight < 1.0,
-            debug(&self.queue_weight),
-        );
+        let mut content = content.add("image_to_text_weight", &self.image_to_text_weight);
+        for ((name, own), (_, clip)) in parts(self).iter().zip(parts(&Self::new())) {
+            if *own != clip {
+                content = content.add(name, own);
+            }
+        }
         self.similarity.show(content)
     }
 }

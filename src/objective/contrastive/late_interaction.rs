@@ -92,10 +92,8 @@ impl Contrastive {
             "{caller}: `image` has {images} rows, `text` has {texts}: row i of one belongs to row \
              i of the other, both need the same number"
         );
-        let guided = self.criterion.guided_margin.is_some();
-        let needs_teacher = guided || log_weight.is_some_and(LogWeight::needs_teacher);
         assert!(
-            !needs_teacher,
+            !self.criterion.needs_teacher(log_weight),
             "{caller}: the weights or the filter of negatives read a teacher's features, which \
              late interaction does not take: use weights of the student's similarities, or none"
         );

@@ -182,12 +182,12 @@ impl Contrastive {
         if let Some(alpha) = settings.alpha {
             criterion.weighting = criterion.weighting.with_alpha(alpha);
         }
-        settings
-            .soft_targets
-            .inspect(|&x| criterion.soft_targets = x);
-        settings
-            .queue_weight
-            .inspect(|&x| criterion.queue_weight = x);
+        if let Some(soft_targets) = settings.soft_targets {
+            criterion.soft_targets = soft_targets;
+        }
+        if let Some(queue_weight) = settings.queue_weight {
+            criterion.queue_weight = queue_weight;
+        }
         check::or_panic(criterion.check_as(self.name));
         self
     }
@@ -278,8 +278,7 @@ impl Contrastive {
     ) -> [Tensor<1>; 2] {
         let criterion = &self.criterion;
         let log_weight = self.log_weight();
-        let needs_teacher = criterion.guided_margin.is_some()
-            || log_weight.as_ref().is_some_and(LogWeight::needs_teacher);
+        let needs_teacher = criterion.needs_teacher(log_weight.as_ref());
         let both = [image, text];
         let batch = Batch::new(self.name, criterion, needs_teacher, both, context.into());
         let [image, text] = &batch.sides;
