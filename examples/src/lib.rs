@@ -1,7 +1,9 @@
 //! Dual encoders trained with `burn-contrastive`: what the example binaries share.
 
 pub mod audit;
+pub mod console;
 pub mod data;
+pub(crate) mod files;
 pub mod models;
 pub mod report;
 pub mod training;

@@ -8,7 +8,7 @@ use burn::tensor::{DType, Tensor};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
-use crate::report::file::Partial;
+use crate::files::Partial;
 
 /// A safetensors file of `NAME.image` and `NAME.text`, f32, in the making.
 pub struct GradientFile {

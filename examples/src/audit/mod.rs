@@ -93,7 +93,7 @@ use burn_contrastive::pairwise::Evaluation;
 use burn_contrastive::weighting::SimilarityRegulation;
 use serde_json::{Map, Value, json};
 
-use crate::report::file::{self, Partial};
+use crate::files::{self, Partial};
 use crate::training::device::computes_f64;
 use gradients::GradientFile;
 use measure::{Measured, Named, check, measure};
@@ -226,7 +226,7 @@ pub fn audit(options: &Options, mut progress: impl FnMut(&str)) -> Result<Findin
         file.write(page::page(&findings).as_bytes())?;
     }
     let gradients = gradients.map(GradientFile::finish);
-    file::commit([json, gradients, report].into_iter().flatten())?;
+    files::commit([json, gradients, report].into_iter().flatten())?;
     Ok(findings)
 }
 

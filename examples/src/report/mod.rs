@@ -33,7 +33,6 @@
 pub(crate) mod chart;
 mod curve;
 mod examples;
-pub(crate) mod file;
 mod histogram;
 pub(crate) mod html;
 mod library;
@@ -51,6 +50,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::files;
+
 pub use curve::{Curve, Point};
 pub use examples::{CaptionQuery, Examples, ImageQuery, RankedCaption, RankedImage};
 pub use histogram::Histogram;
@@ -67,8 +68,8 @@ impl RunReport {
             .with_context(|| format!("{}: could not be created", directory.display()))?;
         let mut metrics = serde_json::to_vec_pretty(&Metrics::from(self))?;
         metrics.push(b'\n');
-        file::write(&directory.join("metrics.json"), &metrics)?;
-        file::write(&directory.join("report.html"), self.to_html().as_bytes())
+        files::write(&directory.join("metrics.json"), &metrics)?;
+        files::write(&directory.join("report.html"), self.to_html().as_bytes())
     }
 
     /// The page of `report.html`. Reads the images of the examples; in place of one that cannot be

@@ -63,7 +63,7 @@ pub(crate) fn commit(files: impl IntoIterator<Item = Partial>) -> Result<()> {
 }
 
 /// Writes `content` to `path`, all of it or nothing.
-pub(super) fn write(path: &Path, content: &[u8]) -> Result<()> {
+pub(crate) fn write(path: &Path, content: &[u8]) -> Result<()> {
     let mut file = Partial::create(path)?;
     file.write(content)?;
     commit([file])
