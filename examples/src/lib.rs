@@ -4,6 +4,7 @@ pub mod audit;
 pub mod console;
 pub mod data;
 pub(crate) mod files;
+pub(crate) mod lock;
 pub mod models;
 pub mod report;
 pub mod training;

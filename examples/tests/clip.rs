@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use burn::train::Interrupter;
 use burn_contrastive_examples::report::Metrics;
 use burn_contrastive_examples::training::config::TrainingConfig;
-use burn_contrastive_examples::training::run::{Options, Reached, run};
+use burn_contrastive_examples::training::run::{Folder, Options, Reached, run};
 
 /// Burn has one random generator per process, so tests that initialize models run one at a time.
 fn exclusively() -> MutexGuard<'static, ()> {
@@ -17,8 +17,7 @@ fn exclusively() -> MutexGuard<'static, ()> {
 
 fn options(run: &Path, scenes: &Path) -> Options {
     Options {
-        run: run.to_path_buf(),
-        resume: false,
+        folder: Folder::New(run.to_path_buf()),
         scenes: scenes.to_path_buf(),
         device: Device::flex(),
         device_name: "flex".to_string(),
@@ -26,6 +25,7 @@ fn options(run: &Path, scenes: &Path) -> Options {
         dashboard: false,
         lines_every: 50,
         command: "clip".to_string(),
+        to_resume: vec!["clip".to_string(), "--resume".to_string()],
     }
 }
 
@@ -133,7 +133,7 @@ fn an_interrupted_run_leaves_no_report_and_resumes_to_one() {
     assert!(out.join("checkpoints/step-000001/state.json").is_file());
     assert!(!out.join("report.html").exists());
 
-    options.resume = true;
+    options.folder = Folder::Resume(out.clone());
     assert!(
         run(&config, &options, Interrupter::new())
             .unwrap()

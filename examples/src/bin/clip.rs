@@ -1,5 +1,6 @@
 //! Trains a CLIP dual encoder on image–caption files and reports how well the two find each other.
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,11 +8,15 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 use burn::train::Interrupter;
+use burn_contrastive_examples::console::{self, say, warn};
 use burn_contrastive_examples::training::config::TrainingConfig;
 use burn_contrastive_examples::training::device::parse_device;
-use burn_contrastive_examples::training::interrupt::stop_on_ctrl_c;
-use burn_contrastive_examples::training::run::{CONFIG_FILE, Options, run};
+use burn_contrastive_examples::training::interrupt::{INTERRUPTED, stop_on_ctrl_c};
+use burn_contrastive_examples::training::run::{CONFIG_FILE, Folder, Options, run};
 use clap::Parser;
+
+const DEVICE: &str = "flex";
+const WORKERS: u16 = 2;
 
 /// Train a CLIP dual encoder on image–caption files.
 ///
@@ -49,7 +54,7 @@ struct Arguments {
     resume: Option<PathBuf>,
 
     /// Backend to compute on, with an index where the machine has several, such as cuda:1
-    #[arg(long, default_value = "flex")]
+    #[arg(long, default_value = DEVICE)]
     device: String,
 
     /// Folder of the new run [default: runs/clip-DATE-TIME]
@@ -57,7 +62,7 @@ struct Arguments {
     output: Option<PathBuf>,
 
     /// Threads that decode images
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = WORKERS, value_parser = clap::value_parser!(u16).range(1..=256))]
     workers: u16,
 
     /// Show progress as lines on a terminal too, instead of the dashboard
@@ -74,16 +79,18 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match clip(Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+    let ended = clip(Arguments::parse());
+    match ended.and_then(|code| console::finish().map(|()| code)) {
+        Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            warn(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn clip(arguments: Arguments) -> Result<()> {
+fn clip(arguments: Arguments) -> Result<ExitCode> {
+    let to_resume = to_resume(&arguments);
     // The objective comes first: settings may be its own.
     let objective = arguments.objective.map(|name| format!("objective={name}"));
     let settings: Vec<_> = objective.into_iter().chain(arguments.set).collect();
@@ -95,29 +102,60 @@ fn clip(arguments: Arguments) -> Result<()> {
         config.data.path = Some(path);
     }
     config.data.skip_bad |= arguments.skip_bad;
+    // The run may be resumed from another folder than this one.
+    let absolute = |path: Option<PathBuf>| path.map(std::path::absolute).transpose();
+    config.data.path = absolute(config.data.path)?;
+    config.data.tokenizer = absolute(config.data.tokenizer)?;
     if arguments.print_config {
-        println!("{}", serde_json::to_string_pretty(&config)?);
-        return Ok(());
+        say(serde_json::to_string_pretty(&config)?);
+        return Ok(ExitCode::SUCCESS);
     }
 
     let options = Options {
         device: parse_device(&arguments.device, "clip")?,
         device_name: arguments.device,
-        resume: arguments.resume.is_some(),
-        run: arguments
-            .resume
-            .or(arguments.output)
-            .unwrap_or_else(new_run),
+        folder: match (arguments.resume, arguments.output) {
+            (Some(run), _) => Folder::Resume(run),
+            (None, Some(run)) => Folder::New(run),
+            (None, None) => Folder::Numbered(new_run()),
+        },
         scenes: PathBuf::from("runs"),
         workers: arguments.workers.into(),
         dashboard: !arguments.plain && std::io::stdout().is_terminal(),
         lines_every: arguments.lines_every,
-        command: std::env::args().collect::<Vec<_>>().join(" "),
+        command: words(std::env::args_os()).join(" "),
+        to_resume,
     };
     let interrupter = Interrupter::new();
     stop_on_ctrl_c(interrupter.clone())?;
-    run(&config, &options, interrupter)?;
-    Ok(())
+    let reached = run(&config, &options, interrupter)?;
+    Ok(match reached {
+        Some(_) => ExitCode::SUCCESS,
+        None => INTERRUPTED.into(),
+    })
+}
+
+/// The words of the command that resumes this run, up to the run's folder: what decides how it is
+/// computed and shown is not in the folder.
+fn to_resume(arguments: &Arguments) -> Vec<String> {
+    let mut command = words(std::env::args_os().take(1));
+    if arguments.device != DEVICE {
+        command.extend(["--device".to_string(), arguments.device.clone()]);
+    }
+    if arguments.workers != WORKERS {
+        command.extend(["--workers".to_string(), arguments.workers.to_string()]);
+    }
+    if arguments.plain {
+        command.push("--plain".to_string());
+    }
+    command.push("--resume".to_string());
+    command
+}
+
+fn words(arguments: impl Iterator<Item = OsString>) -> Vec<String> {
+    arguments
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect()
 }
 
 /// `runs/clip-20260131-235959`, in UTC.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use burn::data::dataset::DatasetError;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
-use rayon::prelude::*;
 
 use super::prefetch::{Prefetch, Stop};
 use super::source::failed;
@@ -32,18 +31,14 @@ pub struct EvaluationSet {
     /// Indices into the collection, one per image.
     indices: Vec<usize>,
     image_of_caption: Vec<usize>,
-    unreadable: Vec<String>,
 }
 
 impl EvaluationSet {
     /// The images of `split`, decoded by `workers` threads.
     ///
-    /// Where `collection` was read with `skip_bad`, every image is decoded here once, so that those
-    /// which cannot be are left out beforehand and rows keep their indices.
-    ///
     /// # Errors
     ///
-    /// If `transform` is out of range, or `split` has no image that can be read.
+    /// If `transform` is out of range, or `split` has no image.
     pub fn new(
         collection: Arc<Collection>,
         split: Split,
@@ -52,27 +47,10 @@ impl EvaluationSet {
         workers: usize,
     ) -> Result<Self> {
         transform.validate()?;
-        let mut indices = collection.indices(split);
-        let mut unreadable = Vec::new();
-        if collection.skip_bad {
-            let found: Vec<_> = indices
-                .par_iter()
-                .map(|&index| decode(&collection.examples[index].image).map(drop))
-                .collect();
-            let mut kept = Vec::with_capacity(indices.len());
-            for (index, result) in indices.into_iter().zip(found) {
-                match result {
-                    Ok(()) => kept.push(index),
-                    Err(error) => {
-                        unreadable.push(format!("{}: {error:#}", collection.place(index)))
-                    }
-                }
-            }
-            indices = kept;
-        }
+        let indices = collection.indices(split);
         ensure!(
             !indices.is_empty(),
-            "{} has no readable image in split {split}",
+            "{} has no image in split {split}",
             collection.file.display()
         );
         let captions = indices
@@ -89,7 +67,6 @@ impl EvaluationSet {
             workers,
             indices,
             image_of_caption,
-            unreadable,
         })
     }
 
@@ -131,11 +108,6 @@ impl EvaluationSet {
     /// The collection this is a part of.
     pub fn collection(&self) -> &Arc<Collection> {
         &self.collection
-    }
-
-    /// Images left out because they could not be decoded, each with the reason.
-    pub fn unreadable(&self) -> &[String] {
-        &self.unreadable
     }
 
     /// All images in order, `[batch, 3, height, width]`; the last batch may be smaller. Ends after
@@ -319,33 +291,16 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_image_is_an_error_or_left_out_beforehand() {
-        let damage = |dir: &Path| truncate(&dir.join("images/000050.png"));
-        let small = Small::damaged(false, damage);
-        let strict = set(&small);
-        let results: Vec<_> = strict.image_batches(2, &Device::default()).collect();
+    fn an_image_that_breaks_after_the_collection_was_read_is_an_error_with_its_place() {
+        let small = Small::new();
+        let set = set(&small);
+        truncate(set.image_path(3));
+        let results: Vec<_> = set.image_batches(2, &Device::default()).collect();
         let error = results.last().unwrap().as_ref().unwrap_err().to_string();
         assert!(
             error.contains("000050.png") && error.contains("images[50]"),
             "{error}"
         );
         assert_eq!(results.len(), 2);
-
-        let small = Small::damaged(true, damage);
-        let lenient = set(&small);
-        assert_eq!(
-            (
-                lenient.num_images(),
-                lenient.num_captions(),
-                lenient.unreadable().len()
-            ),
-            (9, 45, 1)
-        );
-        assert!(
-            lenient
-                .image_batches(4, &Device::default())
-                .all(|batch| batch.is_ok())
-        );
-        assert!(!lenient.indices().contains(&50));
     }
 }

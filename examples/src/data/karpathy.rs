@@ -14,11 +14,11 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
-use serde::de::{Deserializer, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -71,9 +71,12 @@ struct Listing {
 
 /// Reads `file`; images are sought beside it.
 pub(super) fn read(file: &Path, faults: &mut Faults) -> Result<Vec<Example>> {
-    let reader = BufReader::new(
-        File::open(file).with_context(|| format!("cannot open {}", file.display()))?,
-    );
+    let open = || format!("cannot open {}", file.display());
+    let mut reader = BufReader::new(File::open(file).with_context(open)?);
+    let mark = "\u{feff}".as_bytes();
+    if reader.fill_buf().with_context(open)?.starts_with(mark) {
+        reader.consume(mark.len());
+    }
     let listing: Listing = serde_json::from_reader(reader).map_err(|error| {
         anyhow!(
             "{}:{}:{}: not a Karpathy split file: {error}",
@@ -187,6 +190,12 @@ fn entries<'de, D: Deserializer<'de>>(
         fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
             let mut entries = Vec::new();
             while let Some(value) = sequence.next_element::<Value>()? {
+                if value.get("file_name").is_some() && value.get("sentences").is_none() {
+                    return Err(A::Error::custom(
+                        "these are COCO's own annotations; expected the split file \
+                         dataset_coco.json, which has the captions in `sentences`",
+                    ));
+                }
                 let entry = serde_json::from_value::<Entry>(value);
                 entries.push(entry.map_err(|error| error.to_string()));
             }
@@ -260,6 +269,13 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_order_mark_does_no_harm() {
+        let text = format!("\u{feff}{}", file(&[entry("a.png", "train", &["a"])]));
+        let collection = collection(&text, &["a.png"], false).unwrap();
+        assert_eq!(collection.examples.len(), 1);
+    }
+
+    #[test]
     fn bad_entries_are_named_and_counted_when_skipped() {
         let good = entry("a.png", "train", &["a"]);
         for (bad, expected) in [
@@ -293,7 +309,7 @@ mod tests {
             );
             let skipped = Collection::read(dir.path(), true).unwrap();
             assert_eq!((skipped.examples.len(), skipped.skipped.len()), (1, 1));
-            assert!(skipped.skipped[0].contains(expected));
+            assert!(skipped.skipped[0].reason.contains(expected));
         }
     }
 
@@ -319,6 +335,10 @@ mod tests {
                 ("{\n\"images\": [\n{,", "dataset_x.json:3:2"),
                 ("{\"pictures\": []}", "images"),
                 ("", "dataset_x.json:1:0"),
+                (
+                    r#"{"images": [{"id": 1, "file_name": "a.png"}], "annotations": []}"#,
+                    "COCO's own annotations; expected the split file",
+                ),
             ] {
                 let error = format!("{:#}", collection(text, &["a.png"], skip_bad).unwrap_err());
                 assert!(

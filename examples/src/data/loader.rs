@@ -10,10 +10,8 @@
 //!   device, tensors are made on the thread that takes the batch;
 //! - [`PairLoader::seek`] starts an epoch at any batch without decoding what comes before.
 //!
-//! **An image that cannot be decoded** ends the epoch with an error that names its file and row.
-//! Where the collection was read with `skip_bad`, its pair is left out of the batch instead, which
-//! is then smaller by one, and [counted](PairLoader::unreadable): no other pair moves, so every run
-//! over the same files sees the same batches.
+//! **An image that cannot be decoded**, though it could when its collection was read, ends the epoch
+//! with an error that names its file and row.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -156,7 +154,6 @@ impl PairLoader {
             collection.file.display()
         );
         let meanings = collection.meanings(&indices);
-        let unreadable = Arc::default();
         let source = Source {
             collection,
             tokenizer,
@@ -165,7 +162,6 @@ impl PairLoader {
             training,
             indices,
             meanings,
-            unreadable,
         };
         Ok(Self::over(source, Position { epoch: 0, batch: 0 }, device))
     }
@@ -198,18 +194,6 @@ impl PairLoader {
     /// Batches in a whole epoch.
     pub fn batches_per_epoch(&self) -> usize {
         self.source.batches()
-    }
-
-    /// Images left out so far because they could not be decoded, each with the reason; always empty
-    /// unless the collection was read with `skip_bad`.
-    pub fn unreadable(&self) -> Vec<String> {
-        self.source
-            .unreadable
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .cloned()
-            .collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Position> {

@@ -25,7 +25,7 @@ mod testing;
 mod tokenizer;
 mod transform;
 
-pub use collection::{Collection, Example, Place, Split};
+pub use collection::{Collection, Example, Place, Skipped, Split};
 pub use evaluation::{CaptionBatch, EvaluationSet};
 pub use loader::{LoaderConfig, PairLoader};
 pub use sampler::plan_batches;

@@ -1,9 +1,8 @@
 //! Loads the pairs of a batch: what the threads of a [`PairLoader`](super::PairLoader) do.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use burn::data::dataset::DatasetError;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use rand::RngExt;
@@ -26,7 +25,6 @@ pub(super) struct Source {
     pub(super) indices: Vec<usize>,
     /// For each of `indices`, equal where the captions say the same.
     pub(super) meanings: Vec<usize>,
-    pub(super) unreadable: Arc<Mutex<BTreeMap<usize, String>>>,
 }
 
 /// A batch before it goes to the device.
@@ -77,14 +75,7 @@ impl Source {
                 break;
             }
             let example = &self.collection.examples[index];
-            let image = match decode(&example.image) {
-                Ok(image) => image,
-                Err(error) if self.collection.skip_bad => {
-                    self.note_unreadable(index, &error);
-                    continue;
-                }
-                Err(error) => return Err(error.context(self.collection.place(index))),
-            };
+            let image = decode(&example.image).with_context(|| self.collection.place(index))?;
             let caption = if self.training {
                 let random = |purpose| {
                     let (epoch, index) = (epoch as u64, index as u64);
@@ -102,27 +93,11 @@ impl Source {
             captions.push(tokens.with_context(|| self.collection.place(index))?);
             image_ids.push(index);
         }
-        ensure!(
-            stop.is_set() || !image_ids.is_empty(),
-            "{}: none of the {} images of a batch can be read",
-            self.collection.file.display(),
-            rows.len()
-        );
         Ok(HostBatch {
             pixels,
             tokens: self.tokenizer.pad(&captions),
             image_ids,
         })
-    }
-
-    fn note_unreadable(&self, index: usize, error: &anyhow::Error) {
-        let mut unreadable = self
-            .unreadable
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        unreadable
-            .entry(index)
-            .or_insert_with(|| format!("{}: {error:#}", self.collection.place(index)));
     }
 }
 

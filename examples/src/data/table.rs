@@ -1,20 +1,44 @@
 //! Reads a table of image path and caption: CSV, or TSV by the extension `.tsv`.
 //!
-//! - A first row that names an image column (`image`, `path`, `filepath` or `filename`) and a
-//!   caption column (`caption`, `text` or `title`) is a header; a `split` column is optional.
-//!   Without a header the first column is the path, the second the caption.
+//! - A first row that names an image column (`image`, `path`, `filepath`, `filename`, …) and a
+//!   caption column (`caption`, `text`, `title`, …) is a header; a `split` column is optional.
+//!   Without a header the first column is the path, which must exist, and the second the caption.
+//! - A line is a row. All rows have as many cells as the first: a comma in a caption needs quotes
+//!   around it. In TSV quotes mean nothing.
 //! - Paths are relative to the table's folder. Rows with the same path are captions of one image.
 //! - Without a `split` column, a hash of each path puts about 80 % of the images in train, 10 % in
 //!   validation and 10 % in test: the same images on every machine, whatever the order of the rows.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
+use std::str;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use csv::StringRecord;
 
 use super::collection::{Example, Faults, Place, Split};
+use crate::console::count;
+
+/// The names of columns, the preferred first.
+const IMAGE: &[&str] = &[
+    "image",
+    "image_path",
+    "path",
+    "filepath",
+    "file_path",
+    "filename",
+    "file_name",
+    "image_name",
+    "file",
+];
+const CAPTION: &[&str] = &["caption", "text", "title", "sentence", "comment"];
+const SPLIT: &[&str] = &["split"];
+
+/// The longest line, in bytes.
+const LONGEST_LINE: u64 = 1 << 20;
 
 /// Which column is what.
 struct Columns {
@@ -25,28 +49,65 @@ struct Columns {
 
 impl Columns {
     /// The columns that a header row names; `None` if `row` is not a header.
-    fn from_header(row: &StringRecord) -> Option<Self> {
+    fn from_header(row: &StringRecord) -> Result<Option<Self>> {
+        let cells: Vec<_> = row.iter().map(|cell| cell.trim().to_lowercase()).collect();
         let find = |names: &[&str]| {
-            let mut cells = row.iter().map(|cell| cell.trim().to_lowercase());
-            cells.position(|cell| names.contains(&cell.as_str()))
+            let called = |name: &str| cells.iter().filter(|cell| *cell == name).count();
+            let Some(name) = names.iter().find(|name| called(name) > 0) else {
+                return Ok(None);
+            };
+            ensure!(called(name) == 1, "two columns are called `{name}`");
+            Ok(cells.iter().position(|cell| cell == name))
         };
-        Some(Self {
-            image: find(&["image", "path", "filepath", "filename"])?,
-            caption: find(&["caption", "text", "title"])?,
-            split: find(&["split"]),
-        })
+        let (Some(image), Some(caption)) = (find(IMAGE)?, find(CAPTION)?) else {
+            return Ok(None);
+        };
+        let split = find(SPLIT)?;
+        Ok(Some(Self {
+            image,
+            caption,
+            split,
+        }))
+    }
+
+    /// The columns of a table whose first row is `row`, and whether that is a header.
+    fn of_table(row: &StringRecord, folder: &Path) -> Result<(Self, bool)> {
+        if let Some(columns) = Self::from_header(row)? {
+            return Ok((columns, true));
+        }
+        let cell = |column: usize| row.get(column).unwrap_or_default().trim();
+        let (image, separator) = (
+            cell(0),
+            [';', '\t'].into_iter().find(|c| cell(0).contains(*c)),
+        );
+        if row.len() == 1 {
+            match separator {
+                Some(';') => bail!("the row has one cell, with semicolons: separate by commas"),
+                Some(_) => bail!("the row has one cell, with tabs: call the file .tsv"),
+                None => bail!("the row has one cell, a table needs two: image path and caption"),
+            }
+        }
+        ensure!(
+            folder.join(image).is_file(),
+            "neither a header, which names a column {} and a column {}, nor a row of the table: \
+             there is no image {}",
+            IMAGE.join(", "),
+            CAPTION.join(", "),
+            folder.join(image).display()
+        );
+        let columns = Self {
+            image: 0,
+            caption: 1,
+            split: None,
+        };
+        Ok((columns, false))
     }
 
     /// Path, caption and split of a row, or why it has none.
     fn parse<'a>(&self, row: &'a StringRecord) -> Result<(&'a str, &'a str, Split), String> {
         let cell = |column: usize, what: &str| match row.get(column).map(str::trim) {
-            Some("") => Err(format!("the {what} is blank")),
+            None | Some("") => Err(format!("the {what} is blank")),
             Some(text) => Ok(text),
-            None => Err(format!(
-                "no {what}: the row has {} columns, the {what} would be column {}",
-                row.len(),
-                column + 1
-            )),
         };
         let image = cell(self.image, "image path")?;
         let caption = cell(self.caption, "caption")?;
@@ -64,60 +125,103 @@ impl Columns {
 
 /// Reads `file`, a `.tsv` or else comma-separated table.
 pub(super) fn read(file: &Path, faults: &mut Faults) -> Result<Vec<Example>> {
-    let tabs = file
+    let is_tsv = file
         .extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("tsv"));
-    let mut reader = csv::ReaderBuilder::new()
-        .delimiter(if tabs { b'\t' } else { b',' })
-        .quoting(!tabs)
-        .has_headers(false)
-        .flexible(true)
-        .from_path(file)
-        .with_context(|| format!("cannot open {}", file.display()))?;
-    let mut table = Table {
-        folder: file.parent().unwrap_or(Path::new("")),
-        columns: Columns {
-            image: 0,
-            caption: 1,
-            split: None,
-        },
-        examples: Vec::new(),
-        known: HashMap::new(),
-    };
-    let mut row = StringRecord::new();
-    let mut first = true;
-    loop {
-        let line = reader.position().line();
-        match reader.read_record(&mut row) {
-            Ok(false) => break,
-            Ok(true) => {}
-            Err(error) if matches!(error.kind(), csv::ErrorKind::Utf8 { .. }) => {
-                let line = error.position().map_or(line, csv::Position::line);
-                faults.report(file, Place::Line(line), "the row is not valid UTF-8")?;
-                first = false;
+    let open = || format!("cannot open {}", file.display());
+    let mut reader = BufReader::new(File::open(file).with_context(open)?);
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let mut table = None;
+    let mut line = Vec::new();
+    for number in 1.. {
+        let place = Place::Line(number);
+        let at_place = || format!("{}, {place}", file.display());
+        line.clear();
+        let mut limited = (&mut reader).take(LONGEST_LINE + 1);
+        let length = limited
+            .read_until(b'\n', &mut line)
+            .with_context(at_place)?;
+        if length == 0 {
+            break;
+        }
+        if length as u64 > LONGEST_LINE {
+            bail!("{}: the line is longer than 1 MiB", at_place());
+        }
+        let row = match cells(&line, is_tsv) {
+            Ok(None) => continue,
+            Ok(Some(row)) => row,
+            Err(reason) if table.is_none() => bail!("{}: {reason}", at_place()),
+            Err(reason) => {
+                faults.report(file, place, reason)?;
                 continue;
             }
-            Err(error) => bail!("{}, line {line}: {error}", file.display()),
-        }
-        if std::mem::take(&mut first) {
-            strip_byte_order_mark(&mut row);
-            if let Some(header) = Columns::from_header(&row) {
-                table.columns = header;
-                continue;
+        };
+        let table = match &mut table {
+            Some(table) => table,
+            none => {
+                let (columns, is_header) =
+                    Columns::of_table(&row, folder).with_context(at_place)?;
+                let table = none.insert(Table {
+                    folder,
+                    columns,
+                    width: row.len(),
+                    first: number,
+                    examples: Vec::new(),
+                    known: HashMap::new(),
+                });
+                if is_header {
+                    continue;
+                }
+                table
             }
-        }
-        let place = Place::Line(row.position().map_or(line, csv::Position::line));
+        };
         if let Err(reason) = table.add(&row, place) {
             faults.report(file, place, reason)?;
         }
     }
-    Ok(table.examples)
+    Ok(table.map_or_else(Vec::new, |table| table.examples))
+}
+
+/// The cells of a line, `None` of an empty one; or why it is not a row.
+fn cells(line: &[u8], is_tsv: bool) -> Result<Option<StringRecord>, String> {
+    if line.starts_with(&[0xff, 0xfe]) || line.starts_with(&[0xfe, 0xff]) {
+        return Err("the table is UTF-16: save it as UTF-8".into());
+    }
+    // Spreadsheet programs put a byte-order mark before the first cell.
+    let line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line);
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let line = str::from_utf8(line).map_err(|_| "the row is not valid UTF-8")?;
+    if line.contains('\r') {
+        return Err("a carriage return is no end of a line: save with line feeds".into());
+    }
+    if line.trim().is_empty() {
+        return Ok(None);
+    }
+    // The end of the line tells a cell whose quotes are closed from one whose are not.
+    let line = format!("{line}\n");
+    let mut reader = csv::ReaderBuilder::new()
+        .delimiter(if is_tsv { b'\t' } else { b',' })
+        .quoting(!is_tsv)
+        .has_headers(false)
+        .buffer_capacity(line.len())
+        .from_reader(line.as_bytes());
+    let mut row = StringRecord::new();
+    let read = reader.read_record(&mut row);
+    read.map_err(|error| error.to_string())?;
+    if row.iter().any(|cell| cell.contains('\n')) {
+        return Err("a quote (\") opens a cell and none closes it in this line".into());
+    }
+    Ok(Some(row))
 }
 
 /// The rows read so far.
 struct Table<'a> {
     folder: &'a Path,
     columns: Columns,
+    /// Cells of the first row, and its line.
+    width: usize,
+    first: u64,
     examples: Vec<Example>,
     /// The index of the example of each path.
     known: HashMap<String, usize>,
@@ -126,6 +230,14 @@ struct Table<'a> {
 impl Table<'_> {
     /// Adds a row, or says why it is refused.
     fn add(&mut self, row: &StringRecord, place: Place) -> Result<(), String> {
+        if row.len() != self.width {
+            return Err(format!(
+                "the row has {}, line {} has {}: a cell that holds the separator needs quotes",
+                count(row.len(), "cell"),
+                self.first,
+                self.width
+            ));
+        }
         let (image, caption, split) = self.columns.parse(row)?;
         match self.known.entry(image.to_owned()) {
             Entry::Vacant(slot) => {
@@ -168,16 +280,6 @@ fn fnv1a(bytes: &[u8]) -> u64 {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
     (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32
-}
-
-/// Spreadsheet programs put a byte-order mark before the first cell.
-fn strip_byte_order_mark(row: &mut StringRecord) {
-    if row.get(0).is_some_and(|cell| cell.starts_with('\u{feff}')) {
-        *row = row
-            .iter()
-            .map(|cell| cell.trim_start_matches('\u{feff}'))
-            .collect();
-    }
 }
 
 #[cfg(test)]
@@ -247,9 +349,23 @@ mod tests {
     #[test]
     fn bad_rows_are_named_by_line_and_counted_when_skipped() {
         let header = "image,caption,split\na.png,good,train\n";
-        let multi_line = "image,caption,split\na.png,\"good\nindeed\",train\na.png,,train\n";
         for (text, expected) in [
-            (format!("{header}a.png\n"), "line 3: no caption"),
+            (
+                format!("{header}a.png\n"),
+                "line 3: the row has 1 cell, line 1 has 3",
+            ),
+            (
+                format!("{header}a.png,red, green,train\n"),
+                "line 3: the row has 4 cells, line 1 has 3",
+            ),
+            (
+                format!("{header}a.png,\"red,train\n"),
+                "line 3: a quote (\") opens a cell",
+            ),
+            (
+                format!("{header}a.png,red\rb.png,blue,train\n"),
+                "line 3: a carriage return",
+            ),
             (
                 format!("{header}a.png,  ,train\n"),
                 "line 3: the caption is blank",
@@ -270,7 +386,6 @@ mod tests {
                 format!("{header}none.png,red,train\n"),
                 "line 3: cannot read image",
             ),
-            (multi_line.to_owned(), "line 4: the caption is blank"),
         ] {
             let error = collection("csv", &text, false).unwrap_err().to_string();
             assert!(
@@ -281,7 +396,54 @@ mod tests {
             );
             let skipped = collection("csv", &text, true).unwrap();
             assert_eq!((skipped.examples.len(), skipped.skipped.len()), (1, 1));
-            assert!(skipped.skipped[0].contains(expected));
+            assert!(skipped.skipped[0].reason.contains(expected));
+        }
+    }
+
+    #[test]
+    fn one_stray_quote_costs_its_own_row_and_no_other() {
+        let text = "image,caption\na.png,\"red\nsub/b.png,blue\na.png,the \"big\" one\n";
+        let skipped = collection("csv", text, true).unwrap();
+        let captions = |index: usize| skipped.examples[index].captions.clone();
+        assert_eq!(captions(0), ["blue"]);
+        assert_eq!(captions(1), ["the \"big\" one"]);
+        assert_eq!(skipped.skipped.len(), 1);
+    }
+
+    #[test]
+    fn a_first_row_that_is_neither_header_nor_row_is_refused_even_when_skipping() {
+        for (text, expected) in [
+            (
+                "picture_path,split,caption\na.png,train,red\n",
+                "line 1: neither a header",
+            ),
+            ("image,split,words\na.png,train,red\n", "line 1: neither"),
+            ("image;caption\na.png;red\n", "semicolons"),
+            ("a.png\tred\n", "call the file .tsv"),
+            ("a.png\n", "a table needs two"),
+            ("\"a.png,red\n", "line 1: a quote"),
+            (
+                "image,caption,caption\na.png,x,y\n",
+                "two columns are called `caption`",
+            ),
+        ] {
+            let error = format!("{:#}", collection("csv", text, true).unwrap_err());
+            assert!(error.contains(expected), "{text:?}: {error}");
+        }
+        let utf_16 = b"\xff\xfei\0m\0a\0g\0e\0".as_slice();
+        let error = format!("{:#}", collection("csv", utf_16, true).unwrap_err());
+        assert!(error.contains("UTF-16"), "{error}");
+        let endless = vec![b'x'; (LONGEST_LINE + 2) as usize];
+        let error = format!("{:#}", collection("csv", endless, true).unwrap_err());
+        assert!(error.contains("longer than 1 MiB"), "{error}");
+    }
+
+    #[test]
+    fn the_usual_names_of_columns_are_known() {
+        for header in ["image_path,split,caption", "file_name,split,text"] {
+            let text = format!("{header}\na.png,train,red\n");
+            let collection = collection("csv", text, false).unwrap();
+            assert_eq!(collection.examples[0].captions, ["red"]);
         }
     }
 

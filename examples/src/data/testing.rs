@@ -31,15 +31,9 @@ pub(super) fn small_config() -> ScenesConfig {
 
 impl Small {
     pub fn new() -> Self {
-        Self::damaged(false, |_| ())
-    }
-
-    /// The set after `damage` was done to its folder.
-    pub fn damaged(skip_bad: bool, damage: impl Fn(&Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         generate(dir.path(), &small_config()).unwrap();
-        damage(dir.path());
-        let collection = Arc::new(Collection::read(dir.path(), skip_bad).unwrap());
+        let collection = Arc::new(Collection::read(dir.path(), false).unwrap());
         let config = TokenizerConfig {
             vocab_size: 300,
             ..Default::default()

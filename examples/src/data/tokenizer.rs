@@ -9,18 +9,23 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use tokenizers::models::wordpiece::{WordPiece, WordPieceTrainer};
 use tokenizers::normalizers::{BertNormalizer, NFC, Sequence};
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::processors::bert::BertProcessing;
 use tokenizers::{
-    AddedToken, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString,
-    PreTokenizer, Tokenizer, Trainer, TruncationParams,
+    AddedToken, Encoding, NormalizedString, Normalizer, OffsetReferential, OffsetType,
+    PreTokenizedString, PreTokenizer, Tokenizer, Trainer, TruncationParams,
     decoders::wordpiece::WordPiece as WordPieceDecoder,
 };
 
+use crate::files;
+
 const SPECIAL_TOKENS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 const CONTINUATION: &str = "##";
+/// Characters of the longest word that has pieces.
+const LONGEST_WORD: usize = 100;
 
 /// How captions become tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,7 +88,7 @@ impl CaptionTokenizer {
             NFC.into(),
             BertNormalizer::new(true, true, Some(false), true).into(),
         ]);
-        let counts = count_words(captions, &normalizer)
+        let counts = count_words(captions, config.context_length, &normalizer)
             .map_err(|error| anyhow!("cannot split a caption into words: {error}"))?;
         ensure!(
             !counts.is_empty(),
@@ -97,7 +102,8 @@ impl CaptionTokenizer {
         let vocabulary = inner.get_vocab_size(false);
         ensure!(
             vocabulary <= config.vocab_size,
-            "vocab_size is {}, but the captions' characters alone need {vocabulary}; raise it",
+            "model.text.vocabulary is {}, but the captions' characters alone need {vocabulary}: \
+             raise it",
             config.vocab_size
         );
         inner.add_special_tokens(&specials);
@@ -136,11 +142,9 @@ impl CaptionTokenizer {
     /// If the file cannot be written.
     pub fn save(&self, file: impl AsRef<Path>) -> Result<()> {
         let file = file.as_ref();
-        let partial = file.with_extension("json.partial");
-        self.inner
-            .save(&partial, true)
-            .and_then(|()| Ok(std::fs::rename(&partial, file)?))
-            .map_err(|error| anyhow!("cannot write tokenizer {}: {error}", file.display()))
+        let json = self.inner.to_string(true);
+        let json = json.map_err(|error| anyhow!("cannot write {}: {error}", file.display()))?;
+        files::write(file, json.as_bytes())
     }
 
     fn from_tokenizer(mut inner: Tokenizer, context_length: usize) -> Result<Self> {
@@ -180,6 +184,17 @@ impl CaptionTokenizer {
         })
     }
 
+    /// SHA-256 of its `tokenizer.json`, in hexadecimal.
+    ///
+    /// # Panics
+    ///
+    /// If a part of it has no JSON form; all that [`load`](Self::load) reads have one.
+    pub fn fingerprint(&self) -> String {
+        let json = self.inner.to_string(false);
+        let json = json.expect("what was read as JSON can be written as JSON");
+        format!("{:x}", Sha256::digest(json))
+    }
+
     /// Number of token ids: every id is less than it.
     pub fn vocab_size(&self) -> usize {
         self.inner
@@ -205,11 +220,17 @@ impl CaptionTokenizer {
     }
 
     /// The tokens of `caption`, special ones included: at least one, at most the context length.
+    /// Of a caption with more than 100 characters for each of them, only the beginning is read.
     ///
     /// # Errors
     ///
     /// If the caption gives no token at all.
     pub fn encode(&self, caption: &str) -> Result<Vec<u32>> {
+        Ok(self.encoding(caption)?.get_ids().to_vec())
+    }
+
+    fn encoding(&self, caption: &str) -> Result<Encoding> {
+        let caption = beginning(caption, self.context_length);
         let encoding = self
             .inner
             .encode_fast(caption, true)
@@ -218,7 +239,17 @@ impl CaptionTokenizer {
             !encoding.get_ids().is_empty(),
             "the caption {caption:?} gives no token"
         );
-        Ok(encoding.get_ids().to_vec())
+        Ok(encoding)
+    }
+
+    /// Whether the context length leaves off a part of `caption`.
+    ///
+    /// # Errors
+    ///
+    /// If the caption gives no token at all.
+    pub fn cuts(&self, caption: &str) -> Result<bool> {
+        let is_read = beginning(caption, self.context_length).len() == caption.len();
+        Ok(!is_read || !self.encoding(caption)?.get_overflowing().is_empty())
     }
 
     /// The text of `ids`, without special tokens.
@@ -261,19 +292,30 @@ impl CaptionTokenizer {
     }
 }
 
+/// As much of `caption` as a context can hold: what the crate does to a text takes quadratic time.
+fn beginning(caption: &str, context_length: usize) -> &str {
+    let longest = context_length.saturating_mul(LONGEST_WORD);
+    let end = caption.char_indices().nth(longest);
+    end.map_or(caption, |(end, _)| &caption[..end])
+}
+
 /// How often each word occurs in the captions, sorted by word.
 fn count_words<S: AsRef<str>>(
     captions: impl Iterator<Item = S>,
+    context_length: usize,
     normalizer: &Sequence,
 ) -> tokenizers::Result<BTreeMap<String, usize>> {
     let mut counts = BTreeMap::new();
     for caption in captions {
-        let mut text = NormalizedString::from(caption.as_ref());
+        let mut text = NormalizedString::from(beginning(caption.as_ref(), context_length));
         normalizer.normalize(&mut text)?;
         let mut text = PreTokenizedString::from(text);
         BertPreTokenizer.pre_tokenize(&mut text)?;
         for (word, _, _) in text.get_splits(OffsetReferential::Original, OffsetType::Byte) {
-            *counts.entry(word.to_owned()).or_default() += 1;
+            // A longer word is one unknown token to the model.
+            if word.chars().nth(LONGEST_WORD).is_none() {
+                *counts.entry(word.to_owned()).or_default() += 1;
+            }
         }
     }
     Ok(counts)
@@ -302,7 +344,8 @@ fn train_word_piece(
         .iter()
         .flat_map(|(word, &count)| std::iter::repeat_n(word, count));
     trainer.feed(words, |word| Ok(vec![word.to_owned()]))?;
-    let mut model = WordPiece::builder().unk_token("[UNK]".into()).build()?;
+    let model = WordPiece::builder().unk_token("[UNK]".into());
+    let mut model = model.max_input_chars_per_word(LONGEST_WORD).build()?;
     trainer.train(&mut model)?;
     Ok(model)
 }

@@ -5,6 +5,7 @@
 //! deviation, crops of at least 90 % of the area (open_clip). Flips are off, since captions speak
 //! of left and right.
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -180,40 +181,37 @@ struct Crop {
     height: u32,
 }
 
+/// The most pixels of an image. Decoding one takes up to 11 bytes a pixel.
+const MOST_PIXELS: u64 = 50_000_000;
+
 /// The image in `file`, as a viewer shows it: turned as its EXIF data say, transparent parts white,
 /// any depth brought to 8 bits.
 ///
 /// # Errors
 ///
-/// Names the file if it cannot be opened, is no PNG or JPEG, or breaks off.
+/// Names the file if it cannot be opened, is no PNG or JPEG, breaks off, or has more than 50
+/// million pixels.
 pub fn decode(file: &Path) -> Result<RgbImage> {
     let read = || -> Result<RgbImage> {
+        // Opening a pipe would wait for somebody to write to it.
+        ensure!(fs::metadata(file)?.is_file(), "it is not a file");
         let mut decoder = ImageReader::open(file)?
             .with_guessed_format()?
             .into_decoder()?;
+        let (width, height) = decoder.dimensions();
+        let pixels = u64::from(width) * u64::from(height);
+        ensure!(pixels > 0, "it has no pixels ({width}×{height})");
+        ensure!(
+            pixels <= MOST_PIXELS,
+            "it is {width}×{height}, more than {} million pixels: scale it down",
+            MOST_PIXELS / 1_000_000
+        );
         let orientation = decoder.orientation()?;
         let mut image = DynamicImage::from_decoder(decoder)?;
         image.apply_orientation(orientation);
         Ok(flatten(image))
     };
     read().with_context(|| format!("cannot read image {}", file.display()))
-}
-
-/// Reads the dimensions of the image in `file`, without its pixels.
-pub(super) fn check_header(file: &Path) -> Result<()> {
-    let read = || -> Result<(u32, u32)> {
-        Ok(ImageReader::open(file)?
-            .with_guessed_format()?
-            .into_dimensions()?)
-    };
-    let (width, height) =
-        read().with_context(|| format!("cannot read image {}", file.display()))?;
-    ensure!(
-        width > 0 && height > 0,
-        "image {} has no pixels ({width}×{height})",
-        file.display()
-    );
-    Ok(())
 }
 
 /// Lays `image` on white.
@@ -298,13 +296,38 @@ mod tests {
         let empty = dir.path().join("empty.jpg");
         std::fs::write(&empty, "").unwrap();
         for file in [text, empty, dir.path().join("missing.png")] {
-            for error in [decode(&file).unwrap_err(), check_header(&file).unwrap_err()] {
-                assert!(
-                    format!("{error:#}").contains(&file.display().to_string()),
-                    "{error:#}"
-                );
-            }
+            let error = format!("{:#}", decode(&file).unwrap_err());
+            assert!(error.contains(&file.display().to_string()), "{error}");
         }
+    }
+
+    #[test]
+    fn an_image_that_claims_to_be_huge_is_refused_by_its_header() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("huge.jpg");
+        GrayImage::new(8, 8).save(&file).unwrap();
+        let mut bytes = std::fs::read(&file).unwrap();
+        // After the marker of the frame: its length, the depth, the height and the width.
+        let frame = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]);
+        let size = frame.unwrap() + 5;
+        bytes[size..size + 4].copy_from_slice(&[0xc3, 0x50, 0xc3, 0x50]);
+        std::fs::write(&file, bytes).unwrap();
+        let error = format!("{:#}", decode(&file).unwrap_err());
+        assert!(
+            error.contains("50000×50000, more than 50 million pixels"),
+            "{error}"
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe.png");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let error = format!("{:#}", decode(&pipe).unwrap_err());
+        assert!(error.contains("it is not a file"), "{error}");
     }
 
     #[test]

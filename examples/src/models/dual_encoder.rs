@@ -163,13 +163,10 @@ impl DualEncoder {
         ]
     }
 
-    /// The factor that multiplies the similarities, 1/τ; one where the objective has none.
-    pub fn logit_scale(&self) -> Tensor<1> {
+    /// The factor that multiplies the similarities, 1/τ, if the objective has one.
+    pub fn logit_scale(&self) -> Option<Tensor<1>> {
         let mut objective = self.objective.clone();
-        match objective.logit_scales().first() {
-            Some(scale) => scale.value(),
-            None => Tensor::ones([1], &self.image_projection.weight.val().device()),
-        }
+        objective.logit_scales().first().map(|scale| scale.value())
     }
 }
 

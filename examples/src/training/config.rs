@@ -13,6 +13,7 @@ use super::optimizer::OptimizerConfig;
 use super::schedule::ScheduleConfig;
 use super::settings;
 use crate::data::{LoaderConfig, ScenesConfig, TokenizerConfig, TransformConfig};
+use crate::files;
 use crate::models::{DualEncoderConfig, PRESETS};
 
 /// Everything that decides a run's results, except the device and the number of threads.
@@ -212,7 +213,7 @@ impl TrainingConfig {
             settings::apply_pair(&mut value, pair, &preset).context("--set")?;
         }
         let config: Self =
-            serde_json::from_value(value).context("the configuration is not valid")?;
+            serde_path_to_error::deserialize(value).context("the configuration is not valid")?;
         config.check().context("the configuration is not valid")?;
         Ok(config)
     }
@@ -225,8 +226,9 @@ impl TrainingConfig {
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path)
             .with_context(|| format!("there is no run to read: {}", path.display()))?;
-        serde_json::from_str(&text)
-            .with_context(|| format!("{} is not a configuration of this program", path.display()))
+        let name = || format!("{} is not a configuration of this program", path.display());
+        let value: Value = serde_json::from_str(&text).with_context(name)?;
+        serde_path_to_error::deserialize(value).with_context(name)
     }
 
     /// Saves this configuration.
@@ -236,7 +238,7 @@ impl TrainingConfig {
     /// If the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self)? + "\n";
-        fs::write(path, text).with_context(|| format!("{} could not be written", path.display()))
+        files::write(path, text.as_bytes())
     }
 
     fn check(&self) -> Result<()> {
@@ -274,12 +276,31 @@ impl TrainingConfig {
             optimizer.max_grad_norm.is_none_or(|norm| norm > 0.0),
             "optimizer.max_grad_norm must be positive, or null for no clipping",
         );
+        for (key, beta) in [("beta_1", optimizer.beta_1), ("beta_2", optimizer.beta_2)] {
+            ensure!(
+                (0.0..1.0).contains(&beta),
+                "optimizer.{key} = {beta} must be in [0, 1)"
+            );
+        }
+        ensure!(
+            optimizer.epsilon.is_finite() && optimizer.epsilon > 0.0,
+            "optimizer.epsilon = {} must be positive",
+            optimizer.epsilon,
+        );
+        ensure!(
+            optimizer.weight_decay.is_finite() && optimizer.weight_decay >= 0.0,
+            "optimizer.weight_decay = {} must be at least 0",
+            optimizer.weight_decay,
+        );
         ensure!(
             (0.0..=1.0).contains(&schedule.final_fraction),
             "schedule.final_fraction = {} must be in [0, 1]",
             schedule.final_fraction,
         );
         self.objective.check()?;
+        if self.data.path.is_none() {
+            self.data.scenes.check().context("data.scenes")?;
+        }
         self.transform().validate().context("data")
     }
 
@@ -446,6 +467,32 @@ mod tests {
                 "model.image.image_size = 64 must be a multiple",
             ),
             ("data.batch_size=1", "data.batch_size must be at least 2"),
+            (
+                "optimizer.beta_1=2",
+                "optimizer.beta_1 = 2 must be in [0, 1)",
+            ),
+            (
+                "optimizer.beta_2=1",
+                "optimizer.beta_2 = 1 must be in [0, 1)",
+            ),
+            (
+                "optimizer.epsilon=-1",
+                "optimizer.epsilon = -1 must be positive",
+            ),
+            ("optimizer.epsilon=1e60", "optimizer.epsilon = inf must be"),
+            (
+                "optimizer.weight_decay=-1",
+                "optimizer.weight_decay = -1 must be",
+            ),
+            (
+                "schedule.epochs=soon",
+                "schedule.epochs: invalid type: string",
+            ),
+            ("schedule.steps=null", "schedule.steps: invalid type: null"),
+            (
+                "data.scenes.train=18446744073709551615",
+                "at most 1,000,000",
+            ),
             ("schedule.steps=0", "schedule.steps must be at least 1"),
             (
                 "optimizer.learning_rate=0",

@@ -2,6 +2,7 @@
 
 use burn_contrastive::retrieval::CrossModalMetrics;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// What one optimiser step measured.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,8 +15,8 @@ pub struct StepRecord {
     pub gradient_norm: f64,
     /// Learning rate of the update.
     pub learning_rate: f64,
-    /// Logit scale before the update.
-    pub logit_scale: f64,
+    /// Logit scale before the update, if the objective has one.
+    pub logit_scale: Option<f64>,
 }
 
 /// What one validation measured.
@@ -29,9 +30,24 @@ pub struct ValidationRecord {
     pub retrieval: CrossModalMetrics,
 }
 
+/// A setting that was changed when the run was resumed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// Steps done before.
+    pub step: usize,
+    /// The setting's key.
+    pub setting: String,
+    /// Its value up to then.
+    pub from: Value,
+    /// Its value since.
+    pub to: Value,
+}
+
 /// Everything measured since the first step, whatever the number of interruptions.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
+    /// The settings that changed on the way.
+    pub changes: Vec<Change>,
     /// One record a step.
     pub steps: Vec<StepRecord>,
     /// One record a validation.

@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result};
 use burn::train::Interrupter;
 
+use crate::console::warn;
+
 /// The exit code of a program that was interrupted.
-const INTERRUPTED: i32 = 130;
+pub const INTERRUPTED: u8 = 130;
 
 static TRAINING: AtomicBool = AtomicBool::new(false);
 static DASHBOARD: AtomicBool = AtomicBool::new(false);
@@ -67,16 +69,16 @@ pub fn stop_on_ctrl_c(interrupter: Interrupter) -> Result<()> {
     ctrlc::set_handler(move || match keys.press(TRAINING.load(Ordering::SeqCst)) {
         Response::SaveAndStop if DASHBOARD.load(Ordering::SeqCst) => {}
         Response::SaveAndStop => {
-            eprintln!(
+            warn(
                 "\nStopping after this step, with a checkpoint. \
-                 Ctrl-C again stops at once, without one."
+                 Ctrl-C again stops at once, without one.",
             );
         }
         Response::Exit => {
             if DASHBOARD.load(Ordering::SeqCst) {
                 restore_terminal();
             }
-            std::process::exit(INTERRUPTED);
+            std::process::exit(INTERRUPTED.into());
         }
     })
     .context("Ctrl-C could not be bound to saving a checkpoint")

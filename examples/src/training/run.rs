@@ -1,24 +1,27 @@
 //! A whole run: data, tokenizer, retrieval before, training, retrieval after, report.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use burn::tensor::Device;
 use burn::train::Interrupter;
 use burn_contrastive::retrieval::CrossModalMetrics;
+use rayon::prelude::*;
 
 use super::config::TrainingConfig;
 use super::evaluation::Embedded;
+use super::folder::{RunFolder, TOKENIZER_FILE};
+use super::history::Change;
 use super::progress::{Extent, Lines, dashboard};
 use super::strategy::Ending;
 use super::summary;
 use super::trainer::{Loaders, Start, Trained, train};
+use crate::console::{count, say};
 use crate::data::{
-    CaptionTokenizer, Collection, EvaluationSet, PairLoader, ScenesConfig, Split, scenes,
+    CaptionTokenizer, Collection, EvaluationSet, PairLoader, ScenesConfig, Skipped, Split, scenes,
 };
 use crate::models::DualEncoder;
 use crate::report::{
@@ -27,16 +30,13 @@ use crate::report::{
 
 /// The effective configuration in a run's folder.
 pub const CONFIG_FILE: &str = "config.json";
-const TOKENIZER_FILE: &str = "tokenizer.json";
 const HISTOGRAM_BINS: usize = 50;
 const EXAMPLES: usize = 8;
 
 /// The arguments of a run besides its configuration.
 pub struct Options {
     /// The run's folder: configuration, tokenizer, checkpoints, report.
-    pub run: PathBuf,
-    /// Whether to resume from the folder's last checkpoint.
-    pub resume: bool,
+    pub folder: Folder,
     /// Where generated scenes are kept, for all runs.
     pub scenes: PathBuf,
     /// The device to compute on.
@@ -51,6 +51,19 @@ pub struct Options {
     pub lines_every: usize,
     /// The command line, for the report.
     pub command: String,
+    /// The words of a command that resumes the run whose folder is put behind them.
+    pub to_resume: Vec<String>,
+}
+
+/// The folder of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Folder {
+    /// It holds no run yet.
+    New(PathBuf),
+    /// It does not exist; where it does, a number is put behind its name.
+    Numbered(PathBuf),
+    /// It holds a run, which goes on from its last checkpoint, or begins anew if there is none.
+    Resume(PathBuf),
 }
 
 /// The results of a finished run on the held-out split.
@@ -68,10 +81,12 @@ pub struct Reached {
 
 /// Trains and evaluates; `None` if the run was interrupted and can be resumed.
 ///
+/// Nothing is written before the data are read and every setting is checked.
+///
 /// # Errors
 ///
-/// On bad data or configuration, on files that cannot be read or written, and if the loss is not
-/// finite.
+/// On bad data or configuration, on files that cannot be read or written, if the folder is not free
+/// to write to, and if the loss is not finite.
 pub fn run(
     config: &TrainingConfig,
     options: &Options,
@@ -79,9 +94,20 @@ pub fn run(
 ) -> Result<Option<Reached>> {
     let mut stages = Stages::default();
     let started = SystemTime::now();
-    let Options { run, device, .. } = options;
-    refuse_another_run(options)?;
-    let data = Data::open(config, options)?;
+    let device = &options.device;
+    let resumed = options.folder.open()?;
+    let data = Data::open(config, options, resumed.as_ref())?;
+    let checkpoint = match &resumed {
+        Some(run) => Start::resumed(config, &data.fingerprint(), &run.path, device)?,
+        None => None,
+    };
+    let run = match (resumed, &options.folder) {
+        (Some(run), _) => run,
+        (None, Folder::Numbered(path)) => RunFolder::begin_new(path)?,
+        (None, Folder::New(path) | Folder::Resume(path)) => RunFolder::begin(path)?,
+    };
+    config.write(&run.path.join(CONFIG_FILE))?;
+    data.tokenizer.save(run.path.join(TOKENIZER_FILE))?;
     stages.end("data");
 
     let fresh = Start::fresh(config, device);
@@ -96,11 +122,18 @@ pub fn run(
     print_before(&data.test, &chance, &before);
     stages.end("evaluation before training");
 
-    let trained = data.train(config, options, fresh, interrupter)?;
+    let start = match checkpoint {
+        Some(start) => start,
+        None => fresh,
+    };
+    let trained = data.train(config, options, &run.path, start, interrupter)?;
     stages.end("training");
-    report_unreadable(&data.pairs.unreadable());
     if let Ending::Interrupted(checkpoint) = &trained.ending {
-        print_interrupted(checkpoint, run);
+        say(format_args!(
+            "\nInterrupted; saved {}. To go on:\n    {}",
+            checkpoint.display(),
+            options.resume_command(&run.path)
+        ));
         return Ok(None);
     }
 
@@ -108,7 +141,6 @@ pub fn run(
     let ranks = embedded.ranks();
     let after = ranks.metrics();
     stages.end("evaluation after training");
-    println!("\nAfter training\n{after}\n");
 
     let report = RunReport {
         parameters,
@@ -123,7 +155,13 @@ pub fn run(
         examples: summary::examples(&data.test, &embedded, &ranks, EXAMPLES),
         ..header(config, options, &data.collection)?
     };
-    write_report(&report, run)?;
+    report.write(&run.path)?;
+    say(format_args!("\nAfter training\n{after}\n"));
+    say(format_args!(
+        "Report: {}\nFor programs: {}",
+        run.path.join("report.html").display(),
+        run.path.join("metrics.json").display()
+    ));
     Ok(Some(Reached {
         chance,
         before,
@@ -132,9 +170,31 @@ pub fn run(
     }))
 }
 
+impl Folder {
+    /// The run to resume, or that there is room for a new one.
+    fn open(&self) -> Result<Option<RunFolder>> {
+        match self {
+            Self::New(path) => RunFolder::check(path).map(|()| None),
+            Self::Numbered(_) => Ok(None),
+            Self::Resume(path) => RunFolder::resume(path).map(Some),
+        }
+    }
+}
+
+impl Options {
+    /// The command that resumes the run in the folder `run`.
+    fn resume_command(&self, run: &Path) -> String {
+        let run = run.to_string_lossy();
+        let words = self.to_resume.iter().map(String::as_str).chain([&*run]);
+        // Without a NUL, which no argument has, every word can be quoted.
+        shlex::try_join(words).unwrap_or_else(|_| format!("clip --resume {run}"))
+    }
+}
+
 /// The data of a run, split three ways.
 struct Data {
     collection: Arc<Collection>,
+    tokenizer: Arc<CaptionTokenizer>,
     /// The training split.
     pairs: PairLoader,
     /// The validation split.
@@ -144,20 +204,17 @@ struct Data {
 }
 
 impl Data {
-    /// Opens the data and begins the run's folder, with its configuration and tokenizer.
-    fn open(config: &TrainingConfig, options: &Options) -> Result<Self> {
+    fn open(
+        config: &TrainingConfig,
+        options: &Options,
+        resumed: Option<&RunFolder>,
+    ) -> Result<Self> {
         let Options {
-            run,
-            device,
-            workers,
-            ..
+            device, workers, ..
         } = options;
         let collection = Arc::new(open_data(config, options)?);
-        // After the data, so that data that cannot be read leaves no folder behind.
-        fs::create_dir_all(run)
-            .with_context(|| format!("the run's folder {} could not be made", run.display()))?;
-        config.write(&run.join(CONFIG_FILE))?;
-        let tokenizer = Arc::new(open_tokenizer(config, run, &collection)?);
+        let tokenizer = Arc::new(open_tokenizer(config, resumed, &collection)?);
+        report_cut_captions(&tokenizer, &collection)?;
         let (transform, loader) = (config.transform(), config.loader(*workers));
         let pairs = PairLoader::new(
             collection.clone(),
@@ -178,32 +235,34 @@ impl Data {
         let test = EvaluationSet::new(
             collection.clone(),
             Split::Test,
-            tokenizer,
+            tokenizer.clone(),
             transform,
             *workers,
         )?;
         Ok(Self {
             collection,
+            tokenizer,
             pairs,
             valid,
             test,
         })
     }
 
-    /// Trains from `fresh`, or from the run's last checkpoint, with a dashboard or lines of
-    /// progress.
+    /// Equal for equal captioned images and equal tokens.
+    fn fingerprint(&self) -> String {
+        let [collection, tokenizer] = [self.collection.fingerprint(), self.tokenizer.fingerprint()];
+        format!("{collection} {tokenizer}")
+    }
+
+    /// Trains from `start` with a dashboard or lines of progress.
     fn train(
         &self,
         config: &TrainingConfig,
         options: &Options,
-        fresh: Start,
+        run: &Path,
+        start: Start,
         interrupter: Interrupter,
     ) -> Result<Trained> {
-        let start = if options.resume {
-            Start::resumed(config, &options.run, &options.device)?
-        } else {
-            fresh
-        };
         let cursor = start.state.cursor;
         self.pairs.seek(cursor.epoch, cursor.batch);
         let batches_per_epoch = self.pairs.batches_per_epoch();
@@ -214,13 +273,23 @@ impl Data {
                 .total_steps(batches_per_epoch, config.accumulation),
             pairs_a_step: config.data.batch_size * config.accumulation,
         };
-        if options.resume {
-            println!(
+        if extent.first_step > 0 {
+            say(format_args!(
                 "Resuming after step {} of {}.",
                 extent.first_step, extent.total_steps
-            );
+            ));
+            let changes = &start.state.history.changes;
+            for change in changes.iter().filter(|c| c.step == extent.first_step) {
+                let Change {
+                    setting, from, to, ..
+                } = change;
+                say(format_args!(
+                    "From here on {setting} = {to}, so far {from}."
+                ));
+            }
         }
         let loaders = Loaders {
+            fingerprint: self.fingerprint(),
             train: Arc::new(self.pairs.clone()),
             batches_per_epoch,
             valid: Arc::new(self.valid.clone()),
@@ -230,27 +299,19 @@ impl Data {
         } else {
             Box::new(Lines::new(io::stdout(), extent, options.lines_every))
         };
-        train(config, &options.run, start, loaders, display, interrupter)
+        train(config, run, start, loaders, display, interrupter)
     }
 }
 
 fn print_before(test: &EvaluationSet, chance: &RetrievalScores, before: &CrossModalMetrics) {
-    println!(
-        "\nHeld-out split: {} images, {} captions. By chance R@1 is {:.2} % and {:.2} %.\n\n\
+    say(format_args!(
+        "\nHeld-out split: {}, {}. By chance R@1 is {:.2} % and {:.2} %.\n\n\
          Before training\n{before}\n",
-        test.num_images(),
-        test.num_captions(),
+        count(test.num_images(), "image"),
+        count(test.num_captions(), "caption"),
         chance.image_to_text.recall_at_1,
         chance.text_to_image.recall_at_1,
-    );
-}
-
-fn print_interrupted(checkpoint: &Path, run: &Path) {
-    println!(
-        "\nInterrupted; saved {}. To go on:\n    {}",
-        checkpoint.display(),
-        resume_command(run)
-    );
+    ));
 }
 
 fn retrieval(
@@ -269,50 +330,20 @@ fn retrieval(
     }
 }
 
-fn write_report(report: &RunReport, run: &Path) -> Result<()> {
-    report.write(run)?;
-    println!(
-        "Report: {}\nFor programs: {}",
-        run.join("report.html").display(),
-        run.join("metrics.json").display()
-    );
-    Ok(())
-}
-
-/// The command that resumes a run.
-pub fn resume_command(run: &Path) -> String {
-    format!(
-        "cargo run --release --bin clip -- --resume {}",
-        run.display()
-    )
-}
-
-/// Refuses to begin a run in the folder of another.
-fn refuse_another_run(options: &Options) -> Result<()> {
-    let run = &options.run;
-    ensure!(
-        options.resume || !run.join(CONFIG_FILE).exists(),
-        "{} already holds a run; choose another --output, or go on with it:\n    {}",
-        run.display(),
-        resume_command(run),
-    );
-    Ok(())
-}
-
 fn open_data(config: &TrainingConfig, options: &Options) -> Result<Collection> {
     let path = match &config.data.path {
         Some(path) => path.clone(),
         None => {
             let folder = options.scenes.join(scenes_name(&config.data.scenes));
             if scenes::generate(&folder, &config.data.scenes)? {
-                println!("Generated scenes in {}", folder.display());
+                say(format_args!("Generated scenes in {}", folder.display()));
             }
             folder
         }
     };
     let collection = Collection::read(&path, config.data.skip_bad)?;
-    report_unreadable(&collection.skipped);
-    println!("Data: {}", collection.file.display());
+    report_skipped(&collection.skipped);
+    say(format_args!("Data: {}", collection.file.display()));
     Ok(collection)
 }
 
@@ -330,17 +361,17 @@ fn scenes_name(scenes: &ScenesConfig) -> String {
     format!("scenes-{train}-{validation}-{test}-{image_size}px-{repeated}-{three_objects}-{seed}")
 }
 
-/// The run's own tokenizer, or the configured one, or one trained on the training captions; saved
-/// in the run's folder.
+/// The tokenizer of the run that goes on, or the configured one, or one trained on the training
+/// captions.
 fn open_tokenizer(
     config: &TrainingConfig,
-    run: &Path,
+    resumed: Option<&RunFolder>,
     collection: &Collection,
 ) -> Result<CaptionTokenizer> {
-    let own = run.join(TOKENIZER_FILE);
+    let own = resumed.map(|run| run.path.join(TOKENIZER_FILE));
     let context = config.model.text.context;
-    let tokenizer = if own.exists() {
-        CaptionTokenizer::load(&own, context)?
+    let tokenizer = if let Some(file) = own.filter(|file| file.exists()) {
+        CaptionTokenizer::load(&file, context)?
     } else if let Some(file) = &config.data.tokenizer {
         CaptionTokenizer::load(file, context)?
     } else {
@@ -358,17 +389,50 @@ fn open_tokenizer(
         config.model.text.vocabulary,
         size = tokenizer.vocab_size(),
     );
-    tokenizer.save(&own)?;
     Ok(tokenizer)
 }
 
-fn report_unreadable(reasons: &[String]) {
-    if let Some(first) = reasons.first() {
-        println!(
-            "Left out {} bad rows or images; the first: {first}",
-            reasons.len()
-        );
+/// Says how many captions do not fit the context.
+fn report_cut_captions(tokenizer: &CaptionTokenizer, collection: &Collection) -> Result<()> {
+    let captions = collection.examples.par_iter();
+    let captions = captions.flat_map_iter(|example| &example.captions);
+    let cut = captions.map(|caption| tokenizer.cuts(caption).map(usize::from));
+    let cut = cut.try_reduce(|| 0, |a, b| Ok(a + b))?;
+    if cut > 0 {
+        say(format_args!(
+            "Cut {} to model.text.context = {} tokens",
+            count(cut, "caption"),
+            tokenizer.context_length()
+        ));
     }
+    Ok(())
+}
+
+fn report_skipped(skipped: &[Skipped]) {
+    let Some(first) = skipped.first() else {
+        return;
+    };
+    let of = |split| {
+        skipped
+            .iter()
+            .filter(|bad| bad.split == Some(split))
+            .count()
+    };
+    let images = Split::ALL.map(|split| (of(split), split)).into_iter();
+    let images: Vec<_> = images
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, split)| format!("{} of the split {split}", count(number, "image")))
+        .collect();
+    let images = if images.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", images.join(", "))
+    };
+    say(format_args!(
+        "Left out as bad: {}{images}; the first: {}",
+        skipped.len(),
+        first.reason
+    ));
 }
 
 fn captions_of_images(set: &EvaluationSet) -> Vec<usize> {
@@ -396,7 +460,7 @@ fn print_parameters(parameters: &[ParameterCount]) {
         .iter()
         .map(|part| format!("{} {}", part.part, part.count))
         .collect();
-    println!("Parameters: {total} ({})", parts.join(", "));
+    say(format_args!("Parameters: {total} ({})", parts.join(", ")));
 }
 
 /// The part of a report that does not depend on the results.

@@ -23,7 +23,7 @@ impl ScheduleConfig {
     /// `accumulation` of them.
     pub fn total_steps(&self, batches: usize, accumulation: usize) -> usize {
         match self.epochs {
-            Some(epochs) => (epochs * batches / accumulation).max(1),
+            Some(epochs) => (epochs.saturating_mul(batches) / accumulation).max(1),
             None => self.steps,
         }
     }

@@ -16,6 +16,7 @@ pub type Presets<'a> = &'a dyn Fn(&str, &Value) -> Option<Result<Value>>;
 /// On malformed JSON (with line and column), on unknown keys (with line and the nearest one) and on
 /// values of another kind.
 pub fn apply_file(base: &mut Value, text: &str, presets: Presets) -> Result<()> {
+    let text = text.trim_start_matches('\u{feff}');
     let settings: Value = serde_json::from_str(text).context("this is not valid JSON")?;
     let Value::Object(settings) = settings else {
         bail!(
@@ -35,9 +36,10 @@ pub fn apply_file(base: &mut Value, text: &str, presets: Presets) -> Result<()> 
 ///
 /// Without `=`, and as [`apply_file`].
 pub fn apply_pair(base: &mut Value, pair: &str, presets: Presets) -> Result<()> {
-    let (key, value) = pair
-        .split_once('=')
-        .with_context(|| format!("`{pair}`: expected key=value, such as schedule.steps=500"))?;
+    let (key, value) = pair.split_once('=').with_context(|| {
+        let pair = shortened(pair);
+        format!("`{pair}`: expected key=value, such as schedule.steps=500")
+    })?;
     let value = serde_json::from_str(value.trim())
         .unwrap_or_else(|_| Value::String(value.trim().to_string()));
     let nested = key.trim().rsplit('.').fold(value, |inner, name| {
@@ -46,7 +48,8 @@ pub fn apply_pair(base: &mut Value, pair: &str, presets: Presets) -> Result<()> 
     let Value::Object(nested) = nested else {
         unreachable!("a key has at least one part");
     };
-    merge(base, nested, "", presets).map_err(|fault| anyhow!("`{pair}`: {}", fault.message))
+    merge(base, nested, "", presets)
+        .map_err(|fault| anyhow!("`{}`: {}", shortened(pair), fault.message))
 }
 
 /// An error, and the last part of its key.
@@ -115,6 +118,7 @@ fn merge(
 fn unknown(dotted: &str, key: &str, path: &str, known: &Map<String, Value>) -> String {
     let nearest = known
         .keys()
+        .filter(|_| key.len() <= LONGEST_KEY)
         .map(|name| (strsim::damerau_levenshtein(name, key), name))
         .min()
         .filter(|(distance, name)| *distance <= name.len().max(key.len()) / 2);
@@ -130,20 +134,21 @@ fn unknown(dotted: &str, key: &str, path: &str, known: &Map<String, Value>) -> S
             format!("there are {}", names.join(", "))
         }
     };
-    format!("there is no setting {dotted}; {hint}")
+    format!("there is no setting {}; {hint}", shortened(dotted))
 }
 
-/// The kind of the default, if the value is of another. A default of null takes anything
-/// here.
+/// The kind of the default, if the value is of another. A default of null takes anything here, and
+/// null is taken by anything: which settings may be null is not known here.
 fn mismatch(default: &Value, value: &Value) -> Option<&'static str> {
-    let fits = match default {
-        Value::Null | Value::Object(_) => true,
-        Value::Bool(_) => value.is_boolean(),
-        Value::String(_) => value.is_string(),
-        Value::Array(_) => value.is_array(),
-        Value::Number(number) if number.is_u64() => value.is_u64(),
-        Value::Number(_) => value.is_number(),
-    };
+    let fits = value.is_null()
+        || match default {
+            Value::Null | Value::Object(_) => true,
+            Value::Bool(_) => value.is_boolean(),
+            Value::String(_) => value.is_string(),
+            Value::Array(_) => value.is_array(),
+            Value::Number(number) if number.is_u64() => value.is_u64(),
+            Value::Number(_) => value.is_number(),
+        };
     (!fits).then(|| match default {
         Value::Bool(_) => "true or false",
         Value::String(_) => "a word",
@@ -156,8 +161,19 @@ fn mismatch(default: &Value, value: &Value) -> Option<&'static str> {
 fn kind(value: &Value) -> String {
     match value {
         Value::Object(_) => "a group of settings".to_string(),
-        Value::Array(_) => format!("the list {value}"),
-        other => other.to_string(),
+        Value::Array(_) => format!("the list {}", shortened(&value.to_string())),
+        other => shortened(&other.to_string()),
+    }
+}
+
+/// Bytes of the longest key that a setting may be meant by.
+const LONGEST_KEY: usize = 60;
+
+/// What a message quotes of a text.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(LONGEST_KEY) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_string(),
     }
 }
 
@@ -249,6 +265,7 @@ mod tests {
 
     #[test]
     fn a_value_of_another_kind_is_refused() {
+        let long = format!("{}=1", "x".repeat(100_000));
         for (pair, expected) in [
             (
                 "schedule.steps=many",
@@ -269,10 +286,17 @@ mod tests {
                 "schedule is a group of settings, such as schedule.epochs; it cannot be 3",
             ),
             ("seed", "expected key=value"),
+            (&long, "there is no setting xxx"),
         ] {
             let error = message(set(pair));
             assert!(error.contains(expected), "{pair}: {error}");
+            assert!(error.len() < 500, "{error}");
         }
+        // Which settings may be null is for the configuration to say.
+        assert_eq!(
+            set("schedule.rate=null").unwrap()["schedule"]["rate"],
+            json!(null)
+        );
         // A whole number is a number.
         assert_eq!(
             set("schedule.rate=2").unwrap()["schedule"]["rate"],

@@ -17,8 +17,8 @@ use crate::models::DualEncoder;
 pub struct PairOutput {
     /// The objective, `[1]`.
     pub loss: Tensor<1>,
-    /// The factor on the similarities, `[1]`; one where the objective has none.
-    pub logit_scale: Tensor<1>,
+    /// The factor on the similarities, `[1]`, if the objective has one.
+    pub logit_scale: Option<Tensor<1>>,
     /// Embeddings of the images, `[batch, embedding]`.
     pub images: Tensor<2>,
     /// Embeddings of the captions, `[batch, embedding]`.
@@ -58,7 +58,7 @@ impl PairOutput {
     fn inner(self) -> Self {
         Self {
             loss: self.loss.inner(),
-            logit_scale: self.logit_scale.inner(),
+            logit_scale: self.logit_scale.map(Tensor::inner),
             images: self.images.inner(),
             texts: self.texts.inner(),
         }
@@ -79,7 +79,8 @@ impl Adaptor<LossInput> for PairOutput {
 
 impl Adaptor<LogitScaleInput> for PairOutput {
     fn adapt(&self) -> LogitScaleInput {
-        LogitScaleInput::new(self.logit_scale.clone())
+        let scale = self.logit_scale.clone();
+        LogitScaleInput::new(scale.expect("its metric is shown for objectives that have one"))
     }
 }
 

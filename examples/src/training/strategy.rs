@@ -52,12 +52,15 @@ pub struct StepStrategy {
     config: TrainingConfig,
     total_steps: usize,
     checkpoints: Checkpoints,
+    /// The last checkpoint so far.
+    saved: Option<PathBuf>,
     start: Mutex<Option<(ModuleOptimizer, State)>>,
     outcome: Arc<Mutex<Option<Outcome>>>,
 }
 
 impl StepStrategy {
-    /// A strategy that continues from `state` with that optimiser until `total_steps` are done.
+    /// A strategy that continues from `state` with that optimiser until `total_steps` are done;
+    /// `saved` is the checkpoint they come from, if any.
     ///
     /// The outcome appears in the returned slot when training has ended. The training loader's
     /// first iterator must start at the state's cursor, and each further one give the next epoch.
@@ -65,6 +68,7 @@ impl StepStrategy {
         config: TrainingConfig,
         total_steps: usize,
         checkpoints: Checkpoints,
+        saved: Option<PathBuf>,
         optimizer: ModuleOptimizer,
         state: State,
     ) -> (Self, Arc<Mutex<Option<Outcome>>>) {
@@ -73,6 +77,7 @@ impl StepStrategy {
             config,
             total_steps,
             checkpoints,
+            saved,
             start: Mutex::new(Some((optimizer, state))),
             outcome: outcome.clone(),
         };
@@ -102,7 +107,7 @@ impl SupervisedLearningStrategy<DualEncoder> for StepStrategy {
             interrupter: components.interrupter,
             events: components.event_processor,
             valid: valid.to_device(&device.clone().inner()),
-            saved: self.checkpoints.last().ok().flatten(),
+            saved: self.saved.clone(),
             pending: Pending::default(),
             train_items: train.num_items(),
             model: Some(model),
@@ -218,11 +223,12 @@ impl Session<'_> {
         let loss = Tensor::cat(pending.losses, 0).mean();
         let norm = global_norm(&model, &gradients).unwrap_or_else(|| loss.zeros_like());
 
-        // One read for all three: it waits for the device.
-        let measured: Vec<f64> = Tensor::cat(vec![loss.clone(), norm, last.logit_scale.clone()], 0)
-            .into_data()
-            .iter::<f64>()
-            .collect();
+        // One read for all of them: it waits for the device.
+        let tensors = [loss.clone(), norm]
+            .into_iter()
+            .chain(last.logit_scale.clone());
+        let measured = Tensor::cat(tensors.collect(), 0).into_data();
+        let measured: Vec<f64> = measured.iter::<f64>().collect();
         let batches = config.accumulation as f64;
         let learning_rate = config.schedule.learning_rate(
             config.optimizer.learning_rate,
@@ -234,7 +240,7 @@ impl Session<'_> {
             loss: measured[0],
             gradient_norm: measured[1] / batches,
             learning_rate,
-            logit_scale: measured[2],
+            logit_scale: measured.get(2).copied(),
         };
         if !record.loss.is_finite() || !record.gradient_norm.is_finite() {
             self.model = Some(model);
@@ -267,15 +273,13 @@ impl Session<'_> {
                      optimizer.learning_rate or a longer schedule.warmup_steps"
                 .to_string(),
         };
+        let scale = record.logit_scale;
+        let scale = scale.map_or_else(String::new, |scale| format!(", logit scale {scale:.3}"));
         format!(
             "step {}: the loss is {} and the norm of its gradient {} \
-             (learning rate {:.3e}, logit scale {:.3}). \
+             (learning rate {:.3e}{scale}). \
              The step was not taken and nothing of it was saved; {advice}",
-            record.step,
-            record.loss,
-            record.gradient_norm,
-            record.learning_rate,
-            record.logit_scale,
+            record.step, record.loss, record.gradient_norm, record.learning_rate,
         )
     }
 

@@ -23,7 +23,7 @@ pub fn curves(history: &History) -> Curves {
             .map(|record| (record.step as u64, record.learning_rate))
             .collect(),
         logit_scale: steps()
-            .map(|record| (record.step as u64, record.logit_scale))
+            .filter_map(|record| Some((record.step as u64, record.logit_scale?)))
             .collect(),
         validation_loss: history
             .validations

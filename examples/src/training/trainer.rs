@@ -1,6 +1,6 @@
 //! From a configuration and two loaders to a trained model, through burn-train's Learner.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -14,10 +14,11 @@ use burn::train::renderer::MetricsRenderer;
 use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 use burn_contrastive::retrieval::{LogitScaleMetric, RetrievalDirection, RetrievalRecallMetric};
 
-use super::checkpoint::{self, Checkpoints, State};
+use super::checkpoint::{Checkpoint, Checkpoints, State};
 use super::config::TrainingConfig;
 use super::history::History;
 use super::interrupt::Training;
+use super::resume::Origin;
 use super::strategy::{Ending, StepStrategy};
 use crate::data::Batch;
 use crate::models::DualEncoder;
@@ -30,6 +31,8 @@ pub struct Start {
     pub optimizer: ModuleOptimizer,
     /// Steps done, the next batch, the history.
     pub state: State,
+    /// The checkpoint they come from.
+    pub checkpoint: Option<PathBuf>,
 }
 
 impl Start {
@@ -46,30 +49,52 @@ impl Start {
             model,
             optimizer: config.optimizer.init(),
             state: State::default(),
+            checkpoint: None,
         }
     }
 
-    /// The last checkpoint in a run's folder.
+    /// The last checkpoint in a run's folder, with the settings that differ from those it was
+    /// saved with noted in its history; `None` without a checkpoint.
     ///
     /// # Errors
     ///
-    /// If there is none, or it does not fit the configuration.
-    pub fn resumed(config: &TrainingConfig, run: &Path, device: &Device) -> Result<Self> {
-        let folder = Checkpoints::new(run, config.checkpoints.keep)
-            .last()?
-            .with_context(|| format!("{} holds no checkpoint to resume from", run.display()))?;
+    /// If it is damaged, if settings differ that may not, or if it was trained on other data.
+    pub fn resumed(
+        config: &TrainingConfig,
+        data: &str,
+        run: &Path,
+        device: &Device,
+    ) -> Result<Option<Self>> {
+        let Some(folder) = Checkpoints::last_of(run)? else {
+            return Ok(None);
+        };
+        let checkpoint = Checkpoint::open(&folder)?;
+        let mut state = checkpoint.state.clone();
+        let changes = checkpoint.origin.changes(config, state.step);
+        state.history.changes.extend(changes?);
+        ensure!(
+            checkpoint.origin.data == data,
+            "the data are not those that {} was trained on: other images, captions, splits, or \
+             another tokenizer",
+            folder.display()
+        );
         let fresh = Self::fresh(config, device);
-        let (model, optimizer, state) = checkpoint::load(&folder, fresh.model, fresh.optimizer)?;
-        Ok(Self {
+        let (model, optimizer) = checkpoint.load(fresh.model, fresh.optimizer)?;
+        Ok(Some(Self {
             model,
             optimizer,
             state,
-        })
+            checkpoint: Some(folder),
+        }))
     }
 }
 
 /// The data of a run.
 pub struct Loaders {
+    /// Equal for equal data, such as [`Collection::fingerprint`]: a run resumes on no other.
+    ///
+    /// [`Collection::fingerprint`]: crate::data::Collection::fingerprint
+    pub fingerprint: String,
     /// Training pairs. Its first iterator starts at the cursor of the [`Start`]; each further one
     /// yields the next epoch.
     pub train: Arc<dyn DataLoader<Batch>>,
@@ -112,11 +137,21 @@ pub fn train(
     let total_steps = config
         .schedule
         .total_steps(loaders.batches_per_epoch, config.accumulation);
-    let epochs = (total_steps * config.accumulation).div_ceil(loaders.batches_per_epoch);
-    let checkpoints = Checkpoints::new(run, config.checkpoints.keep);
-    let (optimizer, state) = (start.optimizer, start.state);
-    let (strategy, outcome) =
-        StepStrategy::new(config.clone(), total_steps, checkpoints, optimizer, state);
+    let batches = total_steps.saturating_mul(config.accumulation);
+    let epochs = batches.div_ceil(loaders.batches_per_epoch);
+    let origin = Origin {
+        config: config.clone(),
+        data: loaders.fingerprint,
+    };
+    let checkpoints = Checkpoints::new(run, config.checkpoints.keep, origin);
+    let (strategy, outcome) = StepStrategy::new(
+        config.clone(),
+        total_steps,
+        checkpoints,
+        start.checkpoint,
+        start.optimizer,
+        start.state,
+    );
 
     // The strategy owns the optimiser that is used; the learner requires one as well.
     let learner = Learner::new(
@@ -125,7 +160,8 @@ pub fn train(
         config.optimizer.learning_rate,
     );
     let recall = |direction| RetrievalRecallMetric::new(direction, 1);
-    let result = SupervisedTraining::new(run, loaders.train, loaders.valid)
+    let has_logit_scale = learner.model().logit_scale().is_some();
+    let mut training_loop = SupervisedTraining::new(run, loaders.train, loaders.valid)
         .with_training_strategy(TrainingStrategy::Custom(Arc::new(strategy)))
         .with_application_logger(None)
         .with_metric_logger(InMemoryMetricLogger::new())
@@ -133,12 +169,14 @@ pub fn train(
         .renderer(display)
         .metric_train_numeric(LossMetric::new())
         .metric_train_numeric(LearningRateMetric::new())
-        .metric_train_numeric(LogitScaleMetric::new())
         .metric_valid_numeric(LossMetric::new())
         .metric_valid_numeric(recall(RetrievalDirection::ImageToText))
         .metric_valid_numeric(recall(RetrievalDirection::TextToImage))
-        .num_epochs(epochs)
-        .launch(learner);
+        .num_epochs(epochs);
+    if has_logit_scale {
+        training_loop = training_loop.metric_train_numeric(LogitScaleMetric::new());
+    }
+    let result = training_loop.launch(learner);
     // Closes the dashboard before anything else is printed.
     drop(result.renderer);
     drop(training);

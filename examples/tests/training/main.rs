@@ -17,6 +17,9 @@ use burn_contrastive_examples::training::trainer::{Loaders, Start, Trained, trai
 
 use pairs::{BATCHES, Event, Page, Pairs, Validation};
 
+/// The fingerprint of the made-up pairs.
+const DATA: &str = "pairs";
+
 /// Burn has one random generator per process, which initialization and dropout use, so tests that
 /// train run one at a time.
 fn exclusively() -> MutexGuard<'static, ()> {
@@ -66,6 +69,7 @@ fn go_on(
         pairs_a_step: 8 * config.accumulation,
     };
     let loaders = Loaders {
+        fingerprint: DATA.to_string(),
         train: Arc::new(data),
         batches_per_epoch: BATCHES,
         valid: Arc::new(Validation(Pairs::new(&device))),
@@ -90,8 +94,13 @@ fn from_scratch(
     go_on(config, run, start, event, interrupter, Page::default())
 }
 
+fn start_again(config: &TrainingConfig, run: &Path) -> anyhow::Result<Start> {
+    let start = Start::resumed(config, DATA, run, &Device::flex())?;
+    Ok(start.expect("there is a checkpoint"))
+}
+
 fn resume(config: &TrainingConfig, run: &Path) -> Trained {
-    let start = Start::resumed(config, run, &Device::flex()).unwrap();
+    let start = start_again(config, run).unwrap();
     go_on(
         config,
         run,
@@ -199,7 +208,7 @@ fn any_objective_of_images_and_texts_trains_and_resumes() {
     let config = config(&["objective=vse", "schedule.steps=1"]);
     let folder = tempfile::tempdir().unwrap();
     let trained = from_scratch(&config, folder.path(), Event::None, Interrupter::new()).unwrap();
-    assert_eq!(trained.history.steps[0].logit_scale, 1.0);
+    assert_eq!(trained.history.steps[0].logit_scale, None);
 }
 
 #[test]
@@ -291,44 +300,84 @@ fn the_last_checkpoints_are_kept_and_an_unfinished_one_does_not_count() {
 
     // What a crash while writing leaves behind.
     std::fs::create_dir(checkpoints.join(".unfinished-step-000014")).unwrap();
-    let start = Start::resumed(&config, folder.path(), &Device::flex()).unwrap();
-    assert_eq!(start.state.step, 12);
+    assert_eq!(start_again(&config, folder.path()).unwrap().state.step, 12);
+}
 
-    // A damaged file is refused, with its name.
-    std::fs::write(checkpoints.join("step-000012/optimizer.bpk"), b"no").unwrap();
-    let error = format!(
-        "{:#}",
-        Start::resumed(&config, folder.path(), &Device::flex())
-            .err()
-            .unwrap()
-    );
-    assert!(
-        error.contains("step-000012") && error.contains("optimizer.bpk is damaged"),
-        "{error}"
-    );
+/// One flipped bit in any of its files, half of one zeroed, one in the place of another: a message
+/// that names the file.
+#[test]
+fn a_damaged_checkpoint_is_refused() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&["schedule.steps=1"]);
+    from_scratch(&config, folder.path(), Event::None, Interrupter::new()).unwrap();
+    let checkpoint = folder.path().join("checkpoints/step-000001");
+    let refused = |name: &str, bytes: &[u8]| {
+        let file = checkpoint.join(name);
+        let whole = std::fs::read(&file).unwrap();
+        std::fs::write(&file, bytes).unwrap();
+        let error = start_again(&config, folder.path()).err();
+        let error = format!("{:#}", error.expect("it is damaged"));
+        assert!(
+            error.contains("step-000001") && error.contains(&format!("{name} is damaged")),
+            "{error}"
+        );
+        std::fs::write(&file, whole).unwrap();
+    };
+    for name in ["model.bpk", "optimizer.bpk", "state.json"] {
+        let whole = std::fs::read(checkpoint.join(name)).unwrap();
+        let mut flipped = whole.clone();
+        flipped[whole.len() / 2] ^= 1;
+        refused(name, &flipped);
+        let mut zeroed = whole.clone();
+        zeroed[whole.len() / 2..].fill(0);
+        refused(name, &zeroed);
+    }
+    let model = std::fs::read(checkpoint.join("model.bpk")).unwrap();
+    refused("optimizer.bpk", &model);
+    assert!(start_again(&config, folder.path()).is_ok());
+
+    std::fs::remove_file(checkpoint.join("optimizer.bpk")).unwrap();
+    let error = start_again(&config, folder.path()).err().unwrap();
+    assert!(format!("{error:#}").contains("cannot open optimizer.bpk"));
 }
 
 #[test]
-fn a_checkpoint_of_another_model_is_refused() {
+fn settings_that_may_not_change_and_other_data_are_refused() {
     let _lock = exclusively();
     let folder = tempfile::tempdir().unwrap();
-    from_scratch(
-        &config(&["schedule.steps=1"]),
-        folder.path(),
-        Event::None,
-        Interrupter::new(),
-    )
-    .unwrap();
-    let other = config(&["model.image.width=32"]);
-    let error = format!(
-        "{:#}",
-        Start::resumed(&other, folder.path(), &Device::flex())
-            .err()
-            .unwrap()
-    );
+    let steps = |pairs: &[&str], steps| config(&[pairs, &[steps]].concat());
+    let one = steps(&[], "schedule.steps=1");
+    from_scratch(&one, folder.path(), Event::None, Interrupter::new()).unwrap();
+
+    let other = steps(&["model.image.width=32"], "schedule.steps=1");
+    let error = start_again(&other, folder.path())
+        .err()
+        .unwrap()
+        .to_string();
     assert!(
-        error.contains("model.bpk is damaged or of another model"),
+        error.contains("model.image.width = 16, it cannot go on with 32"),
         "{error}"
+    );
+
+    let error = Start::resumed(&one, "others", folder.path(), &Device::flex()).err();
+    let error = error.unwrap().to_string();
+    assert!(error.contains("the data are not those"), "{error}");
+
+    // What may change is noted with its step, and that is saved.
+    let changed = ["optimizer.learning_rate=1e-4"];
+    resume(&steps(&changed, "schedule.steps=3"), folder.path());
+    let start = start_again(&steps(&changed, "schedule.steps=3"), folder.path()).unwrap();
+    let changes: Vec<_> = start
+        .state
+        .history
+        .changes
+        .iter()
+        .map(|change| (change.step, change.setting.as_str()))
+        .collect();
+    assert_eq!(
+        changes,
+        [(1, "optimizer.learning_rate"), (1, "schedule.steps")]
     );
 }
 
@@ -349,6 +398,7 @@ fn accumulating_one_batch_twice_is_a_step_on_that_batch() {
             pairs_a_step: 8,
         };
         let loaders = Loaders {
+            fingerprint: DATA.to_string(),
             train: Arc::new(data.clone()),
             batches_per_epoch: BATCHES,
             valid: Arc::new(Validation(data)),
@@ -406,13 +456,13 @@ fn the_logit_scale_stays_in_its_range() {
     let trained = from_scratch(&config, folder.path(), Event::None, Interrupter::new()).unwrap();
     for step in &trained.history.steps {
         assert!(
-            (0.999..=100.01).contains(&step.logit_scale),
-            "step {}: {}",
+            (0.999..=100.01).contains(&step.logit_scale.unwrap()),
+            "step {}: {:?}",
             step.step,
             step.logit_scale
         );
     }
-    let scale = trained.model.logit_scale().into_scalar::<f64>();
+    let scale = trained.model.logit_scale().unwrap().into_scalar::<f64>();
     assert!((0.999..=100.01).contains(&scale), "{scale}");
 }
 

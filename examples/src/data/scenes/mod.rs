@@ -35,6 +35,7 @@ use serde::{Deserialize, Serialize};
 use super::collection::Split;
 use super::karpathy::{Entry, Sentence};
 use super::random::{Purpose, stream};
+use crate::lock::Lock;
 
 /// Captions of each image, as in Flickr30K and MS-COCO.
 const CAPTIONS: usize = 5;
@@ -79,14 +80,18 @@ impl Default for ScenesConfig {
 }
 
 impl ScenesConfig {
-    fn validate(&self) -> Result<()> {
-        let total = self.train + self.validation + self.test;
+    /// Checks every field.
+    ///
+    /// # Errors
+    ///
+    /// Names the field that is out of range, its value and the range.
+    pub fn check(&self) -> Result<()> {
+        let sizes = [self.train, self.validation, self.test];
+        let sum = sizes.into_iter().try_fold(0, usize::checked_add);
         ensure!(self.train > 0, "train is 0; the set needs training images");
-        ensure!(
-            total <= 1_000_000,
-            "train, validation and test are {total} images together; \
-             at most 1,000,000 fit the file names"
-        );
+        let Some(total) = sum.filter(|&total| total <= 1_000_000) else {
+            bail!("train, validation and test are {sizes:?} images; together at most 1,000,000");
+        };
         ensure!(
             (16..=1024).contains(&self.image_size),
             "image_size is {}; it must lie in 16..=1024",
@@ -126,19 +131,33 @@ struct Listing {
 ///
 /// A finished set with the same parameters is left as it is (answer: false). A set with other
 /// parameters is replaced; an interrupted one is finished. Files appear under their names only when
-/// complete, so that an interruption, or another process that makes the same set at the same time,
-/// does no harm.
+/// complete, so that an interruption does no harm, and a program that finds another one making the
+/// set waits for it (`dir.lock`).
 ///
 /// # Errors
 ///
 /// If `config` is out of range, if `dir` holds something else, or if it cannot be written.
 pub fn generate(dir: impl AsRef<Path>, config: &ScenesConfig) -> Result<bool> {
     let dir = dir.as_ref();
-    config.validate().context("cannot generate scenes")?;
+    config.check().context("cannot generate scenes")?;
     let marker = Marker {
         version: VERSION,
         config: config.clone(),
     };
+    let is_finished = || {
+        let text = fs::read_to_string(dir.join(MARKER)).ok();
+        let found = text.and_then(|text| serde_json::from_str::<Marker>(&text).ok());
+        found.is_some_and(|found| found == marker) && dir.join(LISTING).is_file()
+    };
+    if is_finished() {
+        return Ok(false);
+    }
+    let lock = dir.with_added_extension("lock");
+    if let Some(parent) = dir.parent() {
+        fs::create_dir_all(parent)
+            .with_context(|| format!("cannot create {}", parent.display()))?;
+    }
+    let _lock = Lock::wait(&lock)?;
     match fs::read_to_string(dir.join(MARKER)) {
         Ok(text) if serde_json::from_str::<Marker>(&text).is_ok_and(|found| found == marker) => {
             if dir.join(LISTING).is_file() {
@@ -190,6 +209,8 @@ fn clear(dir: &Path) -> Result<()> {
 }
 
 fn ensure_empty(dir: &Path) -> Result<()> {
+    // A program that was killed early leaves an empty folder of images.
+    let _ = fs::remove_dir(dir.join("images"));
     match fs::read_dir(dir) {
         Ok(mut entries) => match entries.next() {
             Some(_) => bail!(

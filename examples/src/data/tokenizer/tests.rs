@@ -165,7 +165,7 @@ fn a_tokenizer_that_cannot_be_used_says_why() {
         ),
         (
             CaptionTokenizer::train(CAPTIONS.iter(), &config(10, 32)),
-            "vocab_size is 10",
+            "model.text.vocabulary is 10",
         ),
         (
             CaptionTokenizer::train(CAPTIONS.iter(), &config(100, 2)),
@@ -175,4 +175,28 @@ fn a_tokenizer_that_cannot_be_used_says_why() {
         let error = format!("{:#}", result.unwrap_err());
         assert!(error.contains(expected), "{error}");
     }
+}
+
+#[test]
+fn a_word_of_a_million_characters_is_one_unknown_token() {
+    let long = "x".repeat(1_000_000);
+    let captions = ["a red circle", &long, "a blue square"];
+    let started = std::time::Instant::now();
+    let tokenizer =
+        CaptionTokenizer::train(captions.into_iter(), &TokenizerConfig::default()).unwrap();
+    assert_eq!(tokenizer.encode(&long).unwrap().len(), 3);
+    // Were the time quadratic, it would be hours.
+    assert!(started.elapsed().as_secs() < 60);
+}
+
+#[test]
+fn what_the_context_cuts_is_known() {
+    let captions = ["a red circle", "a blue square left of a small red circle"];
+    let config = TokenizerConfig {
+        context_length: 8,
+        ..TokenizerConfig::default()
+    };
+    let tokenizer = CaptionTokenizer::train(captions.into_iter(), &config).unwrap();
+    assert!(!tokenizer.cuts("a").unwrap());
+    assert!(tokenizer.cuts(captions[1]).unwrap());
 }

@@ -1,0 +1,161 @@
+//! The folder of a run: one program at a time, and nothing of anybody else's is overwritten.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::checkpoint::Checkpoints;
+use super::run::CONFIG_FILE;
+use crate::lock::Lock;
+
+/// What a run writes besides its checkpoints.
+pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
+const WRITTEN: [&str; 5] = [
+    CONFIG_FILE,
+    TOKENIZER_FILE,
+    "checkpoints",
+    "report.html",
+    "metrics.json",
+];
+/// The lock, which also tells a folder of this program's from any other.
+const LOCK: &str = ".lock";
+
+/// A run's folder, which no other program writes to meanwhile.
+pub(super) struct RunFolder {
+    pub path: PathBuf,
+    _lock: Lock,
+}
+
+impl RunFolder {
+    /// Checks that a run could begin in the folder `path`, which need not exist. A run that failed
+    /// before its first checkpoint does not count.
+    pub fn check(path: &Path) -> Result<()> {
+        ensure!(
+            Checkpoints::last_of(path)?.is_none(),
+            "{} already holds a run; choose another --output, or go on with it: --resume {0}",
+            path.display()
+        );
+        if !path.join(LOCK).exists()
+            && let Some(name) = WRITTEN.iter().find(|name| path.join(name).exists())
+        {
+            bail!(
+                "{} holds a `{name}` that no run wrote; choose another --output",
+                path.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// Begins a run in the folder `path`.
+    pub fn begin(path: &Path) -> Result<Self> {
+        let made = fs::create_dir_all(path);
+        made.with_context(|| format!("the run's folder {} could not be made", path.display()))?;
+        Self::check(path)?;
+        let folder = Self::lock(path)?;
+        // Again, now that nobody else can begin one.
+        Self::check(path)?;
+        Ok(folder)
+    }
+
+    /// Begins a run in a new folder, `path` or that with a number behind it.
+    pub fn begin_new(path: &Path) -> Result<Self> {
+        let failed = |path: &Path| format!("the run's folder {} could not be made", path.display());
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).with_context(|| failed(parent))?;
+        }
+        for number in 1.. {
+            let mut path = path.to_path_buf();
+            if number > 1 {
+                path.as_mut_os_string().push(format!("-{number}"));
+            }
+            match fs::create_dir(&path) {
+                Ok(()) => return Self::lock(&path),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error).with_context(|| failed(&path)),
+            }
+        }
+        unreachable!("there are enough numbers");
+    }
+
+    /// Goes on with the run in the folder `path`.
+    pub fn resume(path: &Path) -> Result<Self> {
+        let config = path.join(CONFIG_FILE);
+        ensure!(config.is_file(), "there is no run: no {}", config.display());
+        Self::lock(path)
+    }
+
+    fn lock(path: &Path) -> Result<Self> {
+        let lock = Lock::now(&path.join(LOCK))?;
+        let lock = lock.with_context(|| {
+            format!(
+                "another program is working on the run {}: wait for it, or stop it",
+                path.display()
+            )
+        })?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            _lock: lock,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(result: Result<RunFolder>) -> String {
+        format!("{:#}", result.err().unwrap())
+    }
+
+    #[test]
+    fn a_folder_is_one_programs_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
+        let held = RunFolder::begin(&path).unwrap();
+        fs::write(path.join(CONFIG_FILE), "{}").unwrap();
+        for again in [RunFolder::begin(&path), RunFolder::resume(&path)] {
+            assert!(message(again).contains("another program is working"));
+        }
+        drop(held);
+        assert!(RunFolder::resume(&path).is_ok());
+    }
+
+    #[test]
+    fn a_run_that_failed_before_its_first_checkpoint_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
+        drop(RunFolder::begin(&path).unwrap());
+        fs::write(path.join(CONFIG_FILE), "{}").unwrap();
+        fs::create_dir_all(path.join("checkpoints/.unfinished-step-000001")).unwrap();
+        drop(RunFolder::begin(&path).unwrap());
+        fs::create_dir_all(path.join("checkpoints/step-000001")).unwrap();
+        assert!(message(RunFolder::begin(&path)).contains("already holds a run"));
+    }
+
+    #[test]
+    fn files_of_somebody_else_are_not_overwritten() {
+        for name in WRITTEN {
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join("notes.txt"), "mine").unwrap();
+            assert!(RunFolder::check(folder.path()).is_ok());
+            fs::write(folder.path().join(name), "mine").unwrap();
+            let error = message(RunFolder::begin(folder.path()));
+            assert!(
+                error.contains(&format!("`{name}` that no run wrote")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn new_runs_of_the_same_second_get_folders_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("runs/clip");
+        let names: Vec<_> = (0..3)
+            .map(|_| RunFolder::begin_new(&path).unwrap().path)
+            .collect();
+        let expected = ["clip", "clip-2", "clip-3"].map(|name| path.with_file_name(name));
+        assert_eq!(names, expected);
+    }
+}
