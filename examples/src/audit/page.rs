@@ -9,7 +9,7 @@ use super::weights::Weights;
 use super::{Finding, Findings};
 use crate::report::chart::{self, Density};
 use crate::report::html::{document, duration, figures, headline, share, table_of_recalls};
-use crate::report::number::{fixed, grouped, significant};
+use crate::report::number::{counted, fixed, grouped, score, separated, significant};
 use crate::report::palette::Role;
 use crate::report::{Histogram, Retrieval};
 
@@ -19,8 +19,8 @@ pub(super) fn page(findings: &Findings) -> String {
     let [pairs, width] = findings.shape.map(|count| count as u64);
     let facts = vec![
         findings.file.clone(),
-        format!("{} pairs", grouped(pairs)),
-        format!("{} images", grouped(statistics.images as u64)),
+        counted(pairs, "pair"),
+        counted(statistics.images as u64, "image"),
         format!("width {}", grouped(width)),
         findings.device.clone(),
     ];
@@ -33,8 +33,8 @@ pub(super) fn page(findings: &Findings) -> String {
         after: Some((&statistics.retrieval).into()),
     };
     let rows = [
-        ("Chance", retrieval.chance),
-        ("These embeddings", retrieval.after),
+        ("chance", retrieval.chance),
+        ("these embeddings", retrieval.after),
     ];
     let rows = rows
         .into_iter()
@@ -64,14 +64,14 @@ fn precision(findings: &Findings) -> Markup {
             h2 #precision { "Precision by label" }
             p.lead { "The percentage of the k nearest candidates that carry the query's label." }
             div.scroll tabindex="0" role="region" aria-labelledby="precision" {
-                table.plain {
+                table {
                     thead { tr {
                         td {}
                         @for (k, _) in &precision.image_to_text { th scope="col" { "k = " (k) } }
                     } }
                     tbody { @for (name, figures) in sides { tr {
                         th scope="row" { (name) }
-                        @for (_, percent) in figures { td { (fixed(*percent, 1)) } }
+                        @for (_, percent) in figures { td { (score(*percent)) } }
                     } } }
                 }
             }
@@ -82,7 +82,11 @@ fn precision(findings: &Findings) -> Markup {
 fn similarities(findings: &Findings) -> Markup {
     let statistics = &findings.statistics;
     let similarity = &statistics.similarity;
-    let histogram = joined(Histogram::from(similarity.clone()));
+    let histogram = Histogram::from(similarity.clone());
+    // Of the bins as they were counted, which `--json` holds; the chart has wider ones.
+    let separation = histogram.separation();
+    let histogram = joined(histogram);
+    let window = figures::occupied(&histogram);
     let shape = [
         (
             "Overlap",
@@ -115,7 +119,7 @@ fn similarities(findings: &Findings) -> Markup {
             }
             div.figures {
                 @if !histogram.is_blank() {
-                    (figures::distribution("Cosines", &histogram, &figures::occupied(&histogram)))
+                    (figures::distribution("Cosines", &histogram, &window, separation))
                 }
                 dl.measures {
                     @for (name, value, meaning) in shape {
@@ -236,6 +240,14 @@ fn histogram(weights: &Weights) -> Markup {
     )
 }
 
+/// A weight in four characters, where it has fewer than four digits before the point.
+fn short(weight: f64) -> String {
+    fixed(
+        weight,
+        (2.0 - weight.log10().floor()).clamp(0.0, 2.0) as usize,
+    )
+}
+
 /// The weights that some captions give to some images, dark where small.
 fn heat_map(weights: &Weights) -> Markup {
     let all = || {
@@ -262,16 +274,16 @@ fn heat_map(weights: &Weights) -> Markup {
                 aria-label="Weights that captions give to images" {
                 table {
                     thead { tr {
-                        th scope="col" { "row" }
-                        @for row in &weights.rows { th scope="col" { (row) } }
+                        td {}
+                        @for row in &weights.rows { th scope="col" { span { (whole(*row)) } } }
                     } }
                     tbody { @for (text, line) in weights.rows.iter().zip(&weights.heat) { tr {
-                        th scope="row" { (text) }
+                        th scope="row" { (whole(*text)) }
                         @for &weight in line {
                             @if weight.is_nan() { td.self { "·" } }
                             @else {
                                 td style=(format!("--heat:{}%", heat(weight)))
-                                    title=(fixed(weight, 4)) { (fixed(weight, 2)) }
+                                    title=(fixed(weight, 4)) { span { (short(weight)) } }
                             }
                         }
                     } } }
@@ -291,11 +303,11 @@ fn likely(weights: &Weights) -> Markup {
         @if !weights.likely.is_empty() {
             h3 #likely { "Likely false negatives" }
             p.lead {
-                "The " (weights.likely.len())
-                " pairs of an image and another's caption that are weighed least."
+                "The least weighed: " (counted(weights.likely.len() as u64, "pair"))
+                " of an image and another's caption."
             }
             div.scroll tabindex="0" role="region" aria-labelledby="likely" {
-                table.plain {
+                table.dense {
                     thead { tr {
                         th scope="col" { "image (row)" }
                         th scope="col" { "caption (row)" }
@@ -305,8 +317,8 @@ fn likely(weights: &Weights) -> Markup {
                         th scope="col" { "weight, text → image" }
                     } }
                     tbody { @for pair in &weights.likely { tr {
-                        th scope="row" { (pair.image) }
-                        td { (pair.text) }
+                        th scope="row" { (whole(pair.image)) }
+                        td { (whole(pair.text)) }
                         td { (fixed(pair.similarity, 3)) }
                         @if teacher { td { (fixed(pair.teacher.unwrap_or(f64::NAN), 3)) } }
                         td { (fixed(pair.image_to_text, 3)) }
@@ -338,7 +350,7 @@ fn comparison(findings: &Findings) -> Markup {
                  the file."
             }
             div.scroll tabindex="0" role="region" aria-labelledby="objectives" {
-                table.plain {
+                table.stack {
                     thead { tr {
                         th scope="col" { "name" }
                         th.text scope="col" { "objective" }
@@ -375,14 +387,17 @@ fn parameters(found: &Finding) -> String {
     let parameters = parameters
         .iter()
         .filter(|parameter| !is_off(parameter))
-        .map(|parameter| format!("{} {}", parameter.name, parameter.get()));
+        .map(|parameter| {
+            let value = separated(&parameter.get().to_string());
+            format!("{} {value}", parameter.name)
+        });
     let terms = match &found.config.kind {
         AnyConfig::WeightedSum(sum) => sum.terms.as_slice(),
         _ => &[],
     };
     let terms = terms
         .iter()
-        .map(|term| format!("{} × {}", term.weight, term.name()));
+        .map(|term| format!("{} × {}", separated(&term.weight.to_string()), term.name()));
     let parts = name
         .map(str::to_string)
         .into_iter()
@@ -440,8 +455,12 @@ fn data(findings: &Findings) -> Markup {
     }
 }
 
-/// A shape such as `2000 × 512`.
+/// A shape such as `2,000 × 512`.
 fn shape(sizes: &[usize]) -> String {
-    let sizes: Vec<_> = sizes.iter().map(usize::to_string).collect();
+    let sizes: Vec<_> = sizes.iter().copied().map(whole).collect();
     sizes.join(" × ")
+}
+
+fn whole(number: usize) -> String {
+    grouped(number as u64)
 }

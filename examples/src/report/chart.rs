@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use plotters::coord::ranged1d::Ranged;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 use super::number;
@@ -13,6 +15,8 @@ use super::palette::Role;
 const UNIT: u32 = 4;
 const WIDTH: u32 = 480 * UNIT;
 const HEIGHT: u32 = 270 * UNIT;
+/// Ticks of an axis at most.
+const TICKS: usize = 6;
 /// Values beyond are left out: differences of such would not be finite.
 const LARGEST: f64 = 1e100;
 
@@ -133,11 +137,7 @@ fn outline(heights: &[f64], bounds: &Range<f64>, window: &Range<f64>) -> Vec<(f6
     points
 }
 
-type Drawing<'a> = ChartContext<
-    'a,
-    SVGBackend<'a>,
-    Cartesian2d<plotters::coord::types::RangedCoordf64, plotters::coord::types::RangedCoordf64>,
->;
+type Drawing<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 type Drawn<'a> = Result<(), DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>>;
 
 /// Draws axes and grid, then `content`.
@@ -148,13 +148,19 @@ fn draw<'a>(
     x_name: &str,
     content: impl FnOnce(&mut Drawing<'a>) -> Drawn<'a>,
 ) {
+    let left = (widest(&y, TICKS) + 10).max(50);
+    let (x_ticks, right) = (2..=TICKS)
+        .rev()
+        .map(|most| (most, widest(&x, most)))
+        .find(|(most, width)| (width + 6) * *most as u32 <= WIDTH / UNIT - left)
+        .map_or((2, 0), |(most, width)| (most, width / 2 + 2));
     let drawn = (|| {
         let area = SVGBackend::with_string(svg, (WIDTH, HEIGHT)).into_drawing_area();
         let mut chart = ChartBuilder::on(&area)
             .margin_top(10 * UNIT)
-            .margin_right(16 * UNIT)
+            .margin_right(right.max(16) * UNIT)
             .x_label_area_size(42 * UNIT)
-            .y_label_area_size(50 * UNIT)
+            .y_label_area_size(left * UNIT)
             .build_cartesian_2d(x.clone(), y.clone())?;
         // The backend writes the size divided by 1.24.
         let text = ("sans-serif", f64::from(13 * UNIT) * 1.24)
@@ -167,8 +173,8 @@ fn draw<'a>(
             .bold_line_style(Role::Grid.colour().stroke_width(UNIT))
             .axis_style(Role::Axis.colour().stroke_width(UNIT))
             .set_all_tick_mark_size(4 * UNIT)
-            .x_labels(6)
-            .y_labels(6)
+            .x_labels(x_ticks)
+            .y_labels(TICKS)
             .x_label_formatter(&|&value| number::tick(value, x.start, x.end))
             .y_label_formatter(&|&value| number::tick(value, y.start, y.end))
             .label_style(text.clone())
@@ -179,6 +185,25 @@ fn draw<'a>(
         area.present()
     })();
     drawn.expect("drawing into a string does not fail");
+}
+
+/// Width of the widest label of an axis with at most so many ticks, in units. The page decides on
+/// the font and enlarges it on narrow screens, so that this is an estimate for a wide font.
+fn widest(range: &Range<f64>, most: usize) -> u32 {
+    let ticks = RangedCoordf64::from(range.clone()).key_points(most);
+    let width = |&value: &f64| width(&number::tick(value, range.start, range.end));
+    ticks.iter().map(width).max().unwrap_or(0)
+}
+
+fn width(label: &str) -> u32 {
+    let width = |letter| {
+        if matches!(letter, '.' | ',' | '-') {
+            6
+        } else {
+            10
+        }
+    };
+    label.chars().map(width).sum()
 }
 
 /// The smallest and the largest value; `None` without any.
@@ -264,6 +289,49 @@ mod tests {
             for extent in [Extent::Fit, Extent::FromZero] {
                 let steps = line(&[(0.0, low), (u64::MAX as f64, high)]);
                 assert!(lines(&[steps], extent).unwrap().ends_with("</svg>\n"));
+            }
+        }
+    }
+
+    /// Each label with its anchor and the horizontal place of it, in units.
+    fn labels(svg: &str) -> Vec<(String, String, f64)> {
+        let attribute = |tag: &str, name: &str| {
+            let value = tag.split(&format!(" {name}=\"")).nth(1)?.split('"').next();
+            value.map(str::to_string)
+        };
+        let label = |text: &str| {
+            let (tag, rest) = text.split_once('>').unwrap();
+            let label = rest.split('<').next().unwrap().trim().to_string();
+            let x: f64 = attribute(tag, "x").unwrap().parse().unwrap();
+            let anchor = attribute(tag, "text-anchor").unwrap_or_default();
+            (label, anchor, x / f64::from(UNIT))
+        };
+        svg.split("<text").skip(1).map(label).collect()
+    }
+
+    #[test]
+    fn every_label_is_within_the_chart_and_none_on_another() {
+        for (low, high, steps) in [
+            (0.0, 1.13e-3, 120_000.0),
+            (0.0, 4.9e-4, 1_200.0),
+            (-9_876_543.0, 0.0, 999_999.0),
+            (14.28, 14.29, 9_999_999.0),
+            (0.0, 1.0, 1.0),
+        ] {
+            let svg = lines(&[line(&[(0.0, low), (steps, high)])], Extent::Fit).unwrap();
+            let labels = labels(&svg);
+            assert!(labels.len() > 4, "{svg}");
+            let mut end = 0.0;
+            for (label, anchor, x) in labels {
+                let width = f64::from(width(&label));
+                if anchor == "end" {
+                    assert!(x >= width, "{label} begins at {}", x - width);
+                } else if label != "step" {
+                    assert_eq!(anchor, "middle");
+                    assert!(x - 0.5 * width > end, "{label} is on its neighbour");
+                    end = x + 0.5 * width;
+                    assert!(end <= f64::from(WIDTH / UNIT), "{label} ends at {end}");
+                }
             }
         }
     }

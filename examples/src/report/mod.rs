@@ -7,7 +7,7 @@
 //!
 //! # metrics.json
 //! Every value is finite or `null`. Recall is in percent, ranks count from one, time is in
-//! seconds.
+//! seconds. A curve that a run does not have, as the logit scale of many objectives, is empty.
 //!
 //! | key | value |
 //! |---|---|

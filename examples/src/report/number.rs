@@ -14,17 +14,29 @@ pub(crate) mod or_null {
     }
 }
 
+/// A number as `format!` writes it, with commas between the thousands.
+pub(crate) fn separated(text: &str) -> String {
+    let integer = text.find('.').unwrap_or(text.len());
+    let mut separated = String::with_capacity(text.len() + integer / 3);
+    for (position, character) in text.char_indices() {
+        let thousands = position < integer && (integer - position).is_multiple_of(3);
+        if thousands && separated.ends_with(|before: char| before.is_ascii_digit()) {
+            separated.push(',');
+        }
+        separated.push(character);
+    }
+    separated
+}
+
 /// `1234567` as `1,234,567`.
 pub(crate) fn grouped(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    separated(&value.to_string())
+}
+
+/// `1 pair`, `1,500 pairs`.
+pub(crate) fn counted(count: u64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", grouped(count))
 }
 
 /// A value with `decimals` places; scientific where that would be long, a dash where it is not
@@ -35,12 +47,22 @@ pub(crate) fn fixed(value: f64, decimals: usize) -> String {
     } else if value.abs() >= 1e7 {
         format!("{value:.2e}")
     } else {
-        let text = format!("{value:.decimals$}");
+        let text = separated(&format!("{value:.decimals$}"));
         // Rounding leaves a minus sign on small negative values.
         match text.strip_prefix('-') {
             Some(rest) if rest.chars().all(|c| matches!(c, '0' | '.')) => rest.to_string(),
             _ => text,
         }
+    }
+}
+
+/// A recall or another score in percent, or a sum of them: one decimal; below one, two significant
+/// digits, since chance is small and no score is nothing unless it is zero.
+pub(crate) fn score(value: f64) -> String {
+    match value {
+        1e-5..0.95 => fixed(value, (1.0 - value.log10().floor()) as usize),
+        0.0..1e-5 if value > 0.0 => format!("{value:.1e}"),
+        _ => fixed(value, 1),
     }
 }
 
@@ -64,7 +86,7 @@ pub(crate) fn significant(value: f64) -> String {
         format!("{value:.2e}")
     } else {
         let decimals = (3 - magnitude.log10().floor() as i32).max(0) as usize;
-        format!("{value:.decimals$}")
+        separated(&format!("{value:.decimals$}"))
     }
 }
 
@@ -75,34 +97,20 @@ pub(crate) fn tick(value: f64, low: f64, high: f64) -> String {
     let largest = low.abs().max(high.abs());
     if value.abs() < span * 1e-9 {
         "0".to_string()
-    } else if !(1e-3..1e5).contains(&largest) {
+    } else if !(1e-3..1e7).contains(&largest) {
         // Plain `e` notation has no trailing zeros: 2e-5, 1.5e-4.
         let digits = (largest / span).log10().max(0.0).ceil() as usize + 2;
         let rounded: f64 = format!("{value:.digits$e}").parse().unwrap_or(value);
-        if (1e5..1e9).contains(&largest) && rounded.fract() == 0.0 {
-            thousands(rounded)
-        } else {
-            format!("{rounded:e}")
-        }
+        format!("{rounded:e}")
     } else {
         let decimals = (1.0 - span.log10().floor()).clamp(0.0, 9.0) as usize;
-        let text = format!("{value:.decimals$}");
+        let text = separated(&format!("{value:.decimals$}"));
         if text.contains('.') {
             text.trim_end_matches('0').trim_end_matches('.').to_string()
         } else {
             text
         }
     }
-}
-
-/// `150000` as `150k`, `2000000` as `2M`.
-fn thousands(value: f64) -> String {
-    let (scaled, unit) = if value.abs() >= 1e6 {
-        (value / 1e6, "M")
-    } else {
-        (value / 1e3, "k")
-    };
-    format!("{scaled}{unit}")
 }
 
 #[cfg(test)]
@@ -115,6 +123,39 @@ mod tests {
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(1000), "1,000");
         assert_eq!(grouped(123_456_789), "123,456,789");
+    }
+
+    #[test]
+    fn every_format_groups_thousands_alike() {
+        assert_eq!(fixed(20_833.54, 1), "20,833.5");
+        assert_eq!(fixed(-1_234_567.0, 0), "-1,234,567");
+        assert_eq!(fixed(-123.4567, 4), "-123.4567");
+        assert_eq!(rank(20_833.5), "20,833.5");
+        assert_eq!(significant(54_321.9), "54,322");
+        assert_eq!(score(1_800.0), "1,800.0");
+        assert_eq!(tick(150_000.0, 0.0, 2e5), "150,000");
+        assert_eq!(tick(2_000_000.0, 0.0, 3e6), "2,000,000");
+        assert_eq!(counted(1_801, "pair"), "1,801 pairs");
+    }
+
+    #[test]
+    fn one_is_not_counted_in_the_plural() {
+        assert_eq!(counted(0, "pair"), "0 pairs");
+        assert_eq!(counted(1, "pair"), "1 pair");
+        assert_eq!(counted(2, "pair"), "2 pairs");
+    }
+
+    #[test]
+    fn a_small_score_does_not_show_as_nothing() {
+        assert_eq!(score(0.0), "0.0");
+        assert_eq!(score(3e-6), "3.0e-6");
+        assert_eq!(score(0.004), "0.0040");
+        assert_eq!(score(0.02), "0.020");
+        assert_eq!(score(0.0667), "0.067");
+        assert_eq!(score(0.94), "0.94");
+        assert_eq!(score(0.999), "1.0");
+        assert_eq!(score(73.44), "73.4");
+        assert_eq!(score(f64::NAN), "–");
     }
 
     #[test]
@@ -135,7 +176,6 @@ mod tests {
         assert_eq!(tick(0.5, 0.0, 1.0), "0.5");
         assert_eq!(tick(100.0, 0.0, 100.0), "100");
         assert_eq!(tick(2e-5, 0.0, 1e-4), "2e-5");
-        assert_eq!(tick(150_000.0, 0.0, 2e5), "150k");
         assert_eq!(tick(2.5e30, 0.0, 3e30), "2.5e30");
         assert_eq!(tick(1e-17, -1.0, 1.0), "0");
         let (low, high) = (14.28, 14.29);

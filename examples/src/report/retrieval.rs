@@ -127,9 +127,9 @@ impl Retrieval {
     /// The rows with their names, in the order of the table.
     pub(super) fn rows(&self) -> impl Iterator<Item = (&'static str, RetrievalScores)> {
         [
-            ("Chance", self.chance),
-            ("Before training", self.before),
-            ("After training", self.after),
+            ("chance", self.chance),
+            ("before training", self.before),
+            ("after training", self.after),
         ]
         .into_iter()
         .filter_map(|(name, scores)| Some((name, scores?)))

@@ -108,7 +108,7 @@ pub struct Curves {
     pub validation_loss: Curve,
     /// Learning rate.
     pub learning_rate: Curve,
-    /// Logit scale: what similarities are multiplied with.
+    /// Logit scale: what similarities are multiplied with. Empty where the objective has none.
     pub logit_scale: Curve,
     /// Retrieval among the validation pairs, by increasing step.
     pub validation: Vec<Validation>,

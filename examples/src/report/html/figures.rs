@@ -5,7 +5,7 @@ use std::ops::Range;
 use maud::{Markup, PreEscaped, html};
 
 use crate::report::chart::{self, Density, Extent, Line};
-use crate::report::number::{fixed, grouped, significant};
+use crate::report::number::{counted, fixed, grouped, significant};
 use crate::report::palette::Role;
 use crate::report::{Curve, Histogram, RetrievalScores, RunReport, Similarities, Validation};
 
@@ -71,6 +71,13 @@ fn line(role: Role, faint: bool, curve: &Curve) -> Line {
 }
 
 fn loss(training: &Curve, validation: &Curve) -> Option<Markup> {
+    // What the caption tells is what was measured, as `metrics.json` has it.
+    let measured = if training.is_blank() {
+        validation
+    } else {
+        training
+    };
+    let course = course(measured);
     let (training, validation) = (&clipped(training), &clipped(validation));
     let window = (training.curve.points.len() as f64 / 50.0).max(1.0);
     let smooth = training.curve.smoothed(window);
@@ -84,32 +91,27 @@ fn loss(training: &Curve, validation: &Curve) -> Option<Markup> {
         legend.push((Role::Second, "validation"));
     }
     let svg = chart::lines(&lines, Extent::FromZero)?;
-    let described = if smooth.is_blank() {
-        &validation.curve
-    } else {
-        &smooth
-    };
     let spikes = training.spikes + validation.spikes;
     let missing = [training, validation]
         .map(|curve| curve.curve.points.len() - curve.curve.finite().count())
         .iter()
         .sum();
     let caption = html! {
-        (course(described))
+        (course)
         @if window > 1.0 {
-            " Pale: every value; strong: moving average over about " (fixed(window, 0)) " values."
+            " Pale: every value; strong: moving average over about "
+            (values(window.round() as usize)) "."
         }
         @if spikes > 0 {
             " " strong { (values(spikes)) " far above the others, drawn at the upper edge." }
         }
         @if missing > 0 { " " strong { (values(missing)) " not finite." } }
     };
-    Some(figure("Loss", &legend, &svg, &course(described), caption))
+    Some(figure("Loss", &legend, &svg, &course, caption))
 }
 
 fn values(count: usize) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{} value{plural}", grouped(count as u64))
+    counted(count as u64, "value")
 }
 
 /// A curve whose few extreme values do not flatten all others.
@@ -238,7 +240,7 @@ pub(super) fn similarities(similarities: &Similarities) -> Markup {
                 }
                 div.figures {
                     @for (title, histogram) in histograms {
-                        (distribution(title, histogram, &window))
+                        (distribution(title, histogram, &window, histogram.separation()))
                     }
                 }
             }
@@ -261,8 +263,14 @@ pub(crate) fn occupied(histogram: &Histogram) -> Range<f64> {
     edge(first)..edge(last + 2)
 }
 
-/// The similarities of positives and negatives, with their means.
-pub(crate) fn distribution(title: &str, histogram: &Histogram, window: &Range<f64>) -> Markup {
+/// The similarities of positives and negatives, with their means and their
+/// [separation](Histogram::separation).
+pub(crate) fn distribution(
+    title: &str,
+    histogram: &Histogram,
+    window: &Range<f64>,
+    separation: Option<f64>,
+) -> Markup {
     let negative = histogram.density(&histogram.negative);
     let positive = histogram.density(&histogram.positive);
     let highest = negative
@@ -295,7 +303,7 @@ pub(crate) fn distribution(title: &str, histogram: &Histogram, window: &Range<f6
         fixed(histogram.positive_mean, 3),
         fixed(histogram.negative_mean, 3)
     );
-    let separation = histogram.separation().map(|chance| {
+    let separation = separation.map(|chance| {
         format!(
             " A positive is more similar than a random negative in {} % of all cases.",
             fixed(100.0 * chance, 2)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::number::{fixed, grouped, rank};
+use super::number::{counted, fixed, grouped, rank, score};
 use super::palette;
 use super::{DirectionScores, Retrieval, RetrievalScores, RunReport};
 
@@ -67,7 +67,7 @@ fn facts(run: &RunReport) -> Vec<String> {
             .map(|start| start.replace('T', " ").replace('Z', " UTC")),
         duration(run.seconds_total()),
         (!run.device.is_empty()).then(|| run.device.clone()),
-        (parameters > 0).then(|| format!("{} parameters", grouped(parameters))),
+        (parameters > 0).then(|| counted(parameters, "parameter")),
         (!run.dataset.name.is_empty()).then(|| run.dataset.name.clone()),
     ];
     facts.into_iter().flatten().collect()
@@ -108,16 +108,16 @@ fn tile(
     html! {
         div.tile {
             dt { (name) }
-            dd.number { (fixed(after, 1)) @if best == 100.0 { span.unit { "%" } } }
+            dd.number { (score(after)) @if best == 100.0 { span.unit { "%" } } }
             dd.meter aria-hidden="true" {
                 span style=(format!("width:{:.2}%", share(after, best))) {}
                 @if let Some(chance) = chance {
                     i style=(format!("left:{:.2}%", share(chance, best))) {}
                 }
             }
-            @if let Some(before) = before { dd.small { "before training " (fixed(before, 1)) } }
+            @if let Some(before) = before { dd.small { "before training " (score(before)) } }
             @if let Some(chance) = chance {
-                dd.small { "chance " (fixed(chance, 1)) (times(after, chance)) }
+                dd.small { "chance " (score(chance)) (times(after, chance)) }
             }
         }
     }
@@ -149,62 +149,59 @@ fn retrieval_table(retrieval: &Retrieval) -> Markup {
     table_of_recalls(lead, retrieval, retrieval.rows())
 }
 
-/// How often queries find their counterparts: `lead` begins the explanation, and each row has its
-/// name.
+type Direction = fn(&RetrievalScores) -> &DirectionScores;
+type Measure = fn(&DirectionScores) -> String;
+
+/// How often queries find their counterparts: `lead` begins the explanation. Each row of scores is
+/// a column of the page, under its name: three narrow tables stack where there is no room.
 pub(crate) fn table_of_recalls(
     lead: Markup,
     retrieval: &Retrieval,
     rows: impl IntoIterator<Item = (&'static str, RetrievalScores)>,
 ) -> Markup {
-    let mut rows = rows.into_iter().peekable();
-    if rows.peek().is_none() {
+    let rows: Vec<_> = rows.into_iter().collect();
+    if rows.is_empty() {
         return html! {};
     }
-    let cells = |scores: &DirectionScores| {
-        html! {
-            td.start { (fixed(scores.recall_at_1, 1)) }
-            td { (fixed(scores.recall_at_5, 1)) }
-            td { (fixed(scores.recall_at_10, 1)) }
-            td { (rank(scores.median_rank)) }
-            td { (rank(scores.mean_rank)) }
-        }
+    let names = html! {
+        thead { tr { td {} @for (name, _) in &rows { th scope="col" { (name) } } } }
     };
+    let directions: [(&str, Direction); 2] = [
+        ("Image → text", |scores| &scores.image_to_text),
+        ("Text → image", |scores| &scores.text_to_image),
+    ];
+    let measures: [(&str, Measure); 5] = [
+        ("R@1", |of| score(of.recall_at_1)),
+        ("R@5", |of| score(of.recall_at_5)),
+        ("R@10", |of| score(of.recall_at_10)),
+        ("median rank", |of| rank(of.median_rank)),
+        ("mean rank", |of| rank(of.mean_rank)),
+    ];
     html! {
         section aria-labelledby="retrieval" {
             h2 #retrieval { "Retrieval" }
             p.lead {
-                (lead) ": each of " (grouped(retrieval.images)) " images ranks "
-                (grouped(retrieval.captions)) " captions, and each caption ranks all images. \
-                 Recall (R@k) is the percentage of queries with a match among the first k; ranks \
-                 are those of the first match, 1 is best."
+                (lead) ": " (counted(retrieval.images, "image")) " and "
+                (counted(retrieval.captions, "caption")) ". Each image ranks all captions, and \
+                 each caption ranks all images. Recall (R@k) is the percentage of queries with a \
+                 match among the first k; ranks are those of the first match, 1 is best."
             }
-            div.scroll tabindex="0" role="region" aria-labelledby="retrieval" {
+            div.columns.recalls {
+                @for (direction, of) in directions { table {
+                    caption { (direction) }
+                    (names)
+                    tbody { @for (measure, show) in measures { tr {
+                        th scope="row" { (measure) }
+                        @for (_, scores) in &rows { td { (show(of(scores))) } }
+                    } } }
+                } }
                 table {
-                    thead {
-                        tr {
-                            td rowspan="2" {}
-                            th.start colspan="5" scope="colgroup" { "Image → text" }
-                            th.start colspan="5" scope="colgroup" { "Text → image" }
-                            th.start rowspan="2" scope="col" { "R@sum" }
-                        }
-                        tr { @for _ in 0..2 {
-                            th.start scope="col" { "R@1" }
-                            th scope="col" { "R@5" }
-                            th scope="col" { "R@10" }
-                            th scope="col" { "median rank" }
-                            th scope="col" { "mean rank" }
-                        } }
-                    }
-                    tbody {
-                        @for (name, scores) in rows {
-                            tr {
-                                th scope="row" { (name) }
-                                (cells(&scores.image_to_text))
-                                (cells(&scores.text_to_image))
-                                td.start { (fixed(scores.r_sum(), 1)) }
-                            }
-                        }
-                    }
+                    caption { "Both directions" }
+                    (names)
+                    tbody { tr {
+                        th scope="row" { "R@sum" }
+                        @for (_, scores) in &rows { td { (score(scores.r_sum())) } }
+                    } }
                 }
             }
         }

@@ -1,6 +1,8 @@
 //! What must hold for the two files as a whole.
 
+mod agreement;
 mod sample;
+mod shown;
 
 use std::fs;
 

@@ -79,6 +79,44 @@ pub fn run(directory: &Path) -> RunReport {
     }
 }
 
+/// The same run with more of everything: long numbers, and a chance of next to nothing.
+pub fn large(directory: &Path) -> RunReport {
+    let mut run = run(directory);
+    for split in &mut run.dataset.splits {
+        (split.images, split.captions) = (1_000 * split.images, 1_000 * split.captions);
+    }
+    run.parameters[0].count = 1_086_192_640;
+    run.stages[1].seconds = 1_234_567.8;
+    let retrieval = &mut run.retrieval;
+    retrieval.split = "test, 16 folds of 25,000 images".into();
+    (retrieval.images, retrieval.captions) = (25_000, 125_000);
+    retrieval.chance = Some(RetrievalScores::chance(&[5; 25_000]));
+    if let Some(before) = &mut retrieval.before {
+        before.image_to_text.recall_at_1 = 0.0;
+        before.image_to_text.median_rank = 62_345.5;
+        before.text_to_image.mean_rank = 12_345.6;
+    }
+    let curves = &mut run.curves;
+    for curve in [
+        &mut curves.loss,
+        &mut curves.validation_loss,
+        &mut curves.learning_rate,
+        &mut curves.logit_scale,
+    ] {
+        curve
+            .points
+            .iter_mut()
+            .for_each(|point| point.step *= 1_000);
+    }
+    for point in &mut curves.learning_rate.points {
+        point.value *= 2.3;
+    }
+    for point in &mut curves.validation {
+        point.step *= 1_000;
+    }
+    run
+}
+
 fn curves() -> Curves {
     let decay = |step: u64| 0.35 + 4.5 * (-(step as f64) / 260.0).exp();
     let loss = |step: u64| {
