@@ -23,11 +23,6 @@ pub fn warn(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// `1 pair`, `2 pairs`.
-pub fn count(number: usize, noun: &str) -> String {
-    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
-}
-
 /// Writes out what was printed.
 ///
 /// # Errors

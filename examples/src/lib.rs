@@ -6,5 +6,6 @@ pub mod data;
 pub(crate) mod files;
 pub(crate) mod lock;
 pub mod models;
+pub(crate) mod number;
 pub mod report;
 pub mod training;

@@ -7,9 +7,9 @@ use maud::{Markup, html};
 use super::statistics::BINS;
 use super::weights::Weights;
 use super::{Finding, Findings};
+use crate::number::{counted, fixed, grouped, score, separated, significant};
 use crate::report::chart::{self, Density};
 use crate::report::html::{document, duration, figures, headline, share, table_of_recalls};
-use crate::report::number::{counted, fixed, grouped, score, separated, significant};
 use crate::report::palette::Role;
 use crate::report::{Histogram, Retrieval};
 

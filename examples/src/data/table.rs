@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail, ensure};
 use csv::StringRecord;
 
 use super::collection::{Example, Faults, Place, Split};
-use crate::console::count;
+use crate::number::counted;
 
 /// The names of columns, the preferred first.
 const IMAGE: &[&str] = &[
@@ -233,7 +233,7 @@ impl Table<'_> {
         if row.len() != self.width {
             return Err(format!(
                 "the row has {}, line {} has {}: a cell that holds the separator needs quotes",
-                count(row.len(), "cell"),
+                counted(row.len() as u64, "cell"),
                 self.first,
                 self.width
             ));

@@ -7,8 +7,8 @@ use plotters::coord::ranged1d::Ranged;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
-use super::number;
 use super::palette::Role;
+use crate::number;
 
 /// The backend counts in whole units: drawing larger, and letting the page shrink it, gives smooth
 /// lines.

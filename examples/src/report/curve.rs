@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::number;
+use crate::number;
 
 /// One value of a [`Curve`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

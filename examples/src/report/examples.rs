@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::number;
+use crate::number;
 
 /// Queries of both directions, with the best results of each.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::number;
+use crate::number;
 
 /// Similarities of positive (matching) and negative (all other) pairs, counted in equal bins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Curves, Dataset, ParameterCount, RetrievalScores, RunReport, Similarities, Stage};
+use super::{
+    Change, Curves, Dataset, ParameterCount, RetrievalScores, RunReport, Similarities, Stage,
+};
 
 /// The results of a run, as `metrics.json` holds them. [The module](super) documents every key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,7 +20,7 @@ pub struct Metrics {
     /// Start of the run in UTC, RFC 3339.
     pub started: Option<String>,
     /// Seconds of all stages.
-    #[serde(with = "super::number::or_null")]
+    #[serde(with = "crate::number::or_null")]
     pub seconds: f64,
     /// Seconds of each stage.
     pub stages: Vec<Stage>,
@@ -36,6 +38,9 @@ pub struct Metrics {
     pub similarities: Similarities,
     /// The run's complete configuration.
     pub config: serde_json::Value,
+    /// The settings that changed when the run was resumed.
+    #[serde(default)]
+    pub changes: Vec<Change>,
 }
 
 /// Retrieval on the held-out pairs.
@@ -62,7 +67,7 @@ pub struct ScoresWithSum {
     #[serde(flatten)]
     pub scores: RetrievalScores,
     /// Sum of the six recalls.
-    #[serde(with = "super::number::or_null")]
+    #[serde(with = "crate::number::or_null")]
     pub r_sum: f64,
 }
 
@@ -106,6 +111,7 @@ impl From<&RunReport> for Metrics {
             curves: run.curves.clone(),
             similarities: run.similarities.clone(),
             config: run.config.clone(),
+            changes: run.changes.clone(),
         }
     }
 }

@@ -29,6 +29,7 @@
 //! | … `.{positive[], negative[]}` | pairs in each bin |
 //! | … `.{positive_mean, negative_mean}` | means |
 //! | `config` | the run's complete configuration |
+//! | `changes[].{step, setting, from, to}` | settings changed when it was resumed |
 
 pub(crate) mod chart;
 mod curve;
@@ -37,7 +38,6 @@ mod histogram;
 pub(crate) mod html;
 mod library;
 mod metrics;
-pub(crate) mod number;
 pub(crate) mod palette;
 mod retrieval;
 mod run;
@@ -57,7 +57,9 @@ pub use examples::{CaptionQuery, Examples, ImageQuery, RankedCaption, RankedImag
 pub use histogram::Histogram;
 pub use metrics::{Metrics, RetrievalMetrics, ScoresWithSum};
 pub use retrieval::{DirectionScores, Retrieval, RetrievalScores};
-pub use run::{Curves, Dataset, ParameterCount, RunReport, Similarities, Split, Stage, Validation};
+pub use run::{
+    Change, Curves, Dataset, ParameterCount, RunReport, Similarities, Split, Stage, Validation,
+};
 
 impl RunReport {
     /// Writes `report.html` and `metrics.json` into `directory`, which is created if need be. Each

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::number;
+use crate::number;
 
 /// Scores of the queries of one direction. Recall in percent; ranks count from one.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Curve, Examples, Histogram, Retrieval, RetrievalScores, number};
+use super::{Curve, Examples, Histogram, Retrieval, RetrievalScores};
+use crate::number;
 
 /// Everything that a report shows of one training run. Whatever is empty or `None` is left out of
 /// the page.
@@ -17,6 +18,8 @@ pub struct RunReport {
     pub command: String,
     /// The run's complete configuration.
     pub config: serde_json::Value,
+    /// The settings that changed when it was resumed.
+    pub changes: Vec<Change>,
     /// Device that computed, as its backend names it.
     pub device: String,
     /// What it was trained and tested on.
@@ -58,6 +61,19 @@ impl RunReport {
     pub fn seconds_total(&self) -> f64 {
         self.stages.iter().map(|stage| stage.seconds).sum()
     }
+}
+
+/// A setting that changed when the run was resumed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// Steps done before.
+    pub step: usize,
+    /// The setting's key.
+    pub setting: String,
+    /// Its value up to then.
+    pub from: serde_json::Value,
+    /// Its value since.
+    pub to: serde_json::Value,
 }
 
 /// The pairs of a run.

@@ -2,7 +2,8 @@
 
 use burn_contrastive::retrieval::CrossModalMetrics;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+
+use crate::report::Change;
 
 /// What one optimiser step measured.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,19 +29,6 @@ pub struct ValidationRecord {
     pub loss: f64,
     /// Retrieval among all validation images and captions.
     pub retrieval: CrossModalMetrics,
-}
-
-/// A setting that was changed when the run was resumed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Change {
-    /// Steps done before.
-    pub step: usize,
-    /// The setting's key.
-    pub setting: String,
-    /// Its value up to then.
-    pub from: Value,
-    /// Its value since.
-    pub to: Value,
 }
 
 /// Everything measured since the first step, whatever the number of interruptions.

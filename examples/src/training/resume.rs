@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::config::TrainingConfig;
-use super::history::Change;
+use crate::report::Change;
 
 /// Settings, or groups of them, that a resumed run may change: its length, the learning rate, when
 /// to validate and to save. Where the data lie may change too, for the data themselves are compared.

@@ -14,18 +14,18 @@ use rayon::prelude::*;
 use super::config::TrainingConfig;
 use super::evaluation::Embedded;
 use super::folder::{RunFolder, TOKENIZER_FILE};
-use super::history::Change;
 use super::progress::{Extent, Lines, dashboard};
 use super::strategy::Ending;
 use super::summary;
 use super::trainer::{Loaders, Start, Trained, train};
-use crate::console::{count, say};
+use crate::console::say;
 use crate::data::{
     CaptionTokenizer, Collection, EvaluationSet, PairLoader, ScenesConfig, Skipped, Split, scenes,
 };
 use crate::models::DualEncoder;
+use crate::number::counted;
 use crate::report::{
-    self, ParameterCount, Retrieval, RetrievalScores, RunReport, Similarities, Stage,
+    self, Change, ParameterCount, Retrieval, RetrievalScores, RunReport, Similarities, Stage,
 };
 
 /// The effective configuration in a run's folder.
@@ -148,6 +148,7 @@ pub fn run(
         stages: stages.ended,
         retrieval: retrieval(&data.test, chance, &before, &after),
         curves: summary::curves(&trained.history),
+        changes: trained.history.changes.clone(),
         similarities: Similarities {
             before: Some(similarities_before),
             after: Some(embedded.histogram(HISTOGRAM_BINS).into()),
@@ -307,8 +308,8 @@ fn print_before(test: &EvaluationSet, chance: &RetrievalScores, before: &CrossMo
     say(format_args!(
         "\nHeld-out split: {}, {}. By chance R@1 is {:.2} % and {:.2} %.\n\n\
          Before training\n{before}\n",
-        count(test.num_images(), "image"),
-        count(test.num_captions(), "caption"),
+        counted(test.num_images() as u64, "image"),
+        counted(test.num_captions() as u64, "caption"),
         chance.image_to_text.recall_at_1,
         chance.text_to_image.recall_at_1,
     ));
@@ -396,12 +397,12 @@ fn open_tokenizer(
 fn report_cut_captions(tokenizer: &CaptionTokenizer, collection: &Collection) -> Result<()> {
     let captions = collection.examples.par_iter();
     let captions = captions.flat_map_iter(|example| &example.captions);
-    let cut = captions.map(|caption| tokenizer.cuts(caption).map(usize::from));
+    let cut = captions.map(|caption| tokenizer.cuts(caption).map(u64::from));
     let cut = cut.try_reduce(|| 0, |a, b| Ok(a + b))?;
     if cut > 0 {
         say(format_args!(
             "Cut {} to model.text.context = {} tokens",
-            count(cut, "caption"),
+            counted(cut, "caption"),
             tokenizer.context_length()
         ));
     }
@@ -421,7 +422,7 @@ fn report_skipped(skipped: &[Skipped]) {
     let images = Split::ALL.map(|split| (of(split), split)).into_iter();
     let images: Vec<_> = images
         .filter(|(number, _)| *number > 0)
-        .map(|(number, split)| format!("{} of the split {split}", count(number, "image")))
+        .map(|(number, split)| format!("{} of the split {split}", counted(number as u64, "image")))
         .collect();
     let images = if images.is_empty() {
         String::new()

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use maud::{Markup, PreEscaped, html};
 
+use crate::number::{counted, fixed, grouped, significant};
 use crate::report::chart::{self, Density, Extent, Line};
-use crate::report::number::{counted, fixed, grouped, significant};
 use crate::report::palette::Role;
 use crate::report::{Curve, Histogram, RetrievalScores, RunReport, Similarities, Validation};
 

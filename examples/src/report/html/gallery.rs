@@ -4,7 +4,7 @@ use std::path::Path;
 
 use maud::{Markup, html};
 
-use crate::report::number::{fixed, grouped};
+use crate::number::{fixed, grouped};
 use crate::report::thumbnail::Thumbnails;
 use crate::report::{CaptionQuery, Examples, ImageQuery};
 

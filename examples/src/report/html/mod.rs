@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::number::{counted, fixed, grouped, rank, score};
 use super::palette;
-use super::{DirectionScores, Retrieval, RetrievalScores, RunReport};
+use super::{Change, DirectionScores, Retrieval, RetrievalScores, RunReport};
+use crate::number::{counted, fixed, grouped, rank, score};
 
 const STYLE: &str = include_str!("style.css");
 /// The page may show its own styles and images; anything else a browser refuses to load.
@@ -225,6 +225,10 @@ fn details(run: &RunReport) -> Markup {
             }
             @if let Some(config) = config {
                 details { summary { "Configuration" } pre { code { (config) } } }
+            }
+            @for Change { step, setting, from, to } in &run.changes {
+                p { "After step " (step) ": " code { (setting) " = " (to) } ", before "
+                    code { (from) } "." }
             }
         }
     }

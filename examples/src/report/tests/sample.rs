@@ -7,7 +7,7 @@ use image::{Rgb, RgbImage};
 use serde_json::json;
 
 use crate::report::{
-    CaptionQuery, Curve, Curves, Dataset, DirectionScores, Examples, Histogram, ImageQuery,
+    CaptionQuery, Change, Curve, Curves, Dataset, DirectionScores, Examples, Histogram, ImageQuery,
     ParameterCount, RankedCaption, RankedImage, Retrieval, RetrievalScores, RunReport,
     Similarities, Split, Stage, Validation,
 };
@@ -34,6 +34,12 @@ pub fn run(directory: &Path) -> RunReport {
             "training": {"steps": STEPS, "batch_size": 128, "learning_rate": 5e-4},
             "seed": 7
         }),
+        changes: vec![Change {
+            step: 600,
+            setting: "training.learning_rate".into(),
+            from: json!(1e-3),
+            to: json!(5e-4),
+        }],
         device: "flex (CPU, 2 threads)".into(),
         dataset: Dataset {
             name: "scenes".into(),
