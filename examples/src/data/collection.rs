@@ -280,6 +280,12 @@ fn locate(path: &Path) -> Result<PathBuf> {
             ),
         };
     }
+    if !metadata.is_dir() {
+        bail!(
+            "{} is neither a file nor a folder; {expected}",
+            path.display()
+        );
+    }
     let mut files: Vec<PathBuf> = std::fs::read_dir(path)
         .with_context(|| format!("cannot list {}", path.display()))?
         .filter_map(|entry| Some(entry.ok()?.path()))

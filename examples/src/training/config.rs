@@ -242,17 +242,13 @@ impl TrainingConfig {
     }
 
     fn check(&self) -> Result<()> {
-        self.check_model()?;
+        self.model.check().context("model")?;
         let Self {
-            model,
             optimizer,
             schedule,
             ..
         } = self;
         for (key, value) in [
-            ("model.embedding", model.embedding),
-            ("model.text.context", model.text.context),
-            ("model.text.vocabulary", model.text.vocabulary),
             ("schedule.steps", schedule.steps),
             ("accumulation", self.accumulation),
             ("checkpoints.keep", self.checkpoints.keep),
@@ -302,33 +298,6 @@ impl TrainingConfig {
             self.data.scenes.check().context("data.scenes")?;
         }
         self.transform().validate().context("data")
-    }
-
-    fn check_model(&self) -> Result<()> {
-        let (image, text) = (&self.model.image, &self.model.text);
-        ensure!(
-            image.patch_size > 0
-                && image.image_size >= image.patch_size
-                && image.image_size % image.patch_size == 0,
-            "model.image.image_size = {} must be a multiple of model.image.patch_size = {}",
-            image.image_size,
-            image.patch_size,
-        );
-        for (encoder, width, heads, dropout) in [
-            ("image", image.width, image.heads, image.dropout),
-            ("text", text.width, text.heads, text.dropout),
-        ] {
-            ensure!(
-                heads > 0 && width > 0 && width % heads == 0,
-                "model.{encoder}.width = {width} must be a multiple of \
-                 model.{encoder}.heads = {heads}",
-            );
-            ensure!(
-                (0.0..1.0).contains(&dropout),
-                "model.{encoder}.dropout = {dropout} must be in [0, 1)"
-            );
-        }
-        Ok(())
     }
 }
 
@@ -460,11 +429,23 @@ mod tests {
             ),
             (
                 "model.image.heads=5",
-                "model.image.width = 96 must be a multiple of model.image.heads = 5",
+                "model: image.width = 96 must be a multiple of image.heads = 5",
             ),
             (
                 "model.image.patch_size=7",
-                "model.image.image_size = 64 must be a multiple",
+                "model: image.image_size = 64 must be a multiple",
+            ),
+            (
+                "model.embedding=0",
+                "model: embedding = 0 must be in 1..=65536",
+            ),
+            (
+                "model.text.width=18446744073709551612",
+                "model: text.width = 18446744073709551612 must be in 1..=65536",
+            ),
+            (
+                r#"model={"image": {"width": 65536}, "text": {"layers": 1000}}"#,
+                "model: about 4.",
             ),
             ("data.batch_size=1", "data.batch_size must be at least 2"),
             (

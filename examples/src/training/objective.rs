@@ -67,7 +67,11 @@ impl TrainingObjective {
             config.name(),
             needs.join(", ")
         );
-        Ok(config.check()?)
+        // Each names what is wrong as its own form of settings does.
+        Ok(match self {
+            Self::InfoNce(config) => config.check()?,
+            Self::Named(config) => config.check()?,
+        })
     }
 
     fn named(&self) -> ObjectiveConfig {
@@ -81,10 +85,11 @@ impl TrainingObjective {
 impl<'de> Deserialize<'de> for TrainingObjective {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
-        let read = match value.get(NAME) {
-            Some(_) => serde_json::from_value(value).map(Self::Named),
-            None => serde_json::from_value(value).map(Self::InfoNce),
-        };
-        read.map_err(D::Error::custom)
+        // With the key of what is wrong.
+        match value.get(NAME) {
+            Some(_) => serde_path_to_error::deserialize(value).map(Self::Named),
+            None => serde_path_to_error::deserialize(value).map(Self::InfoNce),
+        }
+        .map_err(D::Error::custom)
     }
 }
