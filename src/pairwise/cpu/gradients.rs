@@ -3,15 +3,17 @@
 use rayon::prelude::*;
 
 use super::Inputs;
-use super::plan::Stored;
+use super::plan::{Stored, Tiling};
 use super::product::{Shared, gemm};
 use crate::host::Real;
 use crate::pairwise::pass::Pass;
 
 /// Completes a symmetric block of which the tiles on and above the diagonal are computed.
-pub(super) fn mirror<T: Real>(similarities: Shared<T>, block: &Stored, tile: usize) {
+pub(super) fn mirror<T: Real>(similarities: Shared<T>, block: &Stored, tiling: &Tiling) {
     let (side, stride) = (block.rows.len, block.stride());
-    (0..side.div_ceil(tile)).into_par_iter().for_each(|t| {
+    let tile = tiling.tile[0];
+    let tiles = (0..side.div_ceil(tile)).into_par_iter();
+    tiles.with_min_len(tiling.tasks_each()).for_each(|t| {
         for i in t * tile..side.min((t + 1) * tile) {
             for j in 0..t * tile {
                 // SAFETY: below the diagonal tiles each task writes its own rows, and nobody reads
@@ -27,14 +29,14 @@ pub(super) fn mirror<T: Real>(similarities: Shared<T>, block: &Stored, tile: usi
 pub(super) fn add<T: Real>(
     pass: &Pass,
     inputs: &Inputs<T>,
-    (block, bands): (&Stored, usize),
+    (block, tiling): (&Stored, &Tiling),
     coefficients: Shared<T>,
     [left, right]: [&mut [T]; 2],
 ) {
     let (d, stride) = (inputs.d, block.stride());
     let (rows, columns) = (block.rows, block.columns);
     let bands = |wanted: bool, len: usize| {
-        let band = len.div_ceil(bands).next_multiple_of(16);
+        let band = len.div_ceil(tiling.threads).next_multiple_of(16);
         (0..if wanted { len } else { 0 })
             .step_by(band)
             .map(move |start| (start, band.min(len - start)))
@@ -50,7 +52,8 @@ pub(super) fn add<T: Real>(
     } else {
         Shared::new(right)
     };
-    tasks.into_par_iter().for_each(|(is_left, (start, len))| {
+    let tasks = tasks.into_par_iter().with_min_len(tiling.tasks_each());
+    tasks.for_each(|(is_left, (start, len))| {
         if is_left {
             let others = inputs.b[columns.start * d..][..columns.len * d].as_ptr();
             // SAFETY: the band's rows of the gradient are this task's; nobody writes the

@@ -33,6 +33,13 @@ use self::states::Both;
 use super::pass::{Pass, Teacher};
 use crate::host::Real;
 
+/// Multiplications and additions that outweigh waking a thread, which takes about as long as
+/// 100 µs of products.
+const WORK_OF_A_THREAD: usize = 1 << 23;
+
+/// The width of embeddings whose products take as long as everything else that a pair costs.
+const LEAST_WIDTH: usize = 64;
+
 /// What a pass reads; all row-major.
 struct Inputs<'a, T> {
     /// `[n, d]` and `[m, d]`.
@@ -56,6 +63,16 @@ struct Outputs<T> {
 impl<'a, T: Real> Inputs<'a, T> {
     fn sizes(&self) -> [usize; 2] {
         [self.context.n, self.context.m]
+    }
+
+    /// How many threads are worth waking for one product of the embeddings.
+    fn threads(&self, pass: &Pass) -> usize {
+        let teachers: usize = pass.teachers.iter().map(|teacher| teacher.width).sum();
+        let [n, m] = self.sizes();
+        let work = n * m * (self.d + teachers).max(LEAST_WIDTH);
+        rayon::current_num_threads()
+            .min(work / WORK_OF_A_THREAD)
+            .max(1)
     }
 
     fn factors(&self) -> Factors<'a, T> {
@@ -82,8 +99,13 @@ impl<'a, T: Real> Inputs<'a, T> {
 /// there by a pass without coefficients, and used up by one with.
 fn run<T: Real>(pass: &Pass, inputs: &Inputs<T>, kept: &mut [T]) -> Outputs<T> {
     let [n, m] = inputs.sizes();
-    let tiling = Tiling::new::<T>(pass, n, m, rayon::current_num_threads());
-    run_tiled(pass, inputs, kept, &tiling)
+    let tiling = Tiling::new::<T>(pass, n, m, inputs.threads(pass));
+    if tiling.threads == 1 {
+        run_tiled(pass, inputs, kept, &tiling)
+    } else {
+        // Enters the pool once. From outside it, every loop would wait for threads to wake up.
+        rayon::scope(|_| run_tiled(pass, inputs, kept, &tiling))
+    }
 }
 
 fn run_tiled<T: Real>(
@@ -116,17 +138,17 @@ fn run_tiled<T: Real>(
             stored,
             computed,
         };
-        for (task, mut part) in work.run(tiling.tile) {
+        for (task, mut part) in work.run(tiling) {
             states.merge(pass, [task.i0, task.j0], &mut part);
         }
         if with_gradient {
             if block.is_own_transpose {
-                gradients::mirror(similarities, block, tiling.tile[0]);
+                gradients::mirror(similarities, block, tiling);
             }
             gradients::add(
                 pass,
                 inputs,
-                (block, tiling.bands),
+                (block, tiling),
                 similarities,
                 [&mut left, &mut right],
             );

@@ -14,8 +14,8 @@ pub(super) struct Tiling {
     pub tile: [usize; 2],
     /// Rows and columns of a block; a symmetric matrix's blocks are square.
     pub block: [usize; 2],
-    /// How many bands a block's part of a gradient is computed in.
-    pub bands: usize,
+    /// How many threads share a block. A block's part of a gradient is computed in as many bands.
+    pub threads: usize,
 }
 
 impl Tiling {
@@ -44,8 +44,14 @@ impl Tiling {
         Self {
             tile,
             block,
-            bands: threads,
+            threads,
         }
+    }
+
+    /// The least number of tasks that a thread takes. One thread takes all of them, and rayon then
+    /// runs them where they are, without its pool.
+    pub fn tasks_each(&self) -> usize {
+        if self.threads == 1 { usize::MAX } else { 1 }
     }
 }
 

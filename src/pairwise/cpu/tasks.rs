@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::Inputs;
-use super::plan::Stored;
+use super::plan::{Stored, Tiling};
 use super::product::{Factors, Shared, Strips, products};
 use super::states::Both;
 use super::tile::{self, Scratch, Tile};
@@ -40,7 +40,8 @@ struct Buffers<T> {
 
 impl<T: Real> Work<'_, T> {
     /// Runs all tasks; their reductions, in order.
-    pub fn run(&self, tile: [usize; 2]) -> Vec<(Task, Both<T>)> {
+    pub fn run(&self, tiling: &Tiling) -> Vec<(Task, Both<T>)> {
+        let tile = tiling.tile;
         let (rows, columns) = (self.block.rows.len, self.block.columns.len);
         let len = tile[0].min(rows) * tile[1].min(columns);
         let named = self.pass.teachers.iter().filter(|teacher| teacher.named);
@@ -52,6 +53,7 @@ impl<T: Real> Work<'_, T> {
         };
         self.tasks(tile)
             .into_par_iter()
+            .with_min_len(tiling.tasks_each())
             .map_init(buffers, |buffers, task| {
                 (task, self.task(task, len, buffers))
             })

@@ -20,11 +20,11 @@ mod plain;
 mod steering;
 
 /// A tiling of square tiles, with `block` in tiles.
-fn tiling(tile: usize, block: [usize; 2], bands: usize) -> Tiling {
+fn tiling(tile: usize, block: [usize; 2], threads: usize) -> Tiling {
     Tiling {
         tile: [tile; 2],
         block: block.map(|tiles| tiles * tile),
-        bands,
+        threads,
     }
 }
 

@@ -17,6 +17,11 @@ use crate::host::{HostBackend, Real, largest, sum};
 /// Rows to a task.
 const ROWS: usize = 16;
 
+/// The least number of tasks that a thread takes: 2¹⁷ elements outweigh waking it.
+fn tasks_each(width: usize) -> usize {
+    ((1 << 17) / (ROWS * width)).max(1)
+}
+
 /// The rows of `x` (f32 or f64) divided by their norms, or by `least` where that is more; zeros
 /// where no magnitude reaches `epsilon` and `least` is 0. `None` on a device without these kernels.
 pub(super) fn l2_normalize(x: &Tensor<2>, epsilon: f64, least: f64) -> Option<Tensor<2>> {
@@ -109,6 +114,7 @@ fn forward<B: HostBackend, T: Real>(
     let mut reciprocal_norms = vec![T::ZERO; rows];
     y.par_chunks_mut(ROWS * width)
         .zip(reciprocal_norms.par_chunks_mut(ROWS))
+        .with_min_len(tasks_each(width))
         .for_each(|(rows, reciprocal_norms)| {
             for (row, reciprocal) in rows.chunks_exact_mut(width).zip(reciprocal_norms) {
                 *reciprocal = normalize(row, T::of(epsilon), T::of(least));
@@ -152,6 +158,7 @@ fn backward<B: HostBackend, T: Real>(
     x.par_chunks_mut(ROWS * width)
         .zip(y.par_chunks(ROWS * width))
         .zip(reciprocal_norms.par_chunks(ROWS))
+        .with_min_len(tasks_each(width))
         .for_each(|((gradients, rows), reciprocal_norms)| {
             let rows = gradients
                 .chunks_exact_mut(width)
