@@ -324,10 +324,168 @@ fn a_contrast_has_extras_and_no_other_objective() {
 }
 
 #[test]
-#[should_panic(expected = "ConVseConfig: `label_smoothing` is 2, it must lie in [0, 1]")]
+#[should_panic(expected = "con-vse: `label_smoothing` is 2, it must lie in [0, 1]")]
 fn an_extra_out_of_range_is_refused() {
     let config = read(r#"{"objective": "con-vse", "label_smoothing": 2}"#).unwrap();
     config.init(&Device::default());
+}
+
+#[test]
+fn a_value_out_of_range_is_refused_under_the_name_it_was_given() {
+    for (json, expected) in [
+        (
+            r#"{"objective": "info-nce", "lambda": 1.5}"#,
+            "info-nce: `lambda` is 1.5, it must lie in [0, 1]",
+        ),
+        (
+            r#"{"objective": "barlow-twins", "lambda": -1}"#,
+            "barlow-twins: `lambda` is -1, it must be finite and at least 0",
+        ),
+        (
+            r#"{"objective": "image-text-contrastive", "momentum_alpha": 2}"#,
+            "image-text-contrastive: `momentum_alpha` is 2, it must lie in [0, 1]",
+        ),
+        (
+            r#"{"objective": "siglip", "scale": 0}"#,
+            "siglip: `scale` is 0, it must lie in [1.1754944e-38, 8.507059e37]",
+        ),
+        (
+            r#"{"objective": "info-nce", "temperature": 1e300}"#,
+            "info-nce: `temperature` is 1e300, it must lie in [1.1754944e-38, 8.507059e37]",
+        ),
+        (
+            r#"{"objective": "srcl", "alpha": -1}"#,
+            "srcl: `alpha` is -1, it must lie in [0, 1]",
+        ),
+        (
+            r#"{"objective": "srcl", "schedule": {"alpha": {"from": 1, "to": 0, "end": 2}}}"#,
+            "srcl: `schedule.alpha.end` is 2, it must lie in [0, 1]",
+        ),
+        (
+            r#"{"objective": "sum", "terms": [
+                {"objective": "vse"}, {"objective": "info-nce", "lambda": 3}
+            ]}"#,
+            "sum: `terms[1].lambda` is 3, it must lie in [0, 1]",
+        ),
+        (
+            r#"{"objective": "sum", "terms": []}"#,
+            "sum: `terms` is empty, it needs at least one objective",
+        ),
+    ] {
+        let error = read(json).unwrap().check().unwrap_err();
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
+#[test]
+fn temperatures_and_scales_at_the_ends_of_their_range_are_built() {
+    let features = everything(&Device::default());
+    for (name, parameter) in [("info-nce", "temperature"), ("siglip", "scale")] {
+        for value in [
+            f64::from(f32::MIN_POSITIVE),
+            1.0 / f64::from(f32::MIN_POSITIVE),
+        ] {
+            let mut config = ObjectiveConfig::named(name).unwrap();
+            config.set(parameter, Value::Number(value)).unwrap();
+            config.check().unwrap();
+            loss(&config, &features);
+        }
+    }
+}
+
+#[test]
+fn what_is_missing_is_named_with_the_parameter_that_would_not_need_it() {
+    let features = everything(&Device::default());
+    let features = Features::new(features.image, features.text);
+    for (json, expected) in [
+        (
+            r#"{"objective": "srcl", "alpha": 0.7}"#,
+            "srcl needs `teacher_image` and `teacher_text`, or `alpha` = 0",
+        ),
+        (
+            r#"{"objective": "srcl", "weight_temperature": 0}"#,
+            "srcl needs `teacher_image` and `teacher_text`, or `alpha` = 0",
+        ),
+        (
+            r#"{"objective": "con-vse", "soft_targets": 0.5, "queue": true}"#,
+            "con-vse needs `teacher_image`, `teacher_text`, `queue_image`, `queue_text`, \
+             `queue_teacher_image` and `queue_teacher_text`",
+        ),
+        (
+            r#"{"objective": "image-text-contrastive"}"#,
+            "image-text-contrastive needs `momentum_image` (or `teacher_image`) and \
+             `momentum_text` (or `teacher_text`)",
+        ),
+        (r#"{"objective": "info-cmr"}"#, "info-cmr needs `noise`"),
+    ] {
+        let error = read(json).unwrap().check_features(&features);
+        assert_eq!(error.unwrap_err(), expected);
+    }
+}
+
+#[test]
+fn long_names_and_words_are_shortened_and_have_no_nearest() {
+    let long = "a".repeat(100_000);
+    let shown = format!("`{}…`", "a".repeat(60));
+    for json in [
+        format!(r#"{{"objective": "{long}"}}"#),
+        format!(r#"{{"objective": "vse", "{long}": 1}}"#),
+        format!(r#"{{"objective": "vse", "{long}": 1, "{long}": 1}}"#),
+        format!(r#"{{"objective": "vse", "{long}": []}}"#),
+    ] {
+        let error = read(&json).unwrap_err();
+        assert!(error.contains(&shown) && error.len() < 500, "{error}");
+        assert!(!error.contains("did you mean"), "{error}");
+    }
+    for json in [
+        format!(r#"{{"objective": "vse", "margin": "{long}"}}"#),
+        format!(r#"{{"objective": "vse", "schedule": "{long}"}}"#),
+        format!(r#"{{"objective": "vse", "schedule": {{"{long}": 1}}}}"#),
+    ] {
+        let error = read(&json).unwrap_err();
+        assert!(
+            error.contains("expected") || error.contains("must be"),
+            "{error}"
+        );
+        assert!(error.len() < 600, "{error}");
+    }
+}
+
+#[test]
+fn what_is_of_another_type_errs_with_its_name() {
+    for (json, expected) in [
+        (
+            r#"{"objective": "vse", "margin": "abc"}"#,
+            "`margin` of `vse` is \"abc\", it must be a number",
+        ),
+        (
+            r#"{"objective": "vse", "margin": [1]}"#,
+            "`margin`: invalid type: sequence, expected a number, true, false, null or a word",
+        ),
+        (
+            r#"{"objective": 3}"#,
+            "`objective`: invalid type: integer `3`, expected a string",
+        ),
+        (
+            r#"{"objective": "sum", "terms": 3}"#,
+            "invalid type: integer `3`, expected a list of objectives for `terms`",
+        ),
+        (
+            r#"{"objective": "sum", "terms": [{"objective": "vse"}, {"objective": "vs"}]}"#,
+            "`terms[1]`: there is no objective `vs`; did you mean `vse`?",
+        ),
+        (
+            r#"{"objective": "srcl", "schedule": {"alpha": 1}}"#,
+            "`schedule`: invalid type: integer `1`, expected a schedule, such as",
+        ),
+        (
+            r#"{"objective": "vse", "objective": "info-nce"}"#,
+            "`objective` is given twice",
+        ),
+    ] {
+        let error = read(json).unwrap_err();
+        assert!(error.contains(expected), "{json}: {error}");
+    }
 }
 
 #[test]
