@@ -4,6 +4,10 @@
 mod evaluation;
 mod files;
 mod oracle;
+mod outputs;
+mod properties;
 mod refusals;
 mod report;
+#[cfg(unix)]
+mod signals;
 mod statistics;
