@@ -3,13 +3,13 @@
 mod target;
 
 use std::collections::BTreeSet;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
-use tempfile::{NamedTempFile, TempPath};
+use tempfile::TempPath;
 
 use target::{Target, folder};
 pub(crate) use target::{are_same, is_stdout};
@@ -44,15 +44,19 @@ pub(crate) struct Partial {
 }
 
 enum Output {
-    /// A file and its own path, links followed.
-    File(BufWriter<NamedTempFile>, PathBuf),
+    File {
+        content: BufWriter<File>,
+        temporary: TempPath,
+        /// The path that it is to have, links followed.
+        own: PathBuf,
+    },
     Stream(BufWriter<Box<dyn Write>>),
 }
 
 impl Partial {
     pub(crate) fn create(path: &Path) -> Result<Self> {
         let output = match Target::of(path)? {
-            Target::File(own) => temporary(&own).map(|file| Output::File(file, own)),
+            Target::File(own) => Output::file(own),
             Target::Stream => OpenOptions::new()
                 .write(true)
                 .open(path)
@@ -68,7 +72,7 @@ impl Partial {
     /// Appends.
     pub(crate) fn write(&mut self, content: &[u8]) -> Result<()> {
         let written = match &mut self.output {
-            Output::File(file, _) => file.write_all(content),
+            Output::File { content: file, .. } => file.write_all(content),
             Output::Stream(stream) => unless_its_reader_left(stream.write_all(content)),
         };
         written.with_context(|| failed(&self.path))
@@ -76,44 +80,51 @@ impl Partial {
 
     /// Writes out what a stream was given; flushes the content of a file to the disk.
     fn complete(self) -> Result<Option<Complete>> {
-        let complete = match self.output {
-            Output::File(file, own) => on_disk(file).map(|file| Some((file, own))),
-            Output::Stream(mut stream) => unless_its_reader_left(stream.flush()).map(|()| None),
-        };
-        let complete = complete.with_context(|| failed(&self.path))?;
-        Ok(complete.map(|(file, own)| Complete {
-            path: self.path,
-            own,
-            file,
-        }))
+        let failed = || failed(&self.path);
+        match self.output {
+            Output::File {
+                content,
+                temporary,
+                own,
+            } => {
+                let content = content.into_inner().map_err(|error| error.into_error());
+                let on_disk = content.and_then(|content| content.sync_all());
+                on_disk.with_context(failed)?;
+                Ok(Some(Complete {
+                    path: self.path,
+                    temporary,
+                    own,
+                }))
+            }
+            Output::Stream(mut stream) => {
+                unless_its_reader_left(stream.flush()).with_context(failed)?;
+                Ok(None)
+            }
+        }
     }
 }
 
 impl Output {
+    /// A new file in the folder of `own`, with the permissions of the one that it is to replace.
+    fn file(own: PathBuf) -> io::Result<Self> {
+        let create = |path: &Path| OpenOptions::new().write(true).create_new(true).open(path);
+        let mut paths = unfinished();
+        let file = tempfile::Builder::new().make_in(folder(&own), create)?;
+        paths.insert(file.path().to_path_buf());
+        let (content, temporary) = file.into_parts();
+        if let Ok(older) = fs::metadata(&own) {
+            content.set_permissions(older.permissions())?;
+        }
+        Ok(Self::File {
+            content: BufWriter::new(content),
+            temporary,
+            own,
+        })
+    }
+
     fn stream(stream: impl Write + 'static) -> Self {
         Self::Stream(BufWriter::new(Box::new(stream)))
     }
-}
-
-/// A new file beside `own`, with the permissions of the one that it is to replace.
-fn temporary(own: &Path) -> io::Result<BufWriter<NamedTempFile>> {
-    let mut builder = tempfile::Builder::new();
-    // Temporary files are private unless they ask for what files usually have.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut paths = unfinished();
-    let file = builder.tempfile_in(folder(own))?;
-    paths.insert(file.path().to_path_buf());
-    if let Ok(older) = fs::metadata(own) {
-        file.as_file().set_permissions(older.permissions())?;
-    }
-    Ok(BufWriter::new(file))
-}
-
-fn on_disk(file: BufWriter<NamedTempFile>) -> io::Result<NamedTempFile> {
-    let file = file.into_inner().map_err(|error| error.into_error())?;
-    file.as_file().sync_all()?;
-    Ok(file)
 }
 
 fn unless_its_reader_left(result: io::Result<()>) -> io::Result<()> {
@@ -130,8 +141,8 @@ fn failed(path: &Path) -> String {
 /// A file that lacks nothing but its name.
 struct Complete {
     path: PathBuf,
+    temporary: TempPath,
     own: PathBuf,
-    file: NamedTempFile,
 }
 
 impl Complete {
@@ -142,7 +153,9 @@ impl Complete {
             let exists = fs::symlink_metadata(&self.own).is_ok();
             let older = (keep && exists).then(|| second_name(&self.own));
             let older = older.transpose()?;
-            self.file.persist(&self.own).map_err(|error| error.error)?;
+            self.temporary
+                .persist(&self.own)
+                .map_err(|error| error.error)?;
             Ok(older)
         };
         let older = put().with_context(|| failed(&self.path))?;
@@ -188,7 +201,7 @@ pub(crate) fn commit(files: impl IntoIterator<Item = Partial>) -> Result<()> {
     let mut files = complete.into_iter().flatten().peekable();
     let mut in_place = Vec::new();
     while let Some(file) = files.next() {
-        paths.remove(file.file.path());
+        paths.remove(&*file.temporary);
         match file.put_in_place(files.peek().is_some()) {
             Ok(file) => in_place.push(file),
             Err(error) => {

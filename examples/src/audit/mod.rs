@@ -70,6 +70,9 @@
 //! `--gradients` writes `NAME.image` and `NAME.text`, f32, in the shapes of `image` and `text`: the
 //! gradients of the loss with respect to the embeddings in the file, before normalisation.
 //!
+//! An objective is evaluated at the values of its parameters, whatever its schedule makes of them
+//! in a training.
+//!
 //! Everything is computed in blocks: memory is `O(N·D)` beside each objective's own budget, 1 GiB
 //! (`--evaluation streaming` keeps nothing, `dense` is the reference, with several `N×N` matrices).
 
@@ -231,11 +234,11 @@ fn check_paths(options: &Options) -> Result<()> {
     for path in options.outputs() {
         let same = others.iter().find(|other| files::are_same(path, other));
         if let Some(other) = same {
-            bail!(
-                "{} and {} are the same file: each needs one of its own",
-                other.display(),
-                path.display()
-            );
+            let (other, path) = (other.display(), path.display());
+            if other.to_string() == path.to_string() {
+                bail!("{path} is named twice: every file needs a path of its own");
+            }
+            bail!("{other} and {path} are the same file: every file needs a path of its own");
         }
         others.push(path);
     }

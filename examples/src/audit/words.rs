@@ -40,3 +40,29 @@ pub(super) fn counted(count: impl Display, one: &str) -> String {
     let plural = if count == "1" { "" } else { "s" };
     format!("{count} {one}{plural}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_cut_and_do_not_move_the_cursor() {
+        assert_eq!(shown("Größe 'a'"), "Größe 'a'");
+        assert_eq!(shown("\x1b[2J\n"), "\\u{1b}[2J\\n");
+        assert_eq!(shown(&"é".repeat(LONGEST)), "é".repeat(LONGEST));
+        assert_eq!(shown(&"é".repeat(LONGEST + 1)), "é".repeat(LONGEST) + "…");
+    }
+
+    #[test]
+    fn a_brief_message_keeps_both_ends() {
+        let long = format!("start{}end", "é".repeat(1000));
+        let brief = brief(&long);
+        assert!(brief.starts_with("start") && brief.ends_with("end"));
+        assert!(brief.chars().count() < 500, "{brief}");
+    }
+
+    #[test]
+    fn one_has_no_plural() {
+        assert_eq!([counted(1, "row"), counted(0, "row")], ["1 row", "0 rows"]);
+    }
+}

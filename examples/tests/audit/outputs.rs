@@ -65,7 +65,7 @@ fn no_input_and_no_other_output_is_overwritten_by_any_of_its_names() {
         for option in ["--json", "--gradients", "--report"] {
             let output = audit(&files, &[option, name]);
             assert_eq!(output.status.code(), Some(2), "{name}");
-            let refusal = "are the same file";
+            let refusal = "every file needs a path of its own";
             assert!(errors(&output).contains(refusal), "{}", errors(&output));
         }
     }

@@ -37,18 +37,24 @@ impl TensorFile {
         let length = metadata.len();
         let mut reader = BufReader::with_capacity(1 << 20, File::open(path).with_context(failed)?);
         ensure!(length > 0, "{name} is empty");
-        let mut size = [0; 8];
         let not_one = || format!("{name} is not a safetensors file");
+        ensure!(length >= 8, "{}: it is too short", not_one());
+        let mut size = [0; 8];
         reader.read_exact(&mut size).with_context(not_one)?;
         let size = u64::from_le_bytes(size);
         ensure!(
             size <= LONGEST_HEADER && size + 8 <= length,
-            "{}: its header would be {} long",
+            "{}: its header would be {} long, it has {length} in all",
             not_one(),
             counted(size, "byte")
         );
         let mut header = vec![0; size as usize];
         reader.read_exact(&mut header).with_context(not_one)?;
+        ensure!(
+            header.starts_with(b"{"),
+            "{}: its header is no JSON object",
+            not_one()
+        );
         let metadata = parse(&header).with_context(not_one)?;
         let (start, needed) = (8 + size, metadata.data_len() as u64);
         ensure!(
