@@ -21,8 +21,8 @@ const LONGEST_LIST: u64 = 10_000_000;
 ///
 /// # Errors
 ///
-/// If the file cannot be read or is longer than 10 MB, on malformed JSON, unknown objectives and parameters (with the
-/// nearest known ones), and on names that are empty or used twice.
+/// If the file cannot be read or is longer than 10 MB, on malformed JSON, unknown objectives and
+/// parameters (with the nearest known ones), and on names that are empty or used twice.
 pub fn read(path: &Path) -> Result<Vec<Named>> {
     let file = || path.display().to_string();
     let mut text = String::new();
