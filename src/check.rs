@@ -27,7 +27,7 @@ impl ConfigError {
         }
     }
 
-    /// The name of the config's type.
+    /// The name of the config's type, or of the objective by name.
     pub fn config(&self) -> &'static str {
         self.config
     }
@@ -40,6 +40,15 @@ impl ConfigError {
     /// What is wrong with the field, and what it must be.
     pub fn problem(&self) -> &str {
         &self.problem
+    }
+
+    /// The same error in the name of what holds the config, which knows the field by its own name.
+    pub(crate) fn within(self, config: &'static str, field: impl FnOnce(&str) -> String) -> Self {
+        Self {
+            config,
+            field: field(&self.field),
+            ..self
+        }
     }
 }
 
@@ -62,12 +71,38 @@ pub(crate) fn range(
     if value.is_finite() && low <= value && value <= high {
         return Ok(());
     }
+    let [is, at_least] = [value, low].map(number);
     let problem = if high < f64::MAX {
-        format!("is {value}, it must lie in [{low}, {high}]")
+        format!("is {is}, it must lie in [{at_least}, {}]", number(high))
+    } else if low > -f64::MAX {
+        format!("is {is}, it must be finite and at least {at_least}")
     } else {
-        format!("is {value}, it must be finite and at least {low}")
+        format!("is {is}, it must be finite")
     };
     Err(ConfigError::new(config, field, problem))
+}
+
+/// A number as messages show it: with an exponent, where it had many zeros without.
+pub(crate) fn number(x: f64) -> String {
+    if x == 0.0 || (1e-5..1e8).contains(&x.abs()) {
+        x.to_string()
+    } else if f64::from(x as f32) == x {
+        // The limits of f32 need no more digits than they have there.
+        format!("{:e}", x as f32)
+    } else {
+        format!("{x:e}")
+    }
+}
+
+/// The longest name that messages show whole, in characters.
+pub(crate) const LONGEST_SHOWN: usize = 60;
+
+/// What somebody wrote, as messages show it: its beginning, where it is long.
+pub(crate) fn shortened(text: &str) -> String {
+    match text.char_indices().nth(LONGEST_SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_string(),
+    }
 }
 
 /// Panics with the message of the error: what `init` does with the result of `check`.

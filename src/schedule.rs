@@ -28,7 +28,11 @@ use crate::check::{self, ConfigError};
 /// [`Schedule`]) how they do. `None` leaves a value as it is; an objective that does not have a
 /// value ignores it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, bound(deserialize = "T: Deserialize<'de>"))]
+#[serde(
+    deny_unknown_fields,
+    bound(deserialize = "T: Deserialize<'de>"),
+    expecting = "an object of what changes, such as {\"alpha\": …}"
+)]
 pub struct Settings<T = f64> {
     /// The teacher's share α in the weights of negatives, in [0, 1]. SRCL's goes from 1 to 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,13 +66,13 @@ impl<T> Default for Settings<T> {
 }
 
 impl<T: Copy> Settings<T> {
-    fn all(&self) -> [Option<T>; 5] {
+    fn all(&self) -> [(&'static str, Option<T>); 5] {
         [
-            self.alpha,
-            self.soft_targets,
-            self.queue_weight,
-            self.hardest_weight,
-            self.margin,
+            ("alpha", self.alpha),
+            ("soft_targets", self.soft_targets),
+            ("queue_weight", self.queue_weight),
+            ("hardest_weight", self.hardest_weight),
+            ("margin", self.margin),
         ]
     }
 
@@ -86,14 +90,17 @@ impl<T: Copy> Settings<T> {
 }
 
 impl Settings<Schedule> {
-    /// Checks the schedules.
+    /// Checks the schedules. Errors name the value that a schedule is of: `alpha.end`, say.
     ///
     /// # Errors
     ///
     /// As [`Schedule::check`].
     pub fn check(&self) -> Result<(), ConfigError> {
-        let mut schedules = self.all().into_iter().flatten();
-        schedules.try_for_each(|schedule| schedule.check())
+        for (name, schedule) in self.all() {
+            let checked = schedule.map_or(Ok(()), |schedule| schedule.check());
+            checked.map_err(|error| error.within("Settings", |field| format!("{name}.{field}")))?;
+        }
+        Ok(())
     }
 
     /// The values when a share `progress` of the training is done: see [`Schedule::at`].
@@ -140,7 +147,10 @@ pub enum Ramp {
 /// assert_eq!([albef.at(0.0), albef.at(1.0 / 60.0), albef.at(0.5)], [0.0, 0.2, 0.4]);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a schedule, such as {\"from\": 1, \"to\": 0}"
+)]
 pub struct Schedule {
     /// The first value.
     pub from: f64,

@@ -9,3 +9,5 @@ pub mod models;
 pub(crate) mod number;
 pub mod report;
 pub mod training;
+pub(crate) mod unique;
+pub(crate) mod words;

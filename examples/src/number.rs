@@ -34,7 +34,8 @@ pub(crate) fn grouped(value: u64) -> String {
 }
 
 /// `1 pair`, `1,500 pairs`.
-pub(crate) fn counted(count: u64, noun: &str) -> String {
+pub(crate) fn counted(count: impl TryInto<u64>, noun: &str) -> String {
+    let count = count.try_into().unwrap_or(u64::MAX);
     let plural = if count == 1 { "" } else { "s" };
     format!("{} {noun}{plural}", grouped(count))
 }

@@ -86,7 +86,11 @@ preset! {
     criterion(config) = Criterion::new()
         .with_same_id(SameId::Positive)
         .with_soft_targets(config.soft_targets);
-    parameters(config) = [Parameter::new("momentum_alpha", &mut config.soft_targets)];
+    parameters(config) = [Parameter::of_field(
+        "momentum_alpha",
+        "soft_targets",
+        &mut config.soft_targets,
+    )];
     needs = [Input::MomentumImage, Input::MomentumText];
     uses = [Input::QueueImage, Input::QueueText];
 }

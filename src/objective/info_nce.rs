@@ -59,7 +59,11 @@ preset! {
     /// ```
     InfoNce = InfoNceConfig, "info-nce";
     criterion(config) = Criterion::new().with_image_to_text_weight(config.image_to_text_weight);
-    parameters(config) = [Parameter::new("lambda", &mut config.image_to_text_weight)];
+    parameters(config) = [Parameter::of_field(
+        "lambda",
+        "image_to_text_weight",
+        &mut config.image_to_text_weight,
+    )];
 }
 
 #[cfg(test)]

@@ -166,7 +166,11 @@ macro_rules! objective {
         crate::objective::entry::by_name! {
             $name = $config, $by_name;
             parameters(_config) = [
-                $($(crate::objective::entry::Parameter::new($parameter, &mut _config.$field)),+)?
+                $($(crate::objective::entry::Parameter::of_field(
+                    $parameter,
+                    stringify!($field),
+                    &mut _config.$field,
+                )),+)?
             ];
             $(settings(objective, settings) = {
                 $(

@@ -47,32 +47,24 @@ impl LogitScaleConfig {
     /// If `temperature`, `min` or `max` is not positive and finite, or `1/temperature` is outside
     /// `[min, max]`.
     pub fn check(&self) -> Result<(), ConfigError> {
-        self.check_as("LogitScaleConfig", "temperature", self.temperature)
-    }
-
-    /// [`check`](Self::check) for a config that holds this one. Errors name the initial value
-    /// `field` and print it as `value`: it may be stated as a temperature or as a scale.
-    pub(crate) fn check_as(
-        &self,
-        config: &'static str,
-        field: &str,
-        value: f64,
-    ) -> Result<(), ConfigError> {
+        let name = "LogitScaleConfig";
         let (tiny, huge) = (f32::MIN_POSITIVE as f64, f32::MAX as f64);
-        check::range(config, field, value, tiny, huge)?;
-        check::range(config, "max", self.max, tiny, huge)?;
-        check::range(config, "min", self.min, tiny, self.max)?;
+        check::range(name, "temperature", self.temperature, tiny, huge)?;
+        check::range(name, "max", self.max, tiny, huge)?;
+        check::range(name, "min", self.min, tiny, self.max)?;
         let scale = 1.0 / self.temperature;
         // Temperatures given in decimal may be rounded, such as 0.01 against a maximum of 100.
         if self.min * (1.0 - 1e-9) <= scale && scale <= self.max * (1.0 + 1e-9) {
             return Ok(());
         }
         let problem = format!(
-            "is {value}, a logit scale of {scale}, outside [`min`, `max`] = [{}, {}]: \
-             widen the range",
-            self.min, self.max
+            "is {}, a logit scale of {}, outside [`min`, `max`] = [{}, {}]: widen the range",
+            check::number(self.temperature),
+            check::number(scale),
+            check::number(self.min),
+            check::number(self.max)
         );
-        Err(ConfigError::new(config, field, problem))
+        Err(ConfigError::new(name, "temperature", problem))
     }
 
     /// Builds the module on `device`.
@@ -223,14 +215,5 @@ mod tests {
         LogitScaleConfig::new()
             .with_temperature(0.001)
             .init(&Device::default());
-    }
-
-    #[test]
-    fn an_error_names_the_initial_value_as_the_caller_does() {
-        let config = LogitScaleConfig::new().with_temperature(1e-4);
-        let error = config.check_as("SigLipConfig", "scale", 1e4);
-        let error = error.unwrap_err().to_string();
-        let expected = "SigLipConfig: `scale` is 10000, a logit scale of 10000, outside";
-        assert!(error.starts_with(expected), "{error}");
     }
 }

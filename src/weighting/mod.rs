@@ -51,14 +51,23 @@ impl Weighting {
         }
     }
 
-    /// The weights' logarithm, where there are weights.
-    pub(crate) fn log_weight(&self) -> Option<LogWeight> {
+    /// Where the weights come from, where there are weights.
+    fn regulation(&self) -> Option<SimilarityRegulation> {
         match *self {
             Self::Uniform => None,
-            Self::Regulation(regulation) | Self::Removal { regulation, .. } => {
-                Some(regulation.into())
-            }
+            Self::Regulation(regulation) | Self::Removal { regulation, .. } => Some(regulation),
         }
+    }
+
+    /// The weights' logarithm, where there are weights.
+    pub(crate) fn log_weight(&self) -> Option<LogWeight> {
+        self.regulation().map(LogWeight::from)
+    }
+
+    /// Whether the weights read a teacher's features; also where their values are out of range.
+    pub(crate) fn needs_teacher(&self) -> bool {
+        self.regulation()
+            .is_some_and(|weights| weights.needs_teacher())
     }
 
     /// The smallest weight that stays, where weights remove.
@@ -147,9 +156,10 @@ impl From<SimilarityRegulation> for LogWeight {
     #[track_caller]
     fn from(regulation: SimilarityRegulation) -> Self {
         check::or_panic(regulation.check());
-        match regulation.alpha {
-            0.0 => Self::new(move |c| regulation.log_weight(c, None)),
-            _ => Self::with_teacher(move |c, teacher| regulation.log_weight(c, Some(teacher))),
+        if regulation.needs_teacher() {
+            Self::with_teacher(move |c, teacher| regulation.log_weight(c, Some(teacher)))
+        } else {
+            Self::new(move |c| regulation.log_weight(c, None))
         }
     }
 }

@@ -103,6 +103,11 @@ impl SimilarityRegulation {
         }
     }
 
+    /// Whether it reads the teacher's similarity.
+    pub(crate) fn needs_teacher(&self) -> bool {
+        self.alpha != 0.0
+    }
+
     /// The logarithm of a pair's weight, up to a factor for each anchor.
     ///
     /// # Panics

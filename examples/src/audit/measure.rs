@@ -4,10 +4,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
 use burn::tensor::Tensor;
-use burn_contrastive::objective::{Features, ObjectiveConfig};
+use burn_contrastive::objective::{AnyConfig, Features, ObjectiveConfig};
+use burn_contrastive::schedule::Settings;
 
 use super::heap::peak_of;
 use super::tensors::Embeddings;
+use crate::words::shown;
 
 /// An objective with the name that results go by.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,12 +42,23 @@ const ENOUGH_SECONDS: f64 = 0.5;
 ///
 /// If an input is missing or does not fit, naming it, or a parameter is out of range.
 pub fn check(Named { name, config }: &Named, features: &Features) -> Result<()> {
-    if let Err(fault) = config.check_features(features) {
+    let name = shown(name);
+    if let Err(fault) = unscheduled(config).check_features(features) {
         bail!("objective `{name}`: {fault} (in the file of embeddings)");
     }
     config
         .check()
         .with_context(|| format!("objective `{name}`"))
+}
+
+/// The objective at the values of its parameters, which schedules would change in a training.
+fn unscheduled(config: &ObjectiveConfig) -> ObjectiveConfig {
+    let mut config = config.clone();
+    config.schedules = Some(Settings::default());
+    if let AnyConfig::WeightedSum(sum) = &mut config.kind {
+        sum.terms = sum.terms.iter().map(unscheduled).collect();
+    }
+    config
 }
 
 /// Evaluates the objective several times, after once to warm up.
@@ -57,7 +70,7 @@ pub fn measure(objective: &Named, embeddings: &Embeddings) -> Result<Measured> {
     let features = &embeddings.features;
     let plain = features.image.device();
     check(objective, features)?;
-    let module = objective.config.init(&plain.clone().autodiff());
+    let module = unscheduled(&objective.config).init(&plain.clone().autodiff());
     let evaluate = || {
         let mut features = features.clone().autodiff();
         let [image, text] = [&embeddings.image, &embeddings.features.text]

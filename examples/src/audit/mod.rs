@@ -70,9 +70,13 @@
 //! `--gradients` writes `NAME.image` and `NAME.text`, f32, in the shapes of `image` and `text`: the
 //! gradients of the loss with respect to the embeddings in the file, before normalisation.
 //!
+//! An objective is evaluated at the values of its parameters, whatever its schedule makes of them
+//! in a training.
+//!
 //! Everything is computed in blocks: memory is `O(N·D)` beside each objective's own budget, 1 GiB
 //! (`--evaluation streaming` keeps nothing, `dense` is the reference, with several `N×N` matrices).
 
+mod findings;
 mod gradients;
 pub mod heap;
 pub mod measure;
@@ -82,24 +86,26 @@ pub mod statistics;
 pub mod tensors;
 pub mod weights;
 
-use std::fmt;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
-use burn::tensor::{Device, Tensor};
-use burn_contrastive::analysis::WeighedPair;
+use anyhow::{Context, Result, bail};
+use burn::tensor::Device;
 use burn_contrastive::objective::{AnyConfig, Features, ObjectiveConfig};
 use burn_contrastive::pairwise::Evaluation;
 use burn_contrastive::weighting::SimilarityRegulation;
-use serde_json::{Map, Value, json};
 
 use crate::files::{self, Partial};
 use crate::training::device::computes_f64;
+use crate::words::shown;
+pub use findings::{Finding, Findings};
 use gradients::GradientFile;
-use measure::{Measured, Named, check, measure};
-use statistics::{Precision, Statistics};
-use tensors::{Embeddings, Found};
+use measure::{Named, check, measure};
+use statistics::Statistics;
+use tensors::Embeddings;
 use weights::Weights;
+
+/// The exit code of a program that was interrupted.
+const INTERRUPTED: i32 = 130;
 
 /// What to do.
 pub struct Options {
@@ -121,42 +127,31 @@ pub struct Options {
     pub report: Option<PathBuf>,
 }
 
-/// Everything that was found.
-pub struct Findings {
-    /// The file's name.
-    pub file: String,
-    /// What it holds.
-    pub found: Vec<Found>,
-    /// Number of pairs and width of the embeddings.
-    pub shape: [usize; 2],
-    /// The device's name.
-    pub device: String,
-    /// How objectives evaluated similarities.
-    pub evaluation: Evaluation,
-    /// Each objective, in the order of the list.
-    pub objectives: Vec<Finding>,
-    /// What the embeddings are like.
-    pub statistics: Statistics,
-    /// The weights of the negatives.
-    pub weights: Option<Weights>,
+impl Options {
+    fn outputs(&self) -> impl Iterator<Item = &PathBuf> {
+        let outputs = [&self.json, &self.gradients, &self.report];
+        outputs.into_iter().flatten()
+    }
+
+    /// Whether standard output is one of the files to write, as `/dev/stdout` is: then it is no
+    /// place for anything else.
+    pub fn writes_to_stdout(&self) -> bool {
+        self.outputs().any(|path| files::is_stdout(path))
+    }
 }
 
-/// What was found of an objective.
-pub struct Finding {
-    /// Its name in the list.
-    pub name: String,
-    /// What it is.
-    pub config: ObjectiveConfig,
-    /// Its value.
-    pub loss: f64,
-    /// Median time of an evaluation.
-    pub seconds: f64,
-    /// The most memory an evaluation took.
-    pub peak_bytes: Option<u64>,
-    /// l2 norms of the gradients by image and text.
-    pub gradient_norms: [f64; 2],
-    /// Of false-negative removal, the share of the negatives of images and of captions it removes.
-    pub removed: Option<[f64; 2]>,
+/// Lets Ctrl-C (and SIGTERM, where there is one) end the program with exit code 130 and all files
+/// written, or none and no remains.
+///
+/// # Errors
+///
+/// If the process has a handler already.
+pub fn leave_no_remains_on_ctrl_c() -> Result<()> {
+    ctrlc::set_handler(|| {
+        files::remove_unfinished();
+        std::process::exit(INTERRUPTED);
+    })
+    .context("Ctrl-C could not be bound to removing unfinished files")
 }
 
 /// Reads, evaluates, and writes the requested files, all of them or none. `progress` is called with
@@ -198,7 +193,7 @@ pub fn audit(options: &Options, mut progress: impl FnMut(&str)) -> Result<Findin
     let weights = Weights::of(features, image_ids, regulation(&objectives, features));
     let mut found = Vec::new();
     for objective in objectives {
-        progress(&objective.name);
+        progress(&shown(&objective.name));
         let measured = measure(&objective, &embeddings)?;
         let removed = removed(&objective.config, features, image_ids);
         if let Some(warning) = removal_warning(&objective.name, removed) {
@@ -230,22 +225,20 @@ pub fn audit(options: &Options, mut progress: impl FnMut(&str)) -> Result<Findin
     Ok(findings)
 }
 
-/// Checks that no file to write is an input, another output or a folder.
+/// Checks that no file to write is an input or another output.
 fn check_paths(options: &Options) -> Result<()> {
-    let outputs = [&options.json, &options.gradients, &options.report];
-    let paths: Vec<_> = outputs.into_iter().flatten().collect();
-    let inputs = [Some(&options.embeddings), options.objectives.as_ref()];
-    for (k, path) in paths.iter().enumerate() {
-        ensure!(
-            !paths[..k].contains(path) && !inputs.contains(&Some(*path)),
-            "{} is named twice: every file needs a path of its own",
-            path.display()
-        );
-        ensure!(
-            !path.is_dir(),
-            "{} is a folder: a file cannot take its place",
-            path.display()
-        );
+    let mut others = vec![&options.embeddings];
+    others.extend(&options.objectives);
+    for path in options.outputs() {
+        let same = others.iter().find(|other| files::are_same(path, other));
+        if let Some(other) = same {
+            let (other, path) = (other.display(), path.display());
+            if other.to_string() == path.to_string() {
+                bail!("{path} is named twice: every file needs a path of its own");
+            }
+            bail!("{other} and {path} are the same file: every file needs a path of its own");
+        }
+        others.push(path);
     }
     Ok(())
 }
@@ -266,8 +259,9 @@ fn regulation(objectives: &[Named], features: &Features) -> SimilarityRegulation
 fn removal_warning(name: &str, removed: Option<[f64; 2]>) -> Option<String> {
     removed.filter(|shares| shares.iter().all(|&share| share < 1e-3))?;
     Some(format!(
-        "warning: {name} removes less than 0.1 % of the negatives; a lower `weight_temperature` \
-         separates weights more (0.3 gives those of its paper's figures)"
+        "warning: {} removes less than 0.1 % of the negatives; a lower `weight_temperature` \
+         separates weights more (0.3 gives those of its paper's figures)",
+        shown(name)
     ))
 }
 
@@ -282,187 +276,4 @@ fn removed(
         return None;
     };
     weights::share_below(features, image_ids, removal.regulation, removal.threshold)
-}
-
-impl Finding {
-    fn new(objective: Named, removed: Option<[f64; 2]>, measured: &Measured) -> Self {
-        let norm = |x: &Tensor<2>| {
-            let square = x.clone().square().sum().into_data();
-            square.iter::<f64>().next().map_or(f64::NAN, f64::sqrt)
-        };
-        Self {
-            name: objective.name,
-            config: objective.config,
-            loss: measured.loss,
-            seconds: measured.seconds,
-            peak_bytes: measured.peak_bytes,
-            gradient_norms: [norm(&measured.gradients[0]), norm(&measured.gradients[1])],
-            removed,
-        }
-    }
-}
-
-impl Findings {
-    /// As the module's documentation describes it.
-    pub fn to_json(&self) -> Value {
-        let Statistics {
-            images,
-            retrieval,
-            precision,
-            similarity,
-            ..
-        } = &self.statistics;
-        let (i2t, t2i) = (retrieval.image_to_text, retrieval.text_to_image);
-        let tensor =
-            |found: &Found| json!({"name": found.name, "dtype": found.dtype, "shape": found.shape});
-        let objective = |found: &Finding| (found.name.clone(), found.to_json());
-        json!({
-            "embeddings": {
-                "file": self.file,
-                "pairs": self.shape[0],
-                "images": images,
-                "width": self.shape[1],
-                "tensors": self.found.iter().map(tensor).collect::<Vec<_>>(),
-            },
-            "device": self.device,
-            "evaluation": format!("{:?}", self.evaluation).to_lowercase(),
-            "objectives": self.objectives.iter().map(objective).collect::<Map<_, _>>(),
-            "retrieval": {
-                "i2t_r1": i2t.recall_at_1,
-                "i2t_r5": i2t.recall_at_5,
-                "i2t_r10": i2t.recall_at_10,
-                "t2i_r1": t2i.recall_at_1,
-                "t2i_r5": t2i.recall_at_5,
-                "t2i_r10": t2i.recall_at_10,
-                "rsum": retrieval.recall_sum,
-            },
-            "precision": precision.as_ref().map(Precision::to_json),
-            "similarity": {
-                "positive_mean": similarity.positive.mean,
-                "positive_deviation": similarity.positive.deviation,
-                "negative_mean": similarity.negative.mean,
-                "negative_deviation": similarity.negative.deviation,
-                "overlap": similarity.overlap(),
-                "histogram": {
-                    "edges": similarity.edges(),
-                    "positive": similarity.positive_counts,
-                    "negative": similarity.negative_counts,
-                },
-            },
-            "alignment": self.statistics.alignment,
-            "uniformity": self.statistics.uniformity,
-            "modality_gap": self.statistics.modality_gap,
-            "weights": self.weights.as_ref().map(Weights::to_json),
-        })
-    }
-}
-
-impl Finding {
-    fn to_json(&self) -> Value {
-        let mut json = json!({
-            "objective": self.config,
-            "loss": self.loss,
-            "seconds": self.seconds,
-            "peak_bytes": self.peak_bytes,
-            "gradient_norm": {
-                "image": self.gradient_norms[0],
-                "text": self.gradient_norms[1],
-            },
-        });
-        if let Some([images, captions]) = self.removed {
-            json["removed"] = json!({"image_to_text": images, "text_to_image": captions});
-        }
-        json
-    }
-}
-
-impl Precision {
-    fn to_json(&self) -> Value {
-        let side = |precision: &[(usize, f64)]| -> Map<String, Value> {
-            let figure = |(k, percent): &(usize, f64)| (k.to_string(), json!(percent));
-            precision.iter().map(figure).collect()
-        };
-        json!({"i2t": side(&self.image_to_text), "t2i": side(&self.text_to_image)})
-    }
-}
-
-impl Weights {
-    fn to_json(&self) -> Value {
-        let pair = |pair: &WeighedPair| {
-            json!({
-                "image": pair.image,
-                "text": pair.text,
-                "similarity": pair.similarity,
-                "teacher_similarity": pair.teacher,
-                "image_to_text": pair.image_to_text,
-                "text_to_image": pair.text_to_image,
-            })
-        };
-        json!({
-            "alpha": self.regulation.alpha,
-            "weight_temperature": self.regulation.weight_temperature,
-            "information": {
-                "image_to_text": self.information[0],
-                "text_to_image": self.information[1],
-            },
-            "histogram": {
-                "edges": self.edges,
-                "image_to_text": self.image_to_text,
-                "text_to_image": self.text_to_image,
-            },
-            "pairs": self.likely.iter().map(pair).collect::<Vec<_>>(),
-        })
-    }
-}
-
-impl fmt::Display for Findings {
-    /// A few lines for a terminal.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Statistics {
-            images,
-            retrieval,
-            similarity,
-            ..
-        } = &self.statistics;
-        let [pairs, width] = self.shape;
-        writeln!(
-            f,
-            "{pairs} pairs of {images} images, width {width}\n\n{retrieval}\n"
-        )?;
-        writeln!(
-            f,
-            "similarity: positives {:.3} ± {:.3}, negatives {:.3} ± {:.3}, overlap {:.3}",
-            similarity.positive.mean,
-            similarity.positive.deviation,
-            similarity.negative.mean,
-            similarity.negative.deviation,
-            similarity.overlap()
-        )?;
-        writeln!(
-            f,
-            "alignment {:.4}, uniformity {:.4}, modality gap {:.4}\n",
-            self.statistics.alignment, self.statistics.uniformity, self.statistics.modality_gap
-        )?;
-        let names = self
-            .objectives
-            .iter()
-            .map(|found| found.name.chars().count());
-        let wide = names.max().unwrap_or(0).max("objective".len());
-        writeln!(
-            f,
-            "{:wide$}  {:>14}  {:>10}  {:>12}",
-            "objective", "loss", "seconds", "peak bytes"
-        )?;
-        for found in &self.objectives {
-            let peak = found
-                .peak_bytes
-                .map_or("–".to_string(), |bytes| bytes.to_string());
-            writeln!(
-                f,
-                "{:wide$}  {:>14.6}  {:>10.4}  {peak:>12}",
-                found.name, found.loss, found.seconds
-            )?;
-        }
-        Ok(())
-    }
 }

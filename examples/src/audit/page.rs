@@ -20,7 +20,7 @@ pub(super) fn page(findings: &Findings) -> String {
     let facts = vec![
         findings.file.clone(),
         counted(pairs, "pair"),
-        counted(statistics.images as u64, "image"),
+        counted(statistics.images, "image"),
         format!("width {}", grouped(width)),
         findings.device.clone(),
     ];
@@ -303,7 +303,7 @@ fn likely(weights: &Weights) -> Markup {
         @if !weights.likely.is_empty() {
             h3 #likely { "Likely false negatives" }
             p.lead {
-                "The least weighed: " (counted(weights.likely.len() as u64, "pair"))
+                "The least weighed: " (counted(weights.likely.len(), "pair"))
                 " of an image and another's caption."
             }
             div.scroll tabindex="0" role="region" aria-labelledby="likely" {

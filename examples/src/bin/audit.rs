@@ -1,17 +1,19 @@
 //! Prints statistics of embeddings, and the value and gradient of each objective on them.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use burn_contrastive::pairwise::Evaluation;
 use burn_contrastive_examples::audit::heap::CountingAllocator;
-use burn_contrastive_examples::audit::{Options, audit};
+use burn_contrastive_examples::audit::{Options, audit, leave_no_remains_on_ctrl_c};
+use burn_contrastive_examples::console;
 use burn_contrastive_examples::training::device::parse_device;
 use clap::{Parser, ValueEnum};
 
-/// The exit status if the arguments or the files are wrong.
-const BAD_INPUT: u8 = 2;
+/// The exit status if the arguments or the files are wrong, or a file could not be written.
+const FAILED: u8 = 2;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -21,7 +23,7 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 /// Reads `image` and `text` ([N, D]; f16, bf16, f32 or f64) from a safetensors file, and where an
 /// objective needs them teacher_image, teacher_text, queue_image, queue_text, noise, hard_image,
 /// hard_text, image_id and label. Without --json, --gradients and --report it prints what it finds,
-/// and writes nothing.
+/// and writes nothing. Where one of these is /dev/stdout, what it finds goes to standard error.
 #[derive(Parser)]
 #[command(name = "audit", version)]
 struct Arguments {
@@ -66,16 +68,32 @@ enum EvaluationName {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
+    let run = match Arguments::try_parse() {
+        Ok(arguments) => run(arguments),
+        Err(refusal) if refusal.use_stderr() => refusal.exit(),
+        Err(help) => print(&help),
+    };
+    match run.and_then(|()| console::finish()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(BAD_INPUT)
+            console::warn(format_args!("error: {error:#}"));
+            ExitCode::from(FAILED)
         }
     }
 }
 
+/// Help and version go to standard output, unless its reader has gone away.
+fn print(help: &clap::Error) -> Result<()> {
+    match help.print() {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("standard output could not be written")
+        }
+        _ => Ok(()),
+    }
+}
+
 fn run(arguments: Arguments) -> Result<()> {
+    leave_no_remains_on_ctrl_c()?;
     let options = Options {
         device: parse_device(&arguments.device, "audit")?,
         device_name: arguments.device,
@@ -90,7 +108,14 @@ fn run(arguments: Arguments) -> Result<()> {
         gradients: arguments.gradients,
         report: arguments.report,
     };
-    let findings = audit(&options, |progress| eprintln!("audit: {progress}"))?;
-    print!("{findings}");
+    let tell = if options.writes_to_stdout() {
+        |findings| console::warn(findings)
+    } else {
+        |findings| console::say(findings)
+    };
+    let findings = audit(&options, |progress| {
+        console::warn(format_args!("audit: {progress}"))
+    })?;
+    tell(findings);
     Ok(())
 }

@@ -233,7 +233,7 @@ impl Table<'_> {
         if row.len() != self.width {
             return Err(format!(
                 "the row has {}, line {} has {}: a cell that holds the separator needs quotes",
-                counted(row.len() as u64, "cell"),
+                counted(row.len(), "cell"),
                 self.first,
                 self.width
             ));

@@ -68,10 +68,11 @@ impl TrainingObjective {
             needs.join(", ")
         );
         // Each names what is wrong as its own form of settings does.
-        Ok(match self {
+        match self {
             Self::InfoNce(config) => config.check()?,
             Self::Named(config) => config.check()?,
-        })
+        }
+        Ok(())
     }
 
     fn named(&self) -> ObjectiveConfig {

@@ -308,8 +308,8 @@ fn print_before(test: &EvaluationSet, chance: &RetrievalScores, before: &CrossMo
     say(format_args!(
         "\nHeld-out split: {}, {}. By chance R@1 is {:.2} % and {:.2} %.\n\n\
          Before training\n{before}\n",
-        counted(test.num_images() as u64, "image"),
-        counted(test.num_captions() as u64, "caption"),
+        counted(test.num_images(), "image"),
+        counted(test.num_captions(), "caption"),
         chance.image_to_text.recall_at_1,
         chance.text_to_image.recall_at_1,
     ));
@@ -422,7 +422,7 @@ fn report_skipped(skipped: &[Skipped]) {
     let images = Split::ALL.map(|split| (of(split), split)).into_iter();
     let images: Vec<_> = images
         .filter(|(number, _)| *number > 0)
-        .map(|(number, split)| format!("{} of the split {split}", counted(number as u64, "image")))
+        .map(|(number, split)| format!("{} of the split {split}", counted(number, "image")))
         .collect();
     let images = if images.is_empty() {
         String::new()

@@ -5,6 +5,9 @@
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Map, Value};
 
+use crate::unique::check_keys;
+use crate::words::{LONGEST, shown};
+
 /// Short forms of a whole group of settings, such as a name: from key and value to the group,
 /// which is then replaced. `None` of any other value.
 pub type Presets<'a> = &'a dyn Fn(&str, &Value) -> Option<Result<Value>>;
@@ -18,6 +21,7 @@ pub type Presets<'a> = &'a dyn Fn(&str, &Value) -> Option<Result<Value>>;
 pub fn apply_file(base: &mut Value, text: &str, presets: Presets) -> Result<()> {
     let text = text.trim_start_matches('\u{feff}');
     let settings: Value = serde_json::from_str(text).context("this is not valid JSON")?;
+    check_keys(text.as_bytes())?;
     let Value::Object(settings) = settings else {
         bail!(
             "expected an object of settings, such as {{\"seed\": 1}}, found {}",
@@ -37,7 +41,7 @@ pub fn apply_file(base: &mut Value, text: &str, presets: Presets) -> Result<()> 
 /// Without `=`, and as [`apply_file`].
 pub fn apply_pair(base: &mut Value, pair: &str, presets: Presets) -> Result<()> {
     let (key, value) = pair.split_once('=').with_context(|| {
-        let pair = shortened(pair);
+        let pair = shown(pair);
         format!("`{pair}`: expected key=value, such as schedule.steps=500")
     })?;
     let value = serde_json::from_str(value.trim())
@@ -49,7 +53,7 @@ pub fn apply_pair(base: &mut Value, pair: &str, presets: Presets) -> Result<()> 
         unreachable!("a key has at least one part");
     };
     merge(base, nested, "", presets)
-        .map_err(|fault| anyhow!("`{}`: {}", shortened(pair), fault.message))
+        .map_err(|fault| anyhow!("`{}`: {}", shown(pair), fault.message))
 }
 
 /// An error, and the last part of its key.
@@ -118,7 +122,7 @@ fn merge(
 fn unknown(dotted: &str, key: &str, path: &str, known: &Map<String, Value>) -> String {
     let nearest = known
         .keys()
-        .filter(|_| key.len() <= LONGEST_KEY)
+        .filter(|_| key.len() <= LONGEST)
         .map(|name| (strsim::damerau_levenshtein(name, key), name))
         .min()
         .filter(|(distance, name)| *distance <= name.len().max(key.len()) / 2);
@@ -134,7 +138,7 @@ fn unknown(dotted: &str, key: &str, path: &str, known: &Map<String, Value>) -> S
             format!("there are {}", names.join(", "))
         }
     };
-    format!("there is no setting {}; {hint}", shortened(dotted))
+    format!("there is no setting {}; {hint}", shown(dotted))
 }
 
 /// The kind of the default, if the value is of another. A default of null takes anything here, and
@@ -161,19 +165,8 @@ fn mismatch(default: &Value, value: &Value) -> Option<&'static str> {
 fn kind(value: &Value) -> String {
     match value {
         Value::Object(_) => "a group of settings".to_string(),
-        Value::Array(_) => format!("the list {}", shortened(&value.to_string())),
-        other => shortened(&other.to_string()),
-    }
-}
-
-/// Bytes of the longest key that a setting may be meant by.
-const LONGEST_KEY: usize = 60;
-
-/// What a message quotes of a text.
-fn shortened(text: &str) -> String {
-    match text.char_indices().nth(LONGEST_KEY) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_string(),
+        Value::Array(_) => format!("the list {}", shown(&value.to_string())),
+        other => shown(&other.to_string()),
     }
 }
 

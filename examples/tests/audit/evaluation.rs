@@ -221,6 +221,11 @@ fn a_single_pair_has_zero_loss_and_no_statistics_of_negatives() {
     assert_eq!(out["similarity"]["negative_mean"], Value::Null);
     assert_eq!(out["weights"], Value::Null);
     close(out["alignment"].as_f64().unwrap(), 2.0 - 2.0 * 0.96, 1e-6);
+    let printed = String::from_utf8(files.audit(&[]).stdout).unwrap();
+    assert!(
+        printed.starts_with("1 pair of 1 image, width 2\n"),
+        "{printed}"
+    );
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Files of embeddings to audit, and runs of the program on them.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use half::{bf16, f16};
@@ -43,12 +44,13 @@ pub fn integers(values: &[i64]) -> Raw {
 
 pub type Tensors = HashMap<String, Raw>;
 
-fn write(path: &Path, tensors: &Tensors) {
+/// The bytes of a file of these tensors.
+pub fn bytes(tensors: &Tensors) -> Vec<u8> {
     let views = tensors.iter().map(|(name, raw)| {
         let view = TensorView::new(raw.dtype, raw.shape.clone(), &raw.bytes).unwrap();
         (name, view)
     });
-    safetensors::serialize_to_file(views, None, path).unwrap();
+    safetensors::serialize(views, None).unwrap()
 }
 
 /// Pseudo-random values in [−1, 1].
@@ -118,7 +120,7 @@ impl Files {
         let files = Self {
             folder: tempfile::tempdir().unwrap(),
         };
-        write(&files.path("pairs.safetensors"), tensors);
+        fs::write(files.path("pairs.safetensors"), bytes(tensors)).unwrap();
         files
     }
 
@@ -126,9 +128,23 @@ impl Files {
         self.folder.path().join(name)
     }
 
+    /// The names of the folder.
+    pub fn names(&self) -> Vec<OsString> {
+        let entries = fs::read_dir(self.folder.path()).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    }
+
+    /// The program in the folder, without arguments.
+    pub fn program(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_audit"));
+        command.current_dir(self.folder.path());
+        command
+    }
+
     pub fn audit(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_audit"))
-            .current_dir(self.folder.path())
+        self.program()
             .args(["--embeddings", "pairs.safetensors"])
             .args(arguments)
             .output()
@@ -175,13 +191,7 @@ impl Files {
     /// The error message of a run that must fail and leave the folder as it was.
     #[track_caller]
     pub fn refused(&self, arguments: &[&str]) -> String {
-        let names = || {
-            let entries = fs::read_dir(self.folder.path()).unwrap();
-            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
-            names.sort();
-            names
-        };
-        let before = names();
+        let before = self.names();
         let outputs = [
             "--json",
             "o.json",
@@ -193,7 +203,7 @@ impl Files {
         let output = self.audit(&[arguments, &outputs].concat());
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{errors}");
-        assert_eq!(names(), before, "{errors}");
+        assert_eq!(self.names(), before, "{errors}");
         assert!(!errors.contains("panicked"), "{errors}");
         errors
     }

@@ -6,8 +6,12 @@ mod browser;
 mod evaluation;
 mod files;
 mod oracle;
+mod outputs;
 mod page;
+mod properties;
 mod refusals;
+#[cfg(unix)]
+mod signals;
 mod statistics;
 
 // What the unit tests of the library's reports share with these; it names `crate::report`.

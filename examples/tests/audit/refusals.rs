@@ -3,6 +3,7 @@
 use std::fs;
 
 use safetensors::tensor::Dtype;
+use serde_json::json;
 
 use super::files::{D, Files, N, Raw, Tensors, everything, floats, integers};
 
@@ -98,11 +99,13 @@ fn files_that_are_not_safetensors_are_refused() {
             .refused(&[])
             .contains("it is followed by something else")
     );
+    fs::write(&path, "").unwrap();
+    assert!(files.refused(&[]).contains("pairs.safetensors is empty"));
     for content in [
-        &b""[..],
-        b"{}",
+        &b"{}"[..],
         b"\xff\xff\xff\xff\xff\xff\xff\xff{}",
         b"\x02\0\0\0\0\0\0\0[]",
+        b"\x11\0\0\0\0\0\0\0{\"a\":{},\"a\":{}} ",
     ] {
         fs::write(&path, content).unwrap();
         assert!(
@@ -133,11 +136,11 @@ fn bad_objective_lists_and_arguments_are_refused() {
         ),
         (
             r#"[{"name": "b", "objective": "vse", "margin": -2}]"#,
-            "objective `b`: VseConfig: `margin` is -2, it must be finite and at least 0",
+            "objective `b`: vse: `margin` is -2, it must be finite and at least 0",
         ),
         (
             r#"[{"name": "c", "objective": "srcl"}]"#,
-            "objective `c`: srcl needs `teacher_image`",
+            "objective `c`: srcl needs `teacher_image` and `teacher_text`, or `alpha` = 0",
         ),
         (
             r#"[{
@@ -148,8 +151,21 @@ fn bad_objective_lists_and_arguments_are_refused() {
         ),
         (
             r#"[{"objective": "con-vse", "hard_negatives": true}]"#,
-            "con-vse needs `hard_image`",
+            "con-vse needs `hard_image` and `hard_text`",
         ),
+        (
+            r#"[{"objective": "srcl", "alpha": 1, "schedule": {"alpha": {"from": 0, "to": 0}}}]"#,
+            "srcl needs `teacher_image`",
+        ),
+        (
+            r#"[{"objective": "srcl", "weight_temperature": 0}]"#,
+            "srcl needs `teacher_image`",
+        ),
+        (
+            r#"[{"objective": "vse", "margin": 1, "margin": 2}]"#,
+            "`margin` is given twice",
+        ),
+        ("", "objectives.json: it is empty"),
     ] {
         fs::write(files.path("objectives.json"), list).unwrap();
         let message = files.refused(&["--objectives", "objectives.json"]);
@@ -165,10 +181,47 @@ fn bad_objective_lists_and_arguments_are_refused() {
             .refused(&["--device", "tpu"])
             .contains("no backend is called `tpu`")
     );
-    fs::create_dir(files.path("folder")).unwrap();
-    for path in ["folder/none/out.json", "pairs.safetensors", "folder"] {
-        let output = files.audit(&["--json", path]);
-        assert_eq!(output.status.code(), Some(2));
-        assert!(String::from_utf8_lossy(&output.stderr).contains(path));
+}
+
+#[test]
+fn names_that_are_long_or_many_are_cut_short() {
+    let (tensors, _) = everything(Dtype::F32);
+    let plain = ["image", "text"].map(|name| (name.to_string(), tensors[name].clone()));
+    let mut tensors: Tensors = plain.into();
+    let long = "x".repeat(100_000);
+    tensors.insert(format!("{long}\x1b[31m"), integers(&[1]));
+    for k in 0..1000 {
+        tensors.insert(format!("\x1b{k}"), integers(&[]));
     }
+    let files = Files::new(&tensors);
+    let list = json!([{"name": long, "objective": "alignment"}]);
+    fs::write(files.path("list.json"), list.to_string()).unwrap();
+    let output = files.audit(&["--objectives", "list.json", "--json", "out.json"]);
+    assert!(output.status.success());
+    for text in [&output.stdout, &output.stderr] {
+        let text = String::from_utf8_lossy(text);
+        assert!(!text.contains('\x1b') && text.len() < 2000, "{text}");
+    }
+    assert!(files.json("out.json")["objectives"][&long].is_object());
+    for list in [
+        json!([{"name": long, "objective": "vsee"}]),
+        json!([{"name": [long.clone()], "objective": "vse"}]),
+        json!([{"name": long, "objective": "vse"}, {"name": long, "objective": "vse"}]),
+        json!([long]),
+        json!([{long.clone(): 1}]),
+    ] {
+        fs::write(files.path("list.json"), list.to_string()).unwrap();
+        let message = files.refused(&["--objectives", "list.json"]);
+        let last = message.lines().last().unwrap();
+        assert!(last.len() < 1000, "{message}");
+    }
+}
+
+#[test]
+fn a_list_may_begin_with_a_byte_order_mark() {
+    let (tensors, _) = everything(Dtype::F32);
+    let files = Files::new(&tensors);
+    let list = "\u{feff}[{\"objective\": \"alignment\"}]";
+    fs::write(files.path("list.json"), list).unwrap();
+    files.succeed(&["--objectives", "list.json"]);
 }

@@ -51,10 +51,9 @@ pub(super) trait Named {
     }
 }
 
-/// A preset of the softmax contrast, and the names that messages give it.
+/// A preset of the softmax contrast, and the name that messages give its module.
 pub(super) struct Preset {
     pub config: ContrastiveConfig,
-    pub config_name: &'static str,
     pub objective_name: &'static str,
 }
 

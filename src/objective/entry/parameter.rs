@@ -3,16 +3,18 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::check::{self, ConfigError};
 use crate::objective::contrastive::{Directions, SameId};
 use crate::objective::reduction::BatchReduction;
 use crate::similarity::LogitScaleConfig;
 use crate::weighting::{Norm, SimilarityRegulation};
 
 /// The value of a parameter.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "a number, true, false, null or a word")]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
 pub enum Value {
     /// A number.
     Number(f64),
@@ -35,18 +37,85 @@ impl fmt::Display for Value {
     }
 }
 
+impl Value {
+    /// The value as a message shows it.
+    pub(in crate::objective) fn shown(&self) -> String {
+        match self {
+            Self::Number(number) => check::number(*number),
+            Self::Word(word) => format!("{:?}", check::shortened(word)),
+            Self::Flag(_) | Self::None => self.to_string(),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnyValue;
+
+        impl Visitor<'_> for AnyValue {
+            type Value = Value;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a number, true, false, null or a word")
+            }
+
+            fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
+                Ok(Value::Number(number))
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
+                Ok(Value::Number(number as f64))
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
+                Ok(Value::Number(number as f64))
+            }
+
+            fn visit_bool<E>(self, flag: bool) -> Result<Value, E> {
+                Ok(Value::Flag(flag))
+            }
+
+            fn visit_str<E>(self, word: &str) -> Result<Value, E> {
+                Ok(Value::Word(word.to_string()))
+            }
+
+            fn visit_unit<E>(self) -> Result<Value, E> {
+                Ok(Value::None)
+            }
+        }
+
+        deserializer.deserialize_any(AnyValue)
+    }
+}
+
 /// A parameter of an objective: its name, and where its config keeps it.
 #[derive(Debug)]
 pub struct Parameter<'a> {
     /// Its name in JSON.
     pub name: &'static str,
+    /// The field of the config, as the config's `check` names it.
+    field: &'static str,
     slot: Box<dyn Slot + 'a>,
 }
 
 impl<'a> Parameter<'a> {
     pub(in crate::objective) fn new(name: &'static str, slot: impl Slot + 'a) -> Self {
+        Self::of_field(name, name, slot)
+    }
+
+    /// A parameter whose name is not that of its field.
+    pub(in crate::objective) fn of_field(
+        name: &'static str,
+        field: &'static str,
+        slot: impl Slot + 'a,
+    ) -> Self {
         let slot = Box::new(slot);
-        Self { name, slot }
+        Self { name, field, slot }
+    }
+
+    /// The name of the field that keeps it.
+    pub(in crate::objective) fn field(&self) -> &'static str {
+        self.field
     }
 
     /// Those of weights by similarity.
@@ -74,6 +143,16 @@ impl<'a> Parameter<'a> {
     pub fn set(&mut self, value: Value) -> Result<(), String> {
         self.slot.set(value)
     }
+
+    /// Checks the range that it has beside that of its field, in the name of `objective`.
+    pub(in crate::objective) fn check(&self, objective: &'static str) -> Result<(), ConfigError> {
+        match (self.slot.range(), self.get()) {
+            (Some((low, high)), Value::Number(x)) => {
+                check::range(objective, self.name, x, low, high)
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Where a parameter is kept.
@@ -82,6 +161,11 @@ pub(in crate::objective) trait Slot: fmt::Debug {
 
     /// The error says what the value must be.
     fn set(&mut self, value: Value) -> Result<(), String>;
+
+    /// A range that its field does not have.
+    fn range(&self) -> Option<(f64, f64)> {
+        None
+    }
 }
 
 impl<T: Slot> Slot for &mut T {
@@ -91,6 +175,10 @@ impl<T: Slot> Slot for &mut T {
 
     fn set(&mut self, value: Value) -> Result<(), String> {
         (**self).set(value)
+    }
+
+    fn range(&self) -> Option<(f64, f64)> {
+        (**self).range()
     }
 }
 
@@ -177,6 +265,10 @@ impl Slot for Temperature<'_> {
         widen(self.0, temperature, 1.0 / temperature);
         Ok(())
     }
+
+    fn range(&self) -> Option<(f64, f64)> {
+        Some(INVERTIBLE)
+    }
 }
 
 /// The initial factor of a logit scale, the inverse of its temperature.
@@ -193,7 +285,14 @@ impl Slot for Scale<'_> {
         widen(self.0, 1.0 / scale, scale);
         Ok(())
     }
+
+    fn range(&self) -> Option<(f64, f64)> {
+        Some(INVERTIBLE)
+    }
 }
+
+/// The numbers that are normal in f32, as their inverses are: temperatures and their scales.
+const INVERTIBLE: (f64, f64) = (f32::MIN_POSITIVE as f64, 1.0 / f32::MIN_POSITIVE as f64);
 
 fn widen(config: &mut LogitScaleConfig, temperature: f64, scale: f64) {
     config.temperature = temperature;

@@ -98,7 +98,6 @@ macro_rules! preset {
             fn contrastive(&self) -> Option<crate::objective::entry::Preset> {
                 Some(crate::objective::entry::Preset {
                     config: self.contrastive(),
-                    config_name: stringify!($config),
                     objective_name: stringify!($name),
                 })
             }

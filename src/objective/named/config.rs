@@ -55,7 +55,8 @@ impl ObjectiveConfig {
         match AnyConfig::named(name) {
             Some(kind) => Ok(kind.into()),
             None => Err(format!(
-                "there is no objective `{name}`{}",
+                "there is no objective `{}`{}",
+                check::shortened(name),
                 hint(name, &AnyConfig::names())
             )),
         }
@@ -97,23 +98,25 @@ impl ObjectiveConfig {
     /// If the objective has no such parameter, with the nearest that it has, or if the value is of
     /// another kind.
     pub fn set(&mut self, name: &str, value: Value) -> Result<(), String> {
-        let message = format!("`{name}` of `{}` is {value}, it must be ", self.name());
+        let (objective, resolved, shown) = (self.name(), self.resolved(name), value.shown());
+        let refused =
+            |expected| format!("`{name}` of `{objective}` is {shown}, it must be {expected}");
         if name == "weight" {
             let Value::Number(weight) = value else {
-                return Err(message + "a number");
+                return Err(refused("a number".to_string()));
             };
             self.weight = weight;
             return Ok(());
         }
-        let (objective, resolved) = (self.name(), self.resolved(name));
         let mut parameters = self.parameters();
         if let Some(known) = parameters.iter_mut().find(|known| known.name == resolved) {
-            return known.set(value).map_err(|expected| message + &expected);
+            return known.set(value).map_err(refused);
         }
         let mut known: Vec<_> = parameters.iter().map(|known| known.name).collect();
         known.extend(["weight", "schedule"]);
         Err(format!(
-            "`{objective}` has no parameter `{name}`{}",
+            "`{objective}` has no parameter `{}`{}",
+            check::shortened(name),
             hint(name, &known)
         ))
     }
@@ -177,25 +180,32 @@ impl ObjectiveConfig {
         inputs
     }
 
-    /// Checks the values.
+    /// Checks the values. Errors name the objective and its parameters as JSON does.
     ///
     /// # Errors
     ///
     /// If a parameter is out of its range, the weight is not finite, a sum has no terms, or a
-    /// schedule is out of range or of something that the objective does not have.
+    /// schedule is out of range.
     pub fn check(&self) -> Result<(), ConfigError> {
-        check::range(
-            "ObjectiveConfig",
-            "weight",
-            self.weight,
-            -f64::MAX,
-            f64::MAX,
-        )?;
-        self.schedules().check()?;
-        match self.preset() {
-            Some(preset) => preset.config.check_as(preset.config_name),
+        let name = self.name();
+        check::range(name, "weight", self.weight, -f64::MAX, f64::MAX)?;
+        let scheduled =
+            |error: ConfigError| error.within(name, |field| format!("schedule.{field}"));
+        self.schedules().check().map_err(scheduled)?;
+        let mut config = self.clone();
+        let parameters = config.parameters();
+        let mut own = parameters.iter();
+        own.try_for_each(|parameter| parameter.check(name))?;
+        let checked = match self.preset() {
+            Some(preset) => preset.config.check(),
             None => self.kind.check(),
-        }
+        };
+        let by_name = |field: &str| {
+            let keeps = |parameter: &&Parameter| parameter.field() == field;
+            let parameter = parameters.iter().find(keeps);
+            parameter.map_or(field, |found| found.name).to_string()
+        };
+        checked.map_err(|error| error.within(name, by_name))
     }
 
     /// Checks that the objective can be evaluated on these features.
@@ -210,13 +220,20 @@ impl ObjectiveConfig {
                 .into_iter()
                 .try_for_each(|term| term.check_features(features));
         }
-        let name = self.name();
-        for input in self.needs() {
-            let Some(found) = features.find(input) else {
-                let substitute = input.substitute();
-                let or = substitute.map_or(String::new(), |other| format!(", or `{other}`"));
-                return Err(format!("{name} needs `{input}`{or}"));
-            };
+        let (name, needs) = (self.name(), self.needs());
+        let missing = needs
+            .iter()
+            .filter(|&&input| features.find(input).is_none());
+        let missing: Vec<_> = missing.copied().collect();
+        if !missing.is_empty() {
+            return Err(format!(
+                "{name} needs {}{}",
+                all_of(&missing),
+                self.spared(&missing)
+            ));
+        }
+        for input in needs {
+            let found = features.find(input).expect("nothing is missing");
             let (width, found_width) = (features.image.dims()[1], features.width(found));
             if input.is_candidate() && found_width.is_some_and(|found| found != width) {
                 return Err(format!(
@@ -227,6 +244,20 @@ impl ObjectiveConfig {
             }
         }
         Ok(())
+    }
+
+    /// What to say of parameters that are not 0: that the inputs are not needed where one is.
+    fn spared(&self, inputs: &[Input]) -> String {
+        let mut config = self.clone();
+        let names: Vec<_> = config.parameters().iter().map(|known| known.name).collect();
+        let spares = |name: &&str| {
+            let mut config = self.clone();
+            let is_set = config.set(name, Value::Number(0.0)).is_ok();
+            let needs = config.needs();
+            is_set && !inputs.iter().any(|input| needs.contains(input))
+        };
+        let spared = names.into_iter().filter(spares);
+        spared.map(|name| format!(", or `{name}` = 0")).collect()
     }
 
     /// The same objective, its similarities evaluated another way.
@@ -268,10 +299,30 @@ impl ObjectiveConfig {
     }
 }
 
+/// The inputs in a sentence, each with what may take its place.
+fn all_of(inputs: &[Input]) -> String {
+    let several = inputs.len() > 1;
+    let named = inputs.iter().map(|input| match input.substitute() {
+        Some(other) if several => format!("`{input}` (or `{other}`)"),
+        Some(other) => format!("`{input}`, or `{other}`"),
+        None => format!("`{input}`"),
+    });
+    let mut named: Vec<_> = named.collect();
+    let last = named.pop().unwrap_or_default();
+    if named.is_empty() {
+        last
+    } else {
+        format!("{} and {last}", named.join(", "))
+    }
+}
+
 /// What to say after an unknown name: the nearest that there is, or all.
 pub(super) fn hint(name: &str, known: &[&str]) -> String {
+    // A long one has none near it, and its distances would take long.
+    let short = name.len() <= check::LONGEST_SHOWN;
     let nearest = known
         .iter()
+        .filter(|_| short)
         .map(|known| (strsim::damerau_levenshtein(known, name), known))
         .min()
         .filter(|(distance, known)| *distance <= known.len().max(name.len()) / 2);

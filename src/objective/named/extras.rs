@@ -85,9 +85,8 @@ impl Extras {
 
     /// The inputs that follow from the parts of a contrast and from what is to be used.
     pub(super) fn needs(&self, criterion: &Criterion) -> Vec<Input> {
-        let weights = criterion.weighting.log_weight();
         let mut reads_teacher =
-            criterion.guided_margin.is_some() || weights.is_some_and(|w| w.needs_teacher());
+            criterion.guided_margin.is_some() || criterion.weighting.needs_teacher();
         // The soft targets of an objective that reads a momentum encoder unasked are that
         // encoder's.
         reads_teacher |= self.soft_targets != 0.0 && !self.momentum;

@@ -1,12 +1,14 @@
 //! JSON of an objective by name: its name and its parameters, side by side.
 
-use std::fmt;
+use std::collections::HashSet;
+use std::fmt::{self, Display};
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::catalogue::AnyConfig;
 use super::config::{ObjectiveConfig, hint};
+use crate::check::shortened;
 use crate::objective::entry::Value;
 use crate::schedule::{Schedule, Settings};
 
@@ -46,18 +48,21 @@ impl<'de> Visitor<'de> for ObjectiveVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ObjectiveConfig, A::Error> {
         // Parameters may stand before the name of the objective they belong to.
-        let (mut name, mut terms) = (None::<String>, None::<Vec<ObjectiveConfig>>);
+        let (mut name, mut terms) = (None::<String>, None::<Terms>);
         let mut schedules = None::<Settings<Schedule>>;
         let mut values = Vec::<(String, Value)>::new();
+        let mut keys = HashSet::new();
         while let Some(key) = map.next_key::<String>()? {
+            let shown = shortened(&key);
+            if !keys.insert(key.clone()) {
+                return Err(A::Error::custom(format!("`{shown}` is given twice")));
+            }
+            let named = |error| of(&format!("`{shown}`: "), error);
             match key.as_str() {
-                "objective" => name = Some(map.next_value()?),
+                "objective" => name = Some(map.next_value().map_err(named)?),
                 "terms" => terms = Some(map.next_value()?),
-                "schedule" => schedules = Some(map.next_value()?),
-                _ if values.iter().any(|(known, _)| *known == key) => {
-                    return Err(A::Error::custom(format!("`{key}` is given twice")));
-                }
-                _ => values.push((key, map.next_value()?)),
+                "schedule" => schedules = Some(map.next_value().map_err(named)?),
+                _ => values.push((key, map.next_value().map_err(named)?)),
             }
         }
         let Some(name) = name else {
@@ -73,7 +78,7 @@ impl<'de> Visitor<'de> for ObjectiveVisitor {
         };
         let mut config = ObjectiveConfig::named(&name).map_err(A::Error::custom)?;
         match (&mut config.kind, terms) {
-            (AnyConfig::WeightedSum(sum), Some(terms)) => sum.terms = terms,
+            (AnyConfig::WeightedSum(sum), Some(Terms(terms))) => sum.terms = terms,
             (AnyConfig::WeightedSum(_), None) => {
                 return Err(A::Error::custom(
                     "`sum` needs `terms`, a list of objectives",
@@ -92,4 +97,48 @@ impl<'de> Visitor<'de> for ObjectiveVisitor {
         config.schedules = schedules;
         Ok(config)
     }
+}
+
+/// The terms of a sum; an error says which it is of.
+struct Terms(Vec<ObjectiveConfig>);
+
+impl<'de> Deserialize<'de> for Terms {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TermsVisitor;
+
+        impl<'de> Visitor<'de> for TermsVisitor {
+            type Value = Terms;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a list of objectives for `terms`")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Terms, A::Error> {
+                let mut terms = Vec::new();
+                loop {
+                    let place = format!("`terms[{}]`: ", terms.len());
+                    match list.next_element().map_err(|error| of(&place, error))? {
+                        Some(term) => terms.push(term),
+                        None => return Ok(Terms(terms)),
+                    }
+                }
+            }
+        }
+
+        deserializer.deserialize_seq(TermsVisitor)
+    }
+}
+
+/// The error with the place that it is of; without its middle, where what it quotes is long.
+fn of<E: Error>(place: &str, error: impl Display) -> E {
+    const ENDS: usize = 200;
+    let error: Vec<char> = error.to_string().chars().collect();
+    let text = |part: &[char]| part.iter().collect::<String>();
+    let message = if error.len() > 2 * ENDS {
+        let (start, end) = (&error[..ENDS], &error[error.len() - ENDS..]);
+        format!("{}…{}", text(start), text(end))
+    } else {
+        text(&error)
+    };
+    E::custom(place.to_string() + &message)
 }

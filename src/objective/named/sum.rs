@@ -29,11 +29,17 @@ impl WeightedSumConfig {
     ///
     /// Where there are none, or [`ObjectiveConfig::check`] of a term fails.
     pub fn check(&self) -> Result<(), ConfigError> {
+        let name = "WeightedSum";
         if self.terms.is_empty() {
             let problem = "is empty, it needs at least one objective";
-            return Err(ConfigError::new("WeightedSum", "terms", problem));
+            return Err(ConfigError::new(name, "terms", problem));
         }
-        self.terms.iter().try_for_each(ObjectiveConfig::check)
+        for (k, term) in self.terms.iter().enumerate() {
+            let of_term =
+                |error: ConfigError| error.within(name, |field| format!("terms[{k}].{field}"));
+            term.check().map_err(of_term)?;
+        }
+        Ok(())
     }
 
     /// Builds the sum on `device`.

@@ -95,7 +95,7 @@ fn srcl_by_name_with_a_queue_needs_its_teacher_features_and_matches_the_oracle(b
         ..features(&placed)
     };
     let error = config.check_features(&untaught).unwrap_err();
-    assert_eq!(error, "srcl needs `queue_teacher_text`");
+    assert_eq!(error, "srcl needs `queue_teacher_text`, or `alpha` = 0");
     config.check_features(&features(&placed)).unwrap();
     let objective = config.init(&backend.autodiff());
     assert_equals(backend, objective, &regulated(0.5), &inputs);

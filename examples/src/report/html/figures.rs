@@ -111,7 +111,7 @@ fn loss(training: &Curve, validation: &Curve) -> Option<Markup> {
 }
 
 fn values(count: usize) -> String {
-    counted(count as u64, "value")
+    counted(count, "value")
 }
 
 /// A curve whose few extreme values do not flatten all others.

@@ -1,17 +1,18 @@
-//! Embeddings from a safetensors file: read in pieces, converted to f32 or f64 on the way, checked
-//! row by row.
+//! Embeddings from a safetensors file: which tensors it may hold, and in which shapes.
+
+mod file;
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use burn_contrastive::objective::Features;
-use half::{bf16, f16};
 use safetensors::Dtype;
-use safetensors::tensor::{Metadata, TensorInfo};
+
+use crate::number::counted;
+use crate::words::{LONGEST, shown};
+use file::TensorFile;
 
 /// The tensors of floats that a file may hold besides `image` and `text`, each with its shape:
 /// fields of [`Features`]. A new one is one line here and one in the table of the module above.
@@ -170,8 +171,8 @@ impl Embeddings {
             image_of_text,
             image_ids,
             labels,
-            found: file.found(),
-            unknown: file.unknown(),
+            found: found(&file),
+            unknown: unknown(&file),
         })
     }
 }
@@ -235,7 +236,7 @@ impl Layout {
             bail!(
                 "`{missing}` is missing: {} holds {}",
                 path.display(),
-                file.names()
+                listed(&file.names())
             );
         };
         let &[images, width] = &image.shape[..] else {
@@ -347,8 +348,8 @@ fn rows_of(ids: &[i128], images: usize) -> Result<Vec<usize>> {
         let row = usize::try_from(id).ok().filter(|&row| row < images);
         let row = row.with_context(|| {
             format!(
-                "`image_id` holds {id} in row {caption}: \
-                 it must be a row of `image`, which has {images}"
+                "`image_id` holds {id} in row {caption}: it must be a row of `image`, which has {}",
+                counted(images, "row")
             )
         })?;
         described[row] = true;
@@ -376,207 +377,51 @@ fn indices(values: &[usize], device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(values.as_slice(), (device, DType::I32))
 }
 
-/// A file whose header has been read.
-struct TensorFile {
-    reader: BufReader<File>,
-    metadata: Metadata,
-    /// Where the tensors' bytes begin.
-    start: u64,
-}
-
-/// The longest header that the format allows.
-const LONGEST_HEADER: u64 = 100_000_000;
-
-impl TensorFile {
-    fn open(path: &Path) -> Result<Self> {
-        let name = path.display();
-        let file = File::open(path).with_context(|| format!("{name}: could not be opened"))?;
-        let length = file
-            .metadata()
-            .with_context(|| format!("{name}: could not be read"))?
-            .len();
-        let mut reader = BufReader::with_capacity(1 << 20, file);
-        let mut size = [0; 8];
-        let not_one = || format!("{name} is not a safetensors file");
-        reader.read_exact(&mut size).with_context(not_one)?;
-        let size = u64::from_le_bytes(size);
-        ensure!(
-            size <= LONGEST_HEADER && size + 8 <= length,
-            "{}: its header would be {size} bytes long",
-            not_one()
-        );
-        let mut header = vec![0; size as usize];
-        reader.read_exact(&mut header).with_context(not_one)?;
-        let metadata: Metadata = serde_json::from_slice(&header).with_context(not_one)?;
-        let (start, needed) = (8 + size, metadata.data_len() as u64);
-        ensure!(
-            start + needed == length,
-            "{name} is {length} bytes long, its header says {}: it is {}",
-            start + needed,
-            if start + needed > length {
-                "cut off"
-            } else {
-                "followed by something else"
-            }
-        );
-        Ok(Self {
-            reader,
-            metadata,
-            start,
+/// The tensors that are read, as they are in the file.
+fn found(file: &TensorFile) -> Vec<Found> {
+    let found = |name| {
+        let info = file.info(name)?;
+        Some(Found {
+            name,
+            dtype: format!("{:?}", info.dtype).to_lowercase(),
+            shape: info.shape.clone(),
         })
-    }
-
-    fn info(&self, name: &str) -> Option<&TensorInfo> {
-        self.metadata.info(name)
-    }
-
-    fn names(&self) -> String {
-        match self.metadata.offset_keys() {
-            names if names.is_empty() => "no tensors".to_string(),
-            names => names.join(", "),
-        }
-    }
-
-    fn found(&self) -> Vec<Found> {
-        let found = |name| {
-            let info = self.info(name)?;
-            Some(Found {
-                name,
-                dtype: format!("{:?}", info.dtype).to_lowercase(),
-                shape: info.shape.clone(),
-            })
-        };
-        NAMES.iter().copied().filter_map(found).collect()
-    }
-
-    fn unknown(&self) -> Vec<String> {
-        let names = self.metadata.offset_keys();
-        let unknown = names.into_iter().filter(|name| !NAMES.contains(&&**name));
-        unknown
-            .map(|name| {
-                let nearest = NAMES
-                    .iter()
-                    .min_by_key(|known| strsim::damerau_levenshtein(known, &name))
-                    .filter(|known| strsim::damerau_levenshtein(known, &name) <= known.len() / 2);
-                match nearest {
-                    Some(known) => format!("`{name}` is not used; did you mean `{known}`?"),
-                    None => format!("`{name}` is not used"),
-                }
-            })
-            .collect()
-    }
-
-    /// Calls `each` with every element's bytes.
-    fn elements(&mut self, name: &str, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        let info = self
-            .info(name)
-            .expect("the caller checks that it is present");
-        let (begin, end) = info.data_offsets;
-        let width = info.dtype.bitsize() / 8;
-        let at = self.start + begin as u64;
-        let failed = || format!("`{name}` could not be read");
-        self.reader.seek(SeekFrom::Start(at)).with_context(failed)?;
-        // A multiple of every width.
-        let mut piece = vec![0; (1 << 20).min(end - begin)];
-        let mut left = end - begin;
-        while left > 0 {
-            let piece = &mut piece[..left.min(1 << 20)];
-            self.reader.read_exact(piece).with_context(failed)?;
-            piece.chunks_exact(width).try_for_each(&mut each)?;
-            left -= piece.len();
-        }
-        Ok(())
-    }
-
-    /// The values of a tensor, all finite.
-    fn floats<T: Float>(&mut self, name: &str) -> Result<Vec<T>> {
-        let info = self
-            .info(name)
-            .expect("the caller checks that it is present");
-        let (dtype, shape) = (info.dtype, info.shape.clone());
-        let read: fn(&[u8]) -> T = match dtype {
-            Dtype::F16 => |x| T::from_f32(f16::from_le_bytes(array(x)).to_f32()),
-            Dtype::BF16 => |x| T::from_f32(bf16::from_le_bytes(array(x)).to_f32()),
-            Dtype::F32 => |x| T::from_f32(f32::from_le_bytes(array(x))),
-            Dtype::F64 => |x| T::from_f64(f64::from_le_bytes(array(x))),
-            other => bail!("`{name}` is {other:?}, it must be F16, BF16, F32 or F64"),
-        };
-        let row_length: usize = shape[1..].iter().product();
-        let mut values = Vec::with_capacity(shape.iter().product());
-        self.elements(name, |bytes| {
-            let value = read(bytes);
-            ensure!(
-                value.is_finite(),
-                "`{name}` holds {value} in row {}: all numbers must be finite",
-                values.len() / row_length
-            );
-            values.push(value);
-            Ok(())
-        })?;
-        Ok(values)
-    }
-
-    /// Integers, one for each pair.
-    fn integers(&mut self, name: &str, n: usize) -> Result<Vec<i128>> {
-        let info = self
-            .info(name)
-            .expect("the caller checks that it is present");
-        ensure!(
-            info.shape == [n],
-            "`{name}` has shape {:?}, it must be [{n}]: a number for each pair",
-            info.shape
-        );
-        let read: fn(&[u8]) -> i128 = match info.dtype {
-            Dtype::I8 => |x| i8::from_le_bytes(array(x)).into(),
-            Dtype::U8 => |x| x[0].into(),
-            Dtype::I16 => |x| i16::from_le_bytes(array(x)).into(),
-            Dtype::U16 => |x| u16::from_le_bytes(array(x)).into(),
-            Dtype::I32 => |x| i32::from_le_bytes(array(x)).into(),
-            Dtype::U32 => |x| u32::from_le_bytes(array(x)).into(),
-            Dtype::I64 => |x| i64::from_le_bytes(array(x)).into(),
-            Dtype::U64 => |x| u64::from_le_bytes(array(x)).into(),
-            other => bail!("`{name}` is {other:?}, it must be of whole numbers, such as I64"),
-        };
-        let mut integers = Vec::with_capacity(n);
-        self.elements(name, |bytes| {
-            integers.push(read(bytes));
-            Ok(())
-        })?;
-        Ok(integers)
-    }
+    };
+    NAMES.iter().copied().filter_map(found).collect()
 }
 
-/// A type to convert floats to.
-trait Float: Copy + std::fmt::Display {
-    fn from_f32(x: f32) -> Self;
-    fn from_f64(x: f64) -> Self;
-    fn is_finite(self) -> bool;
+/// How many names messages list.
+const FEW: usize = 10;
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() {
+        return "no tensors".to_string();
+    }
+    let mut listed: Vec<_> = names.iter().take(FEW).map(|name| shown(name)).collect();
+    if names.len() > FEW {
+        listed.push(format!("{} more", names.len() - FEW));
+    }
+    listed.join(", ")
 }
 
-impl Float for f32 {
-    fn from_f32(x: f32) -> Self {
-        x
+/// A line about each tensor that is not read, or about the first few and the rest.
+fn unknown(file: &TensorFile) -> Vec<String> {
+    let mut names = file.names();
+    names.retain(|name| !NAMES.contains(&&**name));
+    let line = |name: &String| {
+        let distance = |known: &&str| strsim::damerau_levenshtein(known, name);
+        // A long name has none near it, and its distances would take long.
+        let known = NAMES.iter().copied().filter(|_| name.len() <= LONGEST);
+        let nearest = known
+            .min_by_key(distance)
+            .filter(|known| distance(known) <= known.len() / 2);
+        let hint = nearest.map_or(String::new(), |known| format!("; did you mean `{known}`?"));
+        format!("`{}` is not used{hint}", shown(name))
+    };
+    let mut lines: Vec<_> = names.iter().take(FEW).map(line).collect();
+    if names.len() > FEW {
+        let others = counted(names.len() - FEW, "other tensor");
+        lines.push(format!("nor are {others}"));
     }
-    fn from_f64(x: f64) -> Self {
-        x as f32
-    }
-    fn is_finite(self) -> bool {
-        self.is_finite()
-    }
-}
-
-impl Float for f64 {
-    fn from_f32(x: f32) -> Self {
-        x.into()
-    }
-    fn from_f64(x: f64) -> Self {
-        x
-    }
-    fn is_finite(self) -> bool {
-        self.is_finite()
-    }
-}
-
-fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
-    bytes.try_into().expect("as many bytes as the dtype has")
+    lines
 }
