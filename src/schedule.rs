@@ -66,7 +66,7 @@ impl<T> Default for Settings<T> {
 }
 
 impl<T: Copy> Settings<T> {
-    fn all(&self) -> [(&'static str, Option<T>); 5] {
+    pub(crate) fn all(&self) -> [(&'static str, Option<T>); 5] {
         [
             ("alpha", self.alpha),
             ("soft_targets", self.soft_targets),

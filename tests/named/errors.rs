@@ -52,6 +52,18 @@ fn a_value_out_of_range_is_refused_under_the_name_it_was_given() {
             "srcl: `schedule.alpha.end` is 2, it must lie in [0, 1]",
         ),
         (
+            r#"{"objective": "srcl", "schedule": {"alpha": {"from": 7, "to": 0}}}"#,
+            "srcl: `schedule.alpha.from` is 7, it must lie in [0, 1]",
+        ),
+        (
+            r#"{"objective": "vse", "schedule": {"margin": {"from": 0, "to": -1}}}"#,
+            "vse: `schedule.margin.to` is -1, it must be finite and at least 0",
+        ),
+        (
+            r#"{"objective": "vse", "schedule": {"alpha": {"from": 1, "to": 0}}}"#,
+            "vse: `schedule.alpha` is of a value that the objective does not have",
+        ),
+        (
             r#"{"objective": "sum", "terms": [
                 {"objective": "vse"}, {"objective": "info-nce", "lambda": 3}
             ]}"#,

@@ -445,7 +445,7 @@ mod tests {
             ),
             (
                 r#"model={"image": {"width": 65536}, "text": {"layers": 1000}}"#,
-                "model: about 4.",
+                "model: about 1.5e11 parameters",
             ),
             ("data.batch_size=1", "data.batch_size must be at least 2"),
             (

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use burn::train::Interrupter;
 
 use crate::console::warn;
+use crate::files;
 
 /// The exit code of a program that was interrupted.
 pub const INTERRUPTED: u8 = 130;
@@ -78,6 +79,7 @@ pub fn stop_on_ctrl_c(interrupter: Interrupter) -> Result<()> {
             if DASHBOARD.load(Ordering::SeqCst) {
                 restore_terminal();
             }
+            files::remove_unfinished();
             std::process::exit(INTERRUPTED.into());
         }
     })

@@ -1,6 +1,6 @@
 //! The training objective: InfoNCE with all its settings, or any objective by its name.
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, anyhow};
 use burn::tensor::Device;
 use burn_contrastive::objective::{AnyConfig, InfoNceConfig, Objective, ObjectiveConfig};
 use serde::de::Error;
@@ -56,17 +56,10 @@ impl TrainingObjective {
     /// If it needs other inputs, naming them, or if a value is out of range.
     pub fn check(&self) -> Result<()> {
         let config = self.named();
-        let needs: Vec<_> = config
-            .needs()
-            .iter()
-            .map(|input| format!("`{input}`"))
-            .collect();
-        ensure!(
-            needs.is_empty(),
-            "objective `{}` needs {}; this program trains with image and text alone",
-            config.name(),
-            needs.join(", ")
-        );
+        let inputs = config.check_inputs(|_| false);
+        inputs.map_err(|error| {
+            anyhow!("objective {error}; this program trains with image and text alone")
+        })?;
         // Each names what is wrong as its own form of settings does.
         match self {
             Self::InfoNce(config) => config.check()?,

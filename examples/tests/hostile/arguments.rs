@@ -27,7 +27,7 @@ fn arguments_are_refused_by_name() {
         (&["--objective", &long], "there is no objective"),
         (&["--objective", ""], "there is no objective"),
         (&["--objective", "infonce"], "did you mean `info-nce`?"),
-        (&["--objective", "srcl"], "needs `teacher_image`"),
+        (&["--objective", "srcl"], "or `alpha` = 0"),
         (
             &["--objective", "vse", "--set", "objective.margin=-1"],
             "margin",

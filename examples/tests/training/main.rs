@@ -217,9 +217,9 @@ fn an_objective_that_needs_more_than_images_and_texts_is_refused() {
     for (pair, needs) in [
         (
             "objective=srcl",
-            "objective `srcl` needs `teacher_image`, `teacher_text`",
+            "objective srcl needs `teacher_image` and `teacher_text`, or `alpha` = 0",
         ),
-        ("objective=info-cmr", "objective `info-cmr` needs `noise`"),
+        ("objective=info-cmr", "objective info-cmr needs `noise`"),
     ] {
         let error = format!("{:#}", load(pair).unwrap_err());
         assert!(error.contains(needs), "{error}");

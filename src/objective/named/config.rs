@@ -185,7 +185,7 @@ impl ObjectiveConfig {
     /// # Errors
     ///
     /// If a parameter is out of its range, the weight is not finite, a sum has no terms, or a
-    /// schedule is out of range.
+    /// schedule is out of range or of a value that the objective does not have.
     pub fn check(&self) -> Result<(), ConfigError> {
         let name = self.name();
         check::range(name, "weight", self.weight, -f64::MAX, f64::MAX)?;
@@ -205,7 +205,47 @@ impl ObjectiveConfig {
             let parameter = parameters.iter().find(keeps);
             parameter.map_or(field, |found| found.name).to_string()
         };
-        checked.map_err(|error| error.within(name, by_name))
+        checked.map_err(|error| error.within(name, by_name))?;
+        self.check_scheduled()
+    }
+
+    /// Checks the first and the last value of what is scheduled as if they were set.
+    fn check_scheduled(&self) -> Result<(), ConfigError> {
+        for (value, schedule) in self.schedules().all() {
+            let ends = schedule.map(|schedule| [("from", schedule.from), ("to", schedule.to)]);
+            for (end, number) in ends.into_iter().flatten() {
+                let mut config = self.clone();
+                config.schedules = Some(Settings::default());
+                let field = || format!("schedule.{value}");
+                if config.set(value, Value::Number(number)).is_err() {
+                    let problem = "is of a value that the objective does not have";
+                    return Err(ConfigError::new(self.name(), field(), problem));
+                }
+                let scheduled = |_: &str| format!("{}.{end}", field());
+                let checked = config.check();
+                checked.map_err(|error| error.within(self.name(), scheduled))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that the objective needs no inputs but those that there are, besides image and text.
+    ///
+    /// # Errors
+    ///
+    /// Names those that are missing, and the parameters at whose 0 they would not be needed.
+    pub fn check_inputs(&self, is_there: impl Fn(Input) -> bool) -> Result<(), String> {
+        if let AnyConfig::WeightedSum(sum) = &self.kind {
+            let mut terms = sum.terms.iter();
+            return terms
+                .try_for_each(|term| term.check_inputs(&is_there as &dyn Fn(Input) -> bool));
+        }
+        let missing: Vec<_> = self.needs().into_iter().filter(|&x| !is_there(x)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let (name, missing, spared) = (self.name(), all_of(&missing), self.spared(&missing));
+        Err(format!("{name} needs {missing}{spared}"))
     }
 
     /// Checks that the objective can be evaluated on these features.
@@ -220,18 +260,8 @@ impl ObjectiveConfig {
                 .into_iter()
                 .try_for_each(|term| term.check_features(features));
         }
+        self.check_inputs(|input| features.find(input).is_some())?;
         let (name, needs) = (self.name(), self.needs());
-        let missing = needs
-            .iter()
-            .filter(|&&input| features.find(input).is_none());
-        let missing: Vec<_> = missing.copied().collect();
-        if !missing.is_empty() {
-            return Err(format!(
-                "{name} needs {}{}",
-                all_of(&missing),
-                self.spared(&missing)
-            ));
-        }
         for input in needs {
             let found = features.find(input).expect("nothing is missing");
             let (width, found_width) = (features.image.dims()[1], features.width(found));
