@@ -78,6 +78,9 @@ pub(crate) fn log1p<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 pub(crate) fn log1p_primitive<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     let bool_dtype = get_or_init_device_settings::<B>(&x.device()).bool_dtype;
     let plain = B::float_detach(x.clone());
+    // x <= -0.5 or x >= 1, infinity among them: |s| >= 1/3.
+    let far = B::float_abs(B::float_sub_scalar(plain.clone(), 0.25.into()));
+    let far = B::float_greater_equal_elem(far, 0.75.into(), bool_dtype);
     let log = B::float_log(B::float_add_scalar(x, 1.into()));
     let s = B::float_div(plain.clone(), B::float_add_scalar(plain, 2.into()));
     let square = B::float_mul(s.clone(), s.clone());
@@ -89,11 +92,10 @@ pub(crate) fn log1p_primitive<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
         series = B::float_mul(series, square.clone());
     }
     series = B::float_add_scalar(series, 1.into());
-    let near = B::float_lower_elem(B::float_abs(s.clone()), 0.34.into(), bool_dtype);
     let series = B::float_mul_scalar(B::float_mul(series, s), 2.into());
     let correction = B::float_sub(series, B::float_detach(log.clone()));
-    // Elsewhere, infinite and NaN among them, the logarithm is right as it is.
-    let correction = B::float_mask_fill(correction, B::bool_not(near), 0.into());
+    // Elsewhere the logarithm is right as it is.
+    let correction = B::float_mask_fill(correction, far, 0.into());
     B::float_add(log, correction)
 }
 

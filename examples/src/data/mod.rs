@@ -15,6 +15,8 @@ mod evaluation;
 mod karpathy;
 mod loader;
 mod prefetch;
+#[cfg(test)]
+mod properties;
 pub mod random;
 mod sampler;
 pub mod scenes;

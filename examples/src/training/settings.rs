@@ -296,4 +296,20 @@ mod tests {
             json!(2)
         );
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_pair_panics(pair in ".*", key in "[a-z.]{0,12}", value in ".*") {
+            let _ = set(&pair);
+            let _ = set(&format!("{key}={value}"));
+            let _ = set(&format!("schedule.steps={value}"));
+        }
+
+        #[test]
+        fn no_file_panics(text in ".*", key in "seed|schedule|model|steps|[a-z]*", value in ".*") {
+            let _ = file(&text);
+            let _ = file(&format!("{{\"{key}\": {value}}}"));
+            let _ = file(&format!("{{\"schedule\": {{\"{key}\": {value}}}}}"));
+        }
+    }
 }
