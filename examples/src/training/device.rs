@@ -1,7 +1,9 @@
 //! `--device`: a backend by name, with an index where the machine has several.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
+
+use crate::words::shown;
 
 /// Every backend name, in the order of the help text; each is also a cargo feature.
 pub const BACKENDS: [&str; 7] = ["flex", "ndarray", "wgpu", "vulkan", "metal", "cuda", "rocm"];
@@ -33,21 +35,21 @@ pub fn available() -> Vec<&'static str> {
 /// If no backend has that name, if this build lacks its feature (the message says how to build with
 /// it), or if the index is not a number or the backend has only one device.
 pub fn parse_device(text: &str, program: &str) -> Result<Device> {
-    let (name, index) = match text.split_once(':') {
-        Some((name, index)) => match index.parse::<usize>() {
-            Ok(index) => (name, Some(index)),
-            Err(_) => {
-                bail!("--device {text}: `{index}` is not the number of a device (as in `cuda:0`)")
-            }
-        },
+    let (name, number) = match text.split_once(':') {
+        Some((name, number)) => (name, Some(number)),
         None => (text, None),
     };
     if !BACKENDS.contains(&name) {
         bail!(
-            "--device {text}: no backend is called `{name}`; there are {}",
+            "--device: no backend is called `{}`; there are {}",
+            shown(name),
             BACKENDS.join(", ")
         );
     }
+    let index = number.map(str::parse).transpose().with_context(|| {
+        let number = shown(number.unwrap_or_default());
+        format!("--device: `{number}` is not the number of a device (as in `cuda:0`)")
+    })?;
     if !available().contains(&name) {
         bail!(
             "--device {text}: this program was built without {name} (it has {}); run it with\n    \

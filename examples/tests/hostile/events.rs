@@ -192,3 +192,62 @@ fn two_at_once_do_not_mix() {
     let names = names.map(|entry| entry.file_name().into_string().unwrap());
     assert_eq!(names.filter(|name| name.starts_with("clip-")).count(), 4);
 }
+
+/// In a file system of its own, which only some machines let a test make.
+#[test]
+fn on_a_full_disk_a_run_fails_and_begins_anew_when_there_is_room() {
+    let mut count = Count::new("full disks");
+    let place = Place::new();
+    table(&place, "");
+    fs::create_dir(place.join("disk")).unwrap();
+    let script = r#"
+        mount -t tmpfs -o size=200k tmpfs disk || exit 77
+        head -c "$FILLED" /dev/zero > disk/filler
+        "$@"; echo "first $?"
+        rm disk/filler
+        "$@"; echo "second $?"
+    "#;
+    // From no room for the lock to no room for the second checkpoint.
+    for filled in [204_800, 200_000, 190_000, 180_000, 160_000, 120_000, 80_000] {
+        let clip = place.small(&["--output", "disk/run", "--data", "table.csv"]);
+        let mut command = Command::new("unshare");
+        command.args([
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "sh",
+            "-c",
+            script,
+            "sh",
+        ]);
+        command.arg(clip.get_program()).args(clip.get_args());
+        command
+            .current_dir(place.path())
+            .env("FILLED", filled.to_string());
+        let answer = Answer::of(command.stdin(Stdio::null()));
+        if !answer.out.contains("first") {
+            println!("no file system could be mounted: {}", answer.err);
+            return;
+        }
+        count.answered("full", &answer);
+        assert!(
+            answer.out.contains("second 0"),
+            "{filled}: {}{}",
+            answer.out,
+            answer.err
+        );
+        if answer.out.contains("first 1") {
+            assert!(
+                answer.err.contains("No space left"),
+                "{filled}: {}",
+                answer.err
+            );
+        } else {
+            assert!(
+                answer.err.contains("already holds a run"),
+                "{filled}: {}",
+                answer.err
+            );
+        }
+    }
+}
