@@ -5,9 +5,11 @@
 //! words and their counts: see [`CaptionTokenizer::train`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::panic::catch_unwind;
 use std::path::Path;
 
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokenizers::models::wordpiece::{WordPiece, WordPieceTrainer};
@@ -128,8 +130,13 @@ impl CaptionTokenizer {
     /// If the file cannot be read or parsed, or names no padding token.
     pub fn load(file: impl AsRef<Path>, context_length: usize) -> Result<Self> {
         let file = file.as_ref();
-        let inner = Tokenizer::from_file(file)
-            .map_err(|error| anyhow!("cannot load tokenizer {}: {error}", file.display()))?;
+        let failed = || format!("cannot load tokenizer {}", file.display());
+        let text = fs::read(file).with_context(failed)?;
+        // The crate panics on some text that is no JSON, and on some normalisers.
+        let _: serde_json::Value = serde_json::from_slice(&text).with_context(failed)?;
+        let inner = catch_unwind(|| Tokenizer::from_bytes(&text))
+            .map_err(|_| anyhow!("{}: its reader panicked", failed()))?
+            .map_err(|error| anyhow!("{}: {error}", failed()))?;
         Self::from_tokenizer(inner, context_length)
             .map_err(|error| error.context(format!("cannot use tokenizer {}", file.display())))
     }
