@@ -8,6 +8,7 @@ pub(crate) mod lock;
 pub mod models;
 pub(crate) mod number;
 pub mod report;
+pub mod signals;
 pub mod training;
 pub(crate) mod unique;
 pub(crate) mod words;

@@ -95,6 +95,7 @@ use burn_contrastive::pairwise::Evaluation;
 use burn_contrastive::weighting::SimilarityRegulation;
 
 use crate::files::{self, Partial};
+use crate::signals::{INTERRUPTED, on_interrupt};
 use crate::training::device::computes_f64;
 use crate::words::shown;
 pub use findings::{Finding, Findings};
@@ -103,9 +104,6 @@ use measure::{Named, check, measure};
 use statistics::Statistics;
 use tensors::Embeddings;
 use weights::Weights;
-
-/// The exit code of a program that was interrupted.
-const INTERRUPTED: i32 = 130;
 
 /// What to do.
 pub struct Options {
@@ -147,11 +145,10 @@ impl Options {
 ///
 /// If the process has a handler already.
 pub fn leave_no_remains_on_ctrl_c() -> Result<()> {
-    ctrlc::set_handler(|| {
+    on_interrupt(|| {
         files::remove_unfinished();
-        std::process::exit(INTERRUPTED);
+        std::process::exit(INTERRUPTED.into());
     })
-    .context("Ctrl-C could not be bound to removing unfinished files")
 }
 
 /// Reads, evaluates, and writes the requested files, all of them or none. `progress` is called with

@@ -9,9 +9,10 @@ use std::time::SystemTime;
 use anyhow::Result;
 use burn::train::Interrupter;
 use burn_contrastive_examples::console::{self, say, warn};
+use burn_contrastive_examples::signals::INTERRUPTED;
 use burn_contrastive_examples::training::config::TrainingConfig;
 use burn_contrastive_examples::training::device::parse_device;
-use burn_contrastive_examples::training::interrupt::{INTERRUPTED, stop_on_ctrl_c};
+use burn_contrastive_examples::training::interrupt::stop_on_ctrl_c;
 use burn_contrastive_examples::training::run::{CONFIG_FILE, Folder, Options, run};
 use clap::Parser;
 

@@ -111,7 +111,7 @@ impl PairLoader {
         ensure!(
             found >= needed,
             "{}: split {split} has {found} images, fewer than one batch; \
-             lower batch_size from {needed}",
+             lower data.batch_size from {needed}",
             loader.source.collection.file.display()
         );
         Ok(loader)

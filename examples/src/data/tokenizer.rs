@@ -160,7 +160,7 @@ impl CaptionTokenizer {
         });
         ensure!(
             context_length > specials,
-            "context_length is {context_length}; {specials} special tokens and one of the \
+            "model.text.context is {context_length}; {specials} special tokens and one of the \
              caption's need at least {}",
             specials + 1
         );
@@ -183,7 +183,7 @@ impl CaptionTokenizer {
         };
         inner
             .with_truncation(Some(truncation))
-            .map_err(|error| anyhow!("context_length is {context_length}: {error}"))?;
+            .map_err(|error| anyhow!("model.text.context is {context_length}: {error}"))?;
         Ok(Self {
             inner,
             pad,

@@ -5,14 +5,12 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use burn::train::Interrupter;
 
 use crate::console::warn;
 use crate::files;
-
-/// The exit code of a program that was interrupted.
-pub const INTERRUPTED: u8 = 130;
+use crate::signals::{INTERRUPTED, on_interrupt};
 
 static TRAINING: AtomicBool = AtomicBool::new(false);
 static DASHBOARD: AtomicBool = AtomicBool::new(false);
@@ -67,7 +65,7 @@ pub fn stop_on_ctrl_c(interrupter: Interrupter) -> Result<()> {
         interrupter,
         pressed: AtomicBool::new(false),
     };
-    ctrlc::set_handler(move || match keys.press(TRAINING.load(Ordering::SeqCst)) {
+    on_interrupt(move || match keys.press(TRAINING.load(Ordering::SeqCst)) {
         Response::SaveAndStop if DASHBOARD.load(Ordering::SeqCst) => {}
         Response::SaveAndStop => {
             warn(
@@ -83,7 +81,6 @@ pub fn stop_on_ctrl_c(interrupter: Interrupter) -> Result<()> {
             std::process::exit(INTERRUPTED.into());
         }
     })
-    .context("Ctrl-C could not be bound to saving a checkpoint")
 }
 
 /// Makes Ctrl-C a signal again while Burn's dashboard, which reads raw keys and ignores this one,

@@ -94,6 +94,31 @@ fn interrupted_at_any_moment_a_run_ends_with_130_and_can_go_on() {
     count.taken("to its end", &Answer::of(&mut command));
 }
 
+/// As under `nohup`, when the terminal goes away.
+#[test]
+fn a_hang_up_that_is_ignored_ends_nothing() {
+    let mut count = Count::new("SIGHUP");
+    let place = Place::new();
+    table(&place, "");
+    let clip = begin(&place, 40);
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "trap '' HUP; exec \"$@\"", "sh"])
+        .arg(clip.get_program());
+    command.args(clip.get_args()).current_dir(place.path());
+    let mut child = spawn(&mut command);
+    let mut reader = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.starts_with("step") {
+        line.clear();
+        assert!(reader.read_line(&mut line).unwrap() > 0, "it ended");
+        signal(&child, "-HUP");
+    }
+    thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+    count.taken("ignored", &Answer::of_child(child));
+    assert_eq!(losses(&place).len(), 40);
+}
+
 #[test]
 fn a_reader_that_goes_away_costs_no_results() {
     let mut count = Count::new("closed and full outputs");

@@ -350,7 +350,7 @@ fn settings_out_of_range_are_named() {
                 batch_size: 41,
                 ..config(1)
             },
-            "lower batch_size from 41",
+            "lower data.batch_size from 41",
         ),
     ];
     for (config, expected) in bad {

@@ -169,7 +169,7 @@ fn a_tokenizer_that_cannot_be_used_says_why() {
         ),
         (
             CaptionTokenizer::train(CAPTIONS.iter(), &config(100, 2)),
-            "context_length is 2",
+            "model.text.context is 2",
         ),
     ] {
         let error = format!("{:#}", result.unwrap_err());
