@@ -6,6 +6,7 @@ pub mod device;
 pub mod evaluation;
 mod folder;
 pub mod history;
+mod inputs;
 pub mod interrupt;
 pub mod objective;
 pub mod optimizer;

@@ -5,23 +5,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use burn::tensor::Device;
 use burn::train::Interrupter;
 use burn_contrastive::retrieval::CrossModalMetrics;
-use rayon::prelude::*;
 
 use super::config::TrainingConfig;
 use super::evaluation::Embedded;
 use super::folder::{RunFolder, TOKENIZER_FILE};
+use super::inputs::Data;
 use super::progress::{Extent, Lines, dashboard};
 use super::strategy::Ending;
 use super::summary;
 use super::trainer::{Loaders, Start, Trained, train};
 use crate::console::say;
-use crate::data::{
-    CaptionTokenizer, Collection, EvaluationSet, PairLoader, ScenesConfig, Skipped, Split, scenes,
-};
+use crate::data::{Collection, EvaluationSet, Split};
 use crate::models::DualEncoder;
 use crate::number::counted;
 use crate::report::{
@@ -126,7 +124,7 @@ pub fn run(
         Some(start) => start,
         None => fresh,
     };
-    let trained = data.train(config, options, &run.path, start, interrupter)?;
+    let trained = train_on(&data, config, options, &run.path, start, interrupter)?;
     stages.end("training");
     if let Ending::Interrupted(checkpoint) = &trained.ending {
         say(format_args!(
@@ -192,116 +190,52 @@ impl Options {
     }
 }
 
-/// The data of a run, split three ways.
-struct Data {
-    collection: Arc<Collection>,
-    tokenizer: Arc<CaptionTokenizer>,
-    /// The training split.
-    pairs: PairLoader,
-    /// The validation split.
-    valid: PairLoader,
-    /// The held-out split.
-    test: EvaluationSet,
-}
-
-impl Data {
-    fn open(
-        config: &TrainingConfig,
-        options: &Options,
-        resumed: Option<&RunFolder>,
-    ) -> Result<Self> {
-        let Options {
-            device, workers, ..
-        } = options;
-        let collection = Arc::new(open_data(config, options)?);
-        let tokenizer = Arc::new(open_tokenizer(config, resumed, &collection)?);
-        report_cut_captions(&tokenizer, &collection)?;
-        let (transform, loader) = (config.transform(), config.loader(*workers));
-        let pairs = PairLoader::new(
-            collection.clone(),
-            Split::Train,
-            tokenizer.clone(),
-            transform.clone(),
-            loader.clone(),
-            device,
-        )?;
-        let valid = PairLoader::in_order(
-            collection.clone(),
-            Split::Validation,
-            tokenizer.clone(),
-            transform.clone(),
-            loader,
-            device,
-        )?;
-        let test = EvaluationSet::new(
-            collection.clone(),
-            Split::Test,
-            tokenizer.clone(),
-            transform,
-            *workers,
-        )?;
-        Ok(Self {
-            collection,
-            tokenizer,
-            pairs,
-            valid,
-            test,
-        })
-    }
-
-    /// Equal for equal captioned images and equal tokens.
-    fn fingerprint(&self) -> String {
-        let [collection, tokenizer] = [self.collection.fingerprint(), self.tokenizer.fingerprint()];
-        format!("{collection} {tokenizer}")
-    }
-
-    /// Trains from `start` with a dashboard or lines of progress.
-    fn train(
-        &self,
-        config: &TrainingConfig,
-        options: &Options,
-        run: &Path,
-        start: Start,
-        interrupter: Interrupter,
-    ) -> Result<Trained> {
-        let cursor = start.state.cursor;
-        self.pairs.seek(cursor.epoch, cursor.batch);
-        let batches_per_epoch = self.pairs.batches_per_epoch();
-        let extent = Extent {
-            first_step: start.state.step,
-            total_steps: config
-                .schedule
-                .total_steps(batches_per_epoch, config.accumulation),
-            pairs_a_step: config.data.batch_size * config.accumulation,
-        };
-        if extent.first_step > 0 {
+/// Trains from `start` with a dashboard or lines of progress.
+fn train_on(
+    data: &Data,
+    config: &TrainingConfig,
+    options: &Options,
+    run: &Path,
+    start: Start,
+    interrupter: Interrupter,
+) -> Result<Trained> {
+    let cursor = start.state.cursor;
+    data.pairs.seek(cursor.epoch, cursor.batch);
+    let batches_per_epoch = data.pairs.batches_per_epoch();
+    let extent = Extent {
+        first_step: start.state.step,
+        total_steps: config
+            .schedule
+            .total_steps(batches_per_epoch, config.accumulation),
+        pairs_a_step: config.data.batch_size * config.accumulation,
+    };
+    if extent.first_step > 0 {
+        say(format_args!(
+            "Resuming after step {} of {}.",
+            extent.first_step, extent.total_steps
+        ));
+        let changes = &start.state.history.changes;
+        for change in changes.iter().filter(|c| c.step == extent.first_step) {
+            let Change {
+                setting, from, to, ..
+            } = change;
             say(format_args!(
-                "Resuming after step {} of {}.",
-                extent.first_step, extent.total_steps
+                "From here on {setting} = {to}, so far {from}."
             ));
-            let changes = &start.state.history.changes;
-            for change in changes.iter().filter(|c| c.step == extent.first_step) {
-                let Change {
-                    setting, from, to, ..
-                } = change;
-                say(format_args!(
-                    "From here on {setting} = {to}, so far {from}."
-                ));
-            }
         }
-        let loaders = Loaders {
-            fingerprint: self.fingerprint(),
-            train: Arc::new(self.pairs.clone()),
-            batches_per_epoch,
-            valid: Arc::new(self.valid.clone()),
-        };
-        let display = if options.dashboard {
-            dashboard(interrupter.clone())
-        } else {
-            Box::new(Lines::new(io::stdout(), extent, options.lines_every))
-        };
-        train(config, run, start, loaders, display, interrupter)
     }
+    let loaders = Loaders {
+        fingerprint: data.fingerprint(),
+        train: Arc::new(data.pairs.clone()),
+        batches_per_epoch,
+        valid: Arc::new(data.valid.clone()),
+    };
+    let display = if options.dashboard {
+        dashboard(interrupter.clone())
+    } else {
+        Box::new(Lines::new(io::stdout(), extent, options.lines_every))
+    };
+    train(config, run, start, loaders, display, interrupter)
 }
 
 fn print_before(test: &EvaluationSet, chance: &RetrievalScores, before: &CrossModalMetrics) {
@@ -329,111 +263,6 @@ fn retrieval(
         before: Some(before.into()),
         after: Some(after.into()),
     }
-}
-
-fn open_data(config: &TrainingConfig, options: &Options) -> Result<Collection> {
-    let path = match &config.data.path {
-        Some(path) => path.clone(),
-        None => {
-            let folder = options.scenes.join(scenes_name(&config.data.scenes));
-            if scenes::generate(&folder, &config.data.scenes)? {
-                say(format_args!("Generated scenes in {}", folder.display()));
-            }
-            folder
-        }
-    };
-    let collection = Collection::read(&path, config.data.skip_bad)?;
-    report_skipped(&collection.skipped);
-    say(format_args!("Data: {}", collection.file.display()));
-    Ok(collection)
-}
-
-/// One folder for each set of parameters.
-fn scenes_name(scenes: &ScenesConfig) -> String {
-    let ScenesConfig {
-        train,
-        validation,
-        test,
-        image_size,
-        repeated,
-        three_objects,
-        seed,
-    } = scenes;
-    format!("scenes-{train}-{validation}-{test}-{image_size}px-{repeated}-{three_objects}-{seed}")
-}
-
-/// The tokenizer of the run that goes on, or the configured one, or one trained on the training
-/// captions.
-fn open_tokenizer(
-    config: &TrainingConfig,
-    resumed: Option<&RunFolder>,
-    collection: &Collection,
-) -> Result<CaptionTokenizer> {
-    let own = resumed.map(|run| run.path.join(TOKENIZER_FILE));
-    let context = config.model.text.context;
-    let tokenizer = if let Some(file) = own.filter(|file| file.exists()) {
-        CaptionTokenizer::load(&file, context)?
-    } else if let Some(file) = &config.data.tokenizer {
-        CaptionTokenizer::load(file, context)?
-    } else {
-        ensure!(
-            !collection.indices(Split::Train).is_empty(),
-            "{} has no image in the split train",
-            collection.file.display()
-        );
-        CaptionTokenizer::train(collection.captions(Split::Train), &config.tokenizer())?
-    };
-    ensure!(
-        tokenizer.vocab_size() <= config.model.text.vocabulary,
-        "the tokenizer has {size} tokens and the model room for {}: \
-         set model.text.vocabulary={size}",
-        config.model.text.vocabulary,
-        size = tokenizer.vocab_size(),
-    );
-    Ok(tokenizer)
-}
-
-/// Says how many captions do not fit the context.
-fn report_cut_captions(tokenizer: &CaptionTokenizer, collection: &Collection) -> Result<()> {
-    let captions = collection.examples.par_iter();
-    let captions = captions.flat_map_iter(|example| &example.captions);
-    let cut = captions.map(|caption| tokenizer.cuts(caption).map(u64::from));
-    let cut = cut.try_reduce(|| 0, |a, b| Ok(a + b))?;
-    if cut > 0 {
-        say(format_args!(
-            "Cut {} to model.text.context = {} tokens",
-            counted(cut, "caption"),
-            tokenizer.context_length()
-        ));
-    }
-    Ok(())
-}
-
-fn report_skipped(skipped: &[Skipped]) {
-    let Some(first) = skipped.first() else {
-        return;
-    };
-    let of = |split| {
-        skipped
-            .iter()
-            .filter(|bad| bad.split == Some(split))
-            .count()
-    };
-    let images = Split::ALL.map(|split| (of(split), split)).into_iter();
-    let images: Vec<_> = images
-        .filter(|(number, _)| *number > 0)
-        .map(|(number, split)| format!("{} of the split {split}", counted(number, "image")))
-        .collect();
-    let images = if images.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", images.join(", "))
-    };
-    say(format_args!(
-        "Left out as bad: {}{images}; the first: {}",
-        skipped.len(),
-        first.reason
-    ));
 }
 
 fn captions_of_images(set: &EvaluationSet) -> Vec<usize> {
