@@ -58,6 +58,7 @@
 //! - [`analysis`]: the weights that a batch's negatives get, and mutual information.
 //! - [`pairwise`]: the engine under the objectives, and under yours: expressions of a pair, reduced
 //!   over rows and columns of the similarity matrix.
+//! - [`sharded`]: one exact step over the shards of a batch that is too large to encode at once.
 //! - [`retrieval`]: recall@k, ranks, R@sum, precision@k, similarity histograms.
 //!
 //! # Memory
@@ -98,6 +99,7 @@ pub mod pairwise;
 mod random;
 pub mod retrieval;
 pub mod schedule;
+pub mod sharded;
 pub mod similarity;
 mod tensor;
 pub mod weighting;

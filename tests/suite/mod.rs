@@ -14,6 +14,7 @@ mod pairwise;
 mod pointwise;
 mod pretraining;
 mod retrieval;
+mod sharded;
 mod similarity;
 mod synthesis;
 mod synthesis_matches;

@@ -1,0 +1,415 @@
+//! Exact large batches: a batch that is encoded in shards, with one loss over all of its pairs.
+//!
+//! A contrastive loss compares each pair with all others of its batch, so the gradients of several
+//! small batches do not add up to that of a large one. Those of *shards* do, once the loss has seen
+//! all embeddings:
+//!
+//! ```text
+//! 1. encode each shard                                        embeddings of all pairs
+//! 2. one loss over all pairs                                  L and ∂L/∂embeddings
+//! 3. of each shard, backward of  Σ embedding · ∂L/∂embedding  ∂L/∂parameters, to be added up
+//! ```
+//!
+//! This is the step of the whole batch, not an approximation: the same loss and gradients, up to
+//! the rounding of sums in another order.
+//!
+//! | [`Sharding`] | encodes | holds at its peak |
+//! |---|---|---|
+//! | [`recompute`](Sharding::recompute) | twice, one shard after another | the activations of one shard |
+//! | [`keep`](Sharding::keep) | once, several shards at once | the activations of all shards |
+//!
+//! and, either way, the embeddings and their gradients, `O(N·D)`. Recomputing is for batches whose
+//! activations do not fit; a third more time where a backward pass costs two forward passes.
+//! Keeping is for devices that one shard does not fill: the cores of a CPU, several GPUs.
+//!
+//! ```
+//! use burn::module::{Module, Param};
+//! use burn::optim::{GradientsAccumulator, GradientsParams};
+//! use burn::tensor::{Device, Distribution, Tensor};
+//! use burn_contrastive::objective::InfoNceConfig;
+//! use burn_contrastive::sharded::{Encoded, Sharding};
+//!
+//! #[derive(Module, Debug)]
+//! struct Towers {
+//!     image: Param<Tensor<2>>,
+//!     text: Param<Tensor<2>>,
+//! }
+//!
+//! let device = Device::default().autodiff();
+//! let random = |rows, columns| {
+//!     Tensor::<2>::random([rows, columns], Distribution::Default, &device)
+//! };
+//! let model = Towers {
+//!     image: Param::from_tensor(random(12, 8)),
+//!     text: Param::from_tensor(random(20, 8)),
+//! };
+//! let objective = InfoNceConfig::new().init(&device);
+//!
+//! // 10 pairs: shards of 4, 4 and 2.
+//! let shards = [4, 4, 2].map(|pairs| (random(pairs, 12), random(pairs, 20)));
+//! let mut sum = GradientsAccumulator::new();
+//! let step = Sharding::recompute().backward(
+//!     &model,
+//!     &shards,
+//!     |model: &Towers, (image, text)| {
+//!         let image = image.clone().matmul(model.image.val());
+//!         Encoded::new([image, text.clone().matmul(model.text.val())])
+//!     },
+//!     |embeddings| {
+//!         let [image, text] = embeddings.try_into().unwrap();
+//!         objective.forward(image, text)
+//!     },
+//!     |gradients| sum.accumulate(&model, GradientsParams::from_grads(gradients, &model)),
+//! );
+//! assert_eq!(step.loss.dims(), [1]);
+//! assert_eq!(step.embeddings[0].dims(), [10, 8]);
+//! let gradients = sum.grads(); // for the optimiser
+//! assert!(gradients.get::<2>(model.image.id).is_some());
+//! ```
+//!
+//! **Not accumulation.** Averaging the gradients of several batches, each with its own loss, lowers
+//! the variance of the gradient; the negatives of a pair are still those of one small batch.
+//!
+//! **Source.** Gao, Zhang, Han, Callan, "Scaling Deep Contrastive Learning Batch Size under Memory
+//! Limited Setup", 2021 (the gradient cache), for one device.
+
+use std::thread;
+
+use burn::module::Module;
+use burn::tensor::{Device, Gradients, Tensor};
+
+/// What the encoders make of a shard.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    /// What the loss of the whole batch reads, such as the embeddings of images and of texts: row
+    /// by row, `[rows, width]` each. All shards have as many of them, each of one width.
+    pub embeddings: Vec<Tensor<2>>,
+    /// A loss of this shard alone, `[1]`, which is added to that of the batch: that of a fusion
+    /// encoder, say, times the shard's share of the batch.
+    pub loss: Option<Tensor<1>>,
+}
+
+impl Encoded {
+    /// Embeddings without a loss of the shard's own.
+    pub fn new(embeddings: impl IntoIterator<Item = Tensor<2>>) -> Self {
+        Self {
+            embeddings: embeddings.into_iter().collect(),
+            loss: None,
+        }
+    }
+
+    /// With a loss of the shard's own.
+    pub fn with_loss(self, loss: Tensor<1>) -> Self {
+        Self {
+            loss: Some(loss),
+            ..self
+        }
+    }
+
+    /// The values, without their graph.
+    fn inner(&self) -> Self {
+        Self {
+            embeddings: self.embeddings.iter().cloned().map(Tensor::inner).collect(),
+            loss: self.loss.clone().map(Tensor::inner),
+        }
+    }
+
+    /// The gradients of what the shard adds to the loss, where `upstream` are those by its
+    /// embeddings.
+    fn backward(self, upstream: Vec<Option<Tensor<2>>>) -> Option<Gradients> {
+        let pairs = self.embeddings.into_iter().zip(upstream);
+        let parts = pairs.filter_map(|(embeddings, gradient)| {
+            Some((embeddings * Tensor::from_inner(gradient?)).sum())
+        });
+        let all = parts.chain(self.loss).reduce(|sum, part| sum + part)?;
+        Some(all.backward())
+    }
+}
+
+/// What a sharded step leaves besides the gradients; all without autodiff.
+#[derive(Clone, Debug)]
+pub struct Sharded {
+    /// The loss of the batch and those of the shards, added up, `[1]`.
+    pub loss: Tensor<1>,
+    /// The embeddings of the whole batch, shard by shard, `[N, width]` each.
+    pub embeddings: Vec<Tensor<2>>,
+}
+
+/// How the shards of a batch are encoded: see [the module](self).
+#[derive(Clone, Debug)]
+pub struct Sharding {
+    graphs: Graphs,
+    seed: Option<(Device, u64)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Graphs {
+    Recompute,
+    Keep { at_once: usize },
+}
+
+impl Default for Sharding {
+    fn default() -> Self {
+        Self::recompute()
+    }
+}
+
+impl Sharding {
+    /// Shards are encoded one after another, twice: once for the loss, once for its gradient.
+    pub fn recompute() -> Self {
+        Self {
+            graphs: Graphs::Recompute,
+            seed: None,
+        }
+    }
+
+    /// Shards are encoded once and their graphs kept, `at_once` of them at the same time, each on a
+    /// thread of its own, and so are their backward passes.
+    ///
+    /// # Panics
+    ///
+    /// If `at_once` is 0.
+    pub fn keep(at_once: usize) -> Self {
+        assert!(
+            at_once > 0,
+            "Sharding: `at_once` is 0, it must be at least 1"
+        );
+        Self {
+            graphs: Graphs::Keep { at_once },
+            seed: None,
+        }
+    }
+
+    /// Sets the generator of `device` before each shard is encoded, to a number that follows from
+    /// `seed` and the index of the shard. Encoders that draw at random, for dropout say, then draw
+    /// the same when they run again. Another step needs another seed.
+    ///
+    /// Burn has one generator for all threads: shards that are [kept](Self::keep) several at once
+    /// draw in no order, and are not seeded.
+    pub fn with_seed(self, device: &Device, seed: u64) -> Self {
+        Self {
+            seed: Some((device.clone(), seed)),
+            ..self
+        }
+    }
+
+    /// The step of a whole batch.
+    ///
+    /// `encode` runs the encoders of `model` on a shard. Where no graph is wanted, a copy of the
+    /// model without gradients takes its place: all parameters that `encode` reads must be those of
+    /// the model that it is given. `loss` takes the embeddings of all shards, in the order of [`Encoded::embeddings`], `[N, width]` each, to a loss `[1]`. `take`
+    /// is given gradients several times, first those of what `loss` reads besides (a learned logit
+    /// scale), then those of each shard, in order: their sum is the gradient of the batch.
+    ///
+    /// # Panics
+    ///
+    /// If there is no shard, if shards differ in what they have but for the number of rows, if
+    /// something is on a device without autodiff, or if a shard has other embeddings when it is
+    /// encoded again: see [`with_seed`](Self::with_seed).
+    pub fn backward<M: Module + Sync, S: Sync>(
+        &self,
+        model: &M,
+        shards: &[S],
+        encode: impl Fn(&M, &S) -> Encoded + Sync,
+        loss: impl FnOnce(Vec<Tensor<2>>) -> Tensor<1>,
+        mut take: impl FnMut(Gradients),
+    ) -> Sharded {
+        assert!(!shards.is_empty(), "Sharding: there is no shard");
+        let encode = |model: &M, k: usize| {
+            self.seed(k);
+            let encoded = encode(model, &shards[k]);
+            check_autodiff(&encoded, k);
+            encoded
+        };
+        let mut take = |gradients: Option<Gradients>| gradients.into_iter().for_each(&mut take);
+        match self.graphs {
+            Graphs::Recompute => {
+                // Not `valid`, which turns dropout off. And a graph would stay until a backward pass.
+                let frozen = model.clone().no_grad();
+                let encoded = (0..shards.len()).map(|k| encode(&frozen, k).inner());
+                let encoded: Vec<_> = encoded.collect();
+                let batch = Batch::new(&encoded, loss, &mut take);
+                for (k, first) in encoded.iter().enumerate() {
+                    let again = encode(model, k);
+                    check_equal(&again, first, k);
+                    take(again.backward(batch.upstream(k)));
+                }
+                batch.sharded
+            }
+            Graphs::Keep { at_once } => {
+                let mut encoded = Vec::with_capacity(shards.len());
+                let encode = |k| encode(model, k);
+                in_order(0..shards.len(), at_once, encode, |shard| {
+                    encoded.push(shard)
+                });
+                let inner: Vec<_> = encoded.iter().map(Encoded::inner).collect();
+                let batch = Batch::new(&inner, loss, &mut take);
+                let upstream = encoded.into_iter().enumerate();
+                let upstream = upstream.map(|(k, shard)| (shard, batch.upstream(k)));
+                let backward = |(shard, upstream): (Encoded, _)| shard.backward(upstream);
+                in_order(upstream, at_once, backward, take);
+                batch.sharded
+            }
+        }
+    }
+
+    fn seed(&self, shard: usize) {
+        let is_alone = !matches!(self.graphs, Graphs::Keep { at_once: 2.. });
+        if let Some((device, seed)) = self.seed.as_ref().filter(|_| is_alone) {
+            // Far apart for neighbouring shards and neighbouring seeds (the constant is that of
+            // splitmix64).
+            device.seed(
+                seed.wrapping_add(shard as u64)
+                    .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                    ^ seed,
+            );
+        }
+    }
+}
+
+/// The loss of the batch and its gradients by the embeddings.
+struct Batch {
+    sharded: Sharded,
+    gradients: Vec<Option<Tensor<2>>>,
+    /// For each shard, where its rows begin in each of the embeddings, and how many they are.
+    rows: Vec<Vec<(usize, usize)>>,
+}
+
+impl Batch {
+    fn new(
+        shards: &[Encoded],
+        loss: impl FnOnce(Vec<Tensor<2>>) -> Tensor<1>,
+        take: &mut impl FnMut(Option<Gradients>),
+    ) -> Self {
+        check_shapes(shards);
+        let outputs = 0..shards[0].embeddings.len();
+        let whole = |output: usize| {
+            let parts = shards.iter().map(|shard| shard.embeddings[output].clone());
+            Tensor::cat(parts.collect(), 0)
+        };
+        let embeddings: Vec<Tensor<2>> = outputs.map(whole).collect();
+        let leaves = embeddings.iter().cloned().map(Tensor::from_inner);
+        let leaves: Vec<_> = leaves.map(Tensor::require_grad).collect();
+        let of_batch = loss(leaves.clone());
+        let gradients = of_batch.backward();
+        let by_embeddings = leaves.iter().map(|leaf| leaf.grad(&gradients)).collect();
+        take(Some(gradients));
+
+        let of_shards = shards.iter().filter_map(|shard| shard.loss.clone());
+        let loss = of_shards.fold(of_batch.inner(), |sum, loss| sum + loss);
+        let mut next = vec![0; embeddings.len()];
+        let rows = shards.iter().map(|shard| {
+            let each = shard.embeddings.iter().zip(&mut next);
+            let each = each.map(|(embeddings, next)| {
+                let (start, count) = (*next, embeddings.dims()[0]);
+                *next += count;
+                (start, count)
+            });
+            each.collect()
+        });
+        Self {
+            rows: rows.collect(),
+            gradients: by_embeddings,
+            sharded: Sharded { loss, embeddings },
+        }
+    }
+
+    /// The gradients by the embeddings of shard `k`.
+    fn upstream(&self, k: usize) -> Vec<Option<Tensor<2>>> {
+        let each = self.gradients.iter().zip(&self.rows[k]);
+        let part = |(gradient, &(start, count)): (&Option<Tensor<2>>, &(usize, usize))| {
+            let gradient = gradient.clone()?;
+            Some(gradient.narrow(0, start, count))
+        };
+        each.map(part).collect()
+    }
+}
+
+/// Runs `f` on all items, `at_once` of them at the same time; `take` has the results in order.
+fn in_order<T: Send, R: Send>(
+    items: impl IntoIterator<Item = T>,
+    at_once: usize,
+    f: impl Fn(T) -> R + Sync,
+    mut take: impl FnMut(R),
+) {
+    let mut items = items.into_iter();
+    if at_once == 1 {
+        return items.for_each(|item| take(f(item)));
+    }
+    loop {
+        let wave: Vec<T> = items.by_ref().take(at_once).collect();
+        if wave.is_empty() {
+            return;
+        }
+        let results = thread::scope(|scope| {
+            let started: Vec<_> = wave
+                .into_iter()
+                .map(|item| {
+                    let f = &f;
+                    scope.spawn(move || f(item))
+                })
+                .collect();
+            let joined = started.into_iter().map(thread::ScopedJoinHandle::join);
+            joined.collect::<Vec<_>>()
+        });
+        for result in results {
+            take(result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+    }
+}
+
+fn check_autodiff(encoded: &Encoded, k: usize) {
+    let embeddings = encoded.embeddings.iter().map(Tensor::device);
+    let devices = embeddings.chain(encoded.loss.iter().map(Tensor::device));
+    for device in devices {
+        assert!(
+            device.is_autodiff(),
+            "Sharding: what shard {k} was encoded to is on a device without autodiff: build the \
+             encoders on `device.autodiff()`"
+        );
+    }
+}
+
+fn check_shapes(shards: &[Encoded]) {
+    let widths = |shard: &Encoded| -> Vec<usize> {
+        let embeddings = shard.embeddings.iter();
+        embeddings.map(|embeddings| embeddings.dims()[1]).collect()
+    };
+    let expected = widths(&shards[0]);
+    for (k, shard) in shards.iter().enumerate() {
+        let found = widths(shard);
+        assert!(
+            found == expected,
+            "Sharding: shard {k} has embeddings of widths {found:?}, shard 0 of {expected:?}: all \
+             shards need the same"
+        );
+        assert!(
+            shard.loss.is_some() == shards[0].loss.is_some(),
+            "Sharding: of the shards 0 and {k}, one has a loss of its own and the other has none"
+        );
+    }
+}
+
+/// Checks that the second encoding is the first but for rounding, which a device may do otherwise.
+fn check_equal(again: &Encoded, first: &Encoded, k: usize) {
+    let Some(sums) = again
+        .embeddings
+        .iter()
+        .zip(&first.embeddings)
+        .map(|(x, y)| {
+            let x = x.clone().inner();
+            let square = |x: Tensor<2>| x.powf_scalar(2.0).sum();
+            Tensor::cat(vec![square(x - y.clone()), square(y.clone())], 0)
+        })
+        .reduce(|a, b| a + b)
+    else {
+        return;
+    };
+    let sums: Vec<f64> = sums.into_data().iter::<f64>().collect();
+    assert!(
+        // NaN is no difference: it is for the loss to show.
+        !(sums[0] > 1e-4 * sums[1]),
+        "Sharding: the embeddings of shard {k} are others when it is encoded again, so its \
+         gradients would be wrong: if the encoders draw at random (dropout), use `with_seed`"
+    );
+}
