@@ -406,9 +406,10 @@ fn check_equal(again: &Encoded, first: &Encoded, k: usize) {
         return;
     };
     let sums: Vec<f64> = sums.into_data().iter::<f64>().collect();
+    // NaN is no difference: it is for the loss to show.
+    let differ = sums[0] > 1e-4 * sums[1];
     assert!(
-        // NaN is no difference: it is for the loss to show.
-        !(sums[0] > 1e-4 * sums[1]),
+        !differ,
         "Sharding: the embeddings of shard {k} are others when it is encoded again, so its \
          gradients would be wrong: if the encoders draw at random (dropout), use `with_seed`"
     );
