@@ -197,9 +197,13 @@ impl Sharding {
     ///
     /// `encode` runs the encoders of `model` on a shard. Where no graph is wanted, a copy of the
     /// model without gradients takes its place: all parameters that `encode` reads must be those of
-    /// the model that it is given. `loss` takes the embeddings of all shards, in the order of [`Encoded::embeddings`], `[N, width]` each, to a loss `[1]`. `take`
-    /// is given gradients several times, first those of what `loss` reads besides (a learned logit
-    /// scale), then those of each shard, in order: their sum is the gradient of the batch.
+    /// the model that it is given.
+    ///
+    /// `loss` takes the embeddings of all shards, in the order of [`Encoded::embeddings`],
+    /// `[N, width]` each, to a loss `[1]`.
+    ///
+    /// `take` is given gradients several times, first those of what `loss` reads besides (a learned
+    /// logit scale), then those of each shard, in order: their sum is the gradient of the batch.
     ///
     /// # Panics
     ///
