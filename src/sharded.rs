@@ -15,8 +15,8 @@
 //!
 //! | [`Sharding`] | encodes | holds at its peak |
 //! |---|---|---|
-//! | [`recompute`](Sharding::recompute) | twice, one shard after another | the activations of one shard |
-//! | [`keep`](Sharding::keep) | once, several shards at once | the activations of all shards |
+//! | [`recompute`](Sharding::recompute) | twice, one after another | the activations of one shard |
+//! | [`keep`](Sharding::keep) | once, several at once | the activations of all shards |
 //!
 //! and, either way, the embeddings and their gradients, `O(N·D)`. Recomputing is for batches whose
 //! activations do not fit; a third more time where a backward pass costs two forward passes.
@@ -228,7 +228,8 @@ impl Sharding {
         let mut take = |gradients: Option<Gradients>| gradients.into_iter().for_each(&mut take);
         match self.graphs {
             Graphs::Recompute => {
-                // Not `valid`, which turns dropout off. And a graph would stay until a backward pass.
+                // Not `valid`, which turns dropout off. And a graph would stay in memory until a
+                // backward pass.
                 let frozen = model.clone().no_grad();
                 let encoded = (0..shards.len()).map(|k| encode(&frozen, k).inner());
                 let encoded: Vec<_> = encoded.collect();

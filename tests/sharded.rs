@@ -134,8 +134,15 @@ fn gradients_are_finite_differences() {
     }
 }
 
+fn property() -> ProptestConfig {
+    ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(40)
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(40) })]
+    #![proptest_config(property())]
 
     #[test]
     fn any_division_gives_the_same_step(

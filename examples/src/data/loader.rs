@@ -10,8 +10,8 @@
 //!   device, tensors are made on the thread that takes the batch;
 //! - [`PairLoader::seek`] starts an epoch at any batch without decoding what comes before.
 //!
-//! **An image that cannot be decoded**, though it could when its collection was read, ends the epoch
-//! with an error that names its file and row.
+//! **An image that cannot be decoded**, though it could when its collection was read, ends the
+//! epoch with an error that names its file and row.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -10,7 +10,7 @@ use super::config::TrainingConfig;
 use crate::report::Change;
 
 /// Settings, or groups of them, that a resumed run may change: its length, the learning rate, when
-/// to validate and to save. Where the data lie may change too, for the data themselves are compared.
+/// to validate and to save. Where the data lie may change too, for they are compared themselves.
 const MAY_CHANGE: [&str; 7] = [
     "schedule",
     "optimizer.learning_rate",
