@@ -298,6 +298,11 @@ mod tests {
     }
 
     proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config {
+            failure_persistence: None,
+            ..Default::default()
+        })]
+
         #[test]
         fn no_pair_panics(pair in ".*", key in "[a-z.]{0,12}", value in ".*") {
             let _ = set(&pair);
