@@ -19,7 +19,7 @@
 //! | [`keep`](Sharding::keep) | once, several at once | the activations of all shards |
 //!
 //! and, either way, the embeddings and their gradients, `O(N·D)`. Recomputing is for batches whose
-//! activations do not fit; a third more time where a backward pass costs two forward passes.
+//! activations do not fit; a third more products, if a backward pass costs two forward passes.
 //! Keeping is for devices that one shard does not fill: the cores of a CPU, several GPUs.
 //!
 //! ```
