@@ -78,7 +78,7 @@ pub(crate) fn log1p<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 pub(crate) fn log1p_primitive<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     let bool_dtype = get_or_init_device_settings::<B>(&x.device()).bool_dtype;
     let plain = B::float_detach(x.clone());
-    // x <= -0.5 or x >= 1, infinity among them: |s| >= 1/3.
+    // Where the series below is not taken: x ≤ −0.5 or x ≥ 1, infinity among them.
     let far = B::float_abs(B::float_sub_scalar(plain.clone(), 0.25.into()));
     let far = B::float_greater_equal_elem(far, 0.75.into(), bool_dtype);
     let log = B::float_log(B::float_add_scalar(x, 1.into()));

@@ -49,8 +49,7 @@ impl RunFolder {
 
     /// Begins a run in the folder `path`.
     pub fn begin(path: &Path) -> Result<Self> {
-        let made = fs::create_dir_all(path);
-        made.with_context(|| format!("the run's folder {} could not be made", path.display()))?;
+        fs::create_dir_all(path).with_context(|| not_made(path))?;
         Self::check(path)?;
         let folder = Self::lock(path)?;
         // Again, now that nobody else can begin one.
@@ -60,9 +59,8 @@ impl RunFolder {
 
     /// Begins a run in a new folder, `path` or that with a number behind it.
     pub fn begin_new(path: &Path) -> Result<Self> {
-        let failed = |path: &Path| format!("the run's folder {} could not be made", path.display());
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).with_context(|| failed(parent))?;
+            fs::create_dir_all(parent).with_context(|| not_made(parent))?;
         }
         for number in 1.. {
             let mut path = path.to_path_buf();
@@ -72,7 +70,7 @@ impl RunFolder {
             match fs::create_dir(&path) {
                 Ok(()) => return Self::lock(&path),
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error).with_context(|| failed(&path)),
+                Err(error) => return Err(error).with_context(|| not_made(&path)),
             }
         }
         unreachable!("there are enough numbers");
@@ -98,6 +96,10 @@ impl RunFolder {
             _lock: lock,
         })
     }
+}
+
+fn not_made(path: &Path) -> String {
+    format!("the run's folder {} could not be made", path.display())
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ pub(super) struct Data {
     pub valid: PairLoader,
     /// The held-out split.
     pub test: EvaluationSet,
+    /// Equal for equal captioned images and equal tokens.
+    pub fingerprint: String,
 }
 
 impl Data {
@@ -63,19 +65,15 @@ impl Data {
             transform,
             *workers,
         )?;
+        let fingerprint = format!("{} {}", collection.fingerprint(), tokenizer.fingerprint());
         Ok(Self {
             collection,
             tokenizer,
             pairs,
             valid,
             test,
+            fingerprint,
         })
-    }
-
-    /// Equal for equal captioned images and equal tokens.
-    pub fn fingerprint(&self) -> String {
-        let [collection, tokenizer] = [self.collection.fingerprint(), self.tokenizer.fingerprint()];
-        format!("{collection} {tokenizer}")
     }
 }
 

@@ -96,7 +96,7 @@ pub fn run(
     let resumed = options.folder.open()?;
     let data = Data::open(config, options, resumed.as_ref())?;
     let checkpoint = match &resumed {
-        Some(run) => Start::resumed(config, &data.fingerprint(), &run.path, device)?,
+        Some(run) => Start::resumed(config, &data.fingerprint, &run.path, device)?,
         None => None,
     };
     let run = match (resumed, &options.folder) {
@@ -120,10 +120,7 @@ pub fn run(
     print_before(&data.test, &chance, &before);
     stages.end("evaluation before training");
 
-    let start = match checkpoint {
-        Some(start) => start,
-        None => fresh,
-    };
+    let start = checkpoint.unwrap_or(fresh);
     let trained = train_on(&data, config, options, &run.path, start, interrupter)?;
     stages.end("training");
     if let Ending::Interrupted(checkpoint) = &trained.ending {
@@ -225,7 +222,7 @@ fn train_on(
         }
     }
     let loaders = Loaders {
-        fingerprint: data.fingerprint(),
+        fingerprint: data.fingerprint.clone(),
         train: Arc::new(data.pairs.clone()),
         batches_per_epoch,
         valid: Arc::new(data.valid.clone()),

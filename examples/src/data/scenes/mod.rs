@@ -144,12 +144,11 @@ pub fn generate(dir: impl AsRef<Path>, config: &ScenesConfig) -> Result<bool> {
         version: VERSION,
         config: config.clone(),
     };
-    let is_finished = || {
-        let text = fs::read_to_string(dir.join(MARKER)).ok();
-        let found = text.and_then(|text| serde_json::from_str::<Marker>(&text).ok());
-        found.is_some_and(|found| found == marker) && dir.join(LISTING).is_file()
-    };
-    if is_finished() {
+    let read = || fs::read_to_string(dir.join(MARKER));
+    let is_the_same =
+        |text: &str| serde_json::from_str::<Marker>(text).is_ok_and(|found| found == marker);
+    // A finished set needs no lock, and may be where nobody can write.
+    if read().is_ok_and(|text| is_the_same(&text)) && dir.join(LISTING).is_file() {
         return Ok(false);
     }
     let lock = dir.with_added_extension("lock");
@@ -158,8 +157,8 @@ pub fn generate(dir: impl AsRef<Path>, config: &ScenesConfig) -> Result<bool> {
             .with_context(|| format!("cannot create {}", parent.display()))?;
     }
     let _lock = Lock::wait(&lock)?;
-    match fs::read_to_string(dir.join(MARKER)) {
-        Ok(text) if serde_json::from_str::<Marker>(&text).is_ok_and(|found| found == marker) => {
+    match read() {
+        Ok(text) if is_the_same(&text) => {
             if dir.join(LISTING).is_file() {
                 return Ok(false);
             }
