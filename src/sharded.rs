@@ -292,15 +292,18 @@ impl Sharding {
                 batch
             }
         };
-        if let Some(workers) = workers {
-            let of_all = workers::sum_gradients(&**workers, model, sum.grads());
-            sum.accumulate(model, of_all);
+        // All workers have the gradients by what the loss reads, to rounding: one adds them.
+        if workers.is_none_or(|workers| workers.rank() == 0) {
+            sum.accumulate(model, batch.gradients);
         }
-        sum.accumulate(model, batch.gradients);
+        let gradients = sum.grads();
         Sharded {
             loss: batch.loss,
             embeddings: batch.embeddings,
-            gradients: sum.grads(),
+            gradients: match workers {
+                Some(workers) => workers::sum_gradients(&**workers, model, gradients),
+                None => gradients,
+            },
         }
     }
 
@@ -396,17 +399,17 @@ impl Batch {
         let by_embeddings = leaves.iter().map(|leaf| leaf.grad(&gradients)).collect();
 
         let of_shards = shards.iter().filter_map(|shard| shard.loss.clone());
-        let of_shards = of_shards.reduce(|sum, loss| sum + loss);
-        let of_shards = of_shards.map(|loss| match workers {
-            Some(workers) => workers::sum_scalar(&**workers, loss),
-            None => loss,
-        });
         let of_batch = of_batch.inner();
+        let loss = match workers {
+            Some(workers) => {
+                let counted = if workers.rank() == 0 { 1.0 } else { 0.0 };
+                let own = of_shards.fold(of_batch * counted, |sum, loss| sum + loss);
+                workers::sum_scalar(&**workers, own)
+            }
+            None => of_shards.fold(of_batch, |sum, loss| sum + loss),
+        };
         Self {
-            loss: match of_shards {
-                Some(of_shards) => of_batch + of_shards,
-                None => of_batch,
-            },
+            loss,
             embeddings,
             gradients: GradientsParams::from_grads(gradients, model),
             by_embeddings,

@@ -14,7 +14,9 @@ use super::form::Form;
 use super::ops::{Inputs, Outputs, PairwiseOps};
 use super::pass::Pass;
 use super::reduction::{Axis, Kind};
-use crate::workers::{Moved, Workers, all_reduce, gather_values, part, sum_values};
+use crate::workers::{
+    Moved, Workers, all_reduce, collective, gather_values, part, sum_on_devices, sum_values,
+};
 
 /// A pass of the backend, divided if there are workers.
 pub(super) fn pass<B: PairwiseOps>(
@@ -66,7 +68,7 @@ fn divided<B: Backend, T: Moved>(
         !pass.symmetric,
         "workers divide rows, which a symmetric pass lacks"
     );
-    let sizes @ [n, m] = inputs.sizes();
+    let sizes @ [n, _] = inputs.sizes();
     let mine = part(n, workers.rank(), workers.count());
     let (device, dtype) = (inputs.a.device(), inputs.a.dtype());
     let (a_shape, b_shape) = (inputs.a.shape(), inputs.b.shape());
@@ -86,20 +88,32 @@ fn divided<B: Backend, T: Moved>(
     let found = outputs.as_ref().map_or(Vec::new(), |outputs| {
         read::<B, f64>(outputs.results.clone())
     });
-    let results = results(&pass, &found, sizes, mine, workers);
+    let results = results(&pass, &found, sizes, &mine, workers);
     let results = T::values(TensorData::new(results, [pass.result_len(sizes)]));
     let results = tensor(results, [pass.result_len(sizes)].into());
 
+    let devices = collective(workers);
+    let zeros = |shape| B::float_zeros(shape, &device, dtype.into());
     let left = pass.left.then(|| {
         let left = outputs.as_ref().map(|outputs| outputs.left.clone());
+        if let Some(devices) = &devices {
+            let (rows, all) = ([mine, 0..a_shape[1]].map(Into::into), zeros(a_shape));
+            let padded = match left {
+                Some(left) => B::float_slice_assign(all, &rows, left),
+                None => all,
+            };
+            return sum_on_devices::<B>(padded, devices);
+        }
         let rows = left.map_or(Vec::new(), read::<B, T>);
         tensor(gather_values(workers, &rows).concat(), a_shape)
     });
     let right = pass.right.then(|| {
         let right = outputs.as_ref().map(|outputs| outputs.right.clone());
-        let zeros = || vec![T::from_elem(0.0); m * b_shape[1]];
-        let partial = right.map_or_else(zeros, read::<B, T>);
-        tensor(sum_values(workers, &partial), b_shape)
+        let partial = right.unwrap_or_else(|| zeros(b_shape.clone()));
+        match &devices {
+            Some(devices) => sum_on_devices::<B>(partial, devices),
+            None => tensor(sum_values(workers, &read::<B, T>(partial)), b_shape),
+        }
     });
     Outputs {
         left: left.unwrap_or_else(|| results.clone()),
@@ -155,7 +169,7 @@ fn results(
     pass: &Pass,
     found: &[f64],
     [n, m]: [usize; 2],
-    mine: Range<usize>,
+    mine: &Range<usize>,
     workers: &dyn Workers,
 ) -> Vec<f64> {
     let mut at = 0;

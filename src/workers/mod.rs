@@ -17,9 +17,10 @@
 //!
 //! Work and memory of the pairs fall with the number of workers; what moves is `O(N·D)`. Loss and
 //! gradients are those of one worker with the whole batch, up to the rounding of sums in another
-//! order, and the same bits on every worker.
+//! order.
 //!
-//! [`Sharding::with_workers`](crate::sharded::Sharding::with_workers) is a whole step.
+//! [`Sharding::with_workers`](crate::sharded::Sharding::with_workers) is a whole step, whose loss
+//! and gradients are the same bits on every worker: models that are equal stay equal.
 //! [`divide`] is what it calls the loss in, for a training loop of one's own: within it all
 //! [`Pairs`](crate::pairwise::Pairs), hence every objective of this crate and those written with
 //! the engine, divide their pairs. What has no pairs, such as normalisation and products of a row
@@ -28,6 +29,7 @@
 //! | workers | between |
 //! |---|---|
 //! | [`threads`] | threads of one process, each with a device of its own or all with one |
+//! | [`devices`] | the same, with Burn's collectives between CUDA devices (NCCL) |
 //! | [`mpi::Mpi`](crate::workers::mpi) | processes, of several machines too: feature `mpi` |
 //! | a [`Workers`] of your own | whatever can send bytes |
 //!
@@ -71,10 +73,13 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use burn::tensor::Device;
+
 pub(crate) use self::tensors::{
-    Moved, all_reduce, gather_rows, gather_values, sum_gradients, sum_scalar, sum_values,
+    Moved, all_reduce, collective, gather_rows, gather_values, sum_gradients, sum_on_devices,
+    sum_scalar, sum_values,
 };
-pub use self::threads::{Thread, threads};
+pub use self::threads::{Thread, devices, threads};
 
 /// One of several workers that share a step: see [the module](self).
 ///
@@ -114,6 +119,13 @@ pub trait Workers: fmt::Debug + Send + Sync {
         let nothing: &[u8] = &[];
         let part = if self.rank() == 0 { mine } else { nothing };
         Ok(self.exchange(&vec![part; self.count()])?.swap_remove(0))
+    }
+
+    /// The devices of all workers, in the order of ranks, if Burn's collectives connect them. Then
+    /// embeddings and gradients move from device to device, not through
+    /// [`exchange`](Self::exchange).
+    fn devices(&self) -> Option<&[Device]> {
+        None
     }
 
     /// Waits until all workers are here.
@@ -162,9 +174,9 @@ thread_local! {
 /// among the workers, and so are the backward passes through them, wherever they run.
 ///
 /// All workers call it with the same embeddings of the whole batch. Then `f` returns the same on
-/// all of them, and so do the gradients. Similarities under
-/// [`Evaluation::Dense`](crate::pairwise::Evaluation::Dense) are not divided: every worker computes
-/// all.
+/// all of them, and so do the gradients; to rounding, on devices whose own kernels vary. Similarities
+/// under [`Evaluation::Dense`](crate::pairwise::Evaluation::Dense) are not divided: every worker
+/// computes all.
 ///
 /// # Panics
 ///

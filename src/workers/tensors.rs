@@ -1,7 +1,10 @@
-//! Tensors between workers, through the memory of the host.
+//! Tensors between workers, through the memory of the host or by Burn's collectives.
 
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, DeviceId, DeviceOps, Dispatch};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
+use burn::tensor::distributed::ReduceOperation;
 use burn::tensor::{DType, Element, Tensor, TensorData};
 use bytemuck::{Pod, cast_slice, pod_collect_to_vec};
 
@@ -79,6 +82,20 @@ pub(crate) fn sum_values<T: Moved>(workers: &dyn Workers, mine: &[T]) -> Vec<T> 
     all_reduce(workers, &[mine], add).swap_remove(0)
 }
 
+/// The devices that Burn's collectives connect, if they do.
+pub(crate) fn collective(workers: &dyn Workers) -> Option<Vec<DeviceId>> {
+    let devices = workers.devices()?.iter();
+    Some(devices.map(|device| device.as_dispatch().id()).collect())
+}
+
+/// The sum of the tensors of all devices, by Burn's collectives.
+pub(crate) fn sum_on_devices<B: Backend>(
+    tensor: FloatTensor<B>,
+    devices: &[DeviceId],
+) -> FloatTensor<B> {
+    B::all_reduce(tensor, ReduceOperation::Sum, devices.to_vec()).resolve()
+}
+
 /// The rows of all workers, in the order of ranks; on the device of those of this one.
 pub(crate) fn gather_rows(workers: &dyn Workers, rows: Tensor<2>) -> Tensor<2> {
     fn gather<T: Moved>(workers: &dyn Workers, rows: Tensor<2>) -> TensorData {
@@ -89,6 +106,17 @@ pub(crate) fn gather_rows(workers: &dyn Workers, rows: Tensor<2>) -> Tensor<2> {
     }
 
     let (device, dtype) = (rows.device(), rows.dtype());
+    if let Some(devices) = collective(workers) {
+        // Burn has no gathering: each adds its rows to zeros.
+        let [own, width] = rows.dims();
+        let counts = gather_values(workers, &[own as u64]).concat();
+        let sum = |counts: &[u64]| counts.iter().sum::<u64>() as usize;
+        let (start, all) = (sum(&counts[..workers.rank()]), sum(&counts));
+        let zeros = Tensor::<2>::zeros([all, width], (&device, dtype));
+        let padded = zeros.slice_assign([start..start + own, 0..width], rows);
+        let all = sum_on_devices::<Dispatch>(padded.into_dispatch(), &devices);
+        return Tensor::from_dispatch(all);
+    }
     let all = match dtype {
         DType::F64 => gather::<f64>(workers, rows),
         _ => gather::<f32>(workers, rows),
@@ -120,8 +148,17 @@ pub(crate) fn sum_gradients<M: Module>(
     model.visit(&mut has);
     let on_workers = gather_values(workers, &has.each);
     let anywhere = |k: usize| on_workers.iter().any(|each| each[k] != 0);
-    let has_any = (0..has.each.len()).map(anywhere).collect();
-    if has.f64 {
+    let has_any: Vec<_> = (0..has.each.len()).map(anywhere).collect();
+    if let Some(devices) = collective(workers) {
+        let mut sums = OnDevices {
+            from: gradients,
+            to: GradientsParams::new(),
+            has_any: has_any.into_iter(),
+            devices,
+        };
+        model.visit(&mut sums);
+        sums.to
+    } else if has.f64 {
         sum_gradients_in::<f64, M>(workers, model, gradients, has_any)
     } else {
         sum_gradients_in::<f32, M>(workers, model, gradients, has_any)
@@ -184,6 +221,26 @@ impl<T: Moved> ModuleVisitor for Flat<T> {
                 self.values.extend(zeros);
             }
         }
+    }
+}
+
+/// Each gradient added up by Burn's collectives.
+struct OnDevices {
+    from: GradientsParams,
+    to: GradientsParams,
+    has_any: std::vec::IntoIter<bool>,
+    devices: Vec<DeviceId>,
+}
+
+impl ModuleVisitor for OnDevices {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if self.has_any.next() != Some(true) {
+            return;
+        }
+        let zeros = || param.val().inner().zeros_like();
+        let own = self.from.remove::<D>(param.id).unwrap_or_else(zeros);
+        let sum = sum_on_devices::<Dispatch>(own.into_dispatch(), &self.devices);
+        self.to.register(param.id, Tensor::<D>::from_dispatch(sum));
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use burn::tensor::Device;
+
 use super::{Lost, Workers};
 
 /// Workers of one process, one for each of `count` threads.
@@ -13,6 +15,24 @@ use super::{Lost, Workers};
 /// If `count` is 0.
 pub fn threads(count: usize) -> Vec<Arc<dyn Workers>> {
     assert!(count > 0, "threads: there is no worker, `count` is 0");
+    connected(count, None)
+}
+
+/// Workers of one process, one for each of these devices, each in a thread of its own, with tensors
+/// on that device alone. Embeddings and gradients move by Burn's collectives, which CUDA devices
+/// have (NCCL); what is small moves through the host.
+///
+/// On devices without collectives use [`threads`], through the host.
+///
+/// # Panics
+///
+/// If there is no device.
+pub fn devices(devices: Vec<Device>) -> Vec<Arc<dyn Workers>> {
+    assert!(!devices.is_empty(), "devices: there is no device");
+    connected(devices.len(), Some(devices.into()))
+}
+
+fn connected(count: usize, devices: Option<Arc<[Device]>>) -> Vec<Arc<dyn Workers>> {
     let hub = Arc::new(Hub {
         state: Mutex::new(State {
             round: 0,
@@ -27,6 +47,7 @@ pub fn threads(count: usize) -> Vec<Arc<dyn Workers>> {
             hub: hub.clone(),
             count,
             rank,
+            devices: devices.clone(),
         })
     };
     (0..count).map(worker).collect()
@@ -38,6 +59,7 @@ pub struct Thread {
     hub: Arc<Hub>,
     count: usize,
     rank: usize,
+    devices: Option<Arc<[Device]>>,
 }
 
 #[derive(Debug)]
@@ -93,6 +115,10 @@ impl Workers for Thread {
 
     fn rank(&self) -> usize {
         self.rank
+    }
+
+    fn devices(&self) -> Option<&[Device]> {
+        self.devices.as_deref()
     }
 
     fn exchange(&self, parts: &[&[u8]]) -> Result<Vec<Vec<u8>>, Lost> {

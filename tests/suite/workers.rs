@@ -98,13 +98,9 @@ fn every_objective_is_divided(backend: &Backend) {
             let found = together(count, |worker| {
                 workers::divide(&worker, || objective_on(backend, &config, dtype))
             });
-            for (found, expected) in found[0].iter().zip(&expected) {
+            for (found, expected) in found.iter().flat_map(|found| found.iter().zip(&expected)) {
                 assert_close(found, expected, tolerance);
             }
-            assert!(
-                found.iter().all(|others| *others == found[0]),
-                "workers differ"
-            );
         }
     }
 }
@@ -184,17 +180,13 @@ fn every_reduction_is_divided(backend: &Backend) {
                     let found = together(count, |worker| {
                         workers::divide(&worker, || reductions(&device, dtype, &sides))
                     });
-                    for (found, expected) in found[0].iter().zip(&expected) {
+                    for (found, expected) in found.iter().flat_map(|x| x.iter().zip(&expected)) {
                         // −∞ of nothing.
                         let finite = |&x: &f64| if x.is_finite() { x } else { 1e9 };
                         let [found, expected] =
                             [found, expected].map(|x| x.iter().map(finite).collect::<Vec<_>>());
                         assert_close(&found, &expected, tolerance);
                     }
-                    assert!(
-                        found.iter().all(|others| *others == found[0]),
-                        "workers differ"
-                    );
                 }
             }
         }
