@@ -76,9 +76,9 @@
 use std::sync::Arc;
 use std::thread;
 
-use burn::module::Module;
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
-use burn::tensor::{Device, Gradients, Tensor};
+use burn::tensor::{Bool, Device, Gradients, Int, Tensor};
 
 use crate::workers::{self, Workers};
 
@@ -220,9 +220,10 @@ impl Sharding {
 
     /// The step of a whole batch.
     ///
-    /// `encode` runs the encoders of `model` on a shard. Where no graph is wanted, a copy of the
-    /// model without gradients takes its place: all parameters that `encode` reads must be those of
-    /// the model that it is given.
+    /// `encode` runs the encoders of a model on a shard: of a copy of `model`, without gradients
+    /// where no graph is wanted, else with a graph of its own. All parameters that it reads must be
+    /// those of the model that it is given. Parameters that have not been drawn yet are drawn before
+    /// anything else.
     ///
     /// `loss` takes the embeddings of all shards, in the order of [`Encoded::embeddings`],
     /// `[N, width]` each, to a loss `[1]`. The parameters that it reads, such as a learned logit
@@ -243,6 +244,8 @@ impl Sharding {
     ) -> Sharded {
         let workers = self.workers.as_ref().filter(|workers| workers.count() > 1);
         let [before, all] = places(shards.len(), workers);
+        // A copy shares what is not drawn yet, its need of gradients included.
+        model.visit(&mut Draw);
         let encode = |model: &M, k: usize| {
             self.seed(before + k);
             let encoded = encode(model, &shards[k]);
@@ -257,10 +260,15 @@ impl Sharding {
             }
         };
         let mut sum = GradientsAccumulator::new();
-        let mut add = |gradients: Option<Gradients>| {
-            if let Some(gradients) = gradients {
-                sum.accumulate(model, GradientsParams::from_grads(gradients, model));
-            }
+        let mut add = |gradients: Option<GradientsParams>| {
+            gradients
+                .into_iter()
+                .for_each(|part| sum.accumulate(model, part));
+        };
+        // Those by the parameters of a copy.
+        let backward = |copy: &M, shard: Encoded, upstream| {
+            let gradients = shard.backward(upstream)?;
+            Some(GradientsParams::from_grads(gradients, copy))
         };
         let batch = match self.graphs {
             Graphs::Recompute => {
@@ -270,24 +278,30 @@ impl Sharding {
                 let encoded = (0..shards.len()).map(|k| encode(&frozen, k).inner());
                 let encoded: Vec<_> = encoded.collect();
                 let batch = Batch::new(model, &encoded, loss, workers);
+                let copy = model.clone().map(&mut Detach);
                 for (k, first) in encoded.iter().enumerate() {
-                    let again = encode(model, k);
+                    let again = encode(&copy, k);
                     check_equal(&again, first, k);
-                    add(again.backward(batch.upstream(k)));
+                    add(backward(&copy, again, batch.upstream(k)));
                 }
                 batch
             }
             Graphs::Keep { at_once } => {
                 let mut encoded = Vec::with_capacity(shards.len());
-                let encode = |k| encode(model, k);
-                in_order(0..shards.len(), at_once, encode, |shard| {
+                let forward = |k| {
+                    let copy = model.clone().map(&mut Detach);
+                    let shard = encode(&copy, k);
+                    (copy, shard)
+                };
+                in_order(0..shards.len(), at_once, forward, |shard| {
                     encoded.push(shard)
                 });
-                let inner: Vec<_> = encoded.iter().map(Encoded::inner).collect();
+                let inner: Vec<_> = encoded.iter().map(|(_, shard)| shard.inner()).collect();
                 let batch = Batch::new(model, &inner, loss, workers);
                 let upstream = encoded.into_iter().enumerate();
-                let upstream = upstream.map(|(k, shard)| (shard, batch.upstream(k)));
-                let backward = |(shard, upstream): (Encoded, _)| shard.backward(upstream);
+                let upstream = upstream.map(|(k, (copy, shard))| (copy, shard, batch.upstream(k)));
+                let backward =
+                    |(copy, shard, upstream): (M, _, _)| backward(&copy, shard, upstream);
                 in_order(upstream, at_once, backward, add);
                 batch
             }
@@ -324,6 +338,37 @@ impl Sharding {
                     ^ seed,
             );
         }
+    }
+}
+
+/// Reads all parameters, so that those are drawn that have not been.
+struct Draw;
+
+impl ModuleVisitor for Draw {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        param.val();
+    }
+
+    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
+        param.val();
+    }
+
+    fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
+        param.val();
+    }
+}
+
+/// Makes parameters the leaves of a graph of their own, where there was one. Graphs that meet in a
+/// parameter become one to Burn, with one lock, and steps that two threads add to it while it is
+/// made are lost.
+struct Detach;
+
+impl ModuleMapper for Detach {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|value| {
+            let is_leaf = value.is_require_grad();
+            value.detach().set_require_grad(is_leaf)
+        })
     }
 }
 

@@ -7,6 +7,7 @@ mod counting;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::module::{Module, Param};
+use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
 use burn_contrastive::objective::InfoNceConfig;
 use burn_contrastive::sharded::{Encoded, Sharding};
@@ -122,6 +123,85 @@ fn gradients_are_finite_differences() {
                 "element {k}, dropout {dropout}: {found}, gradient {expected}"
             );
         }
+    }
+}
+
+/// A layer whose parameters are drawn when they are first read, and Burn's own dropout.
+#[derive(Module, Debug)]
+struct Lazy {
+    layer: Linear,
+    dropout: Dropout,
+}
+
+#[test]
+fn parameters_are_drawn_before_the_shards_draw() {
+    let _lock = exclusively();
+    let device = Device::flex().autodiff();
+    let objective = InfoNceConfig::new().init(&device);
+    let run = |sharding: Sharding| {
+        device.seed(5);
+        let model = Lazy {
+            layer: LinearConfig::new(6, 4).init(&device),
+            dropout: DropoutConfig::new(0.3).init(),
+        };
+        let step = sharding.with_seed(&device, 7).backward(
+            &model,
+            &[0.0, 1.0, 2.0],
+            |model: &Lazy, &phase| {
+                let embed = |phase| {
+                    let x = matrix(4, 6, phase).cast(DType::F32);
+                    model.dropout.forward(model.layer.forward(x).tanh())
+                };
+                Encoded::new([embed(phase), embed(phase + 0.5)])
+            },
+            |embeddings| {
+                let [image, text] = embeddings.try_into().unwrap();
+                objective.forward(image, text)
+            },
+        );
+        assert!(model.layer.weight.val().is_require_grad());
+        let gradient = step.gradients.get::<2>(model.layer.weight.id).unwrap();
+        let gradient = elements(gradient.cast(DType::F64));
+        (step.loss.into_scalar::<f64>(), gradient)
+    };
+    let (kept, again) = (run(Sharding::keep(1)), run(Sharding::recompute()));
+    assert!(kept.1.iter().any(|x| x.abs() > 1e-3), "{kept:?}");
+    assert!(close(&again, &kept, 1e-5), "{again:?} {kept:?}");
+}
+
+/// Threads that read the same new parameters, as those of each training step are: Burn begins with
+/// a graph for each and merges them as they meet.
+#[test]
+fn threads_do_not_meet_in_a_graph() {
+    let _lock = exclusively();
+    let device = Device::flex().autodiff();
+    let objective = InfoNceConfig::new().init(&device);
+    let run = |at_once| {
+        let weights = (0..30).map(|k| Param::from_tensor(matrix(1, 4, k as f64)));
+        let tower = Tower {
+            weights: weights.collect(),
+        };
+        let step = Sharding::keep(at_once).backward(
+            &tower,
+            &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0],
+            |tower: &Tower, &phase| {
+                let input = matrix(2, 4, phase);
+                let part = |weight: &Param<Tensor<2>>| (input.clone() * weight.val()).sin().cos();
+                let x = tower.weights.iter().map(part).reduce(|x, y| x + y).unwrap();
+                Encoded::new([x.clone(), x.cos()])
+            },
+            |embeddings| {
+                let [image, text] = embeddings.try_into().unwrap();
+                objective.forward(image, text)
+            },
+        );
+        let gradient =
+            |weight: &Param<Tensor<2>>| elements(step.gradients.get::<2>(weight.id).unwrap());
+        tower.weights.iter().flat_map(gradient).collect::<Vec<_>>()
+    };
+    let one = run(1);
+    for step in 0..50 {
+        assert_eq!(run(4), one, "step {step}");
     }
 }
 

@@ -34,8 +34,10 @@
 //! | a [`Workers`] of your own | whatever can send bytes |
 //!
 //! **All workers do the same, in the same order.** Each call that moves something waits for all
-//! workers. So they need the same model, the same configuration and the same random numbers where
-//! `loss` draws some; [`require_equal`] checks what the program says must be equal.
+//! workers. So they need equal models, the same configuration and the same random numbers where the
+//! loss draws some; [`require_equal`] checks what the program says must be equal. Threads need a
+//! model each, not clones of one: the graphs of clones meet in their parameters, and Burn loses
+//! steps that two threads add to one graph.
 //!
 //! ```
 //! use std::thread;
