@@ -30,7 +30,7 @@
 //! |---|---|
 //! | [`threads`] | threads of one process, each with a device of its own or all with one |
 //! | [`devices`] | the same, with Burn's collectives between CUDA devices (NCCL) |
-//! | [`mpi::Mpi`](crate::workers::mpi) | processes, of several machines too: feature `mpi` |
+//! | `mpi::Mpi` | processes, of several machines too: feature `mpi` |
 //! | a [`Workers`] of your own | whatever can send bytes |
 //!
 //! **All workers do the same, in the same order.** Each call that moves something waits for all
