@@ -59,7 +59,7 @@
 //!         let [image, text] = embeddings.try_into().unwrap();
 //!         objective.forward(image, text)
 //!     },
-//!     |gradients| sum.accumulate(&model, GradientsParams::from_grads(gradients, &model)),
+//!     |model, gradients| sum.accumulate(model, GradientsParams::from_grads(gradients, model)),
 //! );
 //! assert_eq!(step.loss.dims(), [1]);
 //! assert_eq!(step.embeddings[0].dims(), [10, 8]);
@@ -75,8 +75,8 @@
 
 use std::thread;
 
-use burn::module::Module;
-use burn::tensor::{Device, Gradients, Tensor};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Bool, Device, Gradients, Int, Tensor};
 
 /// What the encoders make of a shard.
 #[derive(Clone, Debug)]
@@ -195,15 +195,19 @@ impl Sharding {
 
     /// The step of a whole batch.
     ///
-    /// `encode` runs the encoders of `model` on a shard. Where no graph is wanted, a copy of the
-    /// model without gradients takes its place: all parameters that `encode` reads must be those of
-    /// the model that it is given.
+    /// `encode` runs the encoders of a model on a shard: of `model`, of a copy without gradients
+    /// where no graph is wanted, or of one that shares its parameters' values but no graph with
+    /// them. All parameters that `encode` reads must be those of the model that it is given.
     ///
     /// `loss` takes the embeddings of all shards, in the order of [`Encoded::embeddings`],
     /// `[N, width]` each, to a loss `[1]`.
     ///
     /// `take` is given gradients several times, first those of what `loss` reads besides (a learned
     /// logit scale), then those of each shard, in order: their sum is the gradient of the batch.
+    /// Each comes with the model by whose parameters it is, `model` or a copy with the same ids, as
+    /// `GradientsParams::from_grads` takes it.
+    ///
+    /// Parameters that have not been drawn yet are drawn before anything else.
     ///
     /// # Panics
     ///
@@ -216,16 +220,20 @@ impl Sharding {
         shards: &[S],
         encode: impl Fn(&M, &S) -> Encoded + Sync,
         loss: impl FnOnce(Vec<Tensor<2>>) -> Tensor<1>,
-        mut take: impl FnMut(Gradients),
+        mut take: impl FnMut(&M, Gradients),
     ) -> Sharded {
         assert!(!shards.is_empty(), "Sharding: there is no shard");
+        // A copy shares what is not drawn yet, its need of gradients included.
+        model.visit(&mut Draw);
         let encode = |model: &M, k: usize| {
             self.seed(k);
             let encoded = encode(model, &shards[k]);
             check_autodiff(&encoded, k);
             encoded
         };
-        let mut take = |gradients: Option<Gradients>| gradients.into_iter().for_each(&mut take);
+        let mut take = |model: &M, gradients: Option<Gradients>| {
+            gradients.into_iter().for_each(|part| take(model, part));
+        };
         match self.graphs {
             Graphs::Recompute => {
                 // Not `valid`, which turns dropout off. And a graph would stay in memory until a
@@ -233,26 +241,35 @@ impl Sharding {
                 let frozen = model.clone().no_grad();
                 let encoded = (0..shards.len()).map(|k| encode(&frozen, k).inner());
                 let encoded: Vec<_> = encoded.collect();
-                let batch = Batch::new(&encoded, loss, &mut take);
+                let batch = Batch::new(&encoded, loss, |part| take(model, part));
                 for (k, first) in encoded.iter().enumerate() {
                     let again = encode(model, k);
                     check_equal(&again, first, k);
-                    take(again.backward(batch.upstream(k)));
+                    take(model, again.backward(batch.upstream(k)));
                 }
                 batch.sharded
             }
             Graphs::Keep { at_once } => {
                 let mut encoded = Vec::with_capacity(shards.len());
-                let encode = |k| encode(model, k);
-                in_order(0..shards.len(), at_once, encode, |shard| {
+                let forward = |k| {
+                    let copy = model.clone().map(&mut Detach);
+                    let shard = encode(&copy, k);
+                    (copy, shard)
+                };
+                in_order(0..shards.len(), at_once, forward, |shard| {
                     encoded.push(shard)
                 });
-                let inner: Vec<_> = encoded.iter().map(Encoded::inner).collect();
-                let batch = Batch::new(&inner, loss, &mut take);
+                let inner: Vec<_> = encoded.iter().map(|(_, shard)| shard.inner()).collect();
+                let batch = Batch::new(&inner, loss, |part| take(model, part));
                 let upstream = encoded.into_iter().enumerate();
                 let upstream = upstream.map(|(k, shard)| (shard, batch.upstream(k)));
-                let backward = |(shard, upstream): (Encoded, _)| shard.backward(upstream);
-                in_order(upstream, at_once, backward, take);
+                let backward = |((copy, shard), upstream): ((M, Encoded), _)| {
+                    let gradients = shard.backward(upstream);
+                    (copy, gradients)
+                };
+                in_order(upstream, at_once, backward, |(copy, part)| {
+                    take(&copy, part)
+                });
                 batch.sharded
             }
         }
@@ -272,6 +289,37 @@ impl Sharding {
     }
 }
 
+/// Reads all parameters, so that those are drawn that have not been.
+struct Draw;
+
+impl ModuleVisitor for Draw {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        param.val();
+    }
+
+    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
+        param.val();
+    }
+
+    fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
+        param.val();
+    }
+}
+
+/// Makes parameters the leaves of a graph of their own, where there was one. Graphs that meet in a
+/// parameter become one to Burn, with one lock, and steps that two threads add to it while it is
+/// made are lost.
+struct Detach;
+
+impl ModuleMapper for Detach {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|value| {
+            let is_leaf = value.is_require_grad();
+            value.detach().set_require_grad(is_leaf)
+        })
+    }
+}
+
 /// The loss of the batch and its gradients by the embeddings.
 struct Batch {
     sharded: Sharded,
@@ -284,7 +332,7 @@ impl Batch {
     fn new(
         shards: &[Encoded],
         loss: impl FnOnce(Vec<Tensor<2>>) -> Tensor<1>,
-        take: &mut impl FnMut(Option<Gradients>),
+        take: impl FnOnce(Option<Gradients>),
     ) -> Self {
         check_shapes(shards);
         let outputs = 0..shards[0].embeddings.len();

@@ -7,6 +7,7 @@ mod counting;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::module::{Module, Param};
+use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
 use burn_contrastive::objective::InfoNceConfig;
 use burn_contrastive::sharded::{Encoded, Sharding};
@@ -73,7 +74,7 @@ fn step(
             let [image, text] = embeddings.try_into().unwrap();
             objective.forward(image, text)
         },
-        |gradients| {
+        |tower, gradients| {
             if let Some(part) = tower.weights[0].val().grad(&gradients) {
                 let values = elements(part).into_iter();
                 gradient
@@ -131,6 +132,95 @@ fn gradients_are_finite_differences() {
                 "element {k}, dropout {dropout}: {found}, gradient {expected}"
             );
         }
+    }
+}
+
+/// A layer whose parameters are drawn when they are first read, and Burn's own dropout.
+#[derive(Module, Debug)]
+struct Lazy {
+    layer: Linear,
+    dropout: Dropout,
+}
+
+#[test]
+fn parameters_are_drawn_before_the_shards_draw() {
+    let _lock = exclusively();
+    let device = Device::flex().autodiff();
+    let objective = InfoNceConfig::new().init(&device);
+    let run = |sharding: Sharding| {
+        device.seed(5);
+        let model = Lazy {
+            layer: LinearConfig::new(6, 4).init(&device),
+            dropout: DropoutConfig::new(0.3).init(),
+        };
+        let mut gradient = vec![0.0; 24];
+        let step = sharding.with_seed(&device, 7).backward(
+            &model,
+            &[0.0, 1.0, 2.0],
+            |model: &Lazy, &phase| {
+                let embed = |phase| {
+                    let x = matrix(4, 6, phase).cast(DType::F32);
+                    model.dropout.forward(model.layer.forward(x).tanh())
+                };
+                Encoded::new([embed(phase), embed(phase + 0.5)])
+            },
+            |embeddings| {
+                let [image, text] = embeddings.try_into().unwrap();
+                objective.forward(image, text)
+            },
+            |model, gradients| {
+                let part = model.layer.weight.val().grad(&gradients);
+                let part = part.map(|part| elements(part.cast(DType::F64)));
+                let parts = part.into_iter().flatten().zip(&mut gradient);
+                parts.for_each(|(part, sum)| *sum += part);
+            },
+        );
+        assert!(model.layer.weight.val().is_require_grad());
+        (step.loss.into_scalar::<f64>(), gradient)
+    };
+    let (kept, again) = (run(Sharding::keep(1)), run(Sharding::recompute()));
+    assert!(kept.1.iter().any(|x| x.abs() > 1e-3), "{kept:?}");
+    assert!(close(&again, &kept, 1e-5), "{again:?} {kept:?}");
+}
+
+/// Threads that read the same new parameters, as those of each training step are: Burn begins with
+/// a graph for each and merges them as they meet.
+#[test]
+fn threads_do_not_meet_in_a_graph() {
+    let _lock = exclusively();
+    let device = Device::flex().autodiff();
+    let objective = InfoNceConfig::new().init(&device);
+    let run = |at_once| {
+        let weights = (0..30).map(|k| Param::from_tensor(matrix(1, 4, k as f64)));
+        let tower = Tower {
+            weights: weights.collect(),
+        };
+        let mut sums = vec![0.0; 30];
+        Sharding::keep(at_once).backward(
+            &tower,
+            &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0],
+            |tower: &Tower, &phase| {
+                let input = matrix(2, 4, phase);
+                let part = |weight: &Param<Tensor<2>>| (input.clone() * weight.val()).sin().cos();
+                let x = tower.weights.iter().map(part).reduce(|x, y| x + y).unwrap();
+                Encoded::new([x.clone(), x.cos()])
+            },
+            |embeddings| {
+                let [image, text] = embeddings.try_into().unwrap();
+                objective.forward(image, text)
+            },
+            |tower, gradients| {
+                for (weight, sum) in tower.weights.iter().zip(&mut sums) {
+                    let part = weight.val().grad(&gradients).map(elements);
+                    *sum += part.into_iter().flatten().sum::<f64>();
+                }
+            },
+        );
+        sums
+    };
+    let one = run(1);
+    for step in 0..50 {
+        assert_eq!(run(4), one, "step {step}");
     }
 }
 
@@ -194,7 +284,7 @@ fn recomputing_takes_the_activations_of_one_shard() {
                 objective.forward(image, text)
             };
             let mut taken = 0;
-            Sharding::recompute().backward(&tower, &shards, encode, loss, |gradients| {
+            Sharding::recompute().backward(&tower, &shards, encode, loss, |tower, gradients| {
                 let weight = tower.weights[0].val();
                 taken += usize::from(weight.grad(&gradients).is_some());
             });

@@ -31,6 +31,7 @@ impl Towers {
         }
     }
 
+    /// Those by which there are gradients.
     fn leaves(&self) -> Vec<Tensor<2>> {
         vec![self.image.val(), self.text.val()]
     }
@@ -59,25 +60,15 @@ fn divided(whole: &[Tensor<2>; 2], sizes: &[usize]) -> Vec<[Tensor<2>; 2]> {
     sizes.iter().map(&mut part).collect()
 }
 
-/// Adds up what gradients there are by the leaves.
-struct Sums {
-    leaves: Vec<Tensor<2>>,
-    sums: Vec<Vec<f64>>,
-}
+/// Adds up what gradients there are by some leaves, which have equal shapes each time.
+#[derive(Default)]
+struct Sums(Vec<Vec<f64>>);
 
 impl Sums {
-    fn of(leaves: Vec<Tensor<2>>) -> Self {
-        let sums = leaves
-            .iter()
-            .map(|leaf| vec![0.0; leaf.shape().num_elements()]);
-        Self {
-            sums: sums.collect(),
-            leaves,
-        }
-    }
-
-    fn add(&mut self, gradients: &Gradients) {
-        for (leaf, sum) in self.leaves.iter().zip(&mut self.sums) {
+    fn add(&mut self, leaves: Vec<Tensor<2>>, gradients: &Gradients) {
+        self.0.resize(leaves.len(), Vec::new());
+        for (leaf, sum) in leaves.iter().zip(&mut self.0) {
+            sum.resize(leaf.shape().num_elements(), 0.0);
             let Some(gradient) = leaf.grad(gradients) else {
                 continue;
             };
@@ -124,16 +115,15 @@ fn shards_of_any_size_give_the_step_of_the_whole_batch(backend: &Backend) {
             let config: ObjectiveConfig = serde_json::from_str(json).unwrap();
             let objective = config.init(&device);
             let towers = Towers::new(&device, dtype);
-            let leaves = || towers.leaves();
             let loss = objective.forward(&features(backend, dtype, towers.embed(whole.clone())));
-            let mut expected = Sums::of(leaves());
-            expected.add(&loss.backward());
+            let mut expected = Sums::default();
+            expected.add(towers.leaves(), &loss.backward());
             let loss = elements(loss);
 
             for sizes in &splits {
                 for sharding in [Sharding::recompute(), Sharding::keep(1), Sharding::keep(3)] {
                     println!("{json} {dtype:?} {sizes:?} {sharding:?}");
-                    let mut found = Sums::of(leaves());
+                    let mut found = Sums::default();
                     let step = sharding.backward(
                         &towers,
                         &divided(&whole, sizes),
@@ -142,10 +132,10 @@ fn shards_of_any_size_give_the_step_of_the_whole_batch(backend: &Backend) {
                             let embeddings = embeddings.try_into().unwrap();
                             objective.forward(&features(backend, dtype, embeddings))
                         },
-                        |gradients| found.add(&gradients),
+                        |towers, gradients| found.add(towers.leaves(), &gradients),
                     );
                     assert_close(&elements(step.loss), &loss, tolerance);
-                    for (found, expected) in found.sums.iter().zip(&expected.sums) {
+                    for (found, expected) in found.0.iter().zip(&expected.0) {
                         assert_close(found, expected, tolerance);
                     }
                     let [image, _] = towers.embed(whole.clone());
@@ -162,7 +152,7 @@ fn losses_of_shards_are_added_and_parameters_of_the_loss_have_gradients(backend:
     let whole = inputs(&device, DType::F32);
     let towers = Towers::new(&device, DType::F32);
     let factor = on(&device, &random(1, 1, 712), DType::F32).require_grad();
-    let leaves = || [towers.leaves(), vec![factor.clone()]].concat();
+    let leaves = |towers: &Towers| [towers.leaves(), vec![factor.clone()]].concat();
     let of_batch = |image: Tensor<2>, text: Tensor<2>| {
         let products = image.matmul(text.transpose()).exp().sum_dim(1).log();
         (products.sum_dim(0) * factor.clone()).reshape([1])
@@ -171,10 +161,10 @@ fn losses_of_shards_are_added_and_parameters_of_the_loss_have_gradients(backend:
 
     let [image, text] = towers.embed(whole.clone());
     let loss = of_batch(image.clone(), text) + of_shard(&image);
-    let mut expected = Sums::of(leaves());
-    expected.add(&loss.backward());
+    let mut expected = Sums::default();
+    expected.add(leaves(&towers), &loss.backward());
     for sharding in [Sharding::recompute(), Sharding::keep(2)] {
-        let mut found = Sums::of(leaves());
+        let mut found = Sums::default();
         let step = sharding.backward(
             &towers,
             &divided(&whole, &[2, 4, 1]),
@@ -187,10 +177,10 @@ fn losses_of_shards_are_added_and_parameters_of_the_loss_have_gradients(backend:
                 let [image, text] = embeddings.try_into().unwrap();
                 of_batch(image, text)
             },
-            |gradients| found.add(&gradients),
+            |towers, gradients| found.add(leaves(towers), &gradients),
         );
         assert_close(&elements(step.loss), &elements(loss.clone()), 1e-5);
-        for (found, expected) in found.sums.iter().zip(&expected.sums) {
+        for (found, expected) in found.0.iter().zip(&expected.0) {
             assert_close(found, expected, 1e-5);
         }
     }
@@ -215,20 +205,20 @@ fn images_and_texts_may_be_of_different_number(backend: &Backend) {
             .map(|shard| embed(&towers, shard).swap_remove(k));
         Tensor::cat(parts.collect(), 0)
     });
-    let mut expected = Sums::of(towers.leaves());
-    expected.add(&loss(image, text).backward());
+    let mut expected = Sums::default();
+    expected.add(towers.leaves(), &loss(image, text).backward());
     for sharding in [Sharding::recompute(), Sharding::keep(3)] {
-        let mut found = Sums::of(towers.leaves());
+        let mut found = Sums::default();
         let step = sharding.backward(
             &towers,
             &shards,
             |towers: &Towers, shard| Encoded::new(embed(towers, shard)),
             |embeddings| loss(embeddings[0].clone(), embeddings[1].clone()),
-            |gradients| found.add(&gradients),
+            |towers, gradients| found.add(towers.leaves(), &gradients),
         );
         let rows = step.embeddings.iter().map(|x| x.dims()[0]);
         assert_eq!(rows.collect::<Vec<_>>(), [6, 11, 6]);
-        for (found, expected) in found.sums.iter().zip(&expected.sums) {
+        for (found, expected) in found.0.iter().zip(&expected.0) {
             assert_close(found, expected, 1e-5);
         }
     }
@@ -240,7 +230,7 @@ fn what_is_misused_is_refused(backend: &Backend) {
         let sum = |x: Vec<Tensor<2>>| x[0].clone().sum();
         let encode = |_: &Towers, k: &usize| encode(k, x.clone());
         let towers = Towers::new(device, DType::F32);
-        Sharding::recompute().backward(&towers, &[0, 1], encode, sum, |_| ());
+        Sharding::recompute().backward(&towers, &[0, 1], encode, sum, |_, _| ());
     };
     let device = backend.autodiff();
     assert_panics("device without autodiff", || {
@@ -268,7 +258,7 @@ fn what_is_misused_is_refused(backend: &Backend) {
     assert_panics("there is no shard", || {
         let encode = |towers: &Towers, _: &usize| Encoded::new([towers.image.val()]);
         let towers = Towers::new(&device, DType::F32);
-        Sharding::default().backward(&towers, &[], encode, |x| x[0].clone().sum(), |_| ());
+        Sharding::default().backward(&towers, &[], encode, |x| x[0].clone().sum(), |_, _| ());
     });
     assert_panics("`at_once` is 0", || {
         Sharding::keep(0);
