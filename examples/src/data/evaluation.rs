@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use burn::data::dataset::DatasetError;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
-use super::prefetch::{Prefetch, Stop};
+use super::prefetch::Prefetch;
 use super::source::failed;
 use super::{CaptionTokenizer, Collection, Split, TransformConfig, decode};
 
@@ -121,41 +121,31 @@ impl EvaluationSet {
         batch_size: usize,
         device: &Device,
     ) -> impl Iterator<Item = Result<Tensor<4>, DatasetError>> + use<> {
-        let batches: Vec<Vec<usize>> = self
-            .indices
-            .chunks(batch_size)
-            .map(<[usize]>::to_vec)
-            .collect();
-        let (collection, transform, device) = (
-            self.collection.clone(),
-            self.transform.clone(),
-            device.clone(),
-        );
-        let size = transform.size as usize;
-        let load = move |batch: usize, stop: &Stop| -> Result<Vec<f32>> {
-            let mut pixels = Vec::with_capacity(batches[batch].len() * transform.values());
-            for &index in batches[batch].iter().take_while(|_| !stop.is_set()) {
-                let image = decode(&collection.examples[index].image)
-                    .with_context(|| collection.place(index))?;
-                pixels.extend(transform.evaluate(&image));
-            }
-            Ok(pixels)
+        assert!(batch_size > 0, "image_batches: batch_size is 0");
+        let (collection, transform) = (self.collection.clone(), self.transform.clone());
+        let indices = self.indices.clone();
+        let load = move |image: usize| -> Result<Vec<u8>> {
+            let index = indices[image];
+            let image = decode(&collection.examples[index].image);
+            Ok(transform.evaluate(&image.with_context(|| collection.place(index))?))
         };
-        let batches = Prefetch::new(
-            self.indices.len().div_ceil(batch_size),
-            self.workers,
-            self.workers + 1,
-            load,
-        );
-        until_error(batches.map(move |pixels| match pixels {
-            Some(Ok(pixels)) => {
-                let rows = pixels.len() / (3 * size * size);
-                Ok(Tensor::from_data(
-                    TensorData::new(pixels, [rows, 3, size, size]),
-                    &device,
-                ))
+        let count = self.indices.len();
+        let ahead = self.transform.prefetch(self.workers);
+        let mut images = Prefetch::new(count, self.workers, ahead, load);
+        let (transform, device) = (self.transform.clone(), device.clone());
+        let sizes = (0..count).step_by(batch_size);
+        let sizes = sizes.map(move |start| batch_size.min(count - start));
+        until_error(sizes.map(move |rows| {
+            let mut values = Vec::with_capacity(rows * transform.values());
+            for image in images.by_ref().take(rows) {
+                match image {
+                    Some(Ok(pixels)) => transform.normalise(&pixels, &mut values),
+                    failure => return Err(failed(failure.and_then(Result::err))),
+                }
             }
-            failure => Err(failed(failure.and_then(Result::err))),
+            let size = transform.size as usize;
+            let values = TensorData::new(values, [rows, 3, size, size]);
+            Ok(Tensor::from_data(values, &device))
         }))
     }
 
@@ -188,8 +178,8 @@ impl EvaluationSet {
                 .collect::<Result<Vec<_>>>();
             Some(match rows {
                 Ok(rows) => {
-                    let (tokens, padding) =
-                        self.tokenizer.pad(&rows).into_tensors(rows.len(), &device);
+                    let padded = self.tokenizer.padding().pad(&rows);
+                    let (tokens, padding) = padded.into_tensors(rows.len(), &device);
                     Ok(CaptionBatch { tokens, padding })
                 }
                 Err(error) => Err(failed(Some(error))),
@@ -245,13 +235,12 @@ mod tests {
             [4, 4, 2]
         );
         let images: Vec<f32> = Tensor::cat(images, 0).into_data().try_into_vec().unwrap();
-        let expected: Vec<f32> = (0..10)
-            .flat_map(|image| {
-                small
-                    .transform
-                    .evaluate(&decode(set.image_path(image)).unwrap())
-            })
-            .collect();
+        let mut expected = Vec::new();
+        for image in 0..10 {
+            let image = decode(set.image_path(image)).unwrap();
+            let pixels = small.transform.evaluate(&image);
+            small.transform.normalise(&pixels, &mut expected);
+        }
         assert_eq!(images, expected);
 
         let mut lengths = Vec::new();

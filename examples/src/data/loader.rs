@@ -6,8 +6,8 @@
 //! - the order of an epoch is drawn at its start from seed and epoch
 //!   ([`plan_batches`](super::plan_batches)), and what an image's caption and crop are, from seed,
 //!   epoch and image: the number of threads changes nothing;
-//! - threads prepare whole batches a few ahead and hand them over in order; they never touch the
-//!   device, tensors are made on the thread that takes the batch;
+//! - threads prepare pairs, a bounded number ahead, whatever the size of a batch; they never touch
+//!   the device, and a [`Shard`]'s tensors are made by whoever needs them;
 //! - [`PairLoader::seek`] starts an epoch at any batch without decoding what comes before.
 //!
 //! **An image that cannot be decoded**, though it could when its collection was read, ends the
@@ -21,9 +21,9 @@ use burn::data::dataset::DatasetError;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use super::prefetch::{Prefetch, Stop};
-use super::source::{HostBatch, Source, failed};
-use super::{Batch, CaptionTokenizer, Collection, Split, TransformConfig};
+use super::prefetch::Prefetch;
+use super::source::{Shards, Source, failed};
+use super::{CaptionTokenizer, Collection, Pair, Shard, Split, TransformConfig};
 
 /// How pairs are put into batches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,10 +31,12 @@ use super::{Batch, CaptionTokenizer, Collection, Split, TransformConfig};
 pub struct LoaderConfig {
     /// Pairs in a batch.
     pub batch_size: usize,
+    /// Pairs in a shard of a batch; the last has what is left.
+    pub shard: usize,
     /// Threads that decode images; has no influence on what the batches hold.
     pub workers: usize,
-    /// Batches prepared ahead; at least `workers` keeps every thread busy. No influence on what the
-    /// batches hold.
+    /// Pairs prepared ahead, also of a batch that is larger; at least `workers` keeps every thread
+    /// busy. No influence on what the batches hold.
     pub prefetch: usize,
     /// Decides order, captions, crops and flips.
     pub seed: u64,
@@ -47,8 +49,9 @@ impl Default for LoaderConfig {
     fn default() -> Self {
         Self {
             batch_size: 64,
+            shard: 64,
             workers: 2,
-            prefetch: 4,
+            prefetch: 256,
             seed: 0,
             equal_meaning: 0.0,
         }
@@ -59,6 +62,7 @@ impl LoaderConfig {
     fn validate(&self) -> Result<()> {
         for (name, value) in [
             ("batch_size", self.batch_size),
+            ("shard", self.shard),
             ("workers", self.workers),
             ("prefetch", self.prefetch),
         ] {
@@ -73,14 +77,13 @@ impl LoaderConfig {
     }
 }
 
-/// Batches of the pairs of one split, epoch after epoch.
+/// Batches of the pairs of one split, epoch after epoch, each as its shards.
 ///
 /// Each [`iter`](DataLoader::iter) is one epoch; the next one is the following epoch.
 #[derive(Clone)]
 pub struct PairLoader {
     source: Arc<Source>,
     position: Arc<Mutex<Position>>,
-    device: Device,
 }
 
 #[derive(Clone, Copy)]
@@ -102,11 +105,8 @@ impl PairLoader {
         tokenizer: Arc<CaptionTokenizer>,
         transform: TransformConfig,
         config: LoaderConfig,
-        device: &Device,
     ) -> Result<Self> {
-        let loader = Self::build(
-            collection, split, tokenizer, transform, config, device, true,
-        )?;
+        let loader = Self::build(collection, split, tokenizer, transform, config, true)?;
         let (found, needed) = (loader.source.indices.len(), loader.source.config.batch_size);
         ensure!(
             found >= needed,
@@ -129,11 +129,8 @@ impl PairLoader {
         tokenizer: Arc<CaptionTokenizer>,
         transform: TransformConfig,
         config: LoaderConfig,
-        device: &Device,
     ) -> Result<Self> {
-        Self::build(
-            collection, split, tokenizer, transform, config, device, false,
-        )
+        Self::build(collection, split, tokenizer, transform, config, false)
     }
 
     fn build(
@@ -142,7 +139,6 @@ impl PairLoader {
         tokenizer: Arc<CaptionTokenizer>,
         transform: TransformConfig,
         config: LoaderConfig,
-        device: &Device,
         training: bool,
     ) -> Result<Self> {
         config.validate()?;
@@ -163,14 +159,13 @@ impl PairLoader {
             indices,
             meanings,
         };
-        Ok(Self::over(source, Position { epoch: 0, batch: 0 }, device))
+        Ok(Self::over(source, Position { epoch: 0, batch: 0 }))
     }
 
-    fn over(source: Source, position: Position, device: &Device) -> Self {
+    fn over(source: Source, position: Position) -> Self {
         Self {
             source: Arc::new(source),
             position: Arc::new(Mutex::new(position)),
-            device: device.clone(),
         }
     }
 
@@ -201,8 +196,8 @@ impl PairLoader {
     }
 }
 
-impl DataLoader<Batch> for PairLoader {
-    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Batch> + 'a> {
+impl DataLoader<Vec<Shard>> for PairLoader {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Vec<Shard>> + 'a> {
         let start = {
             let mut position = self.lock();
             let start = *position;
@@ -213,20 +208,22 @@ impl DataLoader<Batch> for PairLoader {
             start
         };
         let mut plan = self.source.plan(start.epoch);
-        let skipped = plan.drain(..start.batch).map(|batch| batch.len()).sum();
-        let sizes: Vec<usize> = plan.iter().map(Vec::len).collect();
+        let skipped = plan
+            .drain(..start.batch)
+            .map(|batch| pairs_of(&batch))
+            .sum();
+        let order: Vec<usize> = plan.iter().flatten().flatten().copied().collect();
         let source = self.source.clone();
         let LoaderConfig {
             workers, prefetch, ..
         } = source.config;
-        let load = move |batch: usize, stop: &Stop| source.load(start.epoch, &plan[batch], stop);
+        let (count, epoch) = (order.len(), start.epoch);
+        let load = move |place: usize| source.load(epoch, order[place]);
         Box::new(PairIterator {
-            batches: Prefetch::new(sizes.len(), workers, prefetch, load),
-            sizes: sizes.into_iter(),
+            source: self.source.clone(),
+            batches: plan.into_iter(),
+            pairs: Prefetch::new(count, workers, prefetch, load),
             processed: skipped,
-            total: self.source.items(),
-            size: self.source.transform.size as usize,
-            device: self.device.clone(),
             failed: false,
         })
     }
@@ -235,12 +232,9 @@ impl DataLoader<Batch> for PairLoader {
         self.source.items()
     }
 
-    /// The same loader for another device; both go through the epochs together.
-    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<Batch>> {
-        Arc::new(Self {
-            device: device.clone(),
-            ..self.clone()
-        })
+    /// The same loader: shards are on the host. Both go through the epochs together.
+    fn to_device(&self, _device: &Device) -> Arc<dyn DataLoader<Vec<Shard>>> {
+        Arc::new(self.clone())
     }
 
     /// A loader over the images `start..end` of this one's split, which goes through the epochs on
@@ -249,7 +243,7 @@ impl DataLoader<Batch> for PairLoader {
     /// # Panics
     ///
     /// If `start..end` is no range of the split's images.
-    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<Batch>> {
+    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<Vec<Shard>>> {
         let source = &self.source;
         let count = source.indices.len();
         assert!(
@@ -269,45 +263,60 @@ impl DataLoader<Batch> for PairLoader {
                 ..(**source).clone()
             },
             position,
-            &self.device,
         ))
     }
 }
 
 struct PairIterator {
-    batches: Prefetch<Result<HostBatch>>,
-    sizes: std::vec::IntoIter<usize>,
+    source: Arc<Source>,
+    batches: std::vec::IntoIter<Shards>,
+    /// Those of all batches that are left, in order.
+    pairs: Prefetch<Result<Pair>>,
     processed: usize,
-    total: usize,
-    /// Side of an image in pixels.
-    size: usize,
-    device: Device,
     failed: bool,
 }
 
+impl PairIterator {
+    fn batch(&mut self, shards: &Shards) -> Result<Vec<Shard>, DatasetError> {
+        let mut pair = || match self.pairs.next() {
+            Some(Some(Ok(pair))) => Ok(pair),
+            failure => Err(failed(failure.flatten().and_then(Result::err))),
+        };
+        let shard = |shard: &Vec<usize>| {
+            Ok(Shard {
+                pairs: shard.iter().map(|_| pair()).collect::<Result<_, _>>()?,
+                transform: self.source.transform.clone(),
+                padding: self.source.tokenizer.padding(),
+            })
+        };
+        shards.iter().map(shard).collect()
+    }
+}
+
 impl Iterator for PairIterator {
-    type Item = Result<Batch, DatasetError>;
+    type Item = Result<Vec<Shard>, DatasetError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.failed {
             return None;
         }
-        let batch = self.batches.next()?;
-        self.processed += self.sizes.next().unwrap_or(0);
-        match batch {
-            Some(Ok(batch)) => Some(Ok(batch.into_tensors(self.size, &self.device))),
-            failure => {
-                self.failed = true;
-                Some(Err(failed(failure.and_then(Result::err))))
-            }
-        }
+        let shards = self.batches.next()?;
+        self.processed += pairs_of(&shards);
+        let batch = self.batch(&shards);
+        self.failed = batch.is_err();
+        Some(batch)
     }
 }
 
-impl DataLoaderIterator<Batch> for PairIterator {
+impl DataLoaderIterator<Vec<Shard>> for PairIterator {
     fn progress(&self) -> Progress {
-        Progress::new(self.processed, self.total, Some("pairs".to_owned()))
+        let total = self.source.items();
+        Progress::new(self.processed, total, Some("pairs".to_owned()))
     }
+}
+
+fn pairs_of(shards: &Shards) -> usize {
+    shards.iter().map(Vec::len).sum()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Image–caption pairs: from files on disk to batches of tensors.
 //!
 //! ```text
-//! scenes ──► folder ──► karpathy | table ──► Collection ──► PairLoader ────► Batch
+//! scenes ──► folder ──► karpathy | table ──► Collection ──► PairLoader ────► Shards ──► Batch
 //! (generator)           (readers)                │  ▲           (training, validation)
 //!                                CaptionTokenizer┘  └Transform
 //!                                                └─► EvaluationSet ──► each image, each caption
@@ -20,6 +20,7 @@ mod properties;
 pub mod random;
 mod sampler;
 pub mod scenes;
+mod shard;
 mod source;
 mod table;
 #[cfg(test)]
@@ -32,19 +33,20 @@ pub use evaluation::{CaptionBatch, EvaluationSet};
 pub use loader::{LoaderConfig, PairLoader};
 pub use sampler::plan_batches;
 pub use scenes::{Scene, ScenesConfig};
-pub use tokenizer::{CaptionTokenizer, PaddedTokens, TokenizerConfig};
+pub use shard::{Pair, Shard};
+pub use tokenizer::{CaptionTokenizer, PaddedTokens, Padding, TokenizerConfig};
 pub use transform::{TransformConfig, decode};
 
 use burn::tensor::{Bool, Int, Tensor};
 
-/// One batch of image–caption pairs; row `i` of every field belongs to pair `i`.
+/// Image–caption pairs as tensors; row `i` of every field belongs to pair `i`.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// Normalised pixels, `[batch, 3, height, width]`.
+    /// Normalised pixels, `[pairs, 3, height, width]`.
     pub images: Tensor<4>,
-    /// Token ids, `[batch, length]`, padded at the end.
+    /// Token ids, `[pairs, length]`, padded at the end.
     pub tokens: Tensor<2, Int>,
-    /// True where `tokens` is padding, `[batch, length]`.
+    /// True where `tokens` is padding, `[pairs, length]`.
     pub padding: Tensor<2, Bool>,
     /// Index of each row's image in its collection.
     pub image_ids: Vec<usize>,

@@ -10,21 +10,10 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-/// Tells a job that its result is no longer needed.
-#[derive(Default)]
-pub(super) struct Stop(AtomicBool);
-
-impl Stop {
-    pub(super) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 /// Yields `job(0), job(1), …, job(total - 1)`, each computed on one of several threads.
 ///
 /// At most `ahead` items are computed or waiting beyond those taken. Dropping it stops the threads
-/// and waits for them; a long job may end early when its [`Stop`] is set. An item whose job panics
-/// is `None`.
+/// and waits for their jobs. An item whose job panics is `None`.
 pub(super) struct Prefetch<T> {
     /// The items that have not been requested yet.
     left: Range<usize>,
@@ -32,7 +21,7 @@ pub(super) struct Prefetch<T> {
     requests: Option<Sender<Request<T>>>,
     /// Where the results of the requests arrive, the next item's first.
     results: VecDeque<Receiver<Option<T>>>,
-    stop: Arc<Stop>,
+    stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -45,22 +34,21 @@ impl<T: Send + 'static> Prefetch<T> {
         total: usize,
         workers: usize,
         ahead: usize,
-        job: impl Fn(usize, &Stop) -> T + Send + Sync + 'static,
+        job: impl Fn(usize) -> T + Send + Sync + 'static,
     ) -> Self {
         let (requests, work) = unbounded::<Request<T>>();
-        let stop = Arc::<Stop>::default();
+        let stop = Arc::<AtomicBool>::default();
         let job = Arc::new(job);
         let threads = (0..workers.clamp(1, total.max(1)))
             .map(|worker| {
                 let (work, stop, job) = (work.clone(), stop.clone(), job.clone());
                 let run = move || {
                     for (item, result) in work {
-                        if stop.is_set() {
+                        if stop.load(Ordering::Relaxed) {
                             break;
                         }
                         // The receiver is gone only if the consumer is.
-                        let _ =
-                            result.send(catch_unwind(AssertUnwindSafe(|| job(item, &stop))).ok());
+                        let _ = result.send(catch_unwind(AssertUnwindSafe(|| job(item))).ok());
                     }
                 };
                 thread::Builder::new()
@@ -107,7 +95,7 @@ impl<T> Iterator for Prefetch<T> {
 
 impl<T> Drop for Prefetch<T> {
     fn drop(&mut self) {
-        self.stop.0.store(true, Ordering::Relaxed);
+        self.stop.store(true, Ordering::Relaxed);
         self.requests = None;
         for thread in self.threads.drain(..) {
             let _ = thread.join();
@@ -124,7 +112,7 @@ mod tests {
     #[test]
     fn items_come_in_order_for_any_number_of_threads() {
         for workers in [1, 2, 7] {
-            let items = Prefetch::new(50, workers, 3, |item, _| {
+            let items = Prefetch::new(50, workers, 3, |item| {
                 thread::sleep(Duration::from_micros((item as u64 * 37) % 400));
                 item * item
             });
@@ -139,9 +127,7 @@ mod tests {
     fn no_more_items_are_begun_than_room_allows() {
         let begun = Arc::new(AtomicUsize::new(0));
         let counter = begun.clone();
-        let mut items = Prefetch::new(100, 4, 3, move |_, _| {
-            counter.fetch_add(1, Ordering::SeqCst)
-        });
+        let mut items = Prefetch::new(100, 4, 3, move |_| counter.fetch_add(1, Ordering::SeqCst));
         for taken in 1..=10 {
             items.next().unwrap().unwrap();
             thread::sleep(Duration::from_millis(5));
@@ -157,9 +143,7 @@ mod tests {
     fn dropping_early_stops_the_threads() {
         let begun = Arc::new(AtomicUsize::new(0));
         let counter = begun.clone();
-        let mut items = Prefetch::new(1_000, 4, 2, move |_, _| {
-            counter.fetch_add(1, Ordering::SeqCst)
-        });
+        let mut items = Prefetch::new(1_000, 4, 2, move |_| counter.fetch_add(1, Ordering::SeqCst));
         items.next();
         drop(items);
         // All threads are joined: only our clone is left.
@@ -169,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_panicking_job_is_one_missing_item_and_no_deadlock() {
-        let items = Prefetch::new(4, 2, 2, |item, _| {
+        let items = Prefetch::new(4, 2, 2, |item| {
             assert_ne!(item, 2, "deliberate");
             item
         });
@@ -178,6 +162,6 @@ mod tests {
 
     #[test]
     fn nothing_to_do_ends_at_once() {
-        assert_eq!(Prefetch::new(0, 3, 2, |item, _| item).count(), 0);
+        assert_eq!(Prefetch::new(0, 3, 2, |item| item).count(), 0);
     }
 }

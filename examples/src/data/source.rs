@@ -1,4 +1,4 @@
-//! Loads the pairs of a batch: what the threads of a [`PairLoader`](super::PairLoader) do.
+//! Plans batches and loads their pairs: what the threads of a [`PairLoader`](super::PairLoader) do.
 
 use std::sync::Arc;
 
@@ -8,10 +8,9 @@ use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use rand::RngExt;
 
 use super::loader::LoaderConfig;
-use super::prefetch::Stop;
 use super::random::{Purpose, stream};
 use super::tokenizer::PaddedTokens;
-use super::{Batch, CaptionTokenizer, Collection, TransformConfig, decode, plan_batches};
+use super::{CaptionTokenizer, Collection, Pair, TransformConfig, decode, plan_batches};
 
 /// What the worker threads share.
 #[derive(Clone)]
@@ -27,12 +26,8 @@ pub(super) struct Source {
     pub(super) meanings: Vec<usize>,
 }
 
-/// A batch before it goes to the device.
-pub(super) struct HostBatch {
-    pub(super) pixels: Vec<f32>,
-    pub(super) tokens: PaddedTokens,
-    pub(super) image_ids: Vec<usize>,
-}
+/// The shards of a batch, each the indices of its pairs into the collection.
+pub(super) type Shards = Vec<Vec<usize>>;
 
 impl Source {
     pub(super) fn batches(&self) -> usize {
@@ -52,8 +47,16 @@ impl Source {
         }
     }
 
-    /// The batches of `epoch`, as indices into the collection.
-    pub(super) fn plan(&self, epoch: usize) -> Vec<Vec<usize>> {
+    /// The batches of `epoch`. Each is divided here and nowhere else: all shards but the last have
+    /// as many pairs as configured.
+    pub(super) fn plan(&self, epoch: usize) -> Vec<Shards> {
+        let batches = self.batches_of(epoch).into_iter();
+        let shards =
+            |batch: Vec<usize>| batch.chunks(self.config.shard).map(<[_]>::to_vec).collect();
+        batches.map(shards).collect()
+    }
+
+    fn batches_of(&self, epoch: usize) -> Vec<Vec<usize>> {
         let size = self.config.batch_size;
         if !self.training {
             return self.indices.chunks(size).map(<[usize]>::to_vec).collect();
@@ -65,38 +68,26 @@ impl Source {
             .collect()
     }
 
-    /// Decodes and tokenizes the pairs `rows`; stops early once the batch is no longer needed.
-    pub(super) fn load(&self, epoch: usize, rows: &[usize], stop: &Stop) -> Result<HostBatch> {
-        let mut pixels = Vec::with_capacity(rows.len() * self.transform.values());
-        let mut captions = Vec::with_capacity(rows.len());
-        let mut image_ids = Vec::with_capacity(rows.len());
-        for &index in rows {
-            if stop.is_set() {
-                break;
-            }
-            let example = &self.collection.examples[index];
-            let image = decode(&example.image).with_context(|| self.collection.place(index))?;
-            let caption = if self.training {
-                let random = |purpose| {
-                    let (epoch, index) = (epoch as u64, index as u64);
-                    stream(self.config.seed, epoch, index, purpose)
-                };
-                let mut augmentation = random(Purpose::Augmentation);
-                pixels.extend(self.transform.augment(&image, &mut augmentation));
-                let choices = 0..example.captions.len();
-                &example.captions[random(Purpose::Caption).random_range(choices)]
-            } else {
-                pixels.extend(self.transform.evaluate(&image));
-                &example.captions[0]
-            };
-            let tokens = self.tokenizer.encode(caption);
-            captions.push(tokens.with_context(|| self.collection.place(index))?);
-            image_ids.push(index);
-        }
-        Ok(HostBatch {
+    /// Decodes and tokenizes a pair.
+    pub(super) fn load(&self, epoch: usize, index: usize) -> Result<Pair> {
+        let example = &self.collection.examples[index];
+        let image = decode(&example.image).with_context(|| self.collection.place(index))?;
+        let (pixels, caption) = if self.training {
+            let random = |purpose| stream(self.config.seed, epoch as u64, index as u64, purpose);
+            let choices = 0..example.captions.len();
+            (
+                self.transform
+                    .augment(&image, &mut random(Purpose::Augmentation)),
+                &example.captions[random(Purpose::Caption).random_range(choices)],
+            )
+        } else {
+            (self.transform.evaluate(&image), &example.captions[0])
+        };
+        let tokens = self.tokenizer.encode(caption);
+        Ok(Pair {
             pixels,
-            tokens: self.tokenizer.pad(&captions),
-            image_ids,
+            tokens: tokens.with_context(|| self.collection.place(index))?,
+            image_id: index,
         })
     }
 }
@@ -108,20 +99,6 @@ pub(super) fn failed(error: Option<anyhow::Error>) -> DatasetError {
         |error| format!("{error:#}"),
     );
     DatasetError::new(std::io::Error::other(message))
-}
-
-impl HostBatch {
-    pub(super) fn into_tensors(self, size: usize, device: &Device) -> Batch {
-        let rows = self.image_ids.len();
-        let (tokens, padding) = self.tokens.into_tensors(rows, device);
-        let images = Tensor::from_data(TensorData::new(self.pixels, [rows, 3, size, size]), device);
-        Batch {
-            images,
-            tokens,
-            padding,
-            image_ids: self.image_ids,
-        }
-    }
 }
 
 impl PaddedTokens {

@@ -70,6 +70,46 @@ pub struct PaddedTokens {
     pub length: usize,
 }
 
+/// How rows of token ids are brought to one length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Padding {
+    /// The id that is put behind short rows.
+    pub id: u32,
+    /// Largest length of a row.
+    pub context_length: usize,
+}
+
+impl Padding {
+    /// Pads `rows` to one length: that of the longest, rounded up to a multiple of eight, at most
+    /// the context length.
+    ///
+    /// Rounding limits the number of shapes, so that backends that tune kernels by shape finish
+    /// tuning early; short batches still cost less.
+    pub fn pad(&self, rows: &[impl AsRef<[u32]>]) -> PaddedTokens {
+        let rows = || rows.iter().map(AsRef::as_ref);
+        let longest = rows().map(<[u32]>::len).max().unwrap_or(0);
+        let length = longest.next_multiple_of(8).min(self.context_length);
+        let mut ids = Vec::with_capacity(rows().len() * length);
+        let mut padding = Vec::with_capacity(rows().len() * length);
+        for row in rows() {
+            let missing = length - row.len();
+            ids.extend(
+                row.iter()
+                    .map(|&id| id as i32)
+                    .chain(std::iter::repeat_n(self.id as i32, missing)),
+            );
+            padding.extend(
+                std::iter::repeat_n(false, row.len()).chain(std::iter::repeat_n(true, missing)),
+            );
+        }
+        PaddedTokens {
+            ids,
+            padding,
+            length,
+        }
+    }
+}
+
 impl CaptionTokenizer {
     /// Trains a WordPiece tokenizer on `captions`: lower case, accents kept, `[CLS]` and `[SEP]`
     /// around each caption.
@@ -270,31 +310,11 @@ impl CaptionTokenizer {
             .map_err(|error| anyhow!("cannot decode tokens: {error}"))
     }
 
-    /// Pads `rows` to one length: that of the longest, rounded up to a multiple of eight, at most
-    /// the context length.
-    ///
-    /// Rounding limits the number of shapes, so that backends that tune kernels by shape finish
-    /// tuning early; short batches still cost less.
-    pub fn pad(&self, rows: &[Vec<u32>]) -> PaddedTokens {
-        let longest = rows.iter().map(Vec::len).max().unwrap_or(0);
-        let length = longest.next_multiple_of(8).min(self.context_length);
-        let mut ids = Vec::with_capacity(rows.len() * length);
-        let mut padding = Vec::with_capacity(rows.len() * length);
-        for row in rows {
-            let missing = length - row.len();
-            ids.extend(
-                row.iter()
-                    .map(|&id| id as i32)
-                    .chain(std::iter::repeat_n(self.pad as i32, missing)),
-            );
-            padding.extend(
-                std::iter::repeat_n(false, row.len()).chain(std::iter::repeat_n(true, missing)),
-            );
-        }
-        PaddedTokens {
-            ids,
-            padding,
-            length,
+    /// How its captions are padded.
+    pub fn padding(&self) -> Padding {
+        Padding {
+            id: self.pad,
+            context_length: self.context_length,
         }
     }
 }

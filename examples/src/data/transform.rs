@@ -88,23 +88,21 @@ impl TransformConfig {
         Ok(())
     }
 
-    /// A randomly cropped, perhaps mirrored view of `image`: `3 × size × size` normalised values,
-    /// channel by channel.
-    pub fn augment(&self, image: &RgbImage, rng: &mut impl Rng) -> Vec<f32> {
+    /// A randomly cropped, perhaps mirrored view of `image`: `[3, size, size]`, not normalised.
+    pub fn augment(&self, image: &RgbImage, rng: &mut impl Rng) -> Vec<u8> {
         let crop = self.random_crop(image.width(), image.height(), rng);
         let mut view = self.view(image, crop);
         if rng.random_bool(self.flip) {
             flip_horizontal_in_place(&mut view);
         }
-        self.normalise(&view)
+        planes(&view)
     }
 
-    /// The largest centred square of `image`: `3 × size × size` normalised values, channel by
-    /// channel.
-    pub fn evaluate(&self, image: &RgbImage) -> Vec<f32> {
+    /// The largest centred square of `image`: `[3, size, size]`, not normalised.
+    pub fn evaluate(&self, image: &RgbImage) -> Vec<u8> {
         let (width, height) = image.dimensions();
         let side = width.min(height);
-        self.normalise(&self.view(
+        planes(&self.view(
             image,
             Crop {
                 x: (width - side) / 2,
@@ -113,6 +111,23 @@ impl TransformConfig {
                 height: side,
             },
         ))
+    }
+
+    /// Appends the normalised values of a transformed image to `values`.
+    pub fn normalise(&self, pixels: &[u8], values: &mut Vec<f32>) {
+        let plane = (self.size as usize).pow(2);
+        for (channel, pixels) in pixels.chunks_exact(plane).enumerate() {
+            let scale = 1.0 / (255.0 * self.std[channel]);
+            let shift = self.mean[channel] / self.std[channel];
+            values.extend(pixels.iter().map(|&pixel| f32::from(pixel) * scale - shift));
+        }
+    }
+
+    /// Images to prepare ahead of those that are needed, for that many threads: 256 MiB of them, at
+    /// most 1,024, at least two a thread.
+    pub fn prefetch(&self, workers: usize) -> usize {
+        let that_fit = (256 << 20) / self.values().max(1);
+        that_fit.min(1_024).max(2 * workers)
     }
 
     /// Number of values in one transformed image.
@@ -157,20 +172,12 @@ impl TransformConfig {
         }
         resize(&region, self.size, self.size, FilterType::CatmullRom)
     }
+}
 
-    fn normalise(&self, image: &RgbImage) -> Vec<f32> {
-        let mut values = Vec::with_capacity(self.values());
-        for channel in 0..3 {
-            let scale = 1.0 / (255.0 * self.std[channel]);
-            let shift = self.mean[channel] / self.std[channel];
-            values.extend(
-                image
-                    .pixels()
-                    .map(|pixel| f32::from(pixel[channel]) * scale - shift),
-            );
-        }
-        values
-    }
+/// The pixels of `image`, channel by channel.
+fn planes(image: &RgbImage) -> Vec<u8> {
+    let channels = (0..3).flat_map(|channel| image.pixels().map(move |pixel| pixel[channel]));
+    channels.collect()
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -340,7 +347,7 @@ mod tests {
                 [0; 3]
             })
         });
-        assert_eq!(plain(4).evaluate(&image), vec![1.0; 48]);
+        assert_eq!(plain(4).evaluate(&image), [255; 48]);
     }
 
     #[test]
@@ -351,7 +358,10 @@ mod tests {
             std: [0.5, 0.25, 2.0],
             ..Default::default()
         };
-        let values = config.evaluate(&RgbImage::from_pixel(2, 2, Rgb([255, 0, 255])));
+        let pixels = config.evaluate(&RgbImage::from_pixel(2, 2, Rgb([255, 0, 255])));
+        let mut values = Vec::new();
+        config.normalise(&pixels, &mut values);
+        assert_eq!(values.len(), config.values());
         for (value, expected) in values.iter().zip([
             1.0, 1.0, 1.0, 1.0, -1.0, -1.0, -1.0, -1.0, 0.5, 0.5, 0.5, 0.5,
         ]) {

@@ -27,7 +27,7 @@ use sha2::{Digest, Sha256};
 use super::history::History;
 use super::resume::Origin;
 
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 const MODEL: &str = "model.bpk";
 const OPTIMIZER: &str = "optimizer.bpk";
 const STATE: &str = "state.json";

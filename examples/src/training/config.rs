@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use burn::tensor::Device;
 use burn_contrastive::objective::InfoNceConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,6 +13,7 @@ use super::objective::TrainingObjective;
 use super::optimizer::OptimizerConfig;
 use super::schedule::ScheduleConfig;
 use super::settings;
+use super::sharding::{Division, ShardingConfig};
 use crate::data::{LoaderConfig, ScenesConfig, TokenizerConfig, TransformConfig};
 use crate::files;
 use crate::models::{DualEncoderConfig, PRESETS};
@@ -32,8 +34,12 @@ pub struct TrainingConfig {
     pub optimizer: OptimizerConfig,
     /// Length and learning rate.
     pub schedule: ScheduleConfig,
-    /// Batches a step: their losses and gradients are averaged.
+    /// Batches a step: their losses and gradients are averaged. The negatives of a pair are those
+    /// of its own batch.
     pub accumulation: usize,
+    /// How a batch is divided to be encoded: in less memory, or on several cores. One loss sees all
+    /// of its pairs, whatever the shards.
+    pub sharding: ShardingConfig,
     /// When to validate.
     pub validation: ValidationConfig,
     /// When to save.
@@ -109,6 +115,7 @@ impl Default for TrainingConfig {
                 final_fraction: 0.0,
             },
             accumulation: 1,
+            sharding: ShardingConfig::default(),
             validation: ValidationConfig { every: 50 },
             checkpoints: CheckpointConfig {
                 every: 100,
@@ -174,15 +181,22 @@ impl TrainingConfig {
         }
     }
 
-    /// How pairs become batches, with that many threads that decode images.
-    pub fn loader(&self, workers: usize) -> LoaderConfig {
+    /// How pairs become batches for `device`, with that many threads that decode images.
+    pub fn loader(&self, workers: usize, device: &Device) -> LoaderConfig {
         LoaderConfig {
             batch_size: self.data.batch_size,
+            shard: self.division(device).pairs,
             workers,
-            prefetch: 2 * workers,
+            prefetch: self.transform().prefetch(workers),
             seed: self.seed,
             equal_meaning: self.data.equal_meaning,
         }
+    }
+
+    /// How a batch is divided and encoded on `device`.
+    pub fn division(&self, device: &Device) -> Division {
+        let (batch_size, dropout) = (self.data.batch_size, self.model.has_dropout());
+        self.sharding.division(batch_size, dropout, device)
     }
 
     /// The defaults, with the settings of `file` and then each `key=value` of `pairs` laid over
@@ -294,6 +308,7 @@ impl TrainingConfig {
             schedule.final_fraction,
         );
         self.objective.check()?;
+        self.sharding.check(self.model.has_dropout())?;
         if self.data.path.is_none() {
             self.data.scenes.check().context("data.scenes")?;
         }
@@ -470,6 +485,23 @@ mod tests {
                 "schedule.epochs: invalid type: string",
             ),
             ("schedule.steps=null", "schedule.steps: invalid type: null"),
+            (
+                "sharding.mode=parallel",
+                "sharding.mode: unknown variant `parallel`, expected one of `auto`, `keep`",
+            ),
+            (
+                "sharding.pairs=0",
+                "sharding.pairs must be at least 1, or null",
+            ),
+            ("sharding.pairs=-1", "sharding.pairs: invalid value"),
+            (
+                "sharding.at_once=0",
+                "sharding.at_once must be at least 1, or null",
+            ),
+            (
+                r#"sharding={"mode": "recompute", "at_once": 2}"#,
+                "set sharding.at_once to 1 or null, or sharding.mode to keep",
+            ),
             (
                 "data.scenes.train=18446744073709551615",
                 "at most 1,000,000",

@@ -70,6 +70,18 @@ pub fn computes_f64(text: &str) -> bool {
     ["flex", "ndarray", "cuda", "rocm"].contains(&name)
 }
 
+/// Whether it is the processor that computes, on all of its cores.
+#[allow(deprecated)] // NdArray, which Burn itself has deprecated
+pub fn is_cpu(device: &Device) -> bool {
+    let processors = [
+        #[cfg(feature = "flex")]
+        Device::flex(),
+        #[cfg(feature = "ndarray")]
+        Device::ndarray(),
+    ];
+    processors.contains(device)
+}
+
 /// The device of an enabled backend.
 #[allow(deprecated)] // NdArray, which Burn itself has deprecated
 #[allow(unused_variables, unreachable_patterns)]
@@ -109,7 +121,9 @@ mod tests {
     #[cfg(feature = "flex")]
     #[test]
     fn an_enabled_backend_opens() {
-        assert_eq!(parse_device("flex", "clip").unwrap(), Device::flex());
+        let device = parse_device("flex", "clip").unwrap();
+        assert_eq!(device, Device::flex());
+        assert!(is_cpu(&device) && is_cpu(&device.autodiff()));
     }
 
     #[cfg(not(feature = "cuda"))]

@@ -41,14 +41,13 @@ impl Data {
         let collection = Arc::new(open_data(config, options)?);
         let tokenizer = Arc::new(open_tokenizer(config, resumed, &collection)?);
         report_cut_captions(&tokenizer, &collection)?;
-        let (transform, loader) = (config.transform(), config.loader(*workers));
+        let (transform, loader) = (config.transform(), config.loader(*workers, device));
         let pairs = PairLoader::new(
             collection.clone(),
             Split::Train,
             tokenizer.clone(),
             transform.clone(),
             loader.clone(),
-            device,
         )?;
         let valid = PairLoader::in_order(
             collection.clone(),
@@ -56,7 +55,6 @@ impl Data {
             tokenizer.clone(),
             transform.clone(),
             loader,
-            device,
         )?;
         let test = EvaluationSet::new(
             collection.clone(),

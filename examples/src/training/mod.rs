@@ -15,6 +15,7 @@ pub mod resume;
 pub mod run;
 pub mod schedule;
 mod settings;
+pub mod sharding;
 pub mod step;
 pub mod strategy;
 pub mod summary;

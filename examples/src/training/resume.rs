@@ -10,13 +10,15 @@ use super::config::TrainingConfig;
 use crate::report::Change;
 
 /// Settings, or groups of them, that a resumed run may change: its length, the learning rate, when
-/// to validate and to save. Where the data lie may change too, for they are compared themselves.
-const MAY_CHANGE: [&str; 7] = [
+/// to validate and to save, and sharding, which changes the rounding and, with dropout, what is
+/// drawn. Where the data lie may change too, for they are compared themselves.
+const MAY_CHANGE: [&str; 8] = [
     "schedule",
     "optimizer.learning_rate",
     "optimizer.max_grad_norm",
     "validation",
     "checkpoints",
+    "sharding",
     "data.path",
     "data.skip_bad",
 ];
@@ -110,12 +112,14 @@ mod tests {
     }
 
     #[test]
-    fn length_and_rate_may_change_and_are_noted() {
+    fn length_rate_and_sharding_may_change_and_are_noted() {
         assert_eq!(changes(&[]).unwrap(), []);
         let noted = changes(&[
             "schedule.steps=900",
             "optimizer.max_grad_norm=null",
             "optimizer.learning_rate=1e-4",
+            "sharding.mode=recompute",
+            "sharding.pairs=16",
         ]);
         let change = |setting: &str, from, to| Change {
             step: 8,
@@ -129,6 +133,8 @@ mod tests {
                 change("optimizer.learning_rate", json!(1e-3), json!(1e-4)),
                 change("optimizer.max_grad_norm", json!(1.0), json!(null)),
                 change("schedule.steps", json!(300), json!(900)),
+                change("sharding.mode", json!("auto"), json!("recompute")),
+                change("sharding.pairs", json!(null), json!(16)),
             ]
         );
     }

@@ -111,8 +111,8 @@ pub fn run(
     let fresh = Start::fresh(config, device);
     let parameters = parameter_counts(&fresh.model);
     print_parameters(&parameters);
-    let embed =
-        |model: &DualEncoder| Embedded::new(model, &data.test, config.data.batch_size, device);
+    let division = config.division(device);
+    let embed = |model: &DualEncoder| Embedded::new(model, &data.test, division.pairs, device);
     let embedded = embed(&fresh.model)?;
     let before = embedded.ranks().metrics();
     let similarities_before = embedded.histogram(HISTOGRAM_BINS).into();
@@ -121,6 +121,7 @@ pub fn run(
     stages.end("evaluation before training");
 
     let start = checkpoint.unwrap_or(fresh);
+    say(format_args!("Each batch: {division}\n"));
     let trained = train_on(&data, config, options, &run.path, start, interrupter)?;
     stages.end("training");
     if let Ending::Interrupted(checkpoint) = &trained.ending {

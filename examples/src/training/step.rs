@@ -1,15 +1,18 @@
-//! One batch through the dual encoder: what burn-train's Learner asks of a model.
+//! One batch through the dual encoder, shard by shard: what burn-train's Learner asks of a model.
+//!
+//! The tensors of a shard exist while it is encoded, and one loss sees the embeddings of all.
 
 use burn::module::Module;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::optim::{GradientsParams, ModuleOptimizer};
-use burn::tensor::{ExecutionError, Tensor};
+use burn::tensor::{Device, ExecutionError, Tensor};
 use burn::train::metric::{Adaptor, ItemLazy, LossInput};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 use burn_contrastive::objective::Features;
 use burn_contrastive::retrieval::{LogitScaleInput, RetrievalInput};
+use burn_contrastive::sharded::{Encoded, Sharding};
 
-use crate::data::Batch;
+use crate::data::Shard;
 use crate::models::DualEncoder;
 
 /// What a batch gives: its loss, the logit scale, and the embeddings of its pairs.
@@ -26,18 +29,6 @@ pub struct PairOutput {
 }
 
 impl PairOutput {
-    fn of(model: &DualEncoder, batch: Batch) -> Self {
-        let images = model.embed_image(batch.images);
-        let texts = model.embed_text(batch.tokens, batch.padding);
-        let features = Features::new(images.clone(), texts.clone());
-        Self {
-            loss: model.objective.forward(&features),
-            logit_scale: model.logit_scale(),
-            images,
-            texts,
-        }
-    }
-
     /// All pairs of several batches; the loss is the mean over the batches, which have their
     /// negatives each.
     pub fn join(outputs: Vec<Self>) -> Option<Self> {
@@ -53,16 +44,53 @@ impl PairOutput {
             texts: Tensor::cat(texts, 0),
         })
     }
+}
 
-    /// The same values without their graph.
-    fn inner(self) -> Self {
-        Self {
-            loss: self.loss.inner(),
-            logit_scale: self.logit_scale.map(Tensor::inner),
-            images: self.images.inner(),
-            texts: self.texts.inner(),
+impl DualEncoder {
+    /// A batch forward and backward; of several workers each has its own shards of it.
+    pub fn train_on(&self, batch: &[Shard], sharding: &Sharding) -> TrainOutput<PairOutput> {
+        let device = self.device();
+        let step = sharding.backward(
+            self,
+            batch,
+            |model: &Self, shard| Encoded::new(model.embed(shard, &device)),
+            |embeddings| self.loss(&pair(embeddings)),
+        );
+        let [images, texts] = pair(step.embeddings);
+        let item = PairOutput {
+            loss: step.loss,
+            logit_scale: self.logit_scale().map(Tensor::inner),
+            images,
+            texts,
+        };
+        TrainOutput {
+            grads: step.gradients,
+            item,
         }
     }
+
+    /// The embeddings of a shard's images and of its captions.
+    fn embed(&self, shard: &Shard, device: &Device) -> [Tensor<2>; 2] {
+        let batch = shard.to_batch(device);
+        [
+            self.embed_image(batch.images),
+            self.embed_text(batch.tokens, batch.padding),
+        ]
+    }
+
+    fn loss(&self, [images, texts]: &[Tensor<2>; 2]) -> Tensor<1> {
+        let features = Features::new(images.clone(), texts.clone());
+        self.objective.forward(&features)
+    }
+
+    fn device(&self) -> Device {
+        self.devices().swap_remove(0)
+    }
+}
+
+fn pair<T>(both: Vec<T>) -> [T; 2] {
+    let both = both.try_into().ok();
+    both.expect("a shard has embeddings of images and of captions")
 }
 
 impl ItemLazy for PairOutput {
@@ -91,13 +119,12 @@ impl Adaptor<RetrievalInput> for PairOutput {
 }
 
 impl TrainStep for DualEncoder {
-    type Input = Batch;
+    type Input = Vec<Shard>;
     type Output = PairOutput;
 
-    fn step(&self, batch: Batch) -> TrainOutput<PairOutput> {
-        let output = PairOutput::of(self, batch);
-        let gradients = output.loss.backward();
-        TrainOutput::new(self, gradients, output.inner())
+    /// In the memory of a shard; [`train_on`](Self::train_on) has the choice.
+    fn step(&self, batch: Vec<Shard>) -> TrainOutput<PairOutput> {
+        self.train_on(&batch, &Sharding::recompute())
     }
 
     /// An optimiser step, after which logit scales are put back into their ranges.
@@ -117,10 +144,19 @@ impl TrainStep for DualEncoder {
 }
 
 impl InferenceStep for DualEncoder {
-    type Input = Batch;
+    type Input = Vec<Shard>;
     type Output = PairOutput;
 
-    fn step(&self, batch: Batch) -> PairOutput {
-        PairOutput::of(self, batch)
+    fn step(&self, batch: Vec<Shard>) -> PairOutput {
+        let device = self.device();
+        let embeddings = batch.iter().map(|shard| self.embed(shard, &device));
+        let (images, texts) = embeddings.map(|[image, text]| (image, text)).unzip();
+        let [images, texts] = [images, texts].map(|parts| Tensor::cat(parts, 0));
+        PairOutput {
+            loss: self.loss(&[images.clone(), texts.clone()]),
+            logit_scale: self.logit_scale(),
+            images,
+            texts,
+        }
     }
 }

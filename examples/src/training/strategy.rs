@@ -9,6 +9,9 @@
 //! **Accumulation.** With `accumulation` = A, a step averages the losses and gradients of A batches
 //! of B pairs. A contrastive loss does not add up over batches: the negatives are those of each
 //! batch, so this lowers the variance of the gradient but does not equal one batch of A·B pairs.
+//!
+//! **Sharding.** Each batch is encoded in shards, under one loss of all its pairs: that does equal
+//! the undivided batch, see [`sharded`](burn_contrastive::sharded).
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -23,6 +26,7 @@ use burn::train::{
     SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader, TrainStep,
     TrainingComponents, TrainingItem, ValidLoader,
 };
+use burn_contrastive::sharded::Sharding;
 use rand::RngExt;
 
 use super::checkpoint::{Checkpoints, Cursor, State};
@@ -31,7 +35,7 @@ use super::evaluation::retrieval_of_pairs;
 use super::history::{StepRecord, ValidationRecord};
 use super::optimizer::{clip_factor, global_norm, scale};
 use super::step::PairOutput;
-use crate::data::Batch;
+use crate::data::Shard;
 use crate::data::random::{self, Purpose};
 use crate::models::DualEncoder;
 
@@ -128,7 +132,7 @@ impl SupervisedLearningStrategy<DualEncoder> for StepStrategy {
 /// The batches of a step that is not complete yet.
 #[derive(Default)]
 struct Pending {
-    gradients: Option<GradientsAccumulator<DualEncoder>>,
+    gradients: GradientsAccumulator<DualEncoder>,
     losses: Vec<Tensor<1>>,
 }
 
@@ -147,7 +151,7 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    fn run(&mut self, train: &dyn DataLoader<Batch>) -> Result<Ending> {
+    fn run(&mut self, train: &dyn DataLoader<Vec<Shard>>) -> Result<Ending> {
         while self.state.step < self.strategy.total_steps {
             let epoch = self.state.cursor.epoch + 1;
             let total_items = self.train_items;
@@ -162,7 +166,7 @@ impl Session<'_> {
                     .map_err(|error| anyhow!("{error}"))
                     .context("reading the training data failed")?;
                 seen += 1;
-                if let Some(ending) = self.batch(batch, batches.progress())? {
+                if let Some(ending) = self.batch(&batch, batches.progress())? {
                     return Ok(ending);
                 }
             }
@@ -182,27 +186,19 @@ impl Session<'_> {
     }
 
     /// One batch forward and backward, and the update if it completes a step.
-    fn batch(&mut self, batch: Batch, progress: Progress) -> Result<Option<Ending>> {
+    fn batch(&mut self, batch: &[Shard], progress: Progress) -> Result<Option<Ending>> {
         let config = &self.strategy.config;
-        if config.model.has_dropout() {
-            let Cursor { epoch, batch } = self.state.cursor;
-            let mut dropout =
-                random::stream(config.seed, epoch as u64, batch as u64, Purpose::Dropout);
-            self.device.seed(dropout.random());
-        }
+        let sharding = self.sharding();
         let mut model = self
             .model
             .take()
             .expect("the model is put back after every update");
         let progress_of_training = self.state.step as f64 / self.strategy.total_steps as f64;
         model.objective = model.objective.at(progress_of_training);
-        let output = TrainStep::step(&model, batch);
+        let output = model.train_on(batch, &sharding);
         self.state.cursor.batch += 1;
         self.pending.losses.push(output.item.loss.clone());
-        self.pending
-            .gradients
-            .get_or_insert_with(GradientsAccumulator::new)
-            .accumulate(&model, output.grads);
+        self.pending.gradients.accumulate(&model, output.grads);
         if self.pending.losses.len() < config.accumulation {
             self.model = Some(model);
             return Ok(None);
@@ -211,15 +207,23 @@ impl Session<'_> {
         self.after_step()
     }
 
+    /// How the next batch is encoded. Dropout draws from a seed of that batch's own.
+    fn sharding(&self) -> Sharding {
+        let config = &self.strategy.config;
+        let sharding = config.division(&self.device).sharding();
+        if !config.model.has_dropout() {
+            return sharding;
+        }
+        let Cursor { epoch, batch } = self.state.cursor;
+        let mut dropout = random::stream(config.seed, epoch as u64, batch as u64, Purpose::Dropout);
+        sharding.with_seed(&self.device, dropout.random())
+    }
+
     /// The optimiser step, unless the loss or the gradient is not finite.
     fn update(&mut self, model: DualEncoder, last: PairOutput, progress: Progress) -> Result<()> {
         let config = &self.strategy.config;
         let mut pending = std::mem::take(&mut self.pending);
-        let gradients = pending
-            .gradients
-            .as_mut()
-            .expect("a step has gradients")
-            .grads();
+        let gradients = pending.gradients.grads();
         let loss = Tensor::cat(pending.losses, 0).mean();
         let norm = global_norm(&model, &gradients).unwrap_or_else(|| loss.zeros_like());
 

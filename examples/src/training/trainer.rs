@@ -20,7 +20,7 @@ use super::history::History;
 use super::interrupt::Training;
 use super::resume::Origin;
 use super::strategy::{Ending, StepStrategy};
-use crate::data::Batch;
+use crate::data::Shard;
 use crate::models::DualEncoder;
 
 /// Where training starts: at the first step, or where a checkpoint left off.
@@ -44,7 +44,9 @@ impl Start {
         device.seed(config.seed);
         let device = device.clone().autodiff();
         let objective = config.objective.init(&device);
-        let model = config.model.init(objective, &device).materialize();
+        let model = config.model.init(objective, &device);
+        // A parameter is drawn when it is first read: all of them here, in their order.
+        drop(model.valid());
         Self {
             model,
             optimizer: config.optimizer.init(),
@@ -97,11 +99,11 @@ pub struct Loaders {
     pub fingerprint: String,
     /// Training pairs. Its first iterator starts at the cursor of the [`Start`]; each further one
     /// yields the next epoch.
-    pub train: Arc<dyn DataLoader<Batch>>,
+    pub train: Arc<dyn DataLoader<Vec<Shard>>>,
     /// Batches of a whole training epoch.
     pub batches_per_epoch: usize,
     /// Validation pairs, each image once.
-    pub valid: Arc<dyn DataLoader<Batch>>,
+    pub valid: Arc<dyn DataLoader<Vec<Shard>>>,
 }
 
 /// The result of training.

@@ -59,6 +59,9 @@ fn a_refused_change_leaves_the_run_as_it_was() {
         ("optimizer.weight_decay=0.9", "optimizer.weight_decay"),
         ("optimizer.beta_1=2", "optimizer.beta_1 = 2"),
         ("schedule.steps=0", "schedule.steps must be at least 1"),
+        ("sharding.pairs=0", "sharding.pairs must be at least 1"),
+        ("sharding.at_once=0", "sharding.at_once must be at least 1"),
+        ("sharding.mode=all", "sharding.mode: unknown variant"),
     ] {
         count.refused(pair, &resume(&place, &[pair]), reason);
         assert!(
@@ -76,6 +79,10 @@ fn a_refused_change_leaves_the_run_as_it_was() {
             &["schedule.steps=5", "optimizer.learning_rate=1e-4"],
             "optimizer.learning_rate = 0.0001, so far 0.001",
         ),
+        (
+            &["schedule.steps=6", "sharding.mode=recompute"],
+            "sharding.mode = \"recompute\", so far \"auto\"",
+        ),
     ] {
         let answer = resume(&place, pairs);
         count.taken(pairs[0], &answer);
@@ -83,8 +90,8 @@ fn a_refused_change_leaves_the_run_as_it_was() {
     }
     let metrics = fs::read_to_string(place.join("run/metrics.json")).unwrap();
     let metrics: serde_json::Value = serde_json::from_str(&metrics).unwrap();
-    assert_eq!(metrics["changes"].as_array().unwrap().len(), 5, "{metrics}");
-    assert_eq!(metrics["curves"]["loss"].as_array().unwrap().len(), 5);
+    assert_eq!(metrics["changes"].as_array().unwrap().len(), 7, "{metrics}");
+    assert_eq!(metrics["curves"]["loss"].as_array().unwrap().len(), 6);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The training loop on synthetic batches: resumption, interruption, NaN losses, accumulation and
-//! progress lines.
+//! progress lines, shards.
 
 mod pairs;
+mod sharding;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +16,7 @@ use burn_contrastive_examples::training::progress::{Extent, Lines};
 use burn_contrastive_examples::training::strategy::Ending;
 use burn_contrastive_examples::training::trainer::{Loaders, Start, Trained, train};
 
-use pairs::{BATCHES, Event, Page, Pairs, Validation};
+use pairs::{BATCHES, Event, PAIRS, Page, Pairs, Validation};
 
 /// The fingerprint of the made-up pairs.
 const DATA: &str = "pairs";
@@ -37,7 +38,7 @@ fn config(pairs: &[&str]) -> TrainingConfig {
         "model.text.width=16",
         "model.text.layers=1",
         "model.text.vocabulary=32",
-        "model.text.context=8",
+        "model.text.context=16",
         "model.embedding=8",
         "data.batch_size=8",
         "schedule.steps=12",
@@ -57,10 +58,10 @@ fn go_on(
     interrupter: Interrupter,
     page: Page,
 ) -> anyhow::Result<Trained> {
-    let device = Device::flex();
+    let shard = config.division(&Device::flex()).pairs;
     let data = Pairs {
         event,
-        ..Pairs::new(&device)
+        ..Pairs::new(shard)
     };
     *data.next.lock().unwrap() = start.state.cursor;
     let extent = Extent {
@@ -72,7 +73,7 @@ fn go_on(
         fingerprint: DATA.to_string(),
         train: Arc::new(data),
         batches_per_epoch: BATCHES,
-        valid: Arc::new(Validation(Pairs::new(&device))),
+        valid: Arc::new(Validation(Pairs::new(shard))),
     };
     train(
         config,
@@ -390,7 +391,7 @@ fn accumulating_one_batch_twice_is_a_step_on_that_batch() {
         let start = Start::fresh(&config, &Device::flex());
         let data = Pairs {
             varied: false,
-            ..Pairs::new(&Device::flex())
+            ..Pairs::new(PAIRS)
         };
         let extent = Extent {
             first_step: 0,

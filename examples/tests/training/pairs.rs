@@ -5,13 +5,15 @@ use std::sync::{Arc, Mutex};
 
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use burn::train::Interrupter;
-use burn_contrastive_examples::data::Batch;
+use burn_contrastive_examples::data::{Padding, Pair, Shard, TransformConfig};
 use burn_contrastive_examples::training::checkpoint::Cursor;
 
 /// Batches an epoch.
 pub const BATCHES: usize = 5;
+/// Pairs a batch.
+pub const PAIRS: usize = 8;
 const SIZE: usize = 16;
 
 /// What happens when the loader serves its n-th batch, counted over all epochs from 0.
@@ -30,25 +32,32 @@ pub struct Pairs {
     pub next: Arc<Mutex<Cursor>>,
     pub varied: bool,
     pub event: Event,
-    pub device: Device,
+    /// Pairs of a shard.
+    pub shard: usize,
 }
 
 impl Pairs {
-    pub fn new(device: &Device) -> Self {
+    pub fn new(shard: usize) -> Self {
         Self {
             next: Arc::default(),
             varied: true,
             event: Event::None,
-            device: device.clone(),
+            shard,
         }
     }
 
-    fn batch(&self, at: Cursor) -> Result<Batch, DatasetError> {
+    fn batch(&self, at: Cursor) -> Result<Vec<Shard>, DatasetError> {
         let served = at.epoch * BATCHES + at.batch;
-        let mut brightness = 1.0;
+        // Pixels are their values.
+        let mut transform = TransformConfig {
+            size: SIZE as u32,
+            mean: [0.0; 3],
+            std: [1.0 / 255.0; 3],
+            ..TransformConfig::default()
+        };
         match &self.event {
             Event::Interrupt(n, interrupter) if served == *n => interrupter.stop(Some("test")),
-            Event::NotANumber(n) if served == *n => brightness = f32::NAN,
+            Event::NotANumber(n) if served == *n => transform.mean = [f32::NAN; 3],
             Event::Unreadable(n) if served == *n => {
                 return Err(DatasetError::new(io::Error::other(
                     "scene-17.png is damaged",
@@ -56,35 +65,36 @@ impl Pairs {
             }
             _ => {}
         }
-        let pairs = 8;
         let shift = if self.varied { served } else { 0 };
         let words = |pair: usize| [(pair + shift) % 8, (3 * pair + 5 * shift) % 8];
-        let mut pixels = Vec::new();
-        let mut tokens = Vec::new();
-        for pair in 0..pairs {
-            let [a, b] = words(pair);
-            for channel in 0..3 {
-                for y in 0..SIZE {
-                    for _ in 0..SIZE {
-                        let word = if y < SIZE / 2 { a } else { b };
-                        pixels.push(brightness * ((word >> channel) & 1) as f32);
-                    }
-                }
+        let pair = |image_id: usize| {
+            let [a, b] = words(image_id);
+            let rows = (0..3).flat_map(|channel| (0..SIZE).map(move |y| (channel, y)));
+            let pixels = rows.flat_map(|(channel, y)| {
+                let word = if y < SIZE / 2 { a } else { b };
+                [((word >> channel) & 1) as u8; SIZE]
+            });
+            let mut tokens = vec![1, 10 + a as u32, 20 + b as u32];
+            if image_id == 0 {
+                // Its shard is padded to sixteen tokens, the others to eight.
+                tokens.resize(9, 2);
             }
-            tokens.extend([1, 10 + a as i32, 20 + b as i32, 0]);
-        }
-        Ok(Batch {
-            images: Tensor::from_data(
-                TensorData::new(pixels, [pairs, 3, SIZE, SIZE]),
-                &self.device,
-            ),
-            tokens: Tensor::from_data(TensorData::new(tokens, [pairs, 4]), &self.device),
-            padding: Tensor::from_data(
-                TensorData::new([false, false, false, true].repeat(pairs), [pairs, 4]),
-                &self.device,
-            ),
-            image_ids: (0..pairs).collect(),
-        })
+            Pair {
+                pixels: pixels.collect(),
+                tokens,
+                image_id,
+            }
+        };
+        let pairs: Vec<_> = (0..PAIRS).map(pair).collect();
+        let shard = |pairs: &[Pair]| Shard {
+            pairs: pairs.to_vec(),
+            transform: transform.clone(),
+            padding: Padding {
+                id: 0,
+                context_length: 16,
+            },
+        };
+        Ok(pairs.chunks(self.shard).map(shard).collect())
     }
 }
 
@@ -94,7 +104,7 @@ struct Epoch<'a> {
 }
 
 impl Iterator for Epoch<'_> {
-    type Item = Result<Batch, DatasetError>;
+    type Item = Result<Vec<Shard>, DatasetError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         (self.at.batch < BATCHES).then(|| {
@@ -107,14 +117,14 @@ impl Iterator for Epoch<'_> {
     }
 }
 
-impl DataLoaderIterator<Batch> for Epoch<'_> {
+impl DataLoaderIterator<Vec<Shard>> for Epoch<'_> {
     fn progress(&self) -> Progress {
-        Progress::new(self.at.batch * 8, BATCHES * 8, None)
+        Progress::new(self.at.batch * PAIRS, BATCHES * PAIRS, None)
     }
 }
 
-impl DataLoader<Batch> for Pairs {
-    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Batch> + 'a> {
+impl DataLoader<Vec<Shard>> for Pairs {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Vec<Shard>> + 'a> {
         let mut next = self.next.lock().unwrap();
         let at = *next;
         *next = Cursor {
@@ -125,17 +135,14 @@ impl DataLoader<Batch> for Pairs {
     }
 
     fn num_items(&self) -> usize {
-        BATCHES * 8
+        BATCHES * PAIRS
     }
 
-    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<Batch>> {
-        Arc::new(Self {
-            device: device.clone(),
-            ..self.clone()
-        })
+    fn to_device(&self, _device: &Device) -> Arc<dyn DataLoader<Vec<Shard>>> {
+        Arc::new(self.clone())
     }
 
-    fn slice(&self, _start: usize, _end: usize) -> Arc<dyn DataLoader<Batch>> {
+    fn slice(&self, _start: usize, _end: usize) -> Arc<dyn DataLoader<Vec<Shard>>> {
         unimplemented!("training does not slice")
     }
 }
@@ -143,8 +150,8 @@ impl DataLoader<Batch> for Pairs {
 /// One batch, the same each time.
 pub struct Validation(pub Pairs);
 
-impl DataLoader<Batch> for Validation {
-    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Batch> + 'a> {
+impl DataLoader<Vec<Shard>> for Validation {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Vec<Shard>> + 'a> {
         Box::new(Epoch {
             pairs: &self.0,
             at: Cursor {
@@ -155,17 +162,14 @@ impl DataLoader<Batch> for Validation {
     }
 
     fn num_items(&self) -> usize {
-        8
+        PAIRS
     }
 
-    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<Batch>> {
-        Arc::new(Self(Pairs {
-            device: device.clone(),
-            ..self.0.clone()
-        }))
+    fn to_device(&self, _device: &Device) -> Arc<dyn DataLoader<Vec<Shard>>> {
+        Arc::new(Self(self.0.clone()))
     }
 
-    fn slice(&self, _start: usize, _end: usize) -> Arc<dyn DataLoader<Batch>> {
+    fn slice(&self, _start: usize, _end: usize) -> Arc<dyn DataLoader<Vec<Shard>>> {
         unimplemented!("training does not slice")
     }
 }

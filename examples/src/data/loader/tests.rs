@@ -1,4 +1,5 @@
 use super::*;
+use crate::data::Batch;
 use crate::data::testing::{Small, truncate};
 
 const BATCH: usize = 6;
@@ -6,6 +7,7 @@ const BATCH: usize = 6;
 fn config(workers: usize) -> LoaderConfig {
     LoaderConfig {
         batch_size: BATCH,
+        shard: BATCH,
         workers,
         prefetch: 3,
         seed: 11,
@@ -21,49 +23,25 @@ fn training(small: &Small, config: LoaderConfig) -> PairLoader {
         tokenizer,
         small.transform.clone(),
         config,
-        &Device::default(),
     )
     .unwrap()
 }
 
-/// Everything that a batch holds, to compare.
-#[derive(Debug, PartialEq)]
-struct Content {
-    images: Vec<f32>,
-    tokens: Vec<i64>,
-    padding: Vec<bool>,
-    ids: Vec<usize>,
+/// The pairs of a batch, whatever its shards.
+fn pairs(batch: Result<Vec<Shard>, DatasetError>) -> Vec<Pair> {
+    let shards = batch.unwrap().into_iter();
+    shards.flat_map(|shard| shard.pairs).collect()
 }
 
-fn content(batch: Batch) -> Content {
-    Content {
-        images: batch
-            .images
-            .into_data()
-            .convert::<f32>()
-            .try_into_vec()
-            .unwrap(),
-        tokens: batch
-            .tokens
-            .into_data()
-            .convert::<i64>()
-            .try_into_vec()
-            .unwrap(),
-        padding: batch
-            .padding
-            .into_data()
-            .convert::<bool>()
-            .try_into_vec()
-            .unwrap(),
-        ids: batch.image_ids,
-    }
+fn ids(batch: &[Pair]) -> Vec<usize> {
+    batch.iter().map(|pair| pair.image_id).collect()
 }
 
-fn epoch(loader: &PairLoader) -> Vec<Content> {
-    loader.iter().map(|batch| content(batch.unwrap())).collect()
+fn epoch(loader: &PairLoader) -> Vec<Vec<Pair>> {
+    loader.iter().map(pairs).collect()
 }
 
-fn epochs(loader: &PairLoader, count: usize) -> Vec<Vec<Content>> {
+fn epochs(loader: &PairLoader, count: usize) -> Vec<Vec<Vec<Pair>>> {
     (0..count).map(|_| epoch(loader)).collect()
 }
 
@@ -100,6 +78,91 @@ fn batches_are_the_same_for_any_number_of_threads() {
 }
 
 #[test]
+fn a_batch_is_the_same_in_shards_of_any_size() {
+    let small = Small::new();
+    let whole = epoch(&training(&small, config(2)));
+    for (shard, expected) in [(1, vec![1; 6]), (4, vec![4, 2]), (6, vec![6]), (9, vec![6])] {
+        let config = LoaderConfig { shard, ..config(2) };
+        let loader = training(&small, config);
+        for batch in loader.iter() {
+            let sizes: Vec<_> = batch
+                .unwrap()
+                .iter()
+                .map(|shard| shard.pairs.len())
+                .collect();
+            assert_eq!(sizes, expected);
+        }
+        loader.seek(0, 0);
+        assert_eq!(epoch(&loader), whole, "shards of {shard}");
+    }
+}
+
+/// All threads decode, though fewer pairs are prepared ahead than a batch has.
+#[test]
+fn a_batch_may_be_larger_than_what_is_prepared_ahead() {
+    let small = Small::new();
+    let large = LoaderConfig {
+        batch_size: 40,
+        shard: 16,
+        ..config(1)
+    };
+    let whole = epoch(&training(&small, large.clone()));
+    assert_eq!(whole[0].len(), 40);
+    for (workers, prefetch) in [(1, 1), (3, 2), (4, 39)] {
+        let config = LoaderConfig {
+            workers,
+            prefetch,
+            ..large.clone()
+        };
+        assert_eq!(epoch(&training(&small, config)), whole);
+    }
+}
+
+/// What a run's pixels were before they waited as bytes for their tensor.
+#[test]
+fn the_pixels_of_a_shard_are_normalised_one_by_one() {
+    let small = Small::new();
+    let loader = training(&small, config(2));
+    let batch = loader.iter().next().unwrap().unwrap();
+    let Batch { images, .. } = batch[0].to_batch(&Device::default());
+    let TransformConfig { mean, std, .. } = small.transform;
+    let values = |pair: &Pair| {
+        let channel = |(place, &pixel): (usize, &u8)| {
+            let channel = place / 64;
+            let scale = 1.0 / (255.0 * std[channel]);
+            f32::from(pixel) * scale - mean[channel] / std[channel]
+        };
+        pair.pixels
+            .iter()
+            .enumerate()
+            .map(channel)
+            .collect::<Vec<_>>()
+    };
+    let expected: Vec<f32> = batch[0].pairs.iter().flat_map(values).collect();
+    let found: Vec<f32> = images.into_data().try_into_vec().unwrap();
+    assert_eq!(found, expected);
+}
+
+/// The longest caption of a shard decides its length, not that of the batch.
+#[test]
+fn captions_are_padded_within_their_shard() {
+    let small = Small::new();
+    let loader = training(
+        &small,
+        LoaderConfig {
+            shard: 1,
+            ..config(2)
+        },
+    );
+    let batches: Vec<_> = loader.iter().flat_map(Result::unwrap).collect();
+    for shard in &batches {
+        let [rows, length] = shard.to_batch(&Device::default()).tokens.dims();
+        let longest = shard.pairs[0].tokens.len().next_multiple_of(8);
+        assert_eq!((rows, length), (1, longest));
+    }
+}
+
+#[test]
 fn seeking_yields_the_rest_of_an_uninterrupted_run() {
     let small = Small::new();
     let whole = epochs(&training(&small, config(2)), 3);
@@ -116,18 +179,13 @@ fn seeking_yields_the_rest_of_an_uninterrupted_run() {
 fn seeking_decodes_nothing_of_what_it_skips() {
     let small = Small::new();
     let loader = training(&small, config(2));
-    let order: Vec<Vec<usize>> = epoch(&loader).into_iter().map(|batch| batch.ids).collect();
+    let order: Vec<Vec<usize>> = epoch(&loader).iter().map(|batch| ids(batch)).collect();
     for &skipped in order[..4].iter().flatten() {
         std::fs::remove_file(&small.collection.examples[skipped].image).unwrap();
     }
     loader.seek(0, 4);
-    assert_eq!(
-        loader
-            .iter()
-            .map(|batch| batch.unwrap().image_ids)
-            .collect::<Vec<_>>(),
-        order[4..]
-    );
+    let rest: Vec<_> = epoch(&loader).iter().map(|batch| ids(batch)).collect();
+    assert_eq!(rest, order[4..]);
 }
 
 #[test]
@@ -147,7 +205,7 @@ fn an_epoch_is_full_batches_of_distinct_images_and_progress_counts_them() {
     let mut seen = std::collections::HashSet::new();
     assert_eq!(batches.progress().items_processed, 6);
     for batch in batches.by_ref() {
-        let batch = batch.unwrap();
+        let batch = batch.unwrap()[0].to_batch(&Device::default());
         assert_eq!(batch.images.dims(), [BATCH, 3, 8, 8]);
         assert_eq!(batch.tokens.dims(), batch.padding.dims());
         assert!(
@@ -174,10 +232,9 @@ fn meanings_in_a_batch_are_shared_as_configured() {
             },
         );
         for batch in epochs(&loader, 3).into_iter().flatten() {
-            let meanings: Vec<_> = batch
-                .ids
-                .iter()
-                .map(|&id| small.collection.examples[id].meaning().unwrap())
+            let meanings: Vec<_> = ids(&batch)
+                .into_iter()
+                .map(|id| small.collection.examples[id].meaning().unwrap())
                 .collect();
             let sharing = meanings
                 .iter()
@@ -192,14 +249,16 @@ fn meanings_in_a_batch_are_shared_as_configured() {
 fn tokens_are_a_caption_of_their_image_and_padding_is_true_exactly_beyond_it() {
     let small = Small::new();
     let mut drawn = std::collections::HashSet::new();
-    for batch in epochs(&training(&small, config(2)), 6)
-        .into_iter()
-        .flatten()
-    {
-        let length = batch.tokens.len() / BATCH;
-        for (row, &id) in batch.ids.iter().enumerate() {
-            let tokens = &batch.tokens[row * length..][..length];
-            let padding = &batch.padding[row * length..][..length];
+    let loader = training(&small, config(2));
+    let batches = (0..6).flat_map(|_| loader.iter().collect::<Vec<_>>());
+    for batch in batches {
+        let batch = batch.unwrap()[0].to_batch(&Device::default());
+        let [_, length] = batch.tokens.dims();
+        let tokens: Vec<i64> = batch.tokens.into_data().iter().collect();
+        let padding: Vec<bool> = batch.padding.into_data().iter().collect();
+        for (row, &id) in batch.image_ids.iter().enumerate() {
+            let tokens = &tokens[row * length..][..length];
+            let padding = &padding[row * length..][..length];
             let real: Vec<u32> = tokens
                 .iter()
                 .zip(padding)
@@ -234,16 +293,12 @@ fn validation_goes_in_order_and_keeps_the_last_batch() {
         tokenizer,
         small.transform.clone(),
         config(2),
-        &Device::default(),
     )
     .unwrap();
     let batches = epochs(&loader, 2);
     assert_eq!(batches[0], batches[1]);
-    let ids: Vec<usize> = batches[0]
-        .iter()
-        .flat_map(|batch| batch.ids.clone())
-        .collect();
-    assert_eq!(ids, small.collection.indices(Split::Validation));
+    let found: Vec<usize> = batches[0].iter().flat_map(|batch| ids(batch)).collect();
+    assert_eq!(found, small.collection.indices(Split::Validation));
     assert_eq!((batches[0].len(), loader.num_items()), (2, 7));
 }
 
@@ -289,9 +344,7 @@ fn slices_and_copies_for_other_devices_yield_only_their_images() {
     let train = small.collection.indices(Split::Train);
     for batch in slice.iter() {
         assert!(
-            batch
-                .unwrap()
-                .image_ids
+            ids(&pairs(batch))
                 .iter()
                 .all(|id| train[10..25].contains(id))
         );
@@ -299,13 +352,7 @@ fn slices_and_copies_for_other_devices_yield_only_their_images() {
     let whole = epochs(&training(&small, config(2)), 2);
     let moved = loader.to_device(&Device::default());
     assert_eq!(epoch(&loader), whole[0]);
-    assert_eq!(
-        moved
-            .iter()
-            .map(|batch| content(batch.unwrap()))
-            .collect::<Vec<_>>(),
-        whole[1]
-    );
+    assert_eq!(moved.iter().map(pairs).collect::<Vec<_>>(), whole[1]);
 }
 
 #[test]
@@ -340,6 +387,13 @@ fn settings_out_of_range_are_named() {
         (config(0), "workers is 0"),
         (
             LoaderConfig {
+                shard: 0,
+                ..config(1)
+            },
+            "shard is 0",
+        ),
+        (
+            LoaderConfig {
                 equal_meaning: 1.5,
                 ..config(1)
             },
@@ -361,7 +415,6 @@ fn settings_out_of_range_are_named() {
             tokenizer,
             small.transform.clone(),
             config,
-            &Device::default(),
         );
         let error = result.err().unwrap().to_string();
         assert!(error.contains(expected), "{error}");

@@ -103,7 +103,9 @@ fn every_id_is_below_the_vocabulary_size() {
 #[test]
 fn rows_are_padded_to_a_multiple_of_eight_within_the_context() {
     let tokenizer = trained(140, 12);
-    let padded = tokenizer.pad(&[vec![2, 9, 3], vec![2, 7, 8, 9, 3]]);
+    let padded = tokenizer
+        .padding()
+        .pad(&[vec![2, 9, 3], vec![2, 7, 8, 9, 3]]);
     assert_eq!(padded.length, 8);
     assert_eq!(padded.ids, [2, 9, 3, 0, 0, 0, 0, 0, 2, 7, 8, 9, 3, 0, 0, 0]);
     assert_eq!(padded.padding.iter().filter(|pad| **pad).count(), 8);
@@ -113,7 +115,7 @@ fn rows_are_padded_to_a_multiple_of_eight_within_the_context() {
             .chain(&padded.padding[13..])
             .all(|pad| *pad)
     );
-    assert_eq!(tokenizer.pad(&[vec![2; 9]]).length, 12);
+    assert_eq!(tokenizer.padding().pad(&[vec![2; 9]]).length, 12);
 }
 
 #[test]
