@@ -159,7 +159,7 @@ impl fmt::Display for Lost {
         };
         write!(
             f,
-            "{workers} {} of 0..{} ended before the step was done",
+            "{workers} {} of 0..{} ended, or cannot be reached",
             ranks.join(", "),
             self.count
         )

@@ -16,7 +16,7 @@
 //! ```
 //!
 //! **If a process ends**, `mpirun` tells the others to end (SIGTERM) and kills them a second later.
-//! [`Mpi::on_loss`] is what a program does in between.
+//! [`Mpi::on_loss`] is what a program says in between.
 
 use std::fmt;
 use std::process;
@@ -35,8 +35,10 @@ use super::{Lost, Workers};
 /// The longest message; longer ones go in pieces, since MPI counts elements in 32 bits.
 const LONGEST: usize = 64 << 20;
 
-/// How long a worker that was told to end still waits for the others, which may be about to send.
-const GRACE: Duration = Duration::from_millis(200);
+/// How long a worker that was told to end waits for the others before it says which are missing,
+/// and before it ends.
+const GRACE: Duration = Duration::from_millis(300);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// This process, as one of the workers that MPI has started.
 pub struct Mpi {
@@ -76,9 +78,9 @@ impl Mpi {
         }))
     }
 
-    /// What to do if a worker is lost. While this worker waits for others it asks `stopped`, which
-    /// should be true once the process was told to end; soon after that it calls `report` with the
-    /// workers whose message is missing, and ends the process with status 1, for MPI cannot go on.
+    /// What to say if a worker is lost. While this worker waits for others it asks `stopped`, which
+    /// should be true once the process was told to end. If they are still missing 0.3 s later, it
+    /// calls `report` with them, and if that lasts for 30 s, it ends the process with status 1.
     pub fn on_loss(
         &self,
         stopped: impl Fn() -> bool + Send + 'static,
@@ -123,10 +125,10 @@ impl Mpi {
         });
     }
 
-    /// Waits for all requests. Ends the process if a worker is lost.
+    /// Waits for all requests.
     fn wait<'a, S: request::Scope<'a>>(&self, mut pending: Pending<'a, S>) {
         let mut rounds = 0_u32;
-        let mut told: Option<Instant> = None;
+        let (mut told, mut reported): (Option<Instant>, bool) = (None, false);
         loop {
             let ready = |(rank, request): (_, Request<'a, [u8], S>)| {
                 request.test().err().map(|request| (rank, request))
@@ -138,13 +140,15 @@ impl Mpi {
             if told.is_none() && self.is_stopped() {
                 told = Some(Instant::now());
             }
-            if told.is_some_and(|told| told.elapsed() > GRACE) {
+            let since_told = told.map_or(Duration::ZERO, |told| told.elapsed());
+            if since_told > GRACE && !reported {
+                reported = true;
                 let mut ranks: Vec<_> = pending.iter().filter_map(|(rank, _)| *rank).collect();
                 ranks.dedup();
-                self.end(&Lost {
-                    ranks,
-                    count: self.count,
-                });
+                self.report(ranks);
+            }
+            if since_told > PATIENCE {
+                process::exit(1);
             }
             // Short waits cost no sleep, long ones no core.
             rounds += 1;
@@ -161,11 +165,11 @@ impl Mpi {
         on_loss.as_ref().is_some_and(|(stopped, _)| stopped())
     }
 
-    fn end(&self, lost: &Lost) -> ! {
+    fn report(&self, ranks: Vec<usize>) {
+        let count = self.count;
         if let Some((_, report)) = &*lock(&self.on_loss) {
-            report(lost);
+            report(&Lost { ranks, count });
         }
-        process::exit(1)
     }
 }
 
