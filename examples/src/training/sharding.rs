@@ -57,7 +57,8 @@ pub struct Division {
     pub recompute: bool,
 }
 
-/// Pairs of a shard if nothing else is said: the fastest for the small model on two cores.
+/// Pairs of a shard if nothing else is said: the fastest of 16, 32 and 64 for the small model on two
+/// cores (`docs/benchmarks.md`).
 const PAIRS: usize = 32;
 
 impl Default for ShardingConfig {

@@ -1,5 +1,10 @@
 //! A batch in shards trains as the undivided one does.
 
+use burn::data::dataloader::DataLoader;
+use burn::optim::GradientsAccumulator;
+use burn_contrastive_examples::audit::heap::peak_of;
+use burn_contrastive_examples::data::Shard;
+
 use super::*;
 
 /// All steps, and the parameters after them.
@@ -130,4 +135,35 @@ fn sharding_may_change_on_resume_and_is_noted() {
         steps < 1e-4 && parameters < 1e-5,
         "{steps:e}, {parameters:e}"
     );
+}
+
+/// Inputs, activations and all: what a batch holds by itself are the bytes of its images, which are
+/// there before.
+#[test]
+fn recomputing_takes_the_memory_of_one_shard() {
+    let _lock = exclusively();
+    let config = config(&["sharding.mode=recompute"]);
+    let model = Start::fresh(&config, &Device::flex()).model;
+    let sharding = config.division(&Device::flex()).sharding();
+    let batch = Pairs::new(PAIRS).iter().next().unwrap().unwrap();
+    let peak = |shards: usize| {
+        let batch: Vec<Shard> = batch.iter().cycle().take(shards).cloned().collect();
+        let step = || {
+            let mut gradients = GradientsAccumulator::new();
+            model.train_on(&batch, &sharding, &mut gradients);
+        };
+        step();
+        peak_of(step).1.unwrap() as f64
+    };
+    let (one, many) = (peak(1), peak(64));
+    // Embeddings of eight numbers with what the loss makes of them, and its similarities.
+    let pairs = 64.0 * PAIRS as f64;
+    let loss = pairs * 8.0 * 4.0 * 16.0 + pairs * pairs * 4.0;
+    println!("{one} bytes for one shard, {many} for 64, of which the loss up to {loss}");
+    assert!(
+        many < 1.5 * one + loss,
+        "{one} bytes for one shard, {many} for 64"
+    );
+    // The tensors of the images alone.
+    assert!(many < pairs * (3 * 16 * 16 * 4) as f64 + loss, "{many}");
 }
