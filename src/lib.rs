@@ -103,6 +103,7 @@ pub mod sharded;
 pub mod similarity;
 mod tensor;
 pub mod weighting;
+pub mod workers;
 
 pub use check::ConfigError;
 

@@ -24,7 +24,6 @@
 //!
 //! ```
 //! use burn::module::{Module, Param};
-//! use burn::optim::{GradientsAccumulator, GradientsParams};
 //! use burn::tensor::{Device, Distribution, Tensor};
 //! use burn_contrastive::objective::InfoNceConfig;
 //! use burn_contrastive::sharded::{Encoded, Sharding};
@@ -47,7 +46,6 @@
 //!
 //! // 10 pairs: shards of 4, 4 and 2.
 //! let shards = [4, 4, 2].map(|pairs| (random(pairs, 12), random(pairs, 20)));
-//! let mut sum = GradientsAccumulator::new();
 //! let step = Sharding::recompute().backward(
 //!     &model,
 //!     &shards,
@@ -59,24 +57,30 @@
 //!         let [image, text] = embeddings.try_into().unwrap();
 //!         objective.forward(image, text)
 //!     },
-//!     |model, gradients| sum.accumulate(model, GradientsParams::from_grads(gradients, model)),
 //! );
 //! assert_eq!(step.loss.dims(), [1]);
 //! assert_eq!(step.embeddings[0].dims(), [10, 8]);
-//! let gradients = sum.grads(); // for the optimiser
-//! assert!(gradients.get::<2>(model.image.id).is_some());
+//! // For the optimiser:
+//! assert!(step.gradients.get::<2>(model.image.id).is_some());
 //! ```
 //!
 //! **Not accumulation.** Averaging the gradients of several batches, each with its own loss, lowers
 //! the variance of the gradient; the negatives of a pair are still those of one small batch.
 //!
+//! **Several workers.** [`with_workers`](Sharding::with_workers) divides a batch among threads,
+//! devices, processes or machines: each passes its own shards, and the step is that of all.
+//!
 //! **Source.** Gao, Zhang, Han, Callan, "Scaling Deep Contrastive Learning Batch Size under Memory
 //! Limited Setup", 2021 (the gradient cache), for one device.
 
+use std::sync::Arc;
 use std::thread;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Bool, Device, Gradients, Int, Tensor};
+
+use crate::workers::{self, Workers};
 
 /// What the encoders make of a shard.
 #[derive(Clone, Debug)]
@@ -126,13 +130,15 @@ impl Encoded {
     }
 }
 
-/// What a sharded step leaves besides the gradients; all without autodiff.
-#[derive(Clone, Debug)]
+/// What a sharded step leaves; all without autodiff. With several workers each has the whole.
+#[derive(Debug)]
 pub struct Sharded {
     /// The loss of the batch and those of the shards, added up, `[1]`.
     pub loss: Tensor<1>,
     /// The embeddings of the whole batch, shard by shard, `[N, width]` each.
     pub embeddings: Vec<Tensor<2>>,
+    /// The gradients of the batch by the parameters of the model.
+    pub gradients: GradientsParams,
 }
 
 /// How the shards of a batch are encoded: see [the module](self).
@@ -140,6 +146,7 @@ pub struct Sharded {
 pub struct Sharding {
     graphs: Graphs,
     seed: Option<(Device, u64)>,
+    workers: Option<Arc<dyn Workers>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -160,6 +167,7 @@ impl Sharding {
         Self {
             graphs: Graphs::Recompute,
             seed: None,
+            workers: None,
         }
     }
 
@@ -177,12 +185,14 @@ impl Sharding {
         Self {
             graphs: Graphs::Keep { at_once },
             seed: None,
+            workers: None,
         }
     }
 
     /// Sets the generator of `device` before each shard is encoded, to a number that follows from
-    /// `seed` and the index of the shard. Encoders that draw at random, for dropout say, then draw
-    /// the same when they run again. Another step needs another seed.
+    /// `seed` and the index of the shard, and before the loss. Encoders that draw at random, for
+    /// dropout say, then draw the same when they run again, on whichever worker. Another step needs
+    /// another seed.
     ///
     /// Burn has one generator for all threads: shards that are [kept](Self::keep) several at once
     /// draw in no order, and are not seeded.
@@ -193,61 +203,88 @@ impl Sharding {
         }
     }
 
+    /// This worker's shards are a part of the batch, whose shards are those of worker 0, then those
+    /// of worker 1, and so on. All [`workers`] call [`backward`](Self::backward) with the same
+    /// model and a `loss` that computes the same; each gets the loss, the embeddings and the
+    /// gradients of the whole batch. Each computes its part of the similarities of all pairs
+    /// ([`workers::divide`]).
+    ///
+    /// Workers may have different numbers of shards, and encode them in different ways. What `loss`
+    /// draws at random must be the same on all: see [`with_seed`](Self::with_seed).
+    pub fn with_workers(self, workers: Arc<dyn Workers>) -> Self {
+        Self {
+            workers: Some(workers),
+            ..self
+        }
+    }
+
     /// The step of a whole batch.
     ///
-    /// `encode` runs the encoders of a model on a shard: of `model`, of a copy without gradients
-    /// where no graph is wanted, or of one that shares its parameters' values but no graph with
-    /// them. All parameters that `encode` reads must be those of the model that it is given.
+    /// `encode` runs the encoders of a model on a shard: of a copy of `model`, without gradients
+    /// where no graph is wanted, else with a graph of its own. All parameters that it reads must be
+    /// those of the model that it is given. Parameters that have not been drawn yet are drawn before
+    /// anything else.
     ///
     /// `loss` takes the embeddings of all shards, in the order of [`Encoded::embeddings`],
-    /// `[N, width]` each, to a loss `[1]`.
-    ///
-    /// `take` is given gradients several times, first those of what `loss` reads besides (a learned
-    /// logit scale), then those of each shard, in order: their sum is the gradient of the batch.
-    /// Each comes with the model by whose parameters it is, `model` or a copy with the same ids, as
-    /// `GradientsParams::from_grads` takes it.
-    ///
-    /// Parameters that have not been drawn yet are drawn before anything else.
+    /// `[N, width]` each, to a loss `[1]`. The parameters that it reads, such as a learned logit
+    /// scale, have gradients if they are of `model`, which may be a tuple of modules.
     ///
     /// # Panics
     ///
     /// If there is no shard, if shards differ in what they have but for the number of rows, if
     /// something is on a device without autodiff, or if a shard has other embeddings when it is
-    /// encoded again: see [`with_seed`](Self::with_seed).
+    /// encoded again: see [`with_seed`](Self::with_seed). With several workers also if one has no
+    /// shard, or others than worker 0, and with the message of [`Lost`](workers::Lost) if one ends.
     pub fn backward<M: Module + Sync, S: Sync>(
         &self,
         model: &M,
         shards: &[S],
         encode: impl Fn(&M, &S) -> Encoded + Sync,
         loss: impl FnOnce(Vec<Tensor<2>>) -> Tensor<1>,
-        mut take: impl FnMut(&M, Gradients),
     ) -> Sharded {
-        assert!(!shards.is_empty(), "Sharding: there is no shard");
+        let workers = self.workers.as_ref().filter(|workers| workers.count() > 1);
+        let [before, all] = places(shards.len(), workers);
         // A copy shares what is not drawn yet, its need of gradients included.
         model.visit(&mut Draw);
         let encode = |model: &M, k: usize| {
-            self.seed(k);
+            self.seed(before + k);
             let encoded = encode(model, &shards[k]);
             check_autodiff(&encoded, k);
             encoded
         };
-        let mut take = |model: &M, gradients: Option<Gradients>| {
-            gradients.into_iter().for_each(|part| take(model, part));
+        let loss = |embeddings| {
+            self.seed_alone(all);
+            match workers {
+                Some(workers) => workers::divide(workers, || loss(embeddings)),
+                None => loss(embeddings),
+            }
         };
-        match self.graphs {
+        let mut sum = GradientsAccumulator::new();
+        let mut add = |gradients: Option<GradientsParams>| {
+            gradients
+                .into_iter()
+                .for_each(|part| sum.accumulate(model, part));
+        };
+        // Those by the parameters of a copy.
+        let backward = |copy: &M, shard: Encoded, upstream| {
+            let gradients = shard.backward(upstream)?;
+            Some(GradientsParams::from_grads(gradients, copy))
+        };
+        let batch = match self.graphs {
             Graphs::Recompute => {
                 // Not `valid`, which turns dropout off. And a graph would stay in memory until a
                 // backward pass.
                 let frozen = model.clone().no_grad();
                 let encoded = (0..shards.len()).map(|k| encode(&frozen, k).inner());
                 let encoded: Vec<_> = encoded.collect();
-                let batch = Batch::new(&encoded, loss, |part| take(model, part));
+                let batch = Batch::new(model, &encoded, loss, workers);
+                let copy = model.clone().map(&mut Detach);
                 for (k, first) in encoded.iter().enumerate() {
-                    let again = encode(model, k);
+                    let again = encode(&copy, k);
                     check_equal(&again, first, k);
-                    take(model, again.backward(batch.upstream(k)));
+                    add(backward(&copy, again, batch.upstream(k)));
                 }
-                batch.sharded
+                batch
             }
             Graphs::Keep { at_once } => {
                 let mut encoded = Vec::with_capacity(shards.len());
@@ -260,28 +297,43 @@ impl Sharding {
                     encoded.push(shard)
                 });
                 let inner: Vec<_> = encoded.iter().map(|(_, shard)| shard.inner()).collect();
-                let batch = Batch::new(&inner, loss, |part| take(model, part));
+                let batch = Batch::new(model, &inner, loss, workers);
                 let upstream = encoded.into_iter().enumerate();
-                let upstream = upstream.map(|(k, shard)| (shard, batch.upstream(k)));
-                let backward = |((copy, shard), upstream): ((M, Encoded), _)| {
-                    let gradients = shard.backward(upstream);
-                    (copy, gradients)
-                };
-                in_order(upstream, at_once, backward, |(copy, part)| {
-                    take(&copy, part)
-                });
-                batch.sharded
+                let upstream = upstream.map(|(k, (copy, shard))| (copy, shard, batch.upstream(k)));
+                let backward =
+                    |(copy, shard, upstream): (M, _, _)| backward(&copy, shard, upstream);
+                in_order(upstream, at_once, backward, add);
+                batch
             }
+        };
+        // All workers have the gradients by what the loss reads, to rounding: one adds them.
+        if workers.is_none_or(|workers| workers.rank() == 0) {
+            sum.accumulate(model, batch.gradients);
+        }
+        let gradients = sum.grads();
+        Sharded {
+            loss: batch.loss,
+            embeddings: batch.embeddings,
+            gradients: match workers {
+                Some(workers) => workers::sum_gradients(&**workers, model, gradients),
+                None => gradients,
+            },
         }
     }
 
+    /// For a shard, which may be encoded beside others.
     fn seed(&self, shard: usize) {
-        let is_alone = !matches!(self.graphs, Graphs::Keep { at_once: 2.. });
-        if let Some((device, seed)) = self.seed.as_ref().filter(|_| is_alone) {
+        if !matches!(self.graphs, Graphs::Keep { at_once: 2.. }) {
+            self.seed_alone(shard);
+        }
+    }
+
+    fn seed_alone(&self, index: usize) {
+        if let Some((device, seed)) = &self.seed {
             // Far apart for neighbouring shards and neighbouring seeds (the constant is that of
             // splitmix64).
             device.seed(
-                seed.wrapping_add(shard as u64)
+                seed.wrapping_add(index as u64)
                     .wrapping_mul(0x9e37_79b9_7f4a_7c15)
                     ^ seed,
             );
@@ -320,37 +372,60 @@ impl ModuleMapper for Detach {
     }
 }
 
-/// The loss of the batch and its gradients by the embeddings.
+/// How many shards other workers have before those of this one, and how many there are.
+fn places(shards: usize, workers: Option<&Arc<dyn Workers>>) -> [usize; 2] {
+    let Some(workers) = workers else {
+        assert!(shards > 0, "Sharding: there is no shard");
+        return [0, shards];
+    };
+    let counts = workers::gather_values(&**workers, &[shards as u64]).concat();
+    if let Some(without) = counts.iter().position(|&count| count == 0) {
+        panic!(
+            "Sharding: worker {without} has no shard, of 0..{}, which have {counts:?}: every \
+             worker needs one",
+            workers.count()
+        );
+    }
+    let sum = |counts: &[u64]| counts.iter().sum::<u64>() as usize;
+    [sum(&counts[..workers.rank()]), sum(&counts)]
+}
+
+/// The loss of the batch and its gradients.
 struct Batch {
-    sharded: Sharded,
-    gradients: Vec<Option<Tensor<2>>>,
+    loss: Tensor<1>,
+    embeddings: Vec<Tensor<2>>,
+    /// By the parameters that the loss reads.
+    gradients: GradientsParams,
+    by_embeddings: Vec<Option<Tensor<2>>>,
     /// For each shard, where its rows begin in each of the embeddings, and how many they are.
     rows: Vec<Vec<(usize, usize)>>,
 }
 
 impl Batch {
-    fn new(
+    fn new<M: Module>(
+        model: &M,
         shards: &[Encoded],
         loss: impl FnOnce(Vec<Tensor<2>>) -> Tensor<1>,
-        take: impl FnOnce(Option<Gradients>),
+        workers: Option<&Arc<dyn Workers>>,
     ) -> Self {
-        check_shapes(shards);
-        let outputs = 0..shards[0].embeddings.len();
-        let whole = |output: usize| {
+        check_shapes(shards, workers);
+        let outputs = shards[0].embeddings.len();
+        let mut next = vec![0; outputs];
+        let own = (0..outputs).map(|output| {
             let parts = shards.iter().map(|shard| shard.embeddings[output].clone());
             Tensor::cat(parts.collect(), 0)
-        };
-        let embeddings: Vec<Tensor<2>> = outputs.map(whole).collect();
-        let leaves = embeddings.iter().cloned().map(Tensor::from_inner);
-        let leaves: Vec<_> = leaves.map(Tensor::require_grad).collect();
-        let of_batch = loss(leaves.clone());
-        let gradients = of_batch.backward();
-        let by_embeddings = leaves.iter().map(|leaf| leaf.grad(&gradients)).collect();
-        take(Some(gradients));
-
-        let of_shards = shards.iter().filter_map(|shard| shard.loss.clone());
-        let loss = of_shards.fold(of_batch.inner(), |sum, loss| sum + loss);
-        let mut next = vec![0; embeddings.len()];
+        });
+        let mut embeddings: Vec<Tensor<2>> = own.collect();
+        if let Some(workers) = workers {
+            let counts = embeddings.iter().map(|x| x.dims()[0] as u64);
+            let counts = workers::gather_values(&**workers, &counts.collect::<Vec<_>>());
+            for (k, next) in next.iter_mut().enumerate() {
+                let before = counts[..workers.rank()].iter();
+                *next = before.map(|counts| counts[k] as usize).sum();
+            }
+            let gather = |x| workers::gather_rows(&**workers, x);
+            embeddings = embeddings.into_iter().map(gather).collect();
+        }
         let rows = shards.iter().map(|shard| {
             let each = shard.embeddings.iter().zip(&mut next);
             let each = each.map(|(embeddings, next)| {
@@ -360,16 +435,36 @@ impl Batch {
             });
             each.collect()
         });
+        let rows = rows.collect();
+
+        let leaves = embeddings.iter().cloned().map(Tensor::from_inner);
+        let leaves: Vec<_> = leaves.map(Tensor::require_grad).collect();
+        let of_batch = loss(leaves.clone());
+        let gradients = of_batch.backward();
+        let by_embeddings = leaves.iter().map(|leaf| leaf.grad(&gradients)).collect();
+
+        let of_shards = shards.iter().filter_map(|shard| shard.loss.clone());
+        let of_batch = of_batch.inner();
+        let loss = match workers {
+            Some(workers) => {
+                let counted = if workers.rank() == 0 { 1.0 } else { 0.0 };
+                let own = of_shards.fold(of_batch * counted, |sum, loss| sum + loss);
+                workers::sum_scalar(&**workers, own)
+            }
+            None => of_shards.fold(of_batch, |sum, loss| sum + loss),
+        };
         Self {
-            rows: rows.collect(),
-            gradients: by_embeddings,
-            sharded: Sharded { loss, embeddings },
+            loss,
+            embeddings,
+            gradients: GradientsParams::from_grads(gradients, model),
+            by_embeddings,
+            rows,
         }
     }
 
     /// The gradients by the embeddings of shard `k`.
     fn upstream(&self, k: usize) -> Vec<Option<Tensor<2>>> {
-        let each = self.gradients.iter().zip(&self.rows[k]);
+        let each = self.by_embeddings.iter().zip(&self.rows[k]);
         let part = |(gradient, &(start, count)): (&Option<Tensor<2>>, &(usize, usize))| {
             let gradient = gradient.clone()?;
             Some(gradient.narrow(0, start, count))
@@ -423,7 +518,7 @@ fn check_autodiff(encoded: &Encoded, k: usize) {
     }
 }
 
-fn check_shapes(shards: &[Encoded]) {
+fn check_shapes(shards: &[Encoded], workers: Option<&Arc<dyn Workers>>) {
     let widths = |shard: &Encoded| -> Vec<usize> {
         let embeddings = shard.embeddings.iter();
         embeddings.map(|embeddings| embeddings.dims()[1]).collect()
@@ -440,6 +535,16 @@ fn check_shapes(shards: &[Encoded]) {
             shard.loss.is_some() == shards[0].loss.is_some(),
             "Sharding: of the shards 0 and {k}, one has a loss of its own and the other has none"
         );
+    }
+    if let Some(workers) = workers {
+        let loss = if shards[0].loss.is_some() {
+            "with a loss"
+        } else {
+            "without a loss"
+        };
+        let found = format!("widths {expected:?}, {loss} of their own");
+        workers::require_equal(&**workers, "kind of shards", found)
+            .unwrap_or_else(|error| panic!("Sharding: {error}"));
     }
 }
 

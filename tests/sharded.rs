@@ -55,7 +55,6 @@ fn step(
     let tower = Tower {
         weights: vec![Param::from_tensor(weight.clone())],
     };
-    let mut gradient = vec![0.0; 24];
     let step = sharding.backward(
         &tower,
         &shards,
@@ -74,17 +73,9 @@ fn step(
             let [image, text] = embeddings.try_into().unwrap();
             objective.forward(image, text)
         },
-        |tower, gradients| {
-            if let Some(part) = tower.weights[0].val().grad(&gradients) {
-                let values = elements(part).into_iter();
-                gradient
-                    .iter_mut()
-                    .zip(values)
-                    .for_each(|(sum, x)| *sum += x);
-            }
-        },
     );
-    (step.loss.into_scalar::<f64>(), gradient)
+    let gradient = step.gradients.get::<2>(tower.weights[0].id).unwrap();
+    (step.loss.into_scalar::<f64>(), elements(gradient))
 }
 
 fn close(a: &(f64, Vec<f64>), b: &(f64, Vec<f64>), tolerance: f64) -> bool {
@@ -153,7 +144,6 @@ fn parameters_are_drawn_before_the_shards_draw() {
             layer: LinearConfig::new(6, 4).init(&device),
             dropout: DropoutConfig::new(0.3).init(),
         };
-        let mut gradient = vec![0.0; 24];
         let step = sharding.with_seed(&device, 7).backward(
             &model,
             &[0.0, 1.0, 2.0],
@@ -168,14 +158,10 @@ fn parameters_are_drawn_before_the_shards_draw() {
                 let [image, text] = embeddings.try_into().unwrap();
                 objective.forward(image, text)
             },
-            |model, gradients| {
-                let part = model.layer.weight.val().grad(&gradients);
-                let part = part.map(|part| elements(part.cast(DType::F64)));
-                let parts = part.into_iter().flatten().zip(&mut gradient);
-                parts.for_each(|(part, sum)| *sum += part);
-            },
         );
         assert!(model.layer.weight.val().is_require_grad());
+        let gradient = step.gradients.get::<2>(model.layer.weight.id).unwrap();
+        let gradient = elements(gradient.cast(DType::F64));
         (step.loss.into_scalar::<f64>(), gradient)
     };
     let (kept, again) = (run(Sharding::keep(1)), run(Sharding::recompute()));
@@ -195,8 +181,7 @@ fn threads_do_not_meet_in_a_graph() {
         let tower = Tower {
             weights: weights.collect(),
         };
-        let mut sums = vec![0.0; 30];
-        Sharding::keep(at_once).backward(
+        let step = Sharding::keep(at_once).backward(
             &tower,
             &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0],
             |tower: &Tower, &phase| {
@@ -209,14 +194,10 @@ fn threads_do_not_meet_in_a_graph() {
                 let [image, text] = embeddings.try_into().unwrap();
                 objective.forward(image, text)
             },
-            |tower, gradients| {
-                for (weight, sum) in tower.weights.iter().zip(&mut sums) {
-                    let part = weight.val().grad(&gradients).map(elements);
-                    *sum += part.into_iter().flatten().sum::<f64>();
-                }
-            },
         );
-        sums
+        let gradient =
+            |weight: &Param<Tensor<2>>| elements(step.gradients.get::<2>(weight.id).unwrap());
+        tower.weights.iter().flat_map(gradient).collect::<Vec<_>>()
     };
     let one = run(1);
     for step in 0..50 {
@@ -283,12 +264,8 @@ fn recomputing_takes_the_activations_of_one_shard() {
                 let [image, text] = embeddings.try_into().unwrap();
                 objective.forward(image, text)
             };
-            let mut taken = 0;
-            Sharding::recompute().backward(&tower, &shards, encode, loss, |tower, gradients| {
-                let weight = tower.weights[0].val();
-                taken += usize::from(weight.grad(&gradients).is_some());
-            });
-            assert_eq!(taken, shards.len());
+            let step = Sharding::recompute().backward(&tower, &shards, encode, loss);
+            assert_eq!(step.gradients.len(), tower.weights.len());
         };
         run();
         peak_of(run)[0] as f64

@@ -5,22 +5,36 @@
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use anyhow::{Context, Result};
 
 /// The first failure other than a closed pipe.
 static FAILURE: Mutex<Option<io::Error>> = Mutex::new(None);
 
+/// One of several processes that do the same.
+static SPEAKER: OnceLock<String> = OnceLock::new();
+
+/// From now on this process, one of several that do the same, prints nothing to standard output,
+/// and its name before what it prints to standard error.
+pub fn speak_as(name: String) {
+    let _ = SPEAKER.set(name);
+}
+
 /// Prints a line to standard output.
 pub fn say(line: impl Display) {
-    keep_failure(writeln!(io::stdout(), "{line}"));
+    if SPEAKER.get().is_none() {
+        keep_failure(writeln!(io::stdout(), "{line}"));
+    }
 }
 
 /// Prints a line to standard error.
 pub fn warn(line: impl Display) {
     // There is no place left to say that this failed.
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = match SPEAKER.get() {
+        Some(name) => writeln!(io::stderr(), "{name}: {line}"),
+        None => writeln!(io::stderr(), "{line}"),
+    };
 }
 
 /// Writes out what was printed.

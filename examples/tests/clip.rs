@@ -1,13 +1,13 @@
 //! A small run of `clip` from data to report, and its interruption and resumption.
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::Device;
 use burn::train::Interrupter;
 use burn_contrastive_examples::report::Metrics;
 use burn_contrastive_examples::training::config::TrainingConfig;
-use burn_contrastive_examples::training::run::{Folder, Options, Reached, run};
+use burn_contrastive_examples::training::run::{Ended, Folder, Options, run};
 
 /// Burn has one random generator per process, so tests that initialize models run one at a time.
 fn exclusively() -> MutexGuard<'static, ()> {
@@ -24,6 +24,7 @@ fn options(run: &Path, scenes: &Path) -> Options {
         workers: 2,
         dashboard: false,
         lines_every: 50,
+        team: Arc::default(),
         command: "clip".to_string(),
         to_resume: vec!["clip".to_string(), "--resume".to_string()],
     }
@@ -64,7 +65,9 @@ fn a_small_run_learns_to_find_held_out_pairs_and_reports_it() {
     let out = folder.path().join("run");
     let config = small(&[]);
     let options = options(&out, folder.path());
-    let reached: Reached = run(&config, &options, Interrupter::new()).unwrap().unwrap();
+    let Ended::Reached(reached) = run(&config, &options, Interrupter::new()).unwrap() else {
+        panic!("the run was not finished");
+    };
 
     let (first, last) = reached.losses;
     assert!(last < 0.6 * first, "the loss went from {first} to {last}");
@@ -129,16 +132,14 @@ fn an_interrupted_run_leaves_no_report_and_resumes_to_one() {
     let mut options = options(&out, folder.path());
     let interrupter = Interrupter::new();
     interrupter.stop(Some("test"));
-    assert!(run(&config, &options, interrupter).unwrap().is_none());
+    let ended = run(&config, &options, interrupter).unwrap();
+    assert!(matches!(ended, Ended::Interrupted));
     assert!(out.join("checkpoints/step-000001/state.json").is_file());
     assert!(!out.join("report.html").exists());
 
     options.folder = Folder::Resume(out.clone());
-    assert!(
-        run(&config, &options, Interrupter::new())
-            .unwrap()
-            .is_some()
-    );
+    let ended = run(&config, &options, Interrupter::new()).unwrap();
+    assert!(matches!(ended, Ended::Reached(_)));
     let metrics: Metrics =
         serde_json::from_str(&std::fs::read_to_string(out.join("metrics.json")).unwrap()).unwrap();
     assert_eq!(metrics.curves.loss.points.len(), 3);

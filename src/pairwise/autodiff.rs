@@ -12,6 +12,7 @@ use burn::backend::{Autodiff, Backend, TensorMetadata};
 use burn::tensor::Shape;
 
 use super::backward::{append_results, gradients, slice};
+use super::divided;
 use super::form::{Form, Wanted};
 use super::ops::{Inputs, Outputs, PairwiseOps};
 use super::pass::Pass;
@@ -55,7 +56,7 @@ impl<B: PairwiseOps, C: CheckpointStrategy> PairwiseOps for Autodiff<B, C> {
                 let (a, b) = (prep.checkpoint(&inputs.a), prep.checkpoint(&inputs.b));
                 let inputs = without_autodiff(inputs);
                 let pass = form.forward(wanted.coefficients());
-                let outputs = B::pairwise_pass(inputs.clone(), Arc::new(pass));
+                let outputs = divided::pass(inputs.clone(), pass, form.workers.as_deref());
                 // Embeddings are held by their nodes alone, which may recompute them.
                 let results = outputs.results;
                 let state = ReduceState {
@@ -76,12 +77,12 @@ impl<B: PairwiseOps, C: CheckpointStrategy> PairwiseOps for Autodiff<B, C> {
             OpsKind::Tracked(_) => {
                 // Only inputs that no expression reads are tracked.
                 let inputs = without_autodiff(inputs);
-                <Self as burn::backend::AutodiffBackend>::from_inner(B::pairwise_reduce(
-                    inputs, form,
+                <Self as burn::backend::AutodiffBackend>::from_inner(divided::reduce::<B>(
+                    inputs, &form,
                 ))
             }
             OpsKind::UnTracked(prep) => {
-                prep.finish(B::pairwise_reduce(without_autodiff(inputs), form))
+                prep.finish(divided::reduce::<B>(without_autodiff(inputs), &form))
             }
         }
     }
@@ -94,7 +95,7 @@ impl<B: PairwiseOps, C: CheckpointStrategy> PairwiseOps for Autodiff<B, C> {
                 let inputs = without_autodiff(inputs);
                 let sizes = inputs.sizes();
                 let pass = form.with_gradient(wanted);
-                let outputs = B::pairwise_pass(inputs, Arc::new(pass));
+                let outputs = divided::pass(inputs, pass, form.workers.as_deref());
                 let len = form.result_len(sizes);
                 let total = B::float_sum(slice::<B>(outputs.results.clone(), 0, len));
                 let gradients = gradients(outputs, len, sizes, &form, wanted);
@@ -102,12 +103,12 @@ impl<B: PairwiseOps, C: CheckpointStrategy> PairwiseOps for Autodiff<B, C> {
             }
             OpsKind::Tracked(_) => {
                 let inputs = without_autodiff(inputs);
-                <Self as burn::backend::AutodiffBackend>::from_inner(B::pairwise_total(
-                    inputs, form,
+                <Self as burn::backend::AutodiffBackend>::from_inner(divided::total::<B>(
+                    inputs, &form,
                 ))
             }
             OpsKind::UnTracked(prep) => {
-                prep.finish(B::pairwise_total(without_autodiff(inputs), form))
+                prep.finish(divided::total::<B>(without_autodiff(inputs), &form))
             }
         }
     }
@@ -139,7 +140,7 @@ impl<B: PairwiseOps> Backward<B, PARENTS> for Reduce {
         let sizes = inputs.sizes();
         append_results(&mut inputs, results, upstream, &form);
         let pass = form.backward(wanted);
-        let outputs = B::pairwise_pass(inputs, Arc::new(pass));
+        let outputs = divided::pass(inputs, pass, form.workers.as_deref());
         let found = gradients(outputs, 0, sizes, &form, wanted);
         for (node, gradient) in ops.parents.into_iter().zip(found) {
             if let (Some(node), Some(gradient)) = (node, gradient) {

@@ -81,8 +81,9 @@ impl Block {
             })
     }
 
-    fn crosses_diagonal(&self) -> bool {
-        self.rows.start < self.columns.end() && self.columns.start < self.rows.end()
+    fn crosses_diagonal(&self, first_row: usize) -> bool {
+        let (start, end) = (first_row + self.rows.start, first_row + self.rows.end());
+        start < self.columns.end() && self.columns.start < end
     }
 }
 
@@ -112,7 +113,7 @@ pub(super) trait Sweep {
 pub(super) fn run(pass: &Pass, sizes: [usize; 2], size: [usize; 2], sweep: &mut impl Sweep) {
     let anywhere = pass.anywhere();
     for block in Block::all(pass.symmetric, sizes, size) {
-        let steps = if block.crosses_diagonal() {
+        let steps = if block.crosses_diagonal(pass.first_row) {
             &anywhere
         } else {
             &pass.off_diagonal

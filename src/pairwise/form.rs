@@ -1,9 +1,12 @@
 //! The reductions of one evaluation, and the passes that carry it out.
 
+use std::sync::Arc;
+
 use super::evaluation::Limits;
 use super::expr::Expr;
 use super::pass::{Named, Pass, Steps, Teacher};
 use super::reduction::{Axis, Kind, Reduction};
+use crate::workers::Workers;
 
 /// Which inputs a gradient is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +47,8 @@ pub(crate) struct Form {
     /// How many tokens a row of `a` and a row of `b` consist of: see [`Pass::tokens`].
     pub tokens: [usize; 2],
     pub limits: Limits,
+    /// Those that the pairs are divided among.
+    pub workers: Option<Arc<dyn Workers>>,
 }
 
 impl Form {
@@ -71,6 +76,7 @@ impl Form {
             left: false,
             right: false,
             symmetric: self.symmetric,
+            first_row: 0,
             tokens: self.tokens,
             limits: self.limits,
         }

@@ -38,6 +38,7 @@ mod chunked;
 mod cpu;
 #[cfg(feature = "_cube")]
 mod cube;
+mod divided;
 mod evaluation;
 mod expr;
 mod families;

@@ -2,12 +2,15 @@
 
 mod reduce;
 
+use std::sync::Arc;
+
 use burn::tensor::{Bool, DType, FloatDType, Int, Tensor};
 
 use super::expr::{Expr, Leaf};
 use super::reduction::{Along, Axis};
 use super::{DEFAULT_MEMORY_BUDGET, Evaluation, Precision};
 use crate::check;
+use crate::workers::{self, Workers};
 
 /// All pairs of two sets of embeddings, of which an objective computes reductions.
 ///
@@ -49,6 +52,8 @@ pub struct Pairs {
     evaluation: Evaluation,
     memory_budget: usize,
     precision: Precision,
+    /// Those that [`workers::divide`] names where the pairs are made.
+    workers: Option<Arc<dyn Workers>>,
 }
 
 impl Pairs {
@@ -78,6 +83,7 @@ impl Pairs {
             evaluation: Evaluation::Auto,
             memory_budget: DEFAULT_MEMORY_BUDGET,
             precision: Precision::Full,
+            workers: workers::current(),
         }
     }
 
@@ -95,9 +101,11 @@ impl Pairs {
     /// As [`new`](Self::new).
     #[track_caller]
     pub fn within(a: Tensor<2>) -> Self {
+        let pairs = Self::new(a.clone(), a);
         Self {
-            symmetric: true,
-            ..Self::new(a.clone(), a)
+            // Workers divide rows, each with all columns.
+            symmetric: pairs.workers.is_none(),
+            ..pairs
         }
     }
 

@@ -27,6 +27,9 @@ pub(crate) struct Pass {
     pub symmetric: bool,
     /// The teachers, whose similarities are kept beside the others.
     pub teachers: Vec<Teacher>,
+    /// The index of the first row of `a` in the whole matrix: not 0 where workers divide it. The
+    /// diagonal is where a row's index in the whole matrix is that of the column.
+    pub first_row: usize,
     /// How many tokens, `P` and `T`, a row of `a` (`[n, P·d]`) and a row of `b` (`[m, T·d]`)
     /// consist of. The similarity is `Σ_p max_t ⟨a_ip, b_jt⟩`; with one token each, the product.
     pub tokens: [usize; 2],

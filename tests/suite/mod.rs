@@ -20,6 +20,7 @@ mod synthesis;
 mod synthesis_matches;
 mod weighting;
 mod weights_of_queue;
+mod workers;
 
 use approx::abs_diff_eq;
 use burn::tensor::{DType, Device, Gradients, Int, Tensor, TensorData};

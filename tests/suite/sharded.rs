@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn_contrastive::objective::{Features, ObjectiveConfig};
-use burn_contrastive::sharded::{Encoded, Sharding};
+use burn_contrastive::sharded::{Encoded, Sharded, Sharding};
 
 use super::*;
 
@@ -31,9 +31,12 @@ impl Towers {
         }
     }
 
-    /// Those by which there are gradients.
+    fn params(&self) -> [&Param<Tensor<2>>; 2] {
+        [&self.image, &self.text]
+    }
+
     fn leaves(&self) -> Vec<Tensor<2>> {
-        vec![self.image.val(), self.text.val()]
+        self.params().map(Param::val).to_vec()
     }
 
     fn embed(&self, [image, text]: [Tensor<2>; 2]) -> [Tensor<2>; 2] {
@@ -60,22 +63,25 @@ fn divided(whole: &[Tensor<2>; 2], sizes: &[usize]) -> Vec<[Tensor<2>; 2]> {
     sizes.iter().map(&mut part).collect()
 }
 
-/// Adds up what gradients there are by some leaves, which have equal shapes each time.
-#[derive(Default)]
-struct Sums(Vec<Vec<f64>>);
+/// The gradients by the parameters; zeros of what has none.
+fn by_leaves(leaves: &[Tensor<2>], loss: Tensor<1>) -> Vec<Vec<f64>> {
+    let gradients = loss.backward();
+    let of = |leaf: &Tensor<2>| match leaf.grad(&gradients) {
+        Some(gradient) => elements(gradient),
+        None => vec![0.0; leaf.shape().num_elements()],
+    };
+    leaves.iter().map(of).collect()
+}
 
-impl Sums {
-    fn add(&mut self, leaves: Vec<Tensor<2>>, gradients: &Gradients) {
-        self.0.resize(leaves.len(), Vec::new());
-        for (leaf, sum) in leaves.iter().zip(&mut self.0) {
-            sum.resize(leaf.shape().num_elements(), 0.0);
-            let Some(gradient) = leaf.grad(gradients) else {
-                continue;
-            };
-            let values = elements(gradient);
-            sum.iter_mut().zip(values).for_each(|(sum, x)| *sum += x);
-        }
-    }
+fn by_params<'a>(
+    step: &Sharded,
+    params: impl IntoIterator<Item = &'a Param<Tensor<2>>>,
+) -> Vec<Vec<f64>> {
+    let of = |param: &Param<Tensor<2>>| match step.gradients.get::<2>(param.id) {
+        Some(gradient) => elements(gradient),
+        None => vec![0.0; param.val().shape().num_elements()],
+    };
+    params.into_iter().map(of).collect()
 }
 
 /// Everything that an objective may read besides image and text.
@@ -116,14 +122,12 @@ fn shards_of_any_size_give_the_step_of_the_whole_batch(backend: &Backend) {
             let objective = config.init(&device);
             let towers = Towers::new(&device, dtype);
             let loss = objective.forward(&features(backend, dtype, towers.embed(whole.clone())));
-            let mut expected = Sums::default();
-            expected.add(towers.leaves(), &loss.backward());
+            let expected = by_leaves(&towers.leaves(), loss.clone());
             let loss = elements(loss);
 
             for sizes in &splits {
                 for sharding in [Sharding::recompute(), Sharding::keep(1), Sharding::keep(3)] {
                     println!("{json} {dtype:?} {sizes:?} {sharding:?}");
-                    let mut found = Sums::default();
                     let step = sharding.backward(
                         &towers,
                         &divided(&whole, sizes),
@@ -132,10 +136,10 @@ fn shards_of_any_size_give_the_step_of_the_whole_batch(backend: &Backend) {
                             let embeddings = embeddings.try_into().unwrap();
                             objective.forward(&features(backend, dtype, embeddings))
                         },
-                        |towers, gradients| found.add(towers.leaves(), &gradients),
                     );
+                    let found = by_params(&step, towers.params());
                     assert_close(&elements(step.loss), &loss, tolerance);
-                    for (found, expected) in found.0.iter().zip(&expected.0) {
+                    for (found, expected) in found.iter().zip(&expected) {
                         assert_close(found, expected, tolerance);
                     }
                     let [image, _] = towers.embed(whole.clone());
@@ -150,25 +154,24 @@ fn shards_of_any_size_give_the_step_of_the_whole_batch(backend: &Backend) {
 fn losses_of_shards_are_added_and_parameters_of_the_loss_have_gradients(backend: &Backend) {
     let device = backend.autodiff();
     let whole = inputs(&device, DType::F32);
-    let towers = Towers::new(&device, DType::F32);
-    let factor = on(&device, &random(1, 1, 712), DType::F32).require_grad();
-    let leaves = |towers: &Towers| [towers.leaves(), vec![factor.clone()]].concat();
+    let factor = Param::from_tensor(on(&device, &random(1, 1, 712), DType::F32));
+    let model = (Towers::new(&device, DType::F32), vec![factor]);
+    let (towers, factor) = (&model.0, &model.1[0]);
     let of_batch = |image: Tensor<2>, text: Tensor<2>| {
         let products = image.matmul(text.transpose()).exp().sum_dim(1).log();
-        (products.sum_dim(0) * factor.clone()).reshape([1])
+        (products.sum_dim(0) * factor.val()).reshape([1])
     };
     let of_shard = |image: &Tensor<2>| image.clone().powf_scalar(3.0).sum();
 
     let [image, text] = towers.embed(whole.clone());
     let loss = of_batch(image.clone(), text) + of_shard(&image);
-    let mut expected = Sums::default();
-    expected.add(leaves(&towers), &loss.backward());
+    let leaves = [towers.leaves(), vec![factor.val()]].concat();
+    let expected = by_leaves(&leaves, loss.clone());
     for sharding in [Sharding::recompute(), Sharding::keep(2)] {
-        let mut found = Sums::default();
         let step = sharding.backward(
-            &towers,
+            &model,
             &divided(&whole, &[2, 4, 1]),
-            |towers: &Towers, shard| {
+            |(towers, _), shard| {
                 let embeddings = towers.embed(shard.clone());
                 let loss = of_shard(&embeddings[0]);
                 Encoded::new(embeddings).with_loss(loss)
@@ -177,10 +180,10 @@ fn losses_of_shards_are_added_and_parameters_of_the_loss_have_gradients(backend:
                 let [image, text] = embeddings.try_into().unwrap();
                 of_batch(image, text)
             },
-            |towers, gradients| found.add(leaves(towers), &gradients),
         );
+        let found = by_params(&step, [&towers.image, &towers.text, factor]);
         assert_close(&elements(step.loss), &elements(loss.clone()), 1e-5);
-        for (found, expected) in found.0.iter().zip(&expected.0) {
+        for (found, expected) in found.iter().zip(&expected) {
             assert_close(found, expected, 1e-5);
         }
     }
@@ -205,20 +208,18 @@ fn images_and_texts_may_be_of_different_number(backend: &Backend) {
             .map(|shard| embed(&towers, shard).swap_remove(k));
         Tensor::cat(parts.collect(), 0)
     });
-    let mut expected = Sums::default();
-    expected.add(towers.leaves(), &loss(image, text).backward());
+    let expected = by_leaves(&towers.leaves(), loss(image, text));
     for sharding in [Sharding::recompute(), Sharding::keep(3)] {
-        let mut found = Sums::default();
         let step = sharding.backward(
             &towers,
             &shards,
             |towers: &Towers, shard| Encoded::new(embed(towers, shard)),
             |embeddings| loss(embeddings[0].clone(), embeddings[1].clone()),
-            |towers, gradients| found.add(towers.leaves(), &gradients),
         );
         let rows = step.embeddings.iter().map(|x| x.dims()[0]);
         assert_eq!(rows.collect::<Vec<_>>(), [6, 11, 6]);
-        for (found, expected) in found.0.iter().zip(&expected.0) {
+        let found = by_params(&step, towers.params());
+        for (found, expected) in found.iter().zip(&expected) {
             assert_close(found, expected, 1e-5);
         }
     }
@@ -230,7 +231,7 @@ fn what_is_misused_is_refused(backend: &Backend) {
         let sum = |x: Vec<Tensor<2>>| x[0].clone().sum();
         let encode = |_: &Towers, k: &usize| encode(k, x.clone());
         let towers = Towers::new(device, DType::F32);
-        Sharding::recompute().backward(&towers, &[0, 1], encode, sum, |_, _| ());
+        Sharding::recompute().backward(&towers, &[0, 1], encode, sum);
     };
     let device = backend.autodiff();
     assert_panics("device without autodiff", || {
@@ -258,7 +259,7 @@ fn what_is_misused_is_refused(backend: &Backend) {
     assert_panics("there is no shard", || {
         let encode = |towers: &Towers, _: &usize| Encoded::new([towers.image.val()]);
         let towers = Towers::new(&device, DType::F32);
-        Sharding::default().backward(&towers, &[], encode, |x| x[0].clone().sum(), |_, _| ());
+        Sharding::default().backward(&towers, &[], encode, |x| x[0].clone().sum());
     });
     assert_panics("`at_once` is 0", || {
         Sharding::keep(0);

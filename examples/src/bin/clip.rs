@@ -12,8 +12,9 @@ use burn_contrastive_examples::console::{self, say, warn};
 use burn_contrastive_examples::signals::INTERRUPTED;
 use burn_contrastive_examples::training::config::TrainingConfig;
 use burn_contrastive_examples::training::device::parse_device;
+use burn_contrastive_examples::training::distributed::{Distributed, Team};
 use burn_contrastive_examples::training::interrupt::stop_on_ctrl_c;
-use burn_contrastive_examples::training::run::{CONFIG_FILE, Folder, Options, run};
+use burn_contrastive_examples::training::run::{CONFIG_FILE, Ended, Folder, Options, run};
 use clap::Parser;
 
 const DEVICE: &str = "flex";
@@ -58,6 +59,10 @@ struct Arguments {
     #[arg(long, default_value = DEVICE)]
     device: String,
 
+    /// Train together with the other processes that mpirun started, each on its part of every batch
+    #[arg(long, value_enum, value_name = "HOW")]
+    distributed: Option<Distributed>,
+
     /// Folder of the new run [default: runs/clip-DATE-TIME]
     #[arg(long, value_name = "RUN")]
     output: Option<PathBuf>,
@@ -91,7 +96,8 @@ fn main() -> ExitCode {
 }
 
 fn clip(arguments: Arguments) -> Result<ExitCode> {
-    let to_resume = to_resume(&arguments);
+    let team = Team::start(arguments.distributed)?;
+    let to_resume = to_resume(&arguments, &team);
     // The objective comes first: settings may be its own.
     let objective = arguments.objective.map(|name| format!("objective={name}"));
     let settings: Vec<_> = objective.into_iter().chain(arguments.set).collect();
@@ -124,22 +130,26 @@ fn clip(arguments: Arguments) -> Result<ExitCode> {
         workers: arguments.workers.into(),
         dashboard: !arguments.plain && std::io::stdout().is_terminal(),
         lines_every: arguments.lines_every,
+        team,
         command: words(std::env::args_os()).join(" "),
         to_resume,
     };
     let interrupter = Interrupter::new();
     stop_on_ctrl_c(interrupter.clone())?;
-    let reached = run(&config, &options, interrupter)?;
-    Ok(match reached {
-        Some(_) => ExitCode::SUCCESS,
-        None => INTERRUPTED.into(),
+    Ok(match run(&config, &options, interrupter)? {
+        Ended::Reached(_) | Ended::Helped => ExitCode::SUCCESS,
+        Ended::Interrupted => INTERRUPTED.into(),
     })
 }
 
 /// The words of the command that resumes this run, up to the run's folder: what decides how it is
 /// computed and shown is not in the folder.
-fn to_resume(arguments: &Arguments) -> Vec<String> {
+fn to_resume(arguments: &Arguments, team: &Team) -> Vec<String> {
     let mut command = words(std::env::args_os().take(1));
+    if let Some(Distributed::Mpi) = arguments.distributed {
+        command.splice(..0, ["mpirun", "-n"].map(str::to_string));
+        command.insert(2, team.count().to_string());
+    }
     if arguments.device != DEVICE {
         command.extend(["--device".to_string(), arguments.device.clone()]);
     }
@@ -148,6 +158,9 @@ fn to_resume(arguments: &Arguments) -> Vec<String> {
     }
     if arguments.plain {
         command.push("--plain".to_string());
+    }
+    if let Some(Distributed::Mpi) = arguments.distributed {
+        command.extend(["--distributed", "mpi"].map(str::to_string));
     }
     command.push("--resume".to_string());
     command

@@ -33,6 +33,9 @@ pub struct LoaderConfig {
     pub batch_size: usize,
     /// Pairs in a shard of a batch; the last has what is left.
     pub shard: usize,
+    /// Of the workers that share a training batch, which one this is, and how many there are: each
+    /// has an equal part of its pairs.
+    pub part: [usize; 2],
     /// Threads that decode images; has no influence on what the batches hold.
     pub workers: usize,
     /// Pairs prepared ahead, also of a batch that is larger; at least `workers` keeps every thread
@@ -50,6 +53,7 @@ impl Default for LoaderConfig {
         Self {
             batch_size: 64,
             shard: 64,
+            part: [0, 1],
             workers: 2,
             prefetch: 256,
             seed: 0,
@@ -68,6 +72,12 @@ impl LoaderConfig {
         ] {
             ensure!(value > 0, "{name} is 0; it must be at least 1");
         }
+        let [worker, workers] = self.part;
+        ensure!(
+            worker < workers && self.batch_size.is_multiple_of(workers),
+            "part {worker} of {workers}: the parts of a batch of {} pairs are not equal",
+            self.batch_size
+        );
         ensure!(
             (0.0..=1.0).contains(&self.equal_meaning),
             "equal_meaning is {}; it must lie in 0..=1",
@@ -208,10 +218,9 @@ impl DataLoader<Vec<Shard>> for PairLoader {
             start
         };
         let mut plan = self.source.plan(start.epoch);
-        let skipped = plan
-            .drain(..start.batch)
-            .map(|batch| pairs_of(&batch))
-            .sum();
+        let skipped = plan.drain(..start.batch);
+        let skipped: usize = skipped.map(|batch| pairs_of(&batch)).sum();
+        let [_, of_all] = self.source.config.part;
         let order: Vec<usize> = plan.iter().flatten().flatten().copied().collect();
         let source = self.source.clone();
         let LoaderConfig {
@@ -223,7 +232,7 @@ impl DataLoader<Vec<Shard>> for PairLoader {
             source: self.source.clone(),
             batches: plan.into_iter(),
             pairs: Prefetch::new(count, workers, prefetch, load),
-            processed: skipped,
+            processed: skipped * of_all,
             failed: false,
         })
     }
@@ -301,7 +310,8 @@ impl Iterator for PairIterator {
             return None;
         }
         let shards = self.batches.next()?;
-        self.processed += pairs_of(&shards);
+        let [_, workers] = self.source.config.part;
+        self.processed += pairs_of(&shards) * workers;
         let batch = self.batch(&shards);
         self.failed = batch.is_err();
         Some(batch)

@@ -47,12 +47,16 @@ impl Source {
         }
     }
 
-    /// The batches of `epoch`. Each is divided here and nowhere else: all shards but the last have
-    /// as many pairs as configured.
+    /// This worker's part of the batches of `epoch`. Each is divided here and nowhere else: all
+    /// shards but the last have as many pairs as configured.
     pub(super) fn plan(&self, epoch: usize) -> Vec<Shards> {
+        let [worker, workers] = self.config.part;
         let batches = self.batches_of(epoch).into_iter();
-        let shards =
-            |batch: Vec<usize>| batch.chunks(self.config.shard).map(<[_]>::to_vec).collect();
+        let shards = |batch: Vec<usize>| {
+            let at = |worker| batch.len() * worker / workers;
+            let own = &batch[at(worker)..at(worker + 1)];
+            own.chunks(self.config.shard).map(<[_]>::to_vec).collect()
+        };
         batches.map(shards).collect()
     }
 

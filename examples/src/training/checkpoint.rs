@@ -105,8 +105,8 @@ impl Checkpoints {
         optimizer: &ModuleOptimizer,
         state: &State,
     ) -> Result<PathBuf> {
-        let name = format!("{PREFIX}{:06}", state.step);
-        let path = self.folder.join(&name);
+        let name = name(state.step);
+        let path = self.path(state.step);
         let unfinished = self.folder.join(format!("{UNFINISHED}{name}"));
         self.write(&unfinished, model, optimizer, state)
             .and_then(|()| {
@@ -123,6 +123,11 @@ impl Checkpoints {
             })?;
         }
         Ok(path)
+    }
+
+    /// The folder of the checkpoint after `step` steps.
+    pub fn path(&self, step: usize) -> PathBuf {
+        self.folder.join(name(step))
     }
 
     fn write<M: Module>(
@@ -150,6 +155,10 @@ impl Checkpoints {
         }
         Ok(())
     }
+}
+
+fn name(step: usize) -> String {
+    format!("{PREFIX}{step:06}")
 }
 
 /// The names and checksums of a checkpoint's files, as `sha256sum` writes them.

@@ -181,11 +181,13 @@ impl TrainingConfig {
         }
     }
 
-    /// How pairs become batches for `device`, with that many threads that decode images.
-    pub fn loader(&self, workers: usize, device: &Device) -> LoaderConfig {
+    /// How pairs become batches for `device`, with that many threads that decode images; of the
+    /// batches, the part of that worker.
+    pub fn loader(&self, workers: usize, device: &Device, part: [usize; 2]) -> LoaderConfig {
         LoaderConfig {
             batch_size: self.data.batch_size,
-            shard: self.division(device).pairs,
+            shard: self.division(device, part[1]).pairs,
+            part,
             workers,
             prefetch: self.transform().prefetch(workers),
             seed: self.seed,
@@ -193,9 +195,9 @@ impl TrainingConfig {
         }
     }
 
-    /// How a batch is divided and encoded on `device`.
-    pub fn division(&self, device: &Device) -> Division {
-        let (batch_size, dropout) = (self.data.batch_size, self.model.has_dropout());
+    /// How one of that many workers divides and encodes its part of a batch on `device`.
+    pub fn division(&self, device: &Device, workers: usize) -> Division {
+        let (batch_size, dropout) = (self.data.batch_size / workers, self.model.has_dropout());
         self.sharding.division(batch_size, dropout, device)
     }
 

@@ -1,12 +1,13 @@
 //! The data of a run: captioned images, split three ways, and their tokenizer.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
 
 use super::config::TrainingConfig;
-use super::folder::{RunFolder, TOKENIZER_FILE};
+use super::folder::TOKENIZER_FILE;
 use super::run::Options;
 use crate::console::say;
 use crate::data::{
@@ -33,7 +34,7 @@ impl Data {
     pub fn open(
         config: &TrainingConfig,
         options: &Options,
-        resumed: Option<&RunFolder>,
+        resumed: Option<&Path>,
     ) -> Result<Self> {
         let Options {
             device, workers, ..
@@ -41,20 +42,21 @@ impl Data {
         let collection = Arc::new(open_data(config, options)?);
         let tokenizer = Arc::new(open_tokenizer(config, resumed, &collection)?);
         report_cut_captions(&tokenizer, &collection)?;
-        let (transform, loader) = (config.transform(), config.loader(*workers, device));
+        let part = [options.team.rank(), options.team.count()];
+        let transform = config.transform();
         let pairs = PairLoader::new(
             collection.clone(),
             Split::Train,
             tokenizer.clone(),
             transform.clone(),
-            loader.clone(),
+            config.loader(*workers, device, part),
         )?;
         let valid = PairLoader::in_order(
             collection.clone(),
             Split::Validation,
             tokenizer.clone(),
             transform.clone(),
-            loader,
+            config.loader(*workers, device, [0, 1]),
         )?;
         let test = EvaluationSet::new(
             collection.clone(),
@@ -110,10 +112,10 @@ fn scenes_name(scenes: &ScenesConfig) -> String {
 /// captions.
 fn open_tokenizer(
     config: &TrainingConfig,
-    resumed: Option<&RunFolder>,
+    resumed: Option<&Path>,
     collection: &Collection,
 ) -> Result<CaptionTokenizer> {
-    let own = resumed.map(|run| run.path.join(TOKENIZER_FILE));
+    let own = resumed.map(|run| run.join(TOKENIZER_FILE));
     let context = config.model.text.context;
     let tokenizer = if let Some(file) = own.filter(|file| file.exists()) {
         CaptionTokenizer::load(&file, context)?

@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod config;
 pub mod device;
+pub mod distributed;
 pub mod evaluation;
 mod folder;
 pub mod history;

@@ -1,6 +1,6 @@
 //! What may change when a run is resumed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -40,19 +40,8 @@ impl Origin {
     /// Names the first that may not change.
     pub fn changes(&self, config: &TrainingConfig, step: usize) -> Result<Vec<Change>> {
         let [before, after] = [&self.config, config].map(serde_json::to_value);
-        let [mut from, mut to] = [BTreeMap::new(), BTreeMap::new()];
-        settings("", &before?, &mut from);
-        settings("", &after?, &mut to);
-        let mut keys: Vec<_> = from.keys().chain(to.keys()).cloned().collect();
-        keys.sort();
-        keys.dedup();
         let mut changes = Vec::new();
-        for setting in keys {
-            let [from, to] = [&mut from, &mut to].map(|settings| settings.remove(&setting));
-            let (from, to) = (from.unwrap_or_default(), to.unwrap_or_default());
-            if from == to {
-                continue;
-            }
+        for (setting, from, to) in differences(&before?, &after?) {
             ensure!(
                 may_change(&setting),
                 "the run was trained with {setting} = {from}, it cannot go on with {to}: only {} \
@@ -75,6 +64,19 @@ fn may_change(setting: &str) -> bool {
         let rest = setting.strip_prefix(key);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     })
+}
+
+/// The settings that differ, by their dotted keys, with both values; null where there is none.
+pub(super) fn differences(a: &Value, b: &Value) -> Vec<(String, Value, Value)> {
+    let [mut from, mut to] = [BTreeMap::new(), BTreeMap::new()];
+    settings("", a, &mut from);
+    settings("", b, &mut to);
+    let keys: BTreeSet<_> = from.keys().chain(to.keys()).cloned().collect();
+    let both = keys.into_iter().map(|key| {
+        let [from, to] = [&mut from, &mut to].map(|settings| settings.remove(&key));
+        (key, from.unwrap_or_default(), to.unwrap_or_default())
+    });
+    both.filter(|(_, from, to)| from != to).collect()
 }
 
 /// Every setting in `value` by its dotted key.

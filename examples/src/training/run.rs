@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use burn::tensor::Device;
 use burn::train::Interrupter;
 use burn_contrastive::retrieval::CrossModalMetrics;
 
 use super::config::TrainingConfig;
+use super::distributed::Team;
 use super::evaluation::Embedded;
 use super::folder::{RunFolder, TOKENIZER_FILE};
 use super::inputs::Data;
@@ -47,6 +48,8 @@ pub struct Options {
     pub dashboard: bool,
     /// Steps between two progress lines.
     pub lines_every: usize,
+    /// The processes that train together.
+    pub team: Arc<Team>,
     /// The command line, for the report.
     pub command: String,
     /// The words of a command that resumes the run whose folder is put behind them.
@@ -64,6 +67,17 @@ pub enum Folder {
     Resume(PathBuf),
 }
 
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub enum Ended {
+    /// It finished, with these results.
+    Reached(Box<Reached>),
+    /// It finished; the first of its workers has the results.
+    Helped,
+    /// It was interrupted and can be resumed.
+    Interrupted,
+}
+
 /// The results of a finished run on the held-out split.
 #[derive(Clone, Debug)]
 pub struct Reached {
@@ -77,26 +91,37 @@ pub struct Reached {
     pub losses: (f64, f64),
 }
 
-/// Trains and evaluates; `None` if the run was interrupted and can be resumed.
+/// Trains and evaluates. All workers of the team call it with the same configuration.
 ///
 /// Nothing is written before the data are read and every setting is checked.
 ///
 /// # Errors
 ///
 /// On bad data or configuration, on files that cannot be read or written, if the folder is not free
-/// to write to, and if the loss is not finite.
-pub fn run(
-    config: &TrainingConfig,
-    options: &Options,
-    interrupter: Interrupter,
-) -> Result<Option<Reached>> {
+/// to write to, if the loss is not finite, and if workers differ.
+pub fn run(config: &TrainingConfig, options: &Options, interrupter: Interrupter) -> Result<Ended> {
+    options.team.check(config)?;
+    let ended = if options.team.is_first() {
+        lead(config, options, interrupter)
+    } else {
+        help(config, options, interrupter)
+    };
+    if ended.is_ok() {
+        options.team.finish();
+    }
+    ended
+}
+
+/// A run of one worker, or of the first of several.
+fn lead(config: &TrainingConfig, options: &Options, interrupter: Interrupter) -> Result<Ended> {
     let mut stages = Stages::default();
     let started = SystemTime::now();
     let device = &options.device;
     let resumed = options.folder.open()?;
-    let data = Data::open(config, options, resumed.as_ref())?;
-    let checkpoint = match &resumed {
-        Some(run) => Start::resumed(config, &data.fingerprint, &run.path, device)?,
+    let path = resumed.as_ref().map(|run| &*run.path);
+    let data = Data::open(config, options, path)?;
+    let checkpoint = match path {
+        Some(run) => Start::resumed(config, &data.fingerprint, run, device)?,
         None => None,
     };
     let run = match (resumed, &options.folder) {
@@ -106,12 +131,13 @@ pub fn run(
     };
     config.write(&run.path.join(CONFIG_FILE))?;
     data.tokenizer.save(run.path.join(TOKENIZER_FILE))?;
+    tell(options, &run.path)?;
     stages.end("data");
 
     let fresh = Start::fresh(config, device);
     let parameters = parameter_counts(&fresh.model);
     print_parameters(&parameters);
-    let division = config.division(device);
+    let division = config.division(device, options.team.count());
     let embed = |model: &DualEncoder| Embedded::new(model, &data.test, division.pairs, device);
     let embedded = embed(&fresh.model)?;
     let before = embedded.ranks().metrics();
@@ -121,7 +147,8 @@ pub fn run(
     stages.end("evaluation before training");
 
     let start = checkpoint.unwrap_or(fresh);
-    say(format_args!("Each batch: {division}\n"));
+    options.team.check_equal(&data.fingerprint, &start.model)?;
+    say(format_args!("Each batch: {}{division}\n", options.team));
     let trained = train_on(&data, config, options, &run.path, start, interrupter)?;
     stages.end("training");
     if let Ending::Interrupted(checkpoint) = &trained.ending {
@@ -130,7 +157,7 @@ pub fn run(
             checkpoint.display(),
             options.resume_command(&run.path)
         ));
-        return Ok(None);
+        return Ok(Ended::Interrupted);
     }
 
     let embedded = embed(&trained.model)?;
@@ -159,12 +186,39 @@ pub fn run(
         run.path.join("report.html").display(),
         run.path.join("metrics.json").display()
     ));
-    Ok(Some(Reached {
+    Ok(Ended::Reached(Box::new(Reached {
         chance,
         before,
         after,
         losses: trained.history.first_and_last_losses(),
-    }))
+    })))
+}
+
+/// The part of any other worker: it trains with the others, and writes nothing.
+fn help(config: &TrainingConfig, options: &Options, interrupter: Interrupter) -> Result<Ended> {
+    // By then the first worker has drawn the scenes, and saved the tokenizer.
+    let run = PathBuf::from(options.team.of_first("")?);
+    let data = Data::open(config, options, Some(&run))?;
+    let device = &options.device;
+    let checkpoint = Start::resumed(config, &data.fingerprint, &run, device)?;
+    let start = checkpoint.unwrap_or_else(|| Start::fresh(config, device));
+    options.team.check_equal(&data.fingerprint, &start.model)?;
+    let trained = train_on(&data, config, options, &run, start, interrupter)?;
+    Ok(match trained.ending {
+        Ending::Finished => Ended::Helped,
+        Ending::Interrupted(_) => Ended::Interrupted,
+    })
+}
+
+/// Says to the other workers where the run is.
+fn tell(options: &Options, run: &Path) -> Result<()> {
+    let path = std::path::absolute(run)?;
+    let path = path.to_str();
+    if options.team.count() > 1 {
+        let path = path.context("the path of a run of several workers must be Unicode")?;
+        options.team.of_first(path)?;
+    }
+    Ok(())
 }
 
 impl Folder {
@@ -228,12 +282,16 @@ fn train_on(
         batches_per_epoch,
         valid: Arc::new(data.valid.clone()),
     };
-    let display = if options.dashboard {
+    let display = if !options.team.is_first() {
+        Box::new(Lines::new(io::sink(), extent, options.lines_every))
+    } else if options.dashboard {
         dashboard(interrupter.clone())
     } else {
         Box::new(Lines::new(io::stdout(), extent, options.lines_every))
     };
-    train(config, run, start, loaders, display, interrupter)
+    let team = options.team.clone();
+    team.watch(&interrupter, run);
+    train(config, run, start, loaders, display, interrupter, team)
 }
 
 fn print_before(test: &EvaluationSet, chance: &RetrievalScores, before: &CrossModalMetrics) {
@@ -301,7 +359,10 @@ fn header(
         title: "CLIP dual encoder".to_string(),
         command: options.command.clone(),
         config: serde_json::to_value(config)?,
-        device: options.device_name.clone(),
+        device: match options.team.count() {
+            1 => options.device_name.clone(),
+            count => format!("{count} × {}", options.device_name),
+        },
         dataset: dataset(collection),
         ..RunReport::default()
     })

@@ -4,7 +4,7 @@
 
 use burn::module::Module;
 use burn::optim::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
-use burn::optim::{GradientsAccumulator, GradientsParams, ModuleOptimizer};
+use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, ExecutionError, Tensor};
 use burn::train::metric::{Adaptor, ItemLazy, LossInput};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
@@ -47,27 +47,25 @@ impl PairOutput {
 }
 
 impl DualEncoder {
-    /// A batch forward and backward. Its gradient is added to `gradients`, shard after shard.
-    pub fn train_on(
-        &self,
-        batch: &[Shard],
-        sharding: &Sharding,
-        gradients: &mut GradientsAccumulator<Self>,
-    ) -> PairOutput {
+    /// A batch forward and backward; of several workers each has its own shards of it.
+    pub fn train_on(&self, batch: &[Shard], sharding: &Sharding) -> TrainOutput<PairOutput> {
         let device = self.device();
         let step = sharding.backward(
             self,
             batch,
             |model: &Self, shard| Encoded::new(model.embed(shard, &device)),
             |embeddings| self.loss(&pair(embeddings)),
-            |model, part| gradients.accumulate(model, GradientsParams::from_grads(part, model)),
         );
         let [images, texts] = pair(step.embeddings);
-        PairOutput {
+        let item = PairOutput {
             loss: step.loss,
             logit_scale: self.logit_scale().map(Tensor::inner),
             images,
             texts,
+        };
+        TrainOutput {
+            grads: step.gradients,
+            item,
         }
     }
 
@@ -126,10 +124,7 @@ impl TrainStep for DualEncoder {
 
     /// In the memory of a shard; [`train_on`](Self::train_on) has the choice.
     fn step(&self, batch: Vec<Shard>) -> TrainOutput<PairOutput> {
-        let mut gradients = GradientsAccumulator::new();
-        let item = self.train_on(&batch, &Sharding::recompute(), &mut gradients);
-        let grads = gradients.grads();
-        TrainOutput { grads, item }
+        self.train_on(&batch, &Sharding::recompute())
     }
 
     /// An optimiser step, after which logit scales are put back into their ranges.

@@ -31,6 +31,7 @@ use rand::RngExt;
 
 use super::checkpoint::{Checkpoints, Cursor, State};
 use super::config::TrainingConfig;
+use super::distributed::Team;
 use super::evaluation::retrieval_of_pairs;
 use super::history::{StepRecord, ValidationRecord};
 use super::optimizer::{clip_factor, global_norm, scale};
@@ -60,6 +61,7 @@ pub struct StepStrategy {
     saved: Option<PathBuf>,
     start: Mutex<Option<(ModuleOptimizer, State)>>,
     outcome: Arc<Mutex<Option<Outcome>>>,
+    team: Arc<Team>,
 }
 
 impl StepStrategy {
@@ -75,6 +77,7 @@ impl StepStrategy {
         saved: Option<PathBuf>,
         optimizer: ModuleOptimizer,
         state: State,
+        team: Arc<Team>,
     ) -> (Self, Arc<Mutex<Option<Outcome>>>) {
         let outcome = Arc::new(Mutex::new(None));
         let strategy = Self {
@@ -84,6 +87,7 @@ impl StepStrategy {
             saved,
             start: Mutex::new(Some((optimizer, state))),
             outcome: outcome.clone(),
+            team,
         };
         (strategy, outcome)
     }
@@ -195,21 +199,26 @@ impl Session<'_> {
             .expect("the model is put back after every update");
         let progress_of_training = self.state.step as f64 / self.strategy.total_steps as f64;
         model.objective = model.objective.at(progress_of_training);
-        let output = model.train_on(batch, &sharding, &mut self.pending.gradients);
+        let output = model.train_on(batch, &sharding);
         self.state.cursor.batch += 1;
-        self.pending.losses.push(output.loss.clone());
+        self.pending.losses.push(output.item.loss.clone());
+        self.pending.gradients.accumulate(&model, output.grads);
         if self.pending.losses.len() < config.accumulation {
             self.model = Some(model);
             return Ok(None);
         }
-        self.update(model, output, progress)?;
+        self.update(model, output.item, progress)?;
         self.after_step()
     }
 
     /// How the next batch is encoded. Dropout draws from a seed of that batch's own.
     fn sharding(&self) -> Sharding {
         let config = &self.strategy.config;
-        let sharding = config.division(&self.device).sharding();
+        let team = &self.strategy.team;
+        let mut sharding = config.division(&self.device, team.count()).sharding();
+        if let Some(workers) = team.workers() {
+            sharding = sharding.with_workers(workers);
+        }
         if !config.model.has_dropout() {
             return sharding;
         }
@@ -294,7 +303,8 @@ impl Session<'_> {
             bail!("the progress display failed after step {step}: {error}");
         }
         let done = step >= self.strategy.total_steps;
-        if done || due(step, config.validation.every) {
+        let team = &self.strategy.team;
+        if team.is_first() && (done || due(step, config.validation.every)) {
             self.validate()?;
             // The display goes back to the training split.
             self.train_event(LearnerEvent::StartSplit {
@@ -302,17 +312,18 @@ impl Session<'_> {
                 total_items: self.train_items,
             });
         }
-        let stop = self.interrupter.should_stop();
+        let stop = self.strategy.team.any(self.interrupter.should_stop())?;
         if done || stop || due(step, config.checkpoints.every) {
             let model = self
                 .model
                 .as_ref()
                 .expect("the model is put back after every update");
-            self.saved = Some(self.strategy.checkpoints.save(
-                model,
-                &self.optimizer,
-                &self.state,
-            )?);
+            let checkpoints = &self.strategy.checkpoints;
+            self.saved = Some(if self.strategy.team.is_first() {
+                checkpoints.save(model, &self.optimizer, &self.state)?
+            } else {
+                checkpoints.path(step)
+            });
         }
         Ok(match (&self.saved, done, stop) {
             (_, true, _) => Some(Ending::Finished),

@@ -16,6 +16,7 @@ use burn_contrastive::retrieval::{LogitScaleMetric, RetrievalDirection, Retrieva
 
 use super::checkpoint::{Checkpoint, Checkpoints, State};
 use super::config::TrainingConfig;
+use super::distributed::Team;
 use super::history::History;
 use super::interrupt::Training;
 use super::resume::Origin;
@@ -117,7 +118,7 @@ pub struct Trained {
 }
 
 /// Trains from `start` until the schedule ends or `interrupter` asks to stop, with checkpoints in
-/// the folder `run`.
+/// the folder `run`. All workers of `team` call it; the first one validates and saves.
 ///
 /// # Errors
 ///
@@ -130,6 +131,7 @@ pub fn train(
     loaders: Loaders,
     display: Box<dyn MetricsRenderer>,
     interrupter: Interrupter,
+    team: Arc<Team>,
 ) -> Result<Trained> {
     let training = Training::begin();
     ensure!(
@@ -153,6 +155,7 @@ pub fn train(
         start.checkpoint,
         start.optimizer,
         start.state,
+        team,
     );
 
     // The strategy owns the optimiser that is used; the learner requires one as well.

@@ -62,7 +62,7 @@ fn go_on(
     interrupter: Interrupter,
     page: Page,
 ) -> anyhow::Result<Trained> {
-    let shard = config.division(&Device::flex()).pairs;
+    let shard = config.division(&Device::flex(), 1).pairs;
     let data = Pairs {
         event,
         ..Pairs::new(shard)
@@ -86,6 +86,7 @@ fn go_on(
         loaders,
         Box::new(Lines::new(page, extent, 2)),
         interrupter,
+        Arc::default(),
     )
 }
 
@@ -416,6 +417,7 @@ fn accumulating_one_batch_twice_is_a_step_on_that_batch() {
             loaders,
             display,
             Interrupter::new(),
+            Arc::default(),
         )
         .unwrap()
     };

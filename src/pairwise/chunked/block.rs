@@ -94,7 +94,11 @@ impl<B: Backend> Values<B> {
                 to_float::<B>(mask, &self.like)
             }
             Leaf::Diagonal => {
-                let [i, j] = [rows, columns].map(|part| indices::<B>(&self.like, part));
+                let rows_of_all = Part {
+                    start: pass.first_row + rows.start,
+                    ..rows
+                };
+                let [i, j] = [rows_of_all, columns].map(|part| indices::<B>(&self.like, part));
                 equal::<B>(
                     upright(i),
                     B::float_reshape(j, Shape::new([1, columns.len])),

@@ -144,6 +144,7 @@ fn forms(symmetric: bool) -> Vec<Form> {
         teachers: TEACHERS.to_vec(),
         tokens: [1, 1],
         limits: LIMITS,
+        workers: None,
     };
     let both = along_rows.iter().zip(&along_columns).map(|(r, c)| {
         if symmetric {

@@ -155,14 +155,15 @@ fn run_with<T: Real, const FMA: bool>(
         let (j0, values) = (tile.j0, &mut scratch.strip);
         evaluate::<T, FMA>(off, context, i, j0, strip, teachers, values);
         // Where in the strip the diagonal is: that one pair is evaluated by steps of its own.
-        let diagonal = (tile.j0..tile.j0 + len).contains(&i).then(|| i - tile.j0);
+        let j = pass.first_row + i;
+        let diagonal = (tile.j0..tile.j0 + len).contains(&j).then(|| j - tile.j0);
         if let Some(p) = diagonal {
             let teachers = Teachers {
                 column: p,
                 ..teachers
             };
             let values = &mut scratch.diagonal;
-            evaluate::<T, FMA>(on, context, i, i, &strip[p..p + 1], teachers, values);
+            evaluate::<T, FMA>(on, context, i, j, &strip[p..p + 1], teachers, values);
         }
         for (k, reduction) in pass.reductions.iter().enumerate() {
             if reduction.axis == Axis::Columns && !tile.count_columns {

@@ -12,8 +12,9 @@ use crate::pairwise::evaluation::Limits;
 use crate::pairwise::expr::{Expr, Leaf};
 use crate::pairwise::form::Form;
 use crate::pairwise::ops::{Inputs, PairwiseOps};
+use crate::pairwise::pass::Pass;
 use crate::pairwise::reduction::{Axis, Kind, Reduction, rows};
-use crate::pairwise::{Evaluation, chunked};
+use crate::pairwise::{Evaluation, chunked, divided};
 
 impl Pairs {
     /// The results of `reductions`, in their order, each of shape `[N]` along rows and `[M]` along
@@ -28,14 +29,18 @@ impl Pairs {
     /// [`Evaluation::Dense`].
     #[track_caller]
     pub fn reduce(self, reductions: &[Reduction]) -> Vec<Tensor<1>> {
-        let form = self.form(reductions);
+        let form = Arc::new(self.form(reductions));
         let sizes = self.sizes();
         let results = if self.evaluation == Evaluation::Dense {
             chunked::dense(self.inputs(), &form)
-        } else if self.has_kernels() {
-            Dispatch::pairwise_reduce(self.inputs(), Arc::new(form.clone()))
+        } else if !self.has_kernels() {
+            let run = |inputs, pass: Pass| chunked::pass(inputs, &pass);
+            let workers = form.workers.as_deref();
+            divided::pass_by(run, self.inputs(), form.forward(false), workers).results
+        } else if self.a.device().is_autodiff() {
+            Dispatch::pairwise_reduce(self.inputs(), form.clone())
         } else {
-            chunked::pass(self.inputs(), &form.forward(false)).results
+            divided::reduce(self.inputs(), &form)
         };
         split(Tensor::from_dispatch(results), &form, sizes)
     }
@@ -51,8 +56,14 @@ impl Pairs {
         if self.evaluation == Evaluation::Dense || !self.has_kernels() {
             return self.reduce(&reductions).remove(0).sum();
         }
-        let form = self.form(&reductions);
-        Tensor::from_dispatch(Dispatch::pairwise_total(self.inputs(), Arc::new(form)))
+        let form = Arc::new(self.form(&reductions));
+        let is_autodiff = self.a.device().is_autodiff();
+        let inputs = self.inputs();
+        Tensor::from_dispatch(if is_autodiff {
+            Dispatch::pairwise_total(inputs, form)
+        } else {
+            divided::total(inputs, &form)
+        })
     }
 
     /// Whether this crate is built with the backend of the device. Elsewhere passes run in plain
@@ -154,7 +165,8 @@ impl Pairs {
             !with_index || self.sizes().into_iter().max() <= Some(exact),
             "Pairs: maxima are found among at most {exact} rows or columns"
         );
-        let all = self.similarities() * self.a.dtype().size();
+        let workers = self.workers.as_ref().map_or(1, |workers| workers.count());
+        let all = self.similarities().div_ceil(workers) * self.a.dtype().size();
         // Passes over tokens keep nothing, so that blocks have the whole budget.
         let evaluation = match self.tokens {
             [1, 1] => self.evaluation,
@@ -169,6 +181,7 @@ impl Pairs {
             teachers: self.teachers.iter().map(|[a, _]| a.dims()[1]).collect(),
             tokens: self.tokens,
             limits: Limits::new(evaluation, self.precision, self.memory_budget, all),
+            workers: self.workers.clone(),
         }
     }
 

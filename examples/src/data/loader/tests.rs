@@ -8,6 +8,7 @@ fn config(workers: usize) -> LoaderConfig {
     LoaderConfig {
         batch_size: BATCH,
         shard: BATCH,
+        part: [0, 1],
         workers,
         prefetch: 3,
         seed: 11,

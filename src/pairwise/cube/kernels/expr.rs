@@ -16,9 +16,10 @@ pub(crate) struct Place {
     /// The first row and column.
     pub i0: usize,
     pub j0: usize,
-    /// Of the whole matrix.
+    /// Of the whole matrix, or of this worker's part of it, whose first row is `first_row`.
     pub n: usize,
     pub m: usize,
+    pub first_row: usize,
     /// Where the vectors of columns and the scalars begin.
     pub columns_at: usize,
     pub scalars_at: usize,
@@ -74,7 +75,7 @@ fn leaf<F: Float>(
         Leaf::Row(k) => vectors[k * place.n + pair.i],
         Leaf::Column(k) => vectors[place.columns_at + k * place.m + pair.j],
         Leaf::Scalar(k) => vectors[place.scalars_at + k],
-        Leaf::Diagonal => select(pair.i == pair.j, F::new(1.0), F::new(0.0)),
+        Leaf::Diagonal => select(place.first_row + pair.i == pair.j, F::new(1.0), F::new(0.0)),
     }
 }
 
