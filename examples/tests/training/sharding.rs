@@ -1,9 +1,7 @@
 //! A batch in shards trains as the undivided one does.
 
 use burn::data::dataloader::DataLoader;
-use burn::optim::GradientsAccumulator;
 use burn_contrastive_examples::audit::heap::peak_of;
-use burn_contrastive_examples::data::Shard;
 
 use super::*;
 
@@ -142,28 +140,27 @@ fn sharding_may_change_on_resume_and_is_noted() {
 #[test]
 fn recomputing_takes_the_memory_of_one_shard() {
     let _lock = exclusively();
-    let config = config(&["sharding.mode=recompute"]);
-    let model = Start::fresh(&config, &Device::flex()).model;
-    let sharding = config.division(&Device::flex()).sharding();
-    let batch = Pairs::new(PAIRS).iter().next().unwrap().unwrap();
-    let peak = |shards: usize| {
-        let batch: Vec<Shard> = batch.iter().cycle().take(shards).cloned().collect();
-        let step = || {
-            let mut gradients = GradientsAccumulator::new();
-            model.train_on(&batch, &sharding, &mut gradients);
-        };
+    let recompute = config(&["sharding.mode=recompute"]);
+    let keep = config(&["sharding.mode=keep"]);
+    let model = Start::fresh(&keep, &Device::flex()).model;
+    // Shards of 128 pairs.
+    let mut shard = Pairs::new(PAIRS).iter().next().unwrap().unwrap().remove(0);
+    shard.pairs = vec![shard.pairs; 16].concat();
+    let peak = |config: &TrainingConfig, shards: usize| {
+        let batch = vec![shard.clone(); shards];
+        let sharding = config.division(&Device::flex(), 1).sharding();
+        let step = || drop(model.train_on(&batch, &sharding));
         step();
         peak_of(step).1.unwrap() as f64
     };
-    let (one, many) = (peak(1), peak(64));
-    // Embeddings of eight numbers with what the loss makes of them, and its similarities.
-    let pairs = 64.0 * PAIRS as f64;
-    let loss = pairs * 8.0 * 4.0 * 16.0 + pairs * pairs * 4.0;
-    println!("{one} bytes for one shard, {many} for 64, of which the loss up to {loss}");
+    let (one, eight) = (peak(&recompute, 1), peak(&recompute, 8));
     assert!(
-        many < 1.5 * one + loss,
-        "{one} bytes for one shard, {many} for 64"
+        eight < 1.3 * one,
+        "{one} bytes for one shard, {eight} for eight"
     );
-    // The tensors of the images alone.
-    assert!(many < pairs * (3 * 16 * 16 * 4) as f64 + loss, "{many}");
+    let kept = peak(&keep, 8);
+    assert!(
+        kept > 3.0 * one,
+        "{kept} bytes for eight shards that are kept"
+    );
 }
