@@ -25,8 +25,8 @@ pub struct ShardingConfig {
     /// of all are in memory either way. Null for the number of cores on a CPU, else for 1. No
     /// influence on the results.
     ///
-    /// With dropout, at most 1, which null then is: Burn has one generator for all threads, and what
-    /// several draw from it at a time is not the same twice.
+    /// With dropout, at most 1, which null then is: Burn has one generator for all threads, and
+    /// what several draw from it at a time is not the same twice.
     pub at_once: Option<usize>,
 }
 
@@ -57,7 +57,8 @@ pub struct Division {
     pub recompute: bool,
 }
 
-/// Pairs of a shard if nothing else is said: the fastest for the small model on two cores.
+/// Pairs of a shard if nothing else is said: the fastest of 16, 32 and 64 for the small model on
+/// two cores (`docs/benchmarks.md`).
 const PAIRS: usize = 32;
 
 impl Default for ShardingConfig {

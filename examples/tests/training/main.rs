@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 use burn::train::Interrupter;
+use burn_contrastive_examples::audit::heap::CountingAllocator;
 use burn_contrastive_examples::models::DualEncoder;
 use burn_contrastive_examples::training::config::TrainingConfig;
 use burn_contrastive_examples::training::progress::{Extent, Lines};
@@ -17,6 +18,9 @@ use burn_contrastive_examples::training::strategy::Ending;
 use burn_contrastive_examples::training::trainer::{Loaders, Start, Trained, train};
 
 use pairs::{BATCHES, Event, PAIRS, Page, Pairs, Validation};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// The fingerprint of the made-up pairs.
 const DATA: &str = "pairs";

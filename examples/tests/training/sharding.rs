@@ -1,5 +1,8 @@
 //! A batch in shards trains as the undivided one does.
 
+use burn::data::dataloader::DataLoader;
+use burn_contrastive_examples::audit::heap::peak_of;
+
 use super::*;
 
 /// All steps, and the parameters after them.
@@ -129,5 +132,35 @@ fn sharding_may_change_on_resume_and_is_noted() {
     assert!(
         steps < 1e-4 && parameters < 1e-5,
         "{steps:e}, {parameters:e}"
+    );
+}
+
+/// Inputs, activations and all: what a batch holds by itself are the bytes of its images, which are
+/// there before.
+#[test]
+fn recomputing_takes_the_memory_of_one_shard() {
+    let _lock = exclusively();
+    let recompute = config(&["sharding.mode=recompute"]);
+    let keep = config(&["sharding.mode=keep"]);
+    let model = Start::fresh(&keep, &Device::flex()).model;
+    // Shards of 128 pairs.
+    let mut shard = Pairs::new(PAIRS).iter().next().unwrap().unwrap().remove(0);
+    shard.pairs = vec![shard.pairs; 16].concat();
+    let peak = |config: &TrainingConfig, shards: usize| {
+        let batch = vec![shard.clone(); shards];
+        let sharding = config.division(&Device::flex(), 1).sharding();
+        let step = || drop(model.train_on(&batch, &sharding));
+        step();
+        peak_of(step).1.unwrap() as f64
+    };
+    let (one, eight) = (peak(&recompute, 1), peak(&recompute, 8));
+    assert!(
+        eight < 1.3 * one,
+        "{one} bytes for one shard, {eight} for eight"
+    );
+    let kept = peak(&keep, 8);
+    assert!(
+        kept > 3.0 * one,
+        "{kept} bytes for eight shards that are kept"
     );
 }
