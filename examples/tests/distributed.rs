@@ -119,9 +119,11 @@ fn assert_close(found: &[f64], expected: &[f64]) {
     }
 }
 
+/// Most of them, as they lie at the end of the file: not what it begins with, ids of parameters.
 fn parameters(run: &Path, step: usize) -> Vec<u8> {
     let model = format!("checkpoints/step-{step:06}/model.bpk");
-    fs::read(run.join(model)).unwrap()
+    let mut file = fs::read(run.join(model)).unwrap();
+    file.split_off(file.len() - 50_000)
 }
 
 #[test]
@@ -177,6 +179,7 @@ fn a_run_goes_on_with_another_number_of_processes() {
 /// Tells the first worker to end once the output has `line`; all stop after the same step.
 fn interrupted_after(command: &mut Command, line: &str) {
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    end_in_time(child.id());
     let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
     output.find(|found| found.as_ref().unwrap().contains(line));
     signal("-TERM", workers(child.id())[0]);
@@ -211,6 +214,14 @@ fn workers(mpirun: u32) -> Vec<u32> {
     ids
 }
 
+/// Nothing here takes three minutes.
+fn end_in_time(mpirun: u32) {
+    thread::spawn(move || {
+        thread::sleep(Duration::from_secs(180));
+        signal("-TERM", mpirun);
+    });
+}
+
 fn signal(signal: &str, process: u32) {
     let mut kill = Command::new("kill");
     let status = kill.args([signal, &process.to_string()]).status();
@@ -233,10 +244,11 @@ fn a_process_that_is_killed_ends_the_others_with_a_message() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    end_in_time(child.id());
     let errors = BufReader::new(child.stderr.take().unwrap());
     let errors = thread::spawn(|| errors.lines().map(Result::unwrap).collect::<Vec<_>>());
     let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
-    output.find(|line| line.as_ref().unwrap().contains("step 5/"));
+    output.find(|line| line.as_ref().unwrap().contains(" 5/100000"));
     // The others are not told before they have waited.
     let killed = Instant::now();
     signal("-KILL", workers(child.id())[1]);
