@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::{env, fs};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use burn_contrastive::objective::ObjectiveConfig;
+use burn_contrastive::objective::{Features, ObjectiveConfig};
 use burn_contrastive::workers::mpi::Mpi;
 use burn_contrastive::workers::{self, Lost, Workers};
 use counting::peak_of;
@@ -50,8 +50,9 @@ fn worker() {
         sent: AtomicUsize::new(0),
     });
     let workers: Arc<dyn Workers> = counted.clone();
+    let embeddings = embeddings();
     for name in OBJECTIVES {
-        let run = || workers::divide(&workers, || loss_and_gradients(name));
+        let run = || workers::divide(&workers, || loss_and_gradients(name, embeddings.clone()));
         run();
         let sent = counted.sent.swap(0, Relaxed);
         let begun = cpu_seconds();
@@ -79,21 +80,25 @@ fn worker() {
     mpi.finish();
 }
 
-fn loss_and_gradients(name: &str) {
-    let device = Device::flex().autodiff();
-    let matrix = |phase: f32| {
+/// Images and texts, and what a teacher makes of them.
+fn embeddings() -> [Tensor<2>; 4] {
+    [1.0, 2.0, 3.0, 4.0].map(|phase: f32| {
         let values = (0..PAIRS * WIDTH).map(|i| (i as f32 * 0.61 + phase).sin());
         let data = TensorData::new(values.collect::<Vec<_>>(), [PAIRS, WIDTH]);
-        Tensor::<2>::from_data(data, &device)
-    };
-    let [image, text] = [1.0, 2.0].map(|phase| matrix(phase).require_grad());
+        Tensor::from_data(data, &Device::flex())
+    })
+}
+
+fn loss_and_gradients(name: &str, [image, text, teacher_image, teacher_text]: [Tensor<2>; 4]) {
+    let [image, text] = [image, text].map(|x| x.autodiff().require_grad());
     let config = ObjectiveConfig::named(name).expect("a name");
-    let mut features = burn_contrastive::objective::Features::new(image, text);
+    let objective = config.init(&image.device());
+    let mut features = Features::new(image, text);
     if name == "srcl" {
-        features.teacher_image = Some(matrix(3.0).inner());
-        features.teacher_text = Some(matrix(4.0).inner());
+        features.teacher_image = Some(teacher_image);
+        features.teacher_text = Some(teacher_text);
     }
-    drop(config.init(&device).forward(&features).backward());
+    drop(objective.forward(&features).backward());
 }
 
 /// CPU time of this process so far.

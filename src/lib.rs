@@ -59,6 +59,7 @@
 //! - [`pairwise`]: the engine under the objectives, and under yours: expressions of a pair, reduced
 //!   over rows and columns of the similarity matrix.
 //! - [`sharded`]: one exact step over the shards of a batch that is too large to encode at once.
+//! - [`workers`]: threads, devices, processes and machines that share a step and its negatives.
 //! - [`retrieval`]: recall@k, ranks, R@sum, precision@k, similarity histograms.
 //!
 //! # Memory
