@@ -10,6 +10,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_contrastive::objective::{Features, Objective, ObjectiveConfig};
 use burn_contrastive::sharded::{Encoded, Sharding};
 use burn_contrastive::workers::{self, Workers};
+use proptest::prelude::*;
 
 const OBJECTIVES: [&str; 4] = [
     r#"{"objective": "info-nce"}"#,
@@ -37,6 +38,14 @@ struct Model {
 }
 
 impl Model {
+    fn new(config: &ObjectiveConfig) -> Self {
+        Self {
+            image: Param::from_tensor(matrix(5, 4, 1.0).autodiff()),
+            text: Param::from_tensor(matrix(5, 4, 2.0).autodiff()),
+            objective: config.init(&Device::flex().autodiff()),
+        }
+    }
+
     fn embed(&self, [image, text]: [Tensor<2>; 2]) -> [Tensor<2>; 2] {
         [
             image.matmul(self.image.val()).tanh(),
@@ -47,13 +56,8 @@ impl Model {
 
 /// The losses of ten steps, then the parameters.
 fn ten_steps(json: &str, workers: Option<Arc<dyn Workers>>) -> Vec<f64> {
-    let device = Device::flex().autodiff();
     let config: ObjectiveConfig = serde_json::from_str(json).unwrap();
-    let mut model = Model {
-        image: Param::from_tensor(matrix(5, 4, 1.0).autodiff()),
-        text: Param::from_tensor(matrix(5, 4, 2.0).autodiff()),
-        objective: config.init(&device),
-    };
+    let mut model = Model::new(&config);
     let [rank, count] = workers.as_ref().map_or([0, 1], |w| [w.rank(), w.count()]);
     let own = SHARDS * rank / count..SHARDS * (rank + 1) / count;
     let mut sharding = Sharding::recompute();
@@ -124,6 +128,77 @@ fn ten_steps_of_threads_are_those_of_one() {
             // One worker takes the path of none.
             assert!(count > 1 || found[0] == alone, "{json}");
         }
+    }
+}
+
+/// Loss and gradients of one step; each worker has as many of the shards, of these sizes, as
+/// `owned` says.
+fn one_step(json: &str, sizes: &[usize], owned: &[usize]) -> Vec<Vec<f64>> {
+    let run = |worker: Arc<dyn Workers>| {
+        let config: ObjectiveConfig = serde_json::from_str(json).unwrap();
+        let model = Model::new(&config);
+        let before: usize = owned[..worker.rank()].iter().sum();
+        let own = before..before + owned[worker.rank()];
+        let mut start = 0;
+        let shards: Vec<_> = sizes
+            .iter()
+            .map(|&size| {
+                start += size;
+                let rows = |phase| {
+                    matrix(30, 5, phase)
+                        .narrow(0, start - size, size)
+                        .autodiff()
+                };
+                [3.0, 4.0].map(rows)
+            })
+            .collect();
+        let step = Sharding::keep(1).with_workers(worker).backward(
+            &model,
+            &shards[own],
+            |model, shard| Encoded::new(model.embed(shard.clone())),
+            |embeddings| {
+                let [image, text] = embeddings.try_into().unwrap();
+                model.objective.forward(&Features::new(image, text))
+            },
+        );
+        let mut found = vec![step.loss.into_scalar::<f64>()];
+        for param in [&model.image, &model.text] {
+            let gradient = step.gradients.get::<2>(param.id).unwrap();
+            found.extend(gradient.into_data().try_into_vec::<f64>().unwrap());
+        }
+        found
+    };
+    thread::scope(|scope| {
+        let workers = workers::threads(owned.len()).into_iter();
+        let started: Vec<_> = workers.map(|w| scope.spawn(|| run(w))).collect();
+        started.into_iter().map(|t| t.join().unwrap()).collect()
+    })
+}
+
+fn property() -> ProptestConfig {
+    ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(40)
+    }
+}
+
+proptest! {
+    #![proptest_config(property())]
+
+    /// Shards of any size, any number of them on each worker.
+    #[test]
+    fn any_division_among_workers_gives_the_same_step(
+        shards in proptest::collection::vec(proptest::collection::vec(1..4usize, 1..4), 1..4),
+        objective in 0..2usize,
+    ) {
+        let json = OBJECTIVES[objective];
+        let owned: Vec<_> = shards.iter().map(Vec::len).collect();
+        let sizes = shards.concat();
+        let pairs = sizes.iter().sum();
+        let alone = one_step(json, &[pairs], &[1]).swap_remove(0);
+        let found = one_step(json, &sizes, &owned);
+        assert_close(&found[0], &alone, json);
+        prop_assert!(found.iter().all(|other| *other == found[0]));
     }
 }
 
