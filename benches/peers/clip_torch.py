@@ -2,8 +2,8 @@
 
     python clip_torch.py THREADS LENGTH
 
-The first line on stdin is the configuration that `clip --print-config` gives, answered by the number
-of parameters; each further one is a number of steps, answered by the seconds of each.
+The first line on stdin is the configuration that `clip --print-config` gives, answered by the
+number of parameters; each further one is a number of steps, answered by the seconds of each.
 """
 
 import json
