@@ -5,6 +5,7 @@ pub mod console;
 pub mod data;
 pub(crate) mod files;
 pub(crate) mod lock;
+pub mod memory;
 pub mod models;
 pub(crate) mod number;
 pub mod report;

@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 use burn_contrastive::pairwise::Evaluation;
 use burn_contrastive_examples::audit::heap::CountingAllocator;
 use burn_contrastive_examples::audit::{Options, audit, leave_no_remains_on_ctrl_c};
-use burn_contrastive_examples::console;
 use burn_contrastive_examples::training::device::parse_device;
+use burn_contrastive_examples::{console, memory};
 use clap::{Parser, ValueEnum};
 
 /// The exit status if the arguments or the files are wrong, or a file could not be written.
@@ -68,6 +68,7 @@ enum EvaluationName {
 }
 
 fn main() -> ExitCode {
+    memory::keep();
     let run = match Arguments::try_parse() {
         Ok(arguments) => run(arguments),
         Err(refusal) if refusal.use_stderr() => refusal.exit(),

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use anyhow::Result;
 use burn::train::Interrupter;
 use burn_contrastive_examples::console::{self, say, warn};
+use burn_contrastive_examples::memory;
 use burn_contrastive_examples::signals::INTERRUPTED;
 use burn_contrastive_examples::training::config::TrainingConfig;
 use burn_contrastive_examples::training::device::parse_device;
@@ -85,6 +86,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    memory::keep();
     let ended = clip(Arguments::parse());
     match ended.and_then(|code| console::finish().map(|()| code)) {
         Ok(code) => code,

@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::transformer::{TransformerEncoder, TransformerEncoderInput};
+use burn::nn::transformer::TransformerEncoder;
 use burn::nn::{LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
@@ -62,7 +62,8 @@ impl ImageEncoderConfig {
                 .then(|| EMBEDDING_INIT.init([1, 1, width], device)),
             positions: EMBEDDING_INIT.init([1, self.tokens(), width], device),
             pre_norm: LayerNormConfig::new(width).init(device),
-            transformer: transformer(width, self.layers, self.heads, self.dropout).init(device),
+            transformer: transformer::config(width, self.layers, self.heads, self.dropout)
+                .init(device),
             post_norm: LayerNormConfig::new(width).init(device),
         }
     }
@@ -93,11 +94,7 @@ impl ImageEncoder {
     /// If the images are not of the configured size.
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         let shape = images.dims();
-        let mut x = self
-            .patches
-            .forward(images)
-            .flatten::<3>(2, 3)
-            .swap_dims(1, 2);
+        let mut x = self.embed(images);
         let [batch, _, width] = x.dims();
         if let Some(token) = &self.class_token {
             x = Tensor::cat(vec![token.val().expand([batch, 1, width]), x], 1);
@@ -109,11 +106,59 @@ impl ImageEncoder {
             "image encoder: images of shape {shape:?} are not of the configured image_size",
         );
         let x = self.pre_norm.forward(x + self.positions.val());
-        let x = self.transformer.forward(TransformerEncoderInput::new(x));
+        let x = transformer::forward(&self.transformer, x, None);
         let pooled: Tensor<2> = match self.class_token {
             Some(_) => x.narrow(1, 0, 1).squeeze_dim(1),
             None => x.mean_dim(1).squeeze_dim(1),
         };
         self.post_norm.forward(pooled)
+    }
+
+    /// The patches of images, row by row, times the kernels: a convolution without overlaps.
+    fn embed(&self, images: Tensor<4>) -> Tensor<3> {
+        let [batch, channels, height, across] = images.dims();
+        let kernels = self.patches.weight.val();
+        let [width, _, patch, _] = kernels.dims();
+        let (rows, columns) = (height / patch, across / patch);
+        assert_eq!(
+            [rows * patch, columns * patch],
+            [height, across],
+            "image encoder: images of {height} by {across} pixels are no whole patches of {patch}",
+        );
+        let pixels = channels * patch * patch;
+        let patches: Tensor<2> = images
+            .reshape([batch, channels, rows, patch, columns, patch])
+            .permute([0, 2, 4, 1, 3, 5])
+            .reshape([batch * rows * columns, pixels]);
+        let kernels = kernels.reshape([width, pixels]).transpose();
+        patches
+            .matmul(kernels)
+            .reshape([batch, rows * columns, width])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Distribution, Tolerance};
+
+    #[test]
+    fn patches_are_embedded_by_the_convolution() {
+        let config = ImageEncoderConfig {
+            image_size: 12,
+            patch_size: 4,
+            width: 6,
+            layers: 0,
+            heads: 1,
+            pooling: Pooling::Mean,
+            dropout: 0.0,
+        };
+        let device = Device::flex();
+        let encoder = config.init(&device);
+        let images = Tensor::random([2, 3, 12, 12], Distribution::Default, &device);
+        let convolved = encoder.patches.forward(images.clone());
+        let expected = convolved.flatten::<3>(2, 3).swap_dims(1, 2).into_data();
+        let actual = encoder.embed(images).into_data();
+        actual.assert_approx_eq::<f32>(&expected, Tolerance::absolute(1e-5));
     }
 }

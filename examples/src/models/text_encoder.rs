@@ -1,7 +1,7 @@
 //! A text transformer: tokens, positions, a pre-norm transformer, one vector a caption.
 
 use burn::module::{Module, Param};
-use burn::nn::transformer::{TransformerEncoder, TransformerEncoderInput};
+use burn::nn::transformer::TransformerEncoder;
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig};
 use burn::tensor::{Bool, Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
@@ -41,7 +41,7 @@ impl TextEncoderConfig {
                 .with_initializer(EMBEDDING_INIT)
                 .init(device),
             positions: EMBEDDING_INIT.init([1, self.context, self.width], device),
-            transformer: transformer(self.width, self.layers, self.heads, self.dropout)
+            transformer: transformer::config(self.width, self.layers, self.heads, self.dropout)
                 .init(device),
             post_norm: LayerNormConfig::new(self.width).init(device),
             mean_pooling: self.pooling == Pooling::Mean,
@@ -83,8 +83,8 @@ impl TextEncoder {
         );
         let positions = self.positions.val().narrow(1, 0, length);
         let x = self.tokens.forward(tokens) + positions;
-        let input = TransformerEncoderInput::new(x).mask_pad(padding.clone());
-        let x = self.post_norm.forward(self.transformer.forward(input));
+        let x = transformer::forward(&self.transformer, x, Some(padding.clone()));
+        let x = self.post_norm.forward(x);
         if self.mean_pooling {
             masked_mean(x, padding)
         } else {
