@@ -176,9 +176,9 @@ thread_local! {
 /// among the workers, and so are the backward passes through them, wherever they run.
 ///
 /// All workers call it with the same embeddings of the whole batch. Then `f` returns the same on
-/// all of them, and so do the gradients; to rounding, on devices whose own kernels vary. Similarities
-/// under [`Evaluation::Dense`](crate::pairwise::Evaluation::Dense) are not divided: every worker
-/// computes all.
+/// all of them, and so do the gradients; to rounding, on devices whose own kernels vary.
+/// Similarities under [`Evaluation::Dense`](crate::pairwise::Evaluation::Dense) are not divided:
+/// every worker computes all.
 ///
 /// # Panics
 ///
