@@ -219,3 +219,27 @@ impl ModuleVisitor for Hash {
         self.0.update(param.val().into_data().as_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_team_of_one_checks_and_waits_for_nothing() {
+        let team = Team::start(None).unwrap();
+        assert_eq!((team.count(), team.rank()), (1, 0));
+        team.check(&TrainingConfig::default()).unwrap();
+        assert!(!team.any(false).unwrap() && team.any(true).unwrap());
+        assert_eq!(team.of_first("here").unwrap(), "here");
+        assert_eq!(team.to_string(), "");
+        team.finish();
+    }
+
+    #[cfg(not(feature = "mpi"))]
+    #[test]
+    fn without_mpi_the_message_says_how_to_build_with_it() {
+        let error = Team::start(Some(Distributed::Mpi)).unwrap_err().to_string();
+        assert!(error.contains("built without MPI"), "{error}");
+        assert!(error.contains("cargo build --release --features mpi --bin clip"));
+    }
+}
