@@ -58,6 +58,7 @@ fn form() -> Form {
             block: 1 << 30,
             kept: 0,
         },
+        workers: None,
     }
 }
 
