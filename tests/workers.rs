@@ -101,6 +101,16 @@ fn ten_steps(json: &str, workers: Option<Arc<dyn Workers>>) -> Vec<f64> {
     found
 }
 
+/// What each of `count` threads makes of `f`, by rank.
+fn together<R: Send>(count: usize, f: impl Fn(Arc<dyn Workers>) -> R + Sync) -> Vec<R> {
+    let f = &f;
+    thread::scope(|scope| {
+        let workers = workers::threads(count).into_iter();
+        let started: Vec<_> = workers.map(|w| scope.spawn(move || f(w))).collect();
+        started.into_iter().map(|t| t.join().unwrap()).collect()
+    })
+}
+
 fn assert_close(found: &[f64], expected: &[f64], name: &str) {
     assert_eq!(found.len(), expected.len());
     for (found, expected) in found.iter().zip(expected) {
@@ -117,12 +127,7 @@ fn ten_steps_of_threads_are_those_of_one() {
     for json in OBJECTIVES {
         let alone = ten_steps(json, None);
         for count in [1, 2, 4] {
-            let found: Vec<_> = thread::scope(|scope| {
-                let workers = workers::threads(count).into_iter();
-                let started = workers.map(|w| scope.spawn(|| ten_steps(json, Some(w))));
-                let started: Vec<_> = started.collect();
-                started.into_iter().map(|t| t.join().unwrap()).collect()
-            });
+            let found = together(count, |worker| ten_steps(json, Some(worker)));
             assert_close(&found[0], &alone, &format!("{json} on {count}"));
             assert!(found.iter().all(|other| *other == found[0]), "{json}");
             // One worker takes the path of none.
@@ -168,11 +173,7 @@ fn one_step(json: &str, sizes: &[usize], owned: &[usize]) -> Vec<Vec<f64>> {
         }
         found
     };
-    thread::scope(|scope| {
-        let workers = workers::threads(owned.len()).into_iter();
-        let started: Vec<_> = workers.map(|w| scope.spawn(|| run(w))).collect();
-        started.into_iter().map(|t| t.join().unwrap()).collect()
-    })
+    together(owned.len(), run)
 }
 
 fn property() -> ProptestConfig {

@@ -89,8 +89,9 @@ fn divided<B: Backend, T: Moved>(
         read::<B, f64>(outputs.results.clone())
     });
     let results = results(&pass, &found, sizes, &mine, workers);
-    let results = T::values(TensorData::new(results, [pass.result_len(sizes)]));
-    let results = tensor(results, [pass.result_len(sizes)].into());
+    let shape = [results.len()];
+    let results = TensorData::new(results, shape).convert_dtype(dtype);
+    let results = B::float_from_data(results, &device);
 
     let devices = collective(workers);
     let zeros = |shape| B::float_zeros(shape, &device, dtype.into());

@@ -111,9 +111,12 @@ impl ShardingConfig {
         };
         let pairs = pairs.min(batch_size);
         let recompute = self.mode == ShardingMode::Recompute;
-        let by_device = || match is_cpu && !dropout && !recompute {
-            true => thread::available_parallelism().map_or(1, usize::from),
-            false => 1,
+        let by_device = || {
+            if is_cpu && !dropout && !recompute {
+                thread::available_parallelism().map_or(1, usize::from)
+            } else {
+                1
+            }
         };
         let at_once = self.at_once.unwrap_or_else(by_device);
         Division {
@@ -128,9 +131,10 @@ impl ShardingConfig {
 impl Division {
     /// The library's step of such shards.
     pub fn sharding(&self) -> Sharding {
-        match self.recompute {
-            true => Sharding::recompute(),
-            false => Sharding::keep(self.at_once),
+        if self.recompute {
+            Sharding::recompute()
+        } else {
+            Sharding::keep(self.at_once)
         }
     }
 }
@@ -141,9 +145,10 @@ impl fmt::Display for Division {
         let shards = self.batch_size.div_ceil(self.pairs);
         let (shards, pairs) = (counted(shards, "shard"), counted(self.pairs, "pair"));
         write!(f, "{shards} of {pairs}, ")?;
-        match self.recompute {
-            true => write!(f, "encoded twice"),
-            false => write!(f, "{} at once", self.at_once),
+        if self.recompute {
+            write!(f, "encoded twice")
+        } else {
+            write!(f, "{} at once", self.at_once)
         }
     }
 }

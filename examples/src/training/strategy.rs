@@ -35,6 +35,7 @@ use super::distributed::Team;
 use super::evaluation::retrieval_of_pairs;
 use super::history::{StepRecord, ValidationRecord};
 use super::optimizer::{clip_factor, global_norm, scale};
+use super::sharding::Division;
 use super::step::PairOutput;
 use crate::data::Shard;
 use crate::data::random::{self, Purpose};
@@ -119,6 +120,7 @@ impl SupervisedLearningStrategy<DualEncoder> for StepStrategy {
             pending: Pending::default(),
             train_items: train.num_items(),
             model: Some(model),
+            division: self.config.division(&device, self.team.count()),
             device,
             optimizer,
             state,
@@ -149,6 +151,7 @@ struct Session<'a> {
     pending: Pending,
     train_items: usize,
     model: Option<DualEncoder>,
+    division: Division,
     device: Device,
     optimizer: ModuleOptimizer,
     state: State,
@@ -215,7 +218,7 @@ impl Session<'_> {
     fn sharding(&self) -> Sharding {
         let config = &self.strategy.config;
         let team = &self.strategy.team;
-        let mut sharding = config.division(&self.device, team.count()).sharding();
+        let mut sharding = self.division.sharding();
         if let Some(workers) = team.workers() {
             sharding = sharding.with_workers(workers);
         }
