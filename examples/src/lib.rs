@@ -10,6 +10,7 @@ pub mod models;
 pub(crate) mod number;
 pub mod report;
 pub mod signals;
+pub mod systems;
 pub mod training;
 pub(crate) mod unique;
 pub(crate) mod words;

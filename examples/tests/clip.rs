@@ -6,8 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use burn::tensor::Device;
 use burn::train::Interrupter;
 use burn_contrastive_examples::report::Metrics;
-use burn_contrastive_examples::training::config::TrainingConfig;
+use burn_contrastive_examples::systems::clip::{Clip, ClipConfig};
+use burn_contrastive_examples::training::config;
+use burn_contrastive_examples::training::evaluation::chance;
 use burn_contrastive_examples::training::run::{Ended, Folder, Options, run};
+
+type TrainingConfig = config::TrainingConfig<ClipConfig>;
 
 /// Burn has one random generator per process, so tests that initialize models run one at a time.
 fn exclusively() -> MutexGuard<'static, ()> {
@@ -65,25 +69,28 @@ fn a_small_run_learns_to_find_held_out_pairs_and_reports_it() {
     let out = folder.path().join("run");
     let config = small(&[]);
     let options = options(&out, folder.path());
-    let Ended::Reached(reached) = run(&config, &options, Interrupter::new()).unwrap() else {
+    let Ended::Reached(reached) = run::<Clip>(&config, &options, Interrupter::new()).unwrap()
+    else {
         panic!("the run was not finished");
     };
 
     let (first, last) = reached.losses;
     assert!(last < 0.6 * first, "the loss went from {first} to {last}");
+    let (before, after) = (reached.before.metrics(), reached.after.metrics());
+    let chance = chance(&reached.test);
     // Chance is 1 % and about 1 %: five captions for each of 100 images.
     for (name, before, after, chance) in [
         (
             "image to text",
-            reached.before.image_to_text.recall_at_1,
-            reached.after.image_to_text.recall_at_1,
-            reached.chance.image_to_text.recall_at_1,
+            before.image_to_text.recall_at_1,
+            after.image_to_text.recall_at_1,
+            chance.image_to_text.recall_at_1,
         ),
         (
             "text to image",
-            reached.before.text_to_image.recall_at_1,
-            reached.after.text_to_image.recall_at_1,
-            reached.chance.text_to_image.recall_at_1,
+            before.text_to_image.recall_at_1,
+            after.text_to_image.recall_at_1,
+            chance.text_to_image.recall_at_1,
         ),
     ] {
         assert!((chance - 1.0).abs() < 0.05, "{name}: chance is {chance} %");
@@ -105,12 +112,12 @@ fn a_small_run_learns_to_find_held_out_pairs_and_reports_it() {
         .scores
         .text_to_image
         .recall_at_1;
-    assert_eq!(written, reached.after.text_to_image.recall_at_1);
+    assert_eq!(written, after.text_to_image.recall_at_1);
     let page = std::fs::read_to_string(out.join("report.html")).unwrap();
     assert!(page.contains("After training") && page.contains("data:image/"));
 
     // The folder is a run now: a new one does not write over it.
-    let error = run(&config, &options, Interrupter::new())
+    let error = run::<Clip>(&config, &options, Interrupter::new())
         .unwrap_err()
         .to_string();
     assert!(
@@ -132,13 +139,13 @@ fn an_interrupted_run_leaves_no_report_and_resumes_to_one() {
     let mut options = options(&out, folder.path());
     let interrupter = Interrupter::new();
     interrupter.stop(Some("test"));
-    let ended = run(&config, &options, interrupter).unwrap();
+    let ended = run::<Clip>(&config, &options, interrupter).unwrap();
     assert!(matches!(ended, Ended::Interrupted));
     assert!(out.join("checkpoints/step-000001/state.json").is_file());
     assert!(!out.join("report.html").exists());
 
     options.folder = Folder::Resume(out.clone());
-    let ended = run(&config, &options, Interrupter::new()).unwrap();
+    let ended = run::<Clip>(&config, &options, Interrupter::new()).unwrap();
     assert!(matches!(ended, Ended::Reached(_)));
     let metrics: Metrics =
         serde_json::from_str(&std::fs::read_to_string(out.join("metrics.json")).unwrap()).unwrap();
@@ -152,8 +159,9 @@ fn data_that_cannot_be_read_leaves_no_run_behind() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let mut config = small(&[]);
-    config.data.path = Some(folder.path().join("absent"));
-    let error = run(&config, &options(&out, folder.path()), Interrupter::new()).unwrap_err();
+    config.shared.data.path = Some(folder.path().join("absent"));
+    let error =
+        run::<Clip>(&config, &options(&out, folder.path()), Interrupter::new()).unwrap_err();
     assert!(format!("{error:#}").contains("absent"), "{error:#}");
     assert!(!out.exists());
 }

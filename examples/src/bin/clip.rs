@@ -11,6 +11,7 @@ use burn::train::Interrupter;
 use burn_contrastive_examples::console::{self, say, warn};
 use burn_contrastive_examples::memory;
 use burn_contrastive_examples::signals::INTERRUPTED;
+use burn_contrastive_examples::systems::clip::{Clip, ClipConfig};
 use burn_contrastive_examples::training::config::TrainingConfig;
 use burn_contrastive_examples::training::device::parse_device;
 use burn_contrastive_examples::training::distributed::{Distributed, Team};
@@ -104,19 +105,21 @@ fn clip(arguments: Arguments) -> Result<ExitCode> {
     let objective = arguments.objective.map(|name| format!("objective={name}"));
     let settings: Vec<_> = objective.into_iter().chain(arguments.set).collect();
     let mut config = match &arguments.resume {
-        Some(run) => TrainingConfig::read(&run.join(CONFIG_FILE))?.with(None, &settings)?,
+        Some(run) => {
+            TrainingConfig::<ClipConfig>::read(&run.join(CONFIG_FILE))?.with(None, &settings)?
+        }
         None => TrainingConfig::load(arguments.config.as_deref(), &settings)?,
     };
     if let Some(path) = arguments.data {
-        config.data.path = Some(path);
+        config.shared.data.path = Some(path);
     }
-    config.data.skip_bad |= arguments.skip_bad;
+    config.shared.data.skip_bad |= arguments.skip_bad;
     // The run may be resumed from another folder than this one.
     let absolute = |path: Option<PathBuf>| path.map(std::path::absolute).transpose();
-    config.data.path = absolute(config.data.path)?;
-    config.data.tokenizer = absolute(config.data.tokenizer)?;
+    config.shared.data.path = absolute(config.shared.data.path)?;
+    config.shared.data.tokenizer = absolute(config.shared.data.tokenizer)?;
     if arguments.print_config {
-        say(serde_json::to_string_pretty(&config)?);
+        say(config.to_json()?);
         return Ok(ExitCode::SUCCESS);
     }
 
@@ -138,7 +141,7 @@ fn clip(arguments: Arguments) -> Result<ExitCode> {
     };
     let interrupter = Interrupter::new();
     stop_on_ctrl_c(interrupter.clone())?;
-    Ok(match run(&config, &options, interrupter)? {
+    Ok(match run::<Clip>(&config, &options, interrupter)? {
         Ended::Reached(_) | Ended::Helped => ExitCode::SUCCESS,
         Ended::Interrupted => INTERRUPTED.into(),
     })

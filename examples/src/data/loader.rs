@@ -1,4 +1,4 @@
-//! Batches of image–caption pairs behind Burn's [`DataLoader`].
+//! Batches of examples, such as image–caption pairs, behind Burn's [`DataLoader`].
 //!
 //! Burn's own multi-threaded loader hands batches over as they are finished, gives each thread a
 //! fixed part of the data and cannot start in the middle. Here
@@ -6,9 +6,11 @@
 //! - the order of an epoch is drawn at its start from seed and epoch
 //!   ([`plan_batches`](super::plan_batches)), and what an image's caption and crop are, from seed,
 //!   epoch and image: the number of threads changes nothing;
-//! - threads prepare pairs, a bounded number ahead, whatever the size of a batch; they never touch
+//! - threads prepare items, a bounded number ahead, whatever the size of a batch; they never touch
 //!   the device, and a [`Shard`]'s tensors are made by whoever needs them;
-//! - [`PairLoader::seek`] starts an epoch at any batch without decoding what comes before.
+//! - [`Loader::seek`] starts an epoch at any batch without decoding what comes before.
+//!
+//! What an example is, and how it is loaded, is its [`Examples`]' to say.
 //!
 //! **An image that cannot be decoded**, though it could when its collection was read, ends the
 //! epoch with an error that names its file and row.
@@ -22,10 +24,10 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::prefetch::Prefetch;
-use super::source::{Shards, Source, failed};
-use super::{CaptionTokenizer, Collection, Pair, Shard, Split, TransformConfig};
+use super::source::{Examples, Pairs, Shards, Source, failed};
+use super::{CaptionTokenizer, Collection, Shard, Split, TransformConfig};
 
-/// How pairs are put into batches.
+/// How examples are put into batches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LoaderConfig {
@@ -87,14 +89,16 @@ impl LoaderConfig {
     }
 }
 
-/// Batches of the pairs of one split, epoch after epoch, each as its shards.
+/// Batches of the examples of one split, epoch after epoch, each as its shards.
 ///
 /// Each [`iter`](DataLoader::iter) is one epoch; the next one is the following epoch.
-#[derive(Clone)]
-pub struct PairLoader {
-    source: Arc<Source>,
+pub struct Loader<E> {
+    source: Arc<Source<E>>,
     position: Arc<Mutex<Position>>,
 }
+
+/// Batches of image–caption pairs.
+pub type PairLoader = Loader<Pairs>;
 
 #[derive(Clone, Copy)]
 struct Position {
@@ -102,9 +106,18 @@ struct Position {
     batch: usize,
 }
 
+impl<E> Clone for Loader<E> {
+    fn clone(&self) -> Self {
+        Self {
+            source: self.source.clone(),
+            position: self.position.clone(),
+        }
+    }
+}
+
 impl PairLoader {
-    /// Batches to train on: shuffled anew in each epoch, one caption of each image drawn at random,
-    /// images augmented, full batches only.
+    /// [`shuffled`](Loader::shuffled) batches of pairs: one caption of each image is drawn at
+    /// random.
     ///
     /// # Errors
     ///
@@ -116,19 +129,11 @@ impl PairLoader {
         transform: TransformConfig,
         config: LoaderConfig,
     ) -> Result<Self> {
-        let loader = Self::build(collection, split, tokenizer, transform, config, true)?;
-        let (found, needed) = (loader.source.indices.len(), loader.source.config.batch_size);
-        ensure!(
-            found >= needed,
-            "{}: split {split} has {found} images, fewer than one batch; \
-             lower data.batch_size from {needed}",
-            loader.source.collection.file.display()
-        );
-        Ok(loader)
+        Self::shuffled(Pairs::new(collection, tokenizer, transform)?, split, config)
     }
 
-    /// Batches to validate on: every image once, in the order of the file, with its first caption,
-    /// the largest centred square; the last batch may be smaller. Every epoch is the same.
+    /// Batches of pairs [in the order](Loader::ordered) of the file, each image with its first
+    /// caption.
     ///
     /// # Errors
     ///
@@ -140,30 +145,52 @@ impl PairLoader {
         transform: TransformConfig,
         config: LoaderConfig,
     ) -> Result<Self> {
-        Self::build(collection, split, tokenizer, transform, config, false)
+        Self::ordered(Pairs::new(collection, tokenizer, transform)?, split, config)
+    }
+}
+
+impl<E: Examples> Loader<E> {
+    /// Batches to train on: shuffled anew in each epoch, images augmented, full batches only.
+    ///
+    /// # Errors
+    ///
+    /// If a setting is out of range, or `split` does not fill a batch.
+    pub fn shuffled(examples: E, split: Split, config: LoaderConfig) -> Result<Self> {
+        let loader = Self::build(examples, split, config, true)?;
+        let source = &loader.source;
+        let (found, needed) = (source.indices.len(), source.config.batch_size);
+        ensure!(
+            found >= needed,
+            "{}: split {split} has {found} {}, fewer than one batch; \
+             lower data.batch_size from {needed}",
+            source.examples.name(),
+            E::NOUN,
+        );
+        Ok(loader)
     }
 
-    fn build(
-        collection: Arc<Collection>,
-        split: Split,
-        tokenizer: Arc<CaptionTokenizer>,
-        transform: TransformConfig,
-        config: LoaderConfig,
-        training: bool,
-    ) -> Result<Self> {
+    /// Batches to validate on: every example once, in the order of the file, images as their
+    /// largest centred squares; the last batch may be smaller. Every epoch is the same.
+    ///
+    /// # Errors
+    ///
+    /// If a setting is out of range, or `split` is empty.
+    pub fn ordered(examples: E, split: Split, config: LoaderConfig) -> Result<Self> {
+        Self::build(examples, split, config, false)
+    }
+
+    fn build(examples: E, split: Split, config: LoaderConfig, training: bool) -> Result<Self> {
         config.validate()?;
-        transform.validate()?;
-        let indices = collection.indices(split);
+        let indices = examples.indices(split);
         ensure!(
             !indices.is_empty(),
-            "{} has no image in split {split}",
-            collection.file.display()
+            "{} has no {} in split {split}",
+            examples.name(),
+            E::NOUN.trim_end_matches('s'),
         );
-        let meanings = collection.meanings(&indices);
+        let meanings = examples.meanings(&indices);
         let source = Source {
-            collection,
-            tokenizer,
-            transform,
+            examples: Arc::new(examples),
             config,
             training,
             indices,
@@ -172,7 +199,7 @@ impl PairLoader {
         Ok(Self::over(source, Position { epoch: 0, batch: 0 }))
     }
 
-    fn over(source: Source, position: Position) -> Self {
+    fn over(source: Source<E>, position: Position) -> Self {
         Self {
             source: Arc::new(source),
             position: Arc::new(Mutex::new(position)),
@@ -206,8 +233,8 @@ impl PairLoader {
     }
 }
 
-impl DataLoader<Vec<Shard>> for PairLoader {
-    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Vec<Shard>> + 'a> {
+impl<E: Examples> DataLoader<Vec<Shard<E::Item>>> for Loader<E> {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Vec<Shard<E::Item>>> + 'a> {
         let start = {
             let mut position = self.lock();
             let start = *position;
@@ -219,7 +246,7 @@ impl DataLoader<Vec<Shard>> for PairLoader {
         };
         let mut plan = self.source.plan(start.epoch);
         let skipped = plan.drain(..start.batch);
-        let skipped: usize = skipped.map(|batch| pairs_of(&batch)).sum();
+        let skipped: usize = skipped.map(|batch| items_of(&batch)).sum();
         let [_, of_all] = self.source.config.part;
         let order: Vec<usize> = plan.iter().flatten().flatten().copied().collect();
         let source = self.source.clone();
@@ -228,10 +255,10 @@ impl DataLoader<Vec<Shard>> for PairLoader {
         } = source.config;
         let (count, epoch) = (order.len(), start.epoch);
         let load = move |place: usize| source.load(epoch, order[place]);
-        Box::new(PairIterator {
+        Box::new(Epoch {
             source: self.source.clone(),
             batches: plan.into_iter(),
-            pairs: Prefetch::new(count, workers, prefetch, load),
+            loaded: Prefetch::new(count, workers, prefetch, load),
             processed: skipped * of_all,
             failed: false,
         })
@@ -242,25 +269,25 @@ impl DataLoader<Vec<Shard>> for PairLoader {
     }
 
     /// The same loader: shards are on the host. Both go through the epochs together.
-    fn to_device(&self, _device: &Device) -> Arc<dyn DataLoader<Vec<Shard>>> {
+    fn to_device(&self, _device: &Device) -> Arc<dyn DataLoader<Vec<Shard<E::Item>>>> {
         Arc::new(self.clone())
     }
 
-    /// A loader over the images `start..end` of this one's split, which goes through the epochs on
+    /// A loader over the examples `start..end` of this one's split, which goes through the epochs on
     /// its own.
     ///
     /// # Panics
     ///
-    /// If `start..end` is no range of the split's images.
-    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<Vec<Shard>>> {
+    /// If `start..end` is no range of the split's examples.
+    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<Vec<Shard<E::Item>>>> {
         let source = &self.source;
         let count = source.indices.len();
         assert!(
             start <= end && end <= count,
-            "slice: {start}..{end} is no range of the {count} images"
+            "slice: {start}..{end} is no range of the {count} examples"
         );
         let indices = source.indices[start..end].to_vec();
-        let meanings = source.collection.meanings(&indices);
+        let meanings = source.examples.meanings(&indices);
         let position = Position {
             epoch: self.lock().epoch,
             batch: 0,
@@ -269,41 +296,43 @@ impl DataLoader<Vec<Shard>> for PairLoader {
             Source {
                 indices,
                 meanings,
-                ..(**source).clone()
+                examples: source.examples.clone(),
+                config: source.config.clone(),
+                training: source.training,
             },
             position,
         ))
     }
 }
 
-struct PairIterator {
-    source: Arc<Source>,
+struct Epoch<E: Examples> {
+    source: Arc<Source<E>>,
     batches: std::vec::IntoIter<Shards>,
-    /// Those of all batches that are left, in order.
-    pairs: Prefetch<Result<Pair>>,
+    /// The items of all batches that are left, in order.
+    loaded: Prefetch<Result<E::Item>>,
     processed: usize,
     failed: bool,
 }
 
-impl PairIterator {
-    fn batch(&mut self, shards: &Shards) -> Result<Vec<Shard>, DatasetError> {
-        let mut pair = || match self.pairs.next() {
-            Some(Some(Ok(pair))) => Ok(pair),
+impl<E: Examples> Epoch<E> {
+    fn batch(&mut self, shards: &Shards) -> Result<Vec<Shard<E::Item>>, DatasetError> {
+        let mut item = || match self.loaded.next() {
+            Some(Some(Ok(item))) => Ok(item),
             failure => Err(failed(failure.flatten().and_then(Result::err))),
         };
         let shard = |shard: &Vec<usize>| {
             Ok(Shard {
-                pairs: shard.iter().map(|_| pair()).collect::<Result<_, _>>()?,
-                transform: self.source.transform.clone(),
-                padding: self.source.tokenizer.padding(),
+                items: shard.iter().map(|_| item()).collect::<Result<_, _>>()?,
+                transform: self.source.examples.transform().clone(),
+                padding: self.source.examples.padding(),
             })
         };
         shards.iter().map(shard).collect()
     }
 }
 
-impl Iterator for PairIterator {
-    type Item = Result<Vec<Shard>, DatasetError>;
+impl<E: Examples> Iterator for Epoch<E> {
+    type Item = Result<Vec<Shard<E::Item>>, DatasetError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.failed {
@@ -311,21 +340,21 @@ impl Iterator for PairIterator {
         }
         let shards = self.batches.next()?;
         let [_, workers] = self.source.config.part;
-        self.processed += pairs_of(&shards) * workers;
+        self.processed += items_of(&shards) * workers;
         let batch = self.batch(&shards);
         self.failed = batch.is_err();
         Some(batch)
     }
 }
 
-impl DataLoaderIterator<Vec<Shard>> for PairIterator {
+impl<E: Examples> DataLoaderIterator<Vec<Shard<E::Item>>> for Epoch<E> {
     fn progress(&self) -> Progress {
         let total = self.source.items();
-        Progress::new(self.processed, total, Some("pairs".to_owned()))
+        Progress::new(self.processed, total, Some("items".to_owned()))
     }
 }
 
-fn pairs_of(shards: &Shards) -> usize {
+fn items_of(shards: &Shards) -> usize {
     shards.iter().map(Vec::len).sum()
 }
 

@@ -30,10 +30,11 @@ mod transform;
 
 pub use collection::{Collection, Example, Place, Skipped, Split};
 pub use evaluation::{CaptionBatch, EvaluationSet};
-pub use loader::{LoaderConfig, PairLoader};
+pub use loader::{Loader, LoaderConfig, PairLoader};
 pub use sampler::plan_batches;
 pub use scenes::{Scene, ScenesConfig};
 pub use shard::{Pair, Shard};
+pub use source::{Draw, Examples, Pairs};
 pub use tokenizer::{CaptionTokenizer, PaddedTokens, Padding, TokenizerConfig};
 pub use transform::{TransformConfig, decode};
 

@@ -1,6 +1,6 @@
 //! A batch on the host, in shards that become tensors one at a time.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
 use super::tokenizer::Padding;
 use super::{Batch, TransformConfig};
@@ -16,34 +16,50 @@ pub struct Pair {
     pub image_id: usize,
 }
 
-/// Pairs of a batch that are encoded together: a quarter of the memory of their tensors, which are
-/// made when they are needed.
+/// Items of a batch that are encoded together, such as [`Pair`]s: a quarter of the memory of their
+/// tensors, which are made when they are needed.
 #[derive(Clone, Debug)]
-pub struct Shard {
-    /// The pairs.
-    pub pairs: Vec<Pair>,
+pub struct Shard<T = Pair> {
+    /// The items.
+    pub items: Vec<T>,
     /// How their pixels are normalised.
     pub transform: TransformConfig,
-    /// How their captions are padded: to the longest of the shard.
+    /// How their texts are padded: to the longest of the shard.
     pub padding: Padding,
+}
+
+impl<T> Shard<T> {
+    /// The normalised pixels of an image of each item, `[items, 3, size, size]`.
+    pub fn images(&self, pixels: impl Fn(&T) -> &[u8], device: &Device) -> Tensor<4> {
+        let size = self.transform.size as usize;
+        let mut values = Vec::with_capacity(self.items.len() * self.transform.values());
+        for item in &self.items {
+            self.transform.normalise(pixels(item), &mut values);
+        }
+        let shape = [self.items.len(), 3, size, size];
+        Tensor::from_data(TensorData::new(values, shape), device)
+    }
+
+    /// The token ids of a text of each item, and where they are padding, `[items, length]` each.
+    pub fn texts<'a>(
+        &'a self,
+        tokens: impl Fn(&'a T) -> &'a [u32],
+        device: &Device,
+    ) -> (Tensor<2, Int>, Tensor<2, Bool>) {
+        let tokens: Vec<_> = self.items.iter().map(tokens).collect();
+        self.padding.pad(&tokens).into_tensors(tokens.len(), device)
+    }
 }
 
 impl Shard {
     /// The tensors of all pairs.
     pub fn to_batch(&self, device: &Device) -> Batch {
-        let rows = self.pairs.len();
-        let size = self.transform.size as usize;
-        let mut values = Vec::with_capacity(rows * self.transform.values());
-        for pair in &self.pairs {
-            self.transform.normalise(&pair.pixels, &mut values);
-        }
-        let tokens: Vec<_> = self.pairs.iter().map(|pair| &pair.tokens[..]).collect();
-        let (tokens, padding) = self.padding.pad(&tokens).into_tensors(rows, device);
+        let (tokens, padding) = self.texts(|pair| &pair.tokens, device);
         Batch {
-            images: Tensor::from_data(TensorData::new(values, [rows, 3, size, size]), device),
+            images: self.images(|pair| &pair.pixels, device),
             tokens,
             padding,
-            image_ids: self.pairs.iter().map(|pair| pair.image_id).collect(),
+            image_ids: self.items.iter().map(|pair| pair.image_id).collect(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Plans batches and loads their pairs: what the threads of a [`PairLoader`](super::PairLoader) do.
+//! Plans batches and loads their items: what the threads of a [`Loader`](super::Loader) do.
 
 use std::sync::Arc;
 
@@ -6,30 +6,156 @@ use anyhow::{Context, Result};
 use burn::data::dataset::DatasetError;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
 
 use super::loader::LoaderConfig;
 use super::random::{Purpose, stream};
-use super::tokenizer::PaddedTokens;
-use super::{CaptionTokenizer, Collection, Pair, TransformConfig, decode, plan_batches};
+use super::tokenizer::{PaddedTokens, Padding};
+use super::{CaptionTokenizer, Collection, Pair, Split, TransformConfig, decode, plan_batches};
+
+/// Examples on disk, and how one of them becomes an item of a batch.
+pub trait Examples: Send + Sync + 'static {
+    /// An example on the host, ready to become a row of tensors.
+    type Item: Send + Sync + 'static;
+
+    /// What the examples are called in messages, in the plural.
+    const NOUN: &'static str;
+
+    /// The file that lists them, for messages.
+    fn name(&self) -> String;
+
+    /// Indices of the examples of `split`, ascending.
+    fn indices(&self, split: Split) -> Vec<usize>;
+
+    /// For each of `indices` an id that two share exactly if a batch should not hold both, unless
+    /// asked to.
+    fn meanings(&self, indices: &[usize]) -> Vec<usize> {
+        (0..indices.len()).collect()
+    }
+
+    /// Decodes and tokenizes an example. What is drawn at random comes from the `draw` of its
+    /// epoch; without one, nothing is.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read; the message names the example's place.
+    fn load(&self, index: usize, draw: Option<Draw>) -> Result<Self::Item>;
+
+    /// How pixels are normalised.
+    fn transform(&self) -> &TransformConfig;
+
+    /// How texts are padded.
+    fn padding(&self) -> Padding;
+}
+
+/// The random numbers of one example in one epoch.
+#[derive(Clone, Copy, Debug)]
+pub struct Draw {
+    seed: u64,
+    epoch: u64,
+    index: u64,
+}
+
+impl Draw {
+    /// Those for `purpose`.
+    pub fn stream(self, purpose: Purpose) -> ChaCha8Rng {
+        stream(self.seed, self.epoch, self.index, purpose)
+    }
+}
+
+/// Image–caption pairs.
+#[derive(Clone)]
+pub struct Pairs {
+    collection: Arc<Collection>,
+    tokenizer: Arc<CaptionTokenizer>,
+    transform: TransformConfig,
+}
+
+impl Pairs {
+    /// The captioned images of a collection, as tokens and pixels.
+    ///
+    /// # Errors
+    ///
+    /// If a value of `transform` is out of range.
+    pub fn new(
+        collection: Arc<Collection>,
+        tokenizer: Arc<CaptionTokenizer>,
+        transform: TransformConfig,
+    ) -> Result<Self> {
+        transform.validate()?;
+        Ok(Self {
+            collection,
+            tokenizer,
+            transform,
+        })
+    }
+}
+
+impl Examples for Pairs {
+    type Item = Pair;
+
+    const NOUN: &'static str = "images";
+
+    fn name(&self) -> String {
+        self.collection.file.display().to_string()
+    }
+
+    fn indices(&self, split: Split) -> Vec<usize> {
+        self.collection.indices(split)
+    }
+
+    fn meanings(&self, indices: &[usize]) -> Vec<usize> {
+        self.collection.meanings(indices)
+    }
+
+    /// One of the captions is drawn, or the first is taken.
+    fn load(&self, index: usize, draw: Option<Draw>) -> Result<Pair> {
+        let example = &self.collection.examples[index];
+        let place = || self.collection.place(index);
+        let image = decode(&example.image).with_context(place)?;
+        let (pixels, caption) = match draw {
+            Some(draw) => {
+                let choices = 0..example.captions.len();
+                (
+                    self.transform
+                        .augment(&image, &mut draw.stream(Purpose::Augmentation)),
+                    draw.stream(Purpose::Caption).random_range(choices),
+                )
+            }
+            None => (self.transform.evaluate(&image), 0),
+        };
+        let tokens = self.tokenizer.encode(&example.captions[caption]);
+        Ok(Pair {
+            pixels,
+            tokens: tokens.with_context(place)?,
+            image_id: index,
+        })
+    }
+
+    fn transform(&self) -> &TransformConfig {
+        &self.transform
+    }
+
+    fn padding(&self) -> Padding {
+        self.tokenizer.padding()
+    }
+}
 
 /// What the worker threads share.
-#[derive(Clone)]
-pub(super) struct Source {
-    pub(super) collection: Arc<Collection>,
-    pub(super) tokenizer: Arc<CaptionTokenizer>,
-    pub(super) transform: TransformConfig,
+pub(super) struct Source<E> {
+    pub(super) examples: Arc<E>,
     pub(super) config: LoaderConfig,
     pub(super) training: bool,
-    /// Indices into the collection.
+    /// Of the split's examples.
     pub(super) indices: Vec<usize>,
-    /// For each of `indices`, equal where the captions say the same.
+    /// For each of `indices`, equal where two should not meet in a batch.
     pub(super) meanings: Vec<usize>,
 }
 
-/// The shards of a batch, each the indices of its pairs into the collection.
+/// The shards of a batch, each the indices of its examples.
 pub(super) type Shards = Vec<Vec<usize>>;
 
-impl Source {
+impl<E: Examples> Source<E> {
     pub(super) fn batches(&self) -> usize {
         let size = self.config.batch_size;
         if self.training {
@@ -72,27 +198,14 @@ impl Source {
             .collect()
     }
 
-    /// Decodes and tokenizes a pair.
-    pub(super) fn load(&self, epoch: usize, index: usize) -> Result<Pair> {
-        let example = &self.collection.examples[index];
-        let image = decode(&example.image).with_context(|| self.collection.place(index))?;
-        let (pixels, caption) = if self.training {
-            let random = |purpose| stream(self.config.seed, epoch as u64, index as u64, purpose);
-            let choices = 0..example.captions.len();
-            (
-                self.transform
-                    .augment(&image, &mut random(Purpose::Augmentation)),
-                &example.captions[random(Purpose::Caption).random_range(choices)],
-            )
-        } else {
-            (self.transform.evaluate(&image), &example.captions[0])
+    /// Decodes and tokenizes an example.
+    pub(super) fn load(&self, epoch: usize, index: usize) -> Result<E::Item> {
+        let draw = Draw {
+            seed: self.config.seed,
+            epoch: epoch as u64,
+            index: index as u64,
         };
-        let tokens = self.tokenizer.encode(caption);
-        Ok(Pair {
-            pixels,
-            tokens: tokens.with_context(|| self.collection.place(index))?,
-            image_id: index,
-        })
+        self.examples.load(index, self.training.then_some(draw))
     }
 }
 

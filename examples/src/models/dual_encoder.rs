@@ -224,21 +224,14 @@ impl DualEncoder {
             .forward(self.text.forward(tokens, padding))
     }
 
-    /// The parts with their numbers of parameters.
-    pub fn parts(&self) -> [(&'static str, usize); 4] {
+    /// The parts before the objective, with their numbers of parameters.
+    pub fn towers(&self) -> [(&'static str, usize); 3] {
         let projections = self.image_projection.num_params() + self.text_projection.num_params();
         [
             ("image encoder", self.image.num_params()),
             ("text encoder", self.text.num_params()),
             ("projections", projections),
-            ("objective", self.objective.num_params()),
         ]
-    }
-
-    /// The factor that multiplies the similarities, 1/τ, if the objective has one.
-    pub fn logit_scale(&self) -> Option<Tensor<1>> {
-        let mut objective = self.objective.clone();
-        objective.logit_scales().first().map(|scale| scale.value())
     }
 }
 

@@ -3,33 +3,38 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
-use burn_contrastive::objective::InfoNceConfig;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::objective::TrainingObjective;
 use super::optimizer::OptimizerConfig;
 use super::schedule::ScheduleConfig;
 use super::settings;
 use super::sharding::{Division, ShardingConfig};
+use super::system::SystemConfig;
 use crate::data::{LoaderConfig, ScenesConfig, TokenizerConfig, TransformConfig};
 use crate::files;
-use crate::models::{DualEncoderConfig, PRESETS};
 
-/// Everything that decides a run's results, except the device and the number of threads.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// Everything that decides a run's results, except the device and the number of threads: the
+/// settings that all systems share, and those of one system, `C`. In JSON both stand side by side.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainingConfig<C> {
+    /// The system's own settings: its models and objectives.
+    pub system: C,
+    /// What is the same for all systems.
+    pub shared: SharedConfig,
+}
+
+/// The settings that are the same for all systems.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TrainingConfig {
+pub struct SharedConfig {
     /// Decides the initial parameters, the order of the data, its augmentation and dropout.
     pub seed: u64,
     /// The data and how it reaches the model.
     pub data: DataConfig,
-    /// The two encoders; the name of a preset is short for its settings.
-    pub model: DualEncoderConfig,
-    /// The objective; its name is short for its settings.
-    pub objective: TrainingObjective,
     /// The optimiser.
     pub optimizer: OptimizerConfig,
     /// Length and learning rate.
@@ -92,14 +97,12 @@ pub struct CheckpointConfig {
     pub keep: usize,
 }
 
-impl Default for TrainingConfig {
-    /// A small model on small scenes: minutes on two CPU cores.
+impl Default for SharedConfig {
+    /// A few hundred steps on small scenes.
     fn default() -> Self {
         Self {
             seed: 0,
             data: DataConfig::default(),
-            model: DualEncoderConfig::tiny(),
-            objective: TrainingObjective::InfoNce(InfoNceConfig::new()),
             optimizer: OptimizerConfig {
                 learning_rate: 1e-3,
                 weight_decay: 0.1,
@@ -107,13 +110,9 @@ impl Default for TrainingConfig {
                 beta_2: 0.98,
                 epsilon: 1e-6,
                 max_grad_norm: Some(1.0),
+                groups: Vec::new(),
             },
-            schedule: ScheduleConfig {
-                steps: 300,
-                epochs: None,
-                warmup_steps: 30,
-                final_fraction: 0.0,
-            },
+            schedule: ScheduleConfig::default(),
             accumulation: 1,
             sharding: ShardingConfig::default(),
             validation: ValidationConfig { every: 50 },
@@ -151,7 +150,13 @@ impl Default for DataConfig {
     }
 }
 
-impl TrainingConfig {
+impl<C: SystemConfig> Default for TrainingConfig<C> {
+    fn default() -> Self {
+        C::defaults()
+    }
+}
+
+impl<C: SystemConfig> TrainingConfig<C> {
     /// How images become tensors of the model's size.
     pub fn transform(&self) -> TransformConfig {
         let DataConfig {
@@ -161,9 +166,9 @@ impl TrainingConfig {
             mean,
             std,
             ..
-        } = self.data;
+        } = self.shared.data;
         TransformConfig {
-            size: self.model.image.image_size as u32,
+            size: self.system.image_size() as u32,
             crop_scale,
             crop_ratio,
             flip,
@@ -172,33 +177,36 @@ impl TrainingConfig {
         }
     }
 
-    /// How captions become tokens that the model has room for.
+    /// How texts become tokens that the model has room for.
     pub fn tokenizer(&self) -> TokenizerConfig {
+        let text = self.system.text();
         TokenizerConfig {
-            vocab_size: self.model.text.vocabulary,
-            context_length: self.model.text.context,
+            vocab_size: text.vocabulary,
+            context_length: text.context,
             ..TokenizerConfig::default()
         }
     }
 
-    /// How pairs become batches for `device`, with that many threads that decode images; of the
+    /// How examples become batches for `device`, with that many threads that decode images; of the
     /// batches, the part of that worker.
     pub fn loader(&self, workers: usize, device: &Device, part: [usize; 2]) -> LoaderConfig {
+        let data = &self.shared.data;
         LoaderConfig {
-            batch_size: self.data.batch_size,
+            batch_size: data.batch_size,
             shard: self.division(device, part[1]).pairs,
             part,
             workers,
             prefetch: self.transform().prefetch(workers),
-            seed: self.seed,
-            equal_meaning: self.data.equal_meaning,
+            seed: self.shared.seed,
+            equal_meaning: data.equal_meaning,
         }
     }
 
     /// How one of that many workers divides and encodes its part of a batch on `device`.
     pub fn division(&self, device: &Device, workers: usize) -> Division {
-        let (batch_size, dropout) = (self.data.batch_size / workers, self.model.has_dropout());
-        self.sharding.division(batch_size, dropout, device)
+        let batch_size = self.shared.data.batch_size / workers;
+        let dropout = self.system.has_dropout();
+        self.shared.sharding.division(batch_size, dropout, device)
     }
 
     /// The defaults, with the settings of `file` and then each `key=value` of `pairs` laid over
@@ -219,17 +227,16 @@ impl TrainingConfig {
     ///
     /// As [`load`](Self::load).
     pub fn with(&self, file: Option<&Path>, pairs: &[String]) -> Result<Self> {
-        let mut value = serde_json::to_value(self)?;
+        let mut value = self.to_value()?;
         if let Some(path) = file {
             let name = || format!("--config {}", path.display());
             let text = fs::read_to_string(path).with_context(name)?;
-            settings::apply_file(&mut value, &text, &preset).with_context(name)?;
+            settings::apply_file(&mut value, &text, &C::preset).with_context(name)?;
         }
         for pair in pairs {
-            settings::apply_pair(&mut value, pair, &preset).context("--set")?;
+            settings::apply_pair(&mut value, pair, &C::preset).context("--set")?;
         }
-        let config: Self =
-            serde_path_to_error::deserialize(value).context("the configuration is not valid")?;
+        let config = Self::from_value(value).context("the configuration is not valid")?;
         config.check().context("the configuration is not valid")?;
         Ok(config)
     }
@@ -238,13 +245,13 @@ impl TrainingConfig {
     ///
     /// # Errors
     ///
-    /// If the file is missing or is not a configuration of this program.
+    /// If the file is missing or is not a configuration of this system.
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path)
             .with_context(|| format!("there is no run to read: {}", path.display()))?;
         let name = || format!("{} is not a configuration of this program", path.display());
         let value: Value = serde_json::from_str(&text).with_context(name)?;
-        serde_path_to_error::deserialize(value).with_context(name)
+        Self::from_value(value).with_context(name)
     }
 
     /// Saves this configuration.
@@ -253,85 +260,81 @@ impl TrainingConfig {
     ///
     /// If the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self)? + "\n";
-        files::write(path, text.as_bytes())
+        files::write(path, (self.to_json()? + "\n").as_bytes())
+    }
+
+    /// All settings with their values, for a person to read.
+    ///
+    /// # Errors
+    ///
+    /// If a value has no form in JSON.
+    pub fn to_json(&self) -> Result<String> {
+        Ok(serde_json::to_string_pretty(&self.to_value()?)?)
+    }
+
+    /// All settings with their values.
+    ///
+    /// # Errors
+    ///
+    /// If a value has no form in JSON.
+    pub fn to_value(&self) -> Result<Value> {
+        let mut all = object(&self.system)?;
+        all.extend(object(&self.shared)?);
+        Ok(Value::Object(all))
+    }
+
+    /// What [`to_value`](Self::to_value) gave.
+    fn from_value(value: Value) -> Result<Self> {
+        let Value::Object(mut own) = value else {
+            anyhow::bail!("it is no JSON object");
+        };
+        let keys = object(&SharedConfig::default())?;
+        let shared = keys.keys().filter_map(|key| own.remove_entry(key));
+        let shared = shared.collect();
+        Ok(Self {
+            system: parse(own)?,
+            shared: parse(shared)?,
+        })
     }
 
     fn check(&self) -> Result<()> {
-        self.model.check().context("model")?;
-        let Self {
-            optimizer,
-            schedule,
-            ..
-        } = self;
+        self.system.check()?;
+        self.shared.check(self.system.has_dropout())?;
+        self.transform().validate().context("data")
+    }
+}
+
+fn object(settings: &impl Serialize) -> Result<Map<String, Value>> {
+    match serde_json::to_value(settings)? {
+        Value::Object(object) => Ok(object),
+        _ => anyhow::bail!("settings are no JSON object"),
+    }
+}
+
+/// Settings from JSON; an error has the key of what is wrong.
+fn parse<T: DeserializeOwned>(object: Map<String, Value>) -> Result<T> {
+    Ok(serde_path_to_error::deserialize(Value::Object(object))?)
+}
+
+impl SharedConfig {
+    fn check(&self, dropout: bool) -> Result<()> {
         for (key, value) in [
-            ("schedule.steps", schedule.steps),
             ("accumulation", self.accumulation),
             ("checkpoints.keep", self.checkpoints.keep),
         ] {
             ensure!(value > 0, "{key} must be at least 1");
         }
         ensure!(
-            schedule.epochs != Some(0),
-            "schedule.epochs must be at least 1, or null"
-        );
-        ensure!(
             self.data.batch_size > 1,
             "data.batch_size must be at least 2: the other pairs of a batch are the negatives",
         );
-        ensure!(
-            optimizer.learning_rate.is_finite() && optimizer.learning_rate > 0.0,
-            "optimizer.learning_rate = {} must be positive",
-            optimizer.learning_rate,
-        );
-        ensure!(
-            optimizer.max_grad_norm.is_none_or(|norm| norm > 0.0),
-            "optimizer.max_grad_norm must be positive, or null for no clipping",
-        );
-        for (key, beta) in [("beta_1", optimizer.beta_1), ("beta_2", optimizer.beta_2)] {
-            ensure!(
-                (0.0..1.0).contains(&beta),
-                "optimizer.{key} = {beta} must be in [0, 1)"
-            );
-        }
-        ensure!(
-            optimizer.epsilon.is_finite() && optimizer.epsilon > 0.0,
-            "optimizer.epsilon = {} must be positive",
-            optimizer.epsilon,
-        );
-        ensure!(
-            optimizer.weight_decay.is_finite() && optimizer.weight_decay >= 0.0,
-            "optimizer.weight_decay = {} must be at least 0",
-            optimizer.weight_decay,
-        );
-        ensure!(
-            (0.0..=1.0).contains(&schedule.final_fraction),
-            "schedule.final_fraction = {} must be in [0, 1]",
-            schedule.final_fraction,
-        );
-        self.objective.check()?;
-        self.sharding.check(self.model.has_dropout())?;
+        self.schedule.check()?;
+        self.optimizer.check()?;
+        self.sharding.check(dropout)?;
         if self.data.path.is_none() {
             self.data.scenes.check().context("data.scenes")?;
         }
-        self.transform().validate().context("data")
-    }
-}
-
-/// `model=NAME` is short for that preset's settings, `objective=NAME` for that objective's.
-fn preset(key: &str, value: &Value) -> Option<Result<Value>> {
-    match key {
-        "model" => value.as_str().map(|name| {
-            let config = DualEncoderConfig::preset(name).ok_or_else(|| {
-                anyhow!(
-                    "there is no preset `{name}`; there are {}",
-                    PRESETS.join(", ")
-                )
-            })?;
-            Ok(serde_json::to_value(config)?)
-        }),
-        "objective" => TrainingObjective::preset(value),
-        _ => None,
+        Ok(())
     }
 }
 

@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use super::checkpoint::Checkpoints;
 use super::config::TrainingConfig;
 use super::resume::differences;
+use super::system::SystemConfig;
 
 /// What connects the processes of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -96,11 +97,11 @@ impl Team {
     /// # Errors
     ///
     /// On every worker, with both values.
-    pub fn check(&self, config: &TrainingConfig) -> Result<()> {
+    pub fn check<C: SystemConfig>(&self, config: &TrainingConfig<C>) -> Result<()> {
         let Some(workers) = self.workers() else {
             return Ok(());
         };
-        let own = serde_json::to_vec(config)?;
+        let own = serde_json::to_vec(&config.to_value()?)?;
         let all = workers.gather(&own)?;
         if let Some(rank) = all.iter().position(|other| *other != all[0]) {
             let [first, other] = [0, rank].map(|rank| serde_json::from_slice(&all[rank]));
@@ -112,7 +113,7 @@ impl Team {
                  worker 0 has {first}"
             );
         }
-        let (pairs, count) = (config.data.batch_size, self.count());
+        let (pairs, count) = (config.shared.data.batch_size, self.count());
         ensure!(
             pairs.is_multiple_of(count),
             "data.batch_size = {pairs} cannot be divided among {count} workers: it needs to be a \
@@ -223,12 +224,14 @@ impl ModuleVisitor for Hash {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::systems::clip::ClipConfig;
 
     #[test]
     fn a_team_of_one_checks_and_waits_for_nothing() {
         let team = Team::start(None).unwrap();
         assert_eq!((team.count(), team.rank()), (1, 0));
-        team.check(&TrainingConfig::default()).unwrap();
+        team.check(&TrainingConfig::<ClipConfig>::default())
+            .unwrap();
         assert!(!team.any(false).unwrap() && team.any(true).unwrap());
         assert_eq!(team.of_first("here").unwrap(), "here");
         assert_eq!(team.to_string(), "");

@@ -2,18 +2,40 @@
 
 use anyhow::{Context, Result};
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use burn_contrastive::retrieval::{
     CrossModal, CrossModalMetrics, SimilarityHistogram, cross_modal, similarity_histogram,
 };
 use burn_contrastive::similarity::l2_normalize;
 
-use super::step::PairOutput;
-use crate::data::EvaluationSet;
+use super::output::Embeddings;
+use super::summary;
+use crate::data::{CaptionBatch, EvaluationSet};
 use crate::models::DualEncoder;
+use crate::number::counted;
+use crate::report::{Retrieval, RetrievalScores, RunReport, Similarities};
+
+/// What embeds images and captions in one space.
+pub trait EmbedsPairs: Module {
+    /// Embeddings of images, `[batch, 3, image_size, image_size]`: `[batch, embedding]`.
+    fn embed_images(&self, images: Tensor<4>) -> Tensor<2>;
+
+    /// Embeddings of captions: `[batch, embedding]`.
+    fn embed_captions(&self, captions: CaptionBatch) -> Tensor<2>;
+}
+
+impl EmbedsPairs for DualEncoder {
+    fn embed_images(&self, images: Tensor<4>) -> Tensor<2> {
+        self.embed_image(images)
+    }
+
+    fn embed_captions(&self, captions: CaptionBatch) -> Tensor<2> {
+        self.embed_text(captions.tokens, captions.padding)
+    }
+}
 
 /// Retrieval both ways among pairs, each image with its one caption.
-pub fn retrieval_of_pairs(pairs: &PairOutput) -> CrossModalMetrics {
+pub fn retrieval_of_pairs(pairs: &Embeddings) -> CrossModalMetrics {
     let [count, _] = pairs.images.dims();
     let image_of_text: Vec<usize> = (0..count).collect();
     cross_modal(pairs.images.clone(), pairs.texts.clone(), &image_of_text).metrics()
@@ -34,22 +56,17 @@ impl Embedded {
     /// # Errors
     ///
     /// If an image cannot be read.
-    pub fn new(
-        model: &DualEncoder,
-        set: &EvaluationSet,
-        batch_size: usize,
-        device: &Device,
-    ) -> Result<Self> {
+    pub fn new(model: &impl EmbedsPairs, set: &EvaluationSet, batch_size: usize) -> Result<Self> {
         let model = model.valid();
-        let device = device.clone().inner();
+        let device = model.devices().swap_remove(0);
         let images = set
             .image_batches(batch_size, &device)
-            .map(|images| Ok(model.embed_image(images?)))
+            .map(|images| Ok(model.embed_images(images?)))
             .collect::<Result<Vec<_>>>()
             .context("an image of the evaluation could not be read")?;
         let texts = set
             .caption_batches(batch_size, &device)
-            .map(|captions| captions.map(|batch| model.embed_text(batch.tokens, batch.padding)))
+            .map(|captions| captions.map(|batch| model.embed_captions(batch)))
             .collect::<Result<Vec<_>, _>>()
             .context("a caption of the evaluation could not be read")?;
         Ok(Self {
@@ -95,6 +112,77 @@ impl Embedded {
             k,
         )
     }
+}
+
+/// What a model retrieves on a whole split.
+pub struct Retrieved {
+    embedded: Embedded,
+    ranks: CrossModal,
+}
+
+const HISTOGRAM_BINS: usize = 50;
+const EXAMPLES: usize = 8;
+
+impl Retrieved {
+    /// Embeds and ranks all images and captions of `set`, `batch_size` at a time.
+    ///
+    /// # Errors
+    ///
+    /// If an image cannot be read.
+    pub fn new(model: &impl EmbedsPairs, set: &EvaluationSet, batch_size: usize) -> Result<Self> {
+        let embedded = Embedded::new(model, set, batch_size)?;
+        let ranks = embedded.ranks();
+        Ok(Self { embedded, ranks })
+    }
+
+    /// Recall and ranks both ways.
+    pub fn metrics(&self) -> CrossModalMetrics {
+        self.ranks.metrics()
+    }
+
+    /// How well the model retrieves before its training, and by chance, in words.
+    pub fn before(&self, set: &EvaluationSet) -> String {
+        let chance = chance(set);
+        format!(
+            "Held-out split: {}, {}. By chance R@1 is {:.2} % and {:.2} %.\n\n\
+             Before training\n{}\n",
+            counted(set.num_images(), "image"),
+            counted(set.num_captions(), "caption"),
+            chance.image_to_text.recall_at_1,
+            chance.text_to_image.recall_at_1,
+            self.metrics(),
+        )
+    }
+
+    /// The parts of a report that retrieval gives, where `before` is that of the model before its
+    /// training.
+    pub fn report(&self, set: &EvaluationSet, before: &Self) -> RunReport {
+        RunReport {
+            retrieval: Retrieval {
+                split: "test".to_string(),
+                images: set.num_images() as u64,
+                captions: set.num_captions() as u64,
+                chance: Some(chance(set)),
+                before: Some((&before.metrics()).into()),
+                after: Some((&self.metrics()).into()),
+            },
+            similarities: Similarities {
+                before: Some(before.embedded.histogram(HISTOGRAM_BINS).into()),
+                after: Some(self.embedded.histogram(HISTOGRAM_BINS).into()),
+            },
+            examples: summary::examples(set, &self.embedded, &self.ranks, EXAMPLES),
+            ..RunReport::default()
+        }
+    }
+}
+
+/// Retrieval by chance.
+pub fn chance(set: &EvaluationSet) -> RetrievalScores {
+    let mut captions = vec![0; set.num_images()];
+    for &image in set.image_of_caption() {
+        captions[image] += 1;
+    }
+    RetrievalScores::chance(&captions)
 }
 
 fn nearest(query: Tensor<2>, candidates: Tensor<2>, k: usize) -> Vec<(usize, f64)> {

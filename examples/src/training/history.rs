@@ -6,12 +6,15 @@ use serde::{Deserialize, Serialize};
 use crate::report::Change;
 
 /// What one optimiser step measured.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
     /// Steps done, this one included.
     pub step: usize,
     /// Mean loss of the step's batches, before its update.
     pub loss: f64,
+    /// The losses that it is the sum of, in the order of the system's names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub losses: Vec<f64>,
     /// Norm of the gradient over all parameters, before clipping.
     pub gradient_norm: f64,
     /// Learning rate of the update.
@@ -21,14 +24,17 @@ pub struct StepRecord {
 }
 
 /// What one validation measured.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ValidationRecord {
     /// Steps done.
     pub step: usize,
     /// Mean loss of the validation batches.
     pub loss: f64,
-    /// Retrieval among all validation images and captions.
-    pub retrieval: CrossModalMetrics,
+    /// Retrieval among all validation images and captions, for systems that retrieve.
+    pub retrieval: Option<CrossModalMetrics>,
+    /// The system's figures, in the order of their names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub figures: Vec<f64>,
 }
 
 /// Everything measured since the first step, whatever the number of interruptions.
@@ -45,10 +51,12 @@ pub struct History {
 impl History {
     /// The validation with the highest sum of recalls, the earliest of equals.
     pub fn best(&self) -> Option<&ValidationRecord> {
-        self.validations
-            .iter()
-            .rev()
-            .max_by(|a, b| a.retrieval.recall_sum.total_cmp(&b.retrieval.recall_sum))
+        let sum = |record: &ValidationRecord| Some(record.retrieval.as_ref()?.recall_sum);
+        let retrieved = self.validations.iter().rev();
+        retrieved
+            .filter_map(|record| Some((sum(record)?, record)))
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .map(|(_, record)| record)
     }
 
     /// Mean losses of the first and of the last tenth of the steps; NaN without any.

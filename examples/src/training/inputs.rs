@@ -1,4 +1,4 @@
-//! The data of a run: captioned images, split three ways, and their tokenizer.
+//! The data of a run, split three ways, and their tokenizer.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,89 +6,102 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
 
-use super::config::TrainingConfig;
+use super::config::{DataConfig, TrainingConfig};
 use super::folder::TOKENIZER_FILE;
-use super::run::Options;
+use super::run::{Options, Program};
+use super::system::{SystemConfig, TextLimits};
 use crate::console::say;
 use crate::data::{
-    CaptionTokenizer, Collection, EvaluationSet, PairLoader, ScenesConfig, Skipped, Split, scenes,
+    CaptionTokenizer, Collection, EvaluationSet, Loader, Pairs, ScenesConfig, Skipped, Split,
+    scenes,
 };
 use crate::number::counted;
+use crate::report;
 
 /// The data of a run, split three ways.
-pub(super) struct Data {
-    pub collection: Arc<Collection>,
-    pub tokenizer: Arc<CaptionTokenizer>,
+pub struct Data<S: Program> {
     /// The training split.
-    pub pairs: PairLoader,
+    pub train: Loader<S::Examples>,
     /// The validation split.
-    pub valid: PairLoader,
+    pub valid: Loader<S::Examples>,
     /// The held-out split.
-    pub test: EvaluationSet,
-    /// Equal for equal captioned images and equal tokens.
+    pub test: S::Test,
+    /// What makes tokens of its texts.
+    pub tokenizer: Arc<CaptionTokenizer>,
+    /// Equal for equal images and texts and equal tokens.
     pub fingerprint: String,
+    /// What it is, for the report.
+    pub dataset: report::Dataset,
 }
 
-impl Data {
-    /// Reads the data and says what was left out or cut. `resumed` has its tokenizer.
-    pub fn open(
-        config: &TrainingConfig,
-        options: &Options,
-        resumed: Option<&Path>,
-    ) -> Result<Self> {
-        let Options {
-            device, workers, ..
-        } = options;
-        let collection = Arc::new(open_data(config, options)?);
-        let tokenizer = Arc::new(open_tokenizer(config, resumed, &collection)?);
-        report_cut_captions(&tokenizer, &collection)?;
-        let part = [options.team.rank(), options.team.count()];
-        let transform = config.transform();
-        let pairs = PairLoader::new(
-            collection.clone(),
-            Split::Train,
-            tokenizer.clone(),
-            transform.clone(),
-            config.loader(*workers, device, part),
-        )?;
-        let valid = PairLoader::in_order(
-            collection.clone(),
-            Split::Validation,
-            tokenizer.clone(),
-            transform.clone(),
-            config.loader(*workers, device, [0, 1]),
-        )?;
-        let test = EvaluationSet::new(
-            collection.clone(),
-            Split::Test,
-            tokenizer.clone(),
-            transform,
-            *workers,
-        )?;
-        let fingerprint = format!("{} {}", collection.fingerprint(), tokenizer.fingerprint());
-        Ok(Self {
-            collection,
-            tokenizer,
-            pairs,
-            valid,
-            test,
-            fingerprint,
-        })
+/// Captioned images; says what was left out or cut. `resumed`, the folder of a run, has its
+/// tokenizer.
+///
+/// # Errors
+///
+/// On bad data, on files that cannot be read or written, and on a tokenizer that does not fit the
+/// model.
+pub fn pairs<S>(
+    config: &TrainingConfig<S::Config>,
+    options: &Options,
+    resumed: Option<&Path>,
+) -> Result<Data<S>>
+where
+    S: Program<Examples = Pairs, Test = EvaluationSet>,
+{
+    let Options {
+        device, workers, ..
+    } = options;
+    let collection = Arc::new(open_data(&config.shared.data, options)?);
+    let tokenizer = Arc::new(open_tokenizer(config, resumed, &collection)?);
+    report_cut_captions(&tokenizer, &collection)?;
+    let part = [options.team.rank(), options.team.count()];
+    let transform = config.transform();
+    let pairs = Pairs::new(collection.clone(), tokenizer.clone(), transform.clone())?;
+    let loader = |part| config.loader(*workers, device, part);
+    let train = Loader::shuffled(pairs.clone(), Split::Train, loader(part))?;
+    let valid = Loader::ordered(pairs, Split::Validation, loader([0, 1]))?;
+    let test = EvaluationSet::new(
+        collection.clone(),
+        Split::Test,
+        tokenizer.clone(),
+        transform,
+        *workers,
+    )?;
+    Ok(Data {
+        train,
+        valid,
+        test,
+        fingerprint: format!("{} {}", collection.fingerprint(), tokenizer.fingerprint()),
+        tokenizer,
+        dataset: dataset(&collection),
+    })
+}
+
+fn dataset(collection: &Collection) -> report::Dataset {
+    let splits = Split::ALL.map(|split| report::Split {
+        name: split.name().to_string(),
+        images: collection.indices(split).len() as u64,
+        captions: collection.captions(split).count() as u64,
+    });
+    report::Dataset {
+        name: collection.file.display().to_string(),
+        splits: splits.to_vec(),
     }
 }
 
-fn open_data(config: &TrainingConfig, options: &Options) -> Result<Collection> {
-    let path = match &config.data.path {
+fn open_data(config: &DataConfig, options: &Options) -> Result<Collection> {
+    let path = match &config.path {
         Some(path) => path.clone(),
         None => {
-            let folder = options.scenes.join(scenes_name(&config.data.scenes));
-            if scenes::generate(&folder, &config.data.scenes)? {
+            let folder = options.scenes.join(scenes_name(&config.scenes));
+            if scenes::generate(&folder, &config.scenes)? {
                 say(format_args!("Generated scenes in {}", folder.display()));
             }
             folder
         }
     };
-    let collection = Collection::read(&path, config.data.skip_bad)?;
+    let collection = Collection::read(&path, config.skip_bad)?;
     report_skipped(&collection.skipped);
     say(format_args!("Data: {}", collection.file.display()));
     Ok(collection)
@@ -110,16 +123,19 @@ fn scenes_name(scenes: &ScenesConfig) -> String {
 
 /// The tokenizer of the run that goes on, or the configured one, or one trained on the training
 /// captions.
-fn open_tokenizer(
-    config: &TrainingConfig,
+fn open_tokenizer<C: SystemConfig>(
+    config: &TrainingConfig<C>,
     resumed: Option<&Path>,
     collection: &Collection,
 ) -> Result<CaptionTokenizer> {
     let own = resumed.map(|run| run.join(TOKENIZER_FILE));
-    let context = config.model.text.context;
+    let TextLimits {
+        vocabulary,
+        context,
+    } = config.system.text();
     let tokenizer = if let Some(file) = own.filter(|file| file.exists()) {
         CaptionTokenizer::load(&file, context)?
-    } else if let Some(file) = &config.data.tokenizer {
+    } else if let Some(file) = &config.shared.data.tokenizer {
         CaptionTokenizer::load(file, context)?
     } else {
         ensure!(
@@ -130,10 +146,9 @@ fn open_tokenizer(
         CaptionTokenizer::train(collection.captions(Split::Train), &config.tokenizer())?
     };
     ensure!(
-        tokenizer.vocab_size() <= config.model.text.vocabulary,
-        "the tokenizer has {size} tokens and the model room for {}: \
+        tokenizer.vocab_size() <= vocabulary,
+        "the tokenizer has {size} tokens and the model room for {vocabulary}: \
          set model.text.vocabulary={size}",
-        config.model.text.vocabulary,
         size = tokenizer.vocab_size(),
     );
     Ok(tokenizer)

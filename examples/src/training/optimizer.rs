@@ -1,6 +1,10 @@
-//! AdamW without decay on norms, biases and the logit scale, and clipping by the global norm.
+//! AdamW without decay on norms, biases and the logit scale, groups of parameters with a learning
+//! rate and a decay of their own or frozen, and clipping by the global norm.
 
-use burn::module::{Module, ModuleVisitor, Param, ParamGroup};
+use anyhow::{Result, anyhow, ensure};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamGroup};
+use burn::optim::lr_scheduler::LrSchedulerConfig;
+use burn::optim::lr_scheduler::module_lr_scheduler::{ModuleLearningRate, ModuleLrSchedulerConfig};
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
@@ -24,20 +28,165 @@ pub struct OptimizerConfig {
     pub epsilon: f32,
     /// Largest norm of the gradient over ALL parameters together; null for no clipping.
     pub max_grad_norm: Option<f64>,
+    /// Parameters that are trained in another way, or not at all; of several groups that a
+    /// parameter belongs to, the last counts.
+    #[serde(default)]
+    pub groups: Vec<GroupConfig>,
+}
+
+/// Parameters that are trained in a way of their own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupConfig {
+    /// A regular expression that is found in the paths of the parameters, such as `^image\.`.
+    pub paths: String,
+    /// Their peak learning rate, which follows the same schedule; null for that of the others.
+    #[serde(default)]
+    pub learning_rate: Option<f64>,
+    /// Their weight decay, but for norms, biases and the logit scale; null for that of the others.
+    #[serde(default)]
+    pub weight_decay: Option<f32>,
+    /// Whether they stay as they are.
+    #[serde(default)]
+    pub frozen: bool,
+}
+
+impl GroupConfig {
+    fn group(&self) -> ParamGroup {
+        group(&[&self.paths]).expect("groups are checked")
+    }
+}
+
+/// The parameters in whose paths all of the expressions are found.
+fn group(expressions: &[&str]) -> Result<ParamGroup> {
+    let group = ParamGroup::from_regexes(expressions.to_vec());
+    group.map_err(|error| anyhow!("{error:?}"))
 }
 
 impl OptimizerConfig {
     /// A new optimiser.
     pub fn init(&self) -> ModuleOptimizer {
-        let adamw = AdamWConfig::new()
-            .with_beta_1(self.beta_1)
-            .with_beta_2(self.beta_2)
-            .with_epsilon(self.epsilon)
-            .with_weight_decay(self.weight_decay);
-        let no_decay = ParamGroup::from_regex(NO_DECAY).expect("NO_DECAY is a regular expression");
-        adamw
-            .init()
-            .with_group(no_decay, adamw.with_weight_decay(0.0).build(), None)
+        let adamw = |weight_decay| {
+            AdamWConfig::new()
+                .with_beta_1(self.beta_1)
+                .with_beta_2(self.beta_2)
+                .with_epsilon(self.epsilon)
+                .with_weight_decay(weight_decay)
+        };
+        let mut optimizer = adamw(self.weight_decay).init();
+        for config in &self.groups {
+            let decay = config.weight_decay.unwrap_or(self.weight_decay);
+            optimizer = optimizer.with_group(config.group(), adamw(decay).build(), None);
+        }
+        let no_decay = group(&[NO_DECAY]).expect("NO_DECAY is a regular expression");
+        optimizer.with_group(no_decay, adamw(0.0).build(), None)
+    }
+
+    /// The learning rates of all parameters, where `rate` is the schedule: from a peak to the rate
+    /// of a step.
+    pub fn learning_rates(&self, rate: impl Fn(f64) -> f64) -> ModuleLearningRate {
+        let constant = |peak| LrSchedulerConfig::Constant(rate(peak));
+        let base = ModuleLrSchedulerConfig::new(constant(self.learning_rate));
+        let all = self.groups.iter().fold(base, |all, config| {
+            let peak = config.learning_rate.unwrap_or(self.learning_rate);
+            all.with_group(config.group(), constant(peak))
+        });
+        all.init().expect("rates are checked").step()
+    }
+
+    /// The model with the parameters of frozen groups frozen.
+    pub fn freeze<M: Module>(&self, model: M) -> M {
+        let groups = self.groups.iter();
+        let groups = groups.map(|config| (config.group(), config.frozen));
+        model.map(&mut Freeze {
+            path: Vec::new(),
+            groups: groups.collect(),
+        })
+    }
+
+    /// Checks the values.
+    ///
+    /// # Errors
+    ///
+    /// Names the setting that is out of range, its value and the range.
+    pub fn check(&self) -> Result<()> {
+        check_rate("optimizer.learning_rate", self.learning_rate)?;
+        ensure!(
+            self.max_grad_norm.is_none_or(|norm| norm > 0.0),
+            "optimizer.max_grad_norm must be positive, or null for no clipping",
+        );
+        for (key, beta) in [("beta_1", self.beta_1), ("beta_2", self.beta_2)] {
+            ensure!(
+                (0.0..1.0).contains(&beta),
+                "optimizer.{key} = {beta} must be in [0, 1)"
+            );
+        }
+        ensure!(
+            self.epsilon.is_finite() && self.epsilon > 0.0,
+            "optimizer.epsilon = {} must be positive",
+            self.epsilon,
+        );
+        check_decay("optimizer.weight_decay", self.weight_decay)?;
+        for (index, config) in self.groups.iter().enumerate() {
+            let key = |name| format!("optimizer.groups[{index}].{name}");
+            group(&[&config.paths]).map_err(|error| {
+                anyhow!(
+                    "{} = {:?} is no regular expression: {error}",
+                    key("paths"),
+                    config.paths
+                )
+            })?;
+            if let Some(rate) = config.learning_rate {
+                check_rate(&key("learning_rate"), rate)?;
+            }
+            if let Some(decay) = config.weight_decay {
+                check_decay(&key("weight_decay"), decay)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_rate(key: &str, rate: f64) -> Result<()> {
+    ensure!(
+        rate.is_finite() && rate > 0.0,
+        "{key} = {rate} must be positive"
+    );
+    Ok(())
+}
+
+fn check_decay(key: &str, decay: f32) -> Result<()> {
+    ensure!(
+        decay.is_finite() && decay >= 0.0,
+        "{key} = {decay} must be at least 0"
+    );
+    Ok(())
+}
+
+/// Freezes the parameters whose last group is frozen.
+struct Freeze {
+    path: Vec<String>,
+    groups: Vec<(ParamGroup, bool)>,
+}
+
+impl ModuleMapper for Freeze {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let path = self.path.join(".");
+        let matches = |group: &ParamGroup| group.matches(&param.id, Some(&path));
+        let last = self.groups.iter().rfind(|(group, _)| matches(group));
+        if last.is_some_and(|(_, frozen)| *frozen) {
+            param.set_require_grad(false)
+        } else {
+            param
+        }
     }
 }
 
@@ -161,6 +310,28 @@ mod tests {
         visitor.values
     }
 
+    /// Which parameters are trained, by path.
+    #[derive(Default)]
+    struct Trained {
+        path: Vec<String>,
+        trained: Vec<(String, bool)>,
+    }
+
+    impl ModuleVisitor for Trained {
+        fn enter_module(&mut self, name: &str, _container: &str) {
+            self.path.push(name.to_string());
+        }
+
+        fn exit_module(&mut self, _name: &str, _container: &str) {
+            self.path.pop();
+        }
+
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let trained = param.val().is_require_grad();
+            self.trained.push((self.path.join("."), trained));
+        }
+    }
+
     /// The same gradient everywhere.
     struct Constant(f64, GradientsParams);
 
@@ -185,6 +356,16 @@ mod tests {
             beta_2: 0.98,
             epsilon: 1e-6,
             max_grad_norm: None,
+            groups: Vec::new(),
+        }
+    }
+
+    fn of_paths(paths: &str) -> GroupConfig {
+        GroupConfig {
+            paths: paths.to_string(),
+            learning_rate: None,
+            weight_decay: None,
+            frozen: false,
         }
     }
 
@@ -234,6 +415,94 @@ mod tests {
         }
         assert!(kept.iter().any(|path| is_logit_scale(path)));
         assert!(kept.contains(&"text.transformer.layers.0.norm_1.gamma".to_string()));
+    }
+
+    #[test]
+    fn groups_have_rates_and_decays_of_their_own_and_the_last_counts() {
+        let mut config = config();
+        config.groups = vec![
+            GroupConfig {
+                learning_rate: Some(0.05),
+                weight_decay: Some(1.0),
+                ..of_paths(r"^image\.")
+            },
+            GroupConfig {
+                weight_decay: Some(0.0),
+                ..of_paths(r"^image\.transformer\.")
+            },
+        ];
+        config.check().unwrap();
+        let model = model().map(&mut Ones);
+        let gradients = constant_gradients(&model, 0.0);
+        // Half of the way down the schedule.
+        let rates = config.learning_rates(|peak| peak / 2.0);
+        assert_eq!(rates.base(), 0.25);
+        let model = config.init().step(rates, model, gradients);
+        let all = values(&model);
+        let value = |path: &str| {
+            let found = all.iter().find(|(name, _)| name == path);
+            found.unwrap().1.iter::<f32>().next().unwrap()
+        };
+        for (path, expected) in [
+            ("text.tokens.weight", 1.0 - 0.25 * 0.5),
+            ("image.patches.weight", 1.0 - 0.025 * 1.0),
+            ("image.pre_norm.gamma", 1.0),
+            ("image.transformer.layers.0.mha.query.weight", 1.0),
+        ] {
+            let found = value(path);
+            assert!(
+                (found - expected).abs() < 1e-6,
+                "{path}: {found}, not {expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn frozen_parameters_require_no_gradient_and_a_later_group_thaws_some() {
+        let mut config = config();
+        config.groups = vec![
+            GroupConfig {
+                frozen: true,
+                ..of_paths(r"^text\.")
+            },
+            of_paths(r"^text\.post_norm\."),
+        ];
+        let model = config.freeze(model());
+        let mut visitor = Trained::default();
+        model.visit(&mut visitor);
+        for (path, trained) in visitor.trained {
+            let frozen = path.starts_with("text.") && !path.starts_with("text.post_norm.");
+            assert_eq!(trained, !frozen, "{path}");
+        }
+    }
+
+    #[test]
+    fn groups_out_of_range_are_refused_by_name() {
+        for (group, expected) in [
+            (
+                of_paths("(image"),
+                "optimizer.groups[1].paths = \"(image\" is no regular",
+            ),
+            (
+                GroupConfig {
+                    learning_rate: Some(-1.0),
+                    ..of_paths("image")
+                },
+                "optimizer.groups[1].learning_rate = -1 must be positive",
+            ),
+            (
+                GroupConfig {
+                    weight_decay: Some(f32::NAN),
+                    ..of_paths("image")
+                },
+                "optimizer.groups[1].weight_decay = NaN must be at least 0",
+            ),
+        ] {
+            let mut config = config();
+            config.groups = vec![of_paths("text"), group];
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[test]

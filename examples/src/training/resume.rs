@@ -6,7 +6,6 @@ use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::config::TrainingConfig;
 use crate::report::Change;
 
 /// Settings, or groups of them, that a resumed run may change: its length, the learning rate, when
@@ -27,7 +26,7 @@ const MAY_CHANGE: [&str; 8] = [
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Origin {
     /// Its settings.
-    pub config: TrainingConfig,
+    pub config: Value,
     /// Equal for equal data.
     pub data: String,
 }
@@ -38,10 +37,9 @@ impl Origin {
     /// # Errors
     ///
     /// Names the first that may not change.
-    pub fn changes(&self, config: &TrainingConfig, step: usize) -> Result<Vec<Change>> {
-        let [before, after] = [&self.config, config].map(serde_json::to_value);
+    pub fn changes(&self, config: &Value, step: usize) -> Result<Vec<Change>> {
         let mut changes = Vec::new();
-        for (setting, from, to) in differences(&before?, &after?) {
+        for (setting, from, to) in differences(&self.config, config) {
             ensure!(
                 may_change(&setting),
                 "the run was trained with {setting} = {from}, it cannot go on with {to}: only {} \
@@ -98,11 +96,14 @@ fn settings(key: &str, value: &Value, found: &mut BTreeMap<String, Value>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::systems::clip::ClipConfig;
+    use crate::training::config::TrainingConfig;
     use serde_json::json;
 
-    fn config(pairs: &[&str]) -> TrainingConfig {
+    fn config(pairs: &[&str]) -> Value {
         let pairs: Vec<_> = pairs.iter().map(ToString::to_string).collect();
-        TrainingConfig::load(None, &pairs).unwrap()
+        let config = TrainingConfig::<ClipConfig>::load(None, &pairs).unwrap();
+        config.to_value().unwrap()
     }
 
     fn changes(pairs: &[&str]) -> Result<Vec<Change>> {

@@ -1,4 +1,4 @@
-//! A whole run: data, tokenizer, retrieval before, training, retrieval after, report.
+//! A whole run of a system: data, scores before, training, scores after, report.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,29 +8,22 @@ use std::time::{Instant, SystemTime};
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 use burn::train::Interrupter;
-use burn_contrastive::retrieval::CrossModalMetrics;
 
 use super::config::TrainingConfig;
 use super::distributed::Team;
-use super::evaluation::Embedded;
 use super::folder::{RunFolder, TOKENIZER_FILE};
+use super::history::History;
 use super::inputs::Data;
 use super::progress::{Extent, Lines, dashboard};
 use super::strategy::Ending;
 use super::summary;
+use super::system::System;
 use super::trainer::{Loaders, Start, Trained, train};
 use crate::console::say;
-use crate::data::{Collection, EvaluationSet, Split};
-use crate::models::DualEncoder;
-use crate::number::counted;
-use crate::report::{
-    self, Change, ParameterCount, Retrieval, RetrievalScores, RunReport, Similarities, Stage,
-};
+use crate::report::{Change, ParameterCount, RunReport, Stage};
 
 /// The effective configuration in a run's folder.
 pub const CONFIG_FILE: &str = "config.json";
-const HISTOGRAM_BINS: usize = 50;
-const EXAMPLES: usize = 8;
 
 /// The arguments of a run besides its configuration.
 pub struct Options {
@@ -67,11 +60,54 @@ pub enum Folder {
     Resume(PathBuf),
 }
 
+/// What the program of a system reads, measures and reports.
+pub trait Program: System {
+    /// Heading of its report.
+    const TITLE: &'static str;
+
+    /// What it is evaluated on.
+    type Test;
+
+    /// What it scores there.
+    type Scores;
+
+    /// Its data; `resumed` is the folder of the run that goes on.
+    ///
+    /// # Errors
+    ///
+    /// On bad data, and on files that cannot be read or written.
+    fn open(
+        config: &TrainingConfig<Self::Config>,
+        options: &Options,
+        resumed: Option<&Path>,
+    ) -> Result<Data<Self>>;
+
+    /// Its scores, `batch_size` examples at a time.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read.
+    fn evaluate(&self, test: &Self::Test, batch_size: usize) -> Result<Self::Scores>;
+
+    /// What is evaluated, and the scores before the training, in words.
+    fn before(test: &Self::Test, scores: &Self::Scores) -> String;
+
+    /// The scores after the training, in words.
+    fn after(test: &Self::Test, scores: &Self::Scores) -> String;
+
+    /// The parts of the report that are its own.
+    fn report(
+        test: &Self::Test,
+        before: &Self::Scores,
+        after: &Self::Scores,
+        history: &History,
+    ) -> RunReport;
+}
+
 /// How a run ended.
-#[derive(Clone, Debug)]
-pub enum Ended {
+pub enum Ended<S: Program> {
     /// It finished, with these results.
-    Reached(Box<Reached>),
+    Reached(Box<Reached<S>>),
     /// It finished; the first of its workers has the results.
     Helped,
     /// It was interrupted and can be resumed.
@@ -79,14 +115,13 @@ pub enum Ended {
 }
 
 /// The results of a finished run on the held-out split.
-#[derive(Clone, Debug)]
-pub struct Reached {
-    /// Retrieval by chance.
-    pub chance: RetrievalScores,
-    /// Retrieval of the untrained model.
-    pub before: CrossModalMetrics,
-    /// Retrieval of the trained model.
-    pub after: CrossModalMetrics,
+pub struct Reached<S: Program> {
+    /// What it was evaluated on.
+    pub test: S::Test,
+    /// The scores of the untrained model.
+    pub before: S::Scores,
+    /// The scores of the trained model.
+    pub after: S::Scores,
     /// Mean training losses of the first and of the last tenth of the steps.
     pub losses: (f64, f64),
 }
@@ -99,7 +134,11 @@ pub struct Reached {
 ///
 /// On bad data or configuration, on files that cannot be read or written, if the folder is not free
 /// to write to, if the loss is not finite, and if workers differ.
-pub fn run(config: &TrainingConfig, options: &Options, interrupter: Interrupter) -> Result<Ended> {
+pub fn run<S: Program>(
+    config: &TrainingConfig<S::Config>,
+    options: &Options,
+    interrupter: Interrupter,
+) -> Result<Ended<S>> {
     options.team.check(config)?;
     let ended = if options.team.is_first() {
         lead(config, options, interrupter)
@@ -113,13 +152,17 @@ pub fn run(config: &TrainingConfig, options: &Options, interrupter: Interrupter)
 }
 
 /// A run of one worker, or of the first of several.
-fn lead(config: &TrainingConfig, options: &Options, interrupter: Interrupter) -> Result<Ended> {
+fn lead<S: Program>(
+    config: &TrainingConfig<S::Config>,
+    options: &Options,
+    interrupter: Interrupter,
+) -> Result<Ended<S>> {
     let mut stages = Stages::default();
     let started = SystemTime::now();
     let device = &options.device;
     let resumed = options.folder.open()?;
     let path = resumed.as_ref().map(|run| &*run.path);
-    let data = Data::open(config, options, path)?;
+    let data = S::open(config, options, path)?;
     let checkpoint = match path {
         Some(run) => Start::resumed(config, &data.fingerprint, run, device)?,
         None => None,
@@ -134,16 +177,12 @@ fn lead(config: &TrainingConfig, options: &Options, interrupter: Interrupter) ->
     tell(options, &run.path)?;
     stages.end("data");
 
-    let fresh = Start::fresh(config, device);
+    let fresh = Start::<S>::fresh(config, device);
     let parameters = parameter_counts(&fresh.model);
     print_parameters(&parameters);
     let division = config.division(device, options.team.count());
-    let embed = |model: &DualEncoder| Embedded::new(model, &data.test, division.pairs, device);
-    let embedded = embed(&fresh.model)?;
-    let before = embedded.ranks().metrics();
-    let similarities_before = embedded.histogram(HISTOGRAM_BINS).into();
-    let chance = RetrievalScores::chance(&captions_of_images(&data.test));
-    print_before(&data.test, &chance, &before);
+    let before = fresh.model.evaluate(&data.test, division.pairs)?;
+    say(format_args!("\n{}", S::before(&data.test, &before)));
     stages.end("evaluation before training");
 
     let start = checkpoint.unwrap_or(fresh);
@@ -160,45 +199,51 @@ fn lead(config: &TrainingConfig, options: &Options, interrupter: Interrupter) ->
         return Ok(Ended::Interrupted);
     }
 
-    let embedded = embed(&trained.model)?;
-    let ranks = embedded.ranks();
-    let after = ranks.metrics();
+    let after = trained.model.evaluate(&data.test, division.pairs)?;
     stages.end("evaluation after training");
 
+    let history = &trained.history;
     let report = RunReport {
+        title: S::TITLE.to_string(),
+        command: options.command.clone(),
+        config: config.to_value()?,
+        changes: history.changes.clone(),
+        device: match options.team.count() {
+            1 => options.device_name.clone(),
+            count => format!("{count} × {}", options.device_name),
+        },
+        dataset: data.dataset,
         parameters,
         started: Some(started),
         stages: stages.ended,
-        retrieval: retrieval(&data.test, chance, &before, &after),
-        curves: summary::curves(&trained.history),
-        changes: trained.history.changes.clone(),
-        similarities: Similarities {
-            before: Some(similarities_before),
-            after: Some(embedded.histogram(HISTOGRAM_BINS).into()),
-        },
-        examples: summary::examples(&data.test, &embedded, &ranks, EXAMPLES),
-        ..header(config, options, &data.collection)?
+        curves: summary::curves(history),
+        ..S::report(&data.test, &before, &after, history)
     };
     report.write(&run.path)?;
-    say(format_args!("\nAfter training\n{after}\n"));
+    let scores = S::after(&data.test, &after);
+    say(format_args!("\nAfter training\n{scores}\n"));
     say(format_args!(
         "Report: {}\nFor programs: {}",
         run.path.join("report.html").display(),
         run.path.join("metrics.json").display()
     ));
     Ok(Ended::Reached(Box::new(Reached {
-        chance,
+        test: data.test,
         before,
         after,
-        losses: trained.history.first_and_last_losses(),
+        losses: history.first_and_last_losses(),
     })))
 }
 
 /// The part of any other worker: it trains with the others, and writes nothing.
-fn help(config: &TrainingConfig, options: &Options, interrupter: Interrupter) -> Result<Ended> {
+fn help<S: Program>(
+    config: &TrainingConfig<S::Config>,
+    options: &Options,
+    interrupter: Interrupter,
+) -> Result<Ended<S>> {
     // By then the first worker has drawn the scenes, and saved the tokenizer.
     let run = PathBuf::from(options.team.of_first("")?);
-    let data = Data::open(config, options, Some(&run))?;
+    let data = S::open(config, options, Some(&run))?;
     let device = &options.device;
     let checkpoint = Start::resumed(config, &data.fingerprint, &run, device)?;
     let start = checkpoint.unwrap_or_else(|| Start::fresh(config, device));
@@ -243,23 +288,24 @@ impl Options {
 }
 
 /// Trains from `start` with a dashboard or lines of progress.
-fn train_on(
-    data: &Data,
-    config: &TrainingConfig,
+fn train_on<S: Program>(
+    data: &Data<S>,
+    config: &TrainingConfig<S::Config>,
     options: &Options,
     run: &Path,
-    start: Start,
+    start: Start<S>,
     interrupter: Interrupter,
-) -> Result<Trained> {
+) -> Result<Trained<S>> {
     let cursor = start.state.cursor;
-    data.pairs.seek(cursor.epoch, cursor.batch);
-    let batches_per_epoch = data.pairs.batches_per_epoch();
+    let shared = &config.shared;
+    data.train.seek(cursor.epoch, cursor.batch);
+    let batches_per_epoch = data.train.batches_per_epoch();
     let extent = Extent {
         first_step: start.state.step,
-        total_steps: config
+        total_steps: shared
             .schedule
-            .total_steps(batches_per_epoch, config.accumulation),
-        pairs_a_step: config.data.batch_size * config.accumulation,
+            .total_steps(batches_per_epoch, shared.accumulation),
+        pairs_a_step: shared.data.batch_size * shared.accumulation,
     };
     if extent.first_step > 0 {
         say(format_args!(
@@ -278,7 +324,7 @@ fn train_on(
     }
     let loaders = Loaders {
         fingerprint: data.fingerprint.clone(),
-        train: Arc::new(data.pairs.clone()),
+        train: Arc::new(data.train.clone()),
         batches_per_epoch,
         valid: Arc::new(data.valid.clone()),
     };
@@ -294,42 +340,7 @@ fn train_on(
     train(config, run, start, loaders, display, interrupter, team)
 }
 
-fn print_before(test: &EvaluationSet, chance: &RetrievalScores, before: &CrossModalMetrics) {
-    say(format_args!(
-        "\nHeld-out split: {}, {}. By chance R@1 is {:.2} % and {:.2} %.\n\n\
-         Before training\n{before}\n",
-        counted(test.num_images(), "image"),
-        counted(test.num_captions(), "caption"),
-        chance.image_to_text.recall_at_1,
-        chance.text_to_image.recall_at_1,
-    ));
-}
-
-fn retrieval(
-    test: &EvaluationSet,
-    chance: RetrievalScores,
-    before: &CrossModalMetrics,
-    after: &CrossModalMetrics,
-) -> Retrieval {
-    Retrieval {
-        split: "test".to_string(),
-        images: test.num_images() as u64,
-        captions: test.num_captions() as u64,
-        chance: Some(chance),
-        before: Some(before.into()),
-        after: Some(after.into()),
-    }
-}
-
-fn captions_of_images(set: &EvaluationSet) -> Vec<usize> {
-    let mut counts = vec![0; set.num_images()];
-    for &image in set.image_of_caption() {
-        counts[image] += 1;
-    }
-    counts
-}
-
-fn parameter_counts(model: &DualEncoder) -> Vec<ParameterCount> {
+fn parameter_counts(model: &impl System) -> Vec<ParameterCount> {
     model
         .parts()
         .into_iter()
@@ -347,37 +358,6 @@ fn print_parameters(parameters: &[ParameterCount]) {
         .map(|part| format!("{} {}", part.part, part.count))
         .collect();
     say(format_args!("Parameters: {total} ({})", parts.join(", ")));
-}
-
-/// The part of a report that does not depend on the results.
-fn header(
-    config: &TrainingConfig,
-    options: &Options,
-    collection: &Collection,
-) -> Result<RunReport> {
-    Ok(RunReport {
-        title: "CLIP dual encoder".to_string(),
-        command: options.command.clone(),
-        config: serde_json::to_value(config)?,
-        device: match options.team.count() {
-            1 => options.device_name.clone(),
-            count => format!("{count} × {}", options.device_name),
-        },
-        dataset: dataset(collection),
-        ..RunReport::default()
-    })
-}
-
-fn dataset(collection: &Collection) -> report::Dataset {
-    let splits = [Split::Train, Split::Validation, Split::Test].map(|split| report::Split {
-        name: split.name().to_string(),
-        images: collection.indices(split).len() as u64,
-        captions: collection.captions(split).count() as u64,
-    });
-    report::Dataset {
-        name: collection.file.display().to_string(),
-        splits: splits.to_vec(),
-    }
 }
 
 /// Measures how long the stages take, one after the other.

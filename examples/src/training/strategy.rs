@@ -18,13 +18,11 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, anyhow, bail};
 use burn::data::dataloader::{DataLoader, Progress};
-use burn::module::Module;
 use burn::optim::{GradientsAccumulator, ModuleOptimizer};
 use burn::tensor::{Device, Tensor};
 use burn::train::{
-    EventProcessorTraining, InferenceStep, Interrupter, Learner, LearnerEvent,
-    SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader, TrainStep,
-    TrainingComponents, TrainingItem, ValidLoader,
+    EventProcessorTraining, Interrupter, Learner, LearnerEvent, SupervisedLearningStrategy,
+    SupervisedTrainingEventProcessor, TrainLoader, TrainingComponents, TrainingItem, ValidLoader,
 };
 use burn_contrastive::sharded::Sharding;
 use rand::RngExt;
@@ -34,12 +32,13 @@ use super::config::TrainingConfig;
 use super::distributed::Team;
 use super::evaluation::retrieval_of_pairs;
 use super::history::{StepRecord, ValidationRecord};
+use super::learned::Learned;
 use super::optimizer::{clip_factor, global_norm, scale};
+use super::output::Output;
 use super::sharding::Division;
-use super::step::PairOutput;
+use super::system::{Item, Moment, System, SystemConfig};
 use crate::data::Shard;
 use crate::data::random::{self, Purpose};
-use crate::models::DualEncoder;
 
 /// Why training ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,10 +52,19 @@ pub enum Ending {
 /// The outcome of training: how it ended, and its state.
 pub type Outcome = (Result<Ending>, State);
 
+/// How far a training goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Extent {
+    /// Optimiser steps at its end.
+    pub total_steps: usize,
+    /// Batches of a whole epoch.
+    pub batches_per_epoch: usize,
+}
+
 /// See [the module](self). One value trains once.
-pub struct StepStrategy {
-    config: TrainingConfig,
-    total_steps: usize,
+pub struct StepStrategy<S: System> {
+    config: TrainingConfig<S::Config>,
+    extent: Extent,
     checkpoints: Checkpoints,
     /// The last checkpoint so far.
     saved: Option<PathBuf>,
@@ -65,15 +73,14 @@ pub struct StepStrategy {
     team: Arc<Team>,
 }
 
-impl StepStrategy {
-    /// A strategy that continues from `state` with that optimiser until `total_steps` are done;
-    /// `saved` is the checkpoint they come from, if any.
+impl<S: System> StepStrategy<S> {
+    /// A strategy that continues from `state` with that optimiser to the end of `extent`; `saved` is the checkpoint they come from, if any.
     ///
     /// The outcome appears in the returned slot when training has ended. The training loader's
     /// first iterator must start at the state's cursor, and each further one give the next epoch.
     pub fn new(
-        config: TrainingConfig,
-        total_steps: usize,
+        config: TrainingConfig<S::Config>,
+        extent: Extent,
         checkpoints: Checkpoints,
         saved: Option<PathBuf>,
         optimizer: ModuleOptimizer,
@@ -83,7 +90,7 @@ impl StepStrategy {
         let outcome = Arc::new(Mutex::new(None));
         let strategy = Self {
             config,
-            total_steps,
+            extent,
             checkpoints,
             saved,
             start: Mutex::new(Some((optimizer, state))),
@@ -94,30 +101,30 @@ impl StepStrategy {
     }
 }
 
-impl SupervisedLearningStrategy<DualEncoder> for StepStrategy {
+impl<S: System> SupervisedLearningStrategy<Learned<S>> for StepStrategy<S> {
     fn fit(
         &self,
-        components: TrainingComponents<DualEncoder>,
-        learner: Learner<DualEncoder>,
-        train: TrainLoader<DualEncoder>,
-        valid: ValidLoader<DualEncoder>,
+        components: TrainingComponents<Learned<S>>,
+        learner: Learner<Learned<S>>,
+        train: TrainLoader<Learned<S>>,
+        valid: ValidLoader<Learned<S>>,
         _starting_epoch: usize,
-    ) -> (DualEncoder, SupervisedTrainingEventProcessor<DualEncoder>) {
+    ) -> (Learned<S>, SupervisedTrainingEventProcessor<Learned<S>>) {
         let start = self
             .start
             .lock()
             .expect("the start is never poisoned")
             .take();
         let (optimizer, state) = start.expect("a strategy trains once");
-        let model = learner.model();
-        let device = model.devices().swap_remove(0);
+        let model = learner.model().system;
+        let device = model.device();
         let mut session = Session {
             strategy: self,
             interrupter: components.interrupter,
             events: components.event_processor,
             valid: valid.to_device(&device.clone().inner()),
             saved: self.saved.clone(),
-            pending: Pending::default(),
+            pending: Pending::new(),
             train_items: train.num_items(),
             model: Some(model),
             division: self.config.division(&device, self.team.count()),
@@ -126,40 +133,50 @@ impl SupervisedLearningStrategy<DualEncoder> for StepStrategy {
             state,
         };
         let ending = session.run(&*train.to_device(&session.device));
-        let model = session
+        let system = session
             .model
             .expect("the model is put back after every update");
         *self.outcome.lock().expect("the outcome is never poisoned") =
             Some((ending, session.state));
-        (model, session.events)
+        (Learned { system }, session.events)
     }
 }
 
 /// The batches of a step that is not complete yet.
-#[derive(Default)]
-struct Pending {
-    gradients: GradientsAccumulator<DualEncoder>,
-    losses: Vec<Tensor<1>>,
+struct Pending<S: System> {
+    gradients: GradientsAccumulator<S>,
+    outputs: Vec<Output>,
+    carried: Vec<S::Carry>,
 }
 
-struct Session<'a> {
-    strategy: &'a StepStrategy,
+impl<S: System> Pending<S> {
+    fn new() -> Self {
+        Self {
+            gradients: GradientsAccumulator::new(),
+            outputs: Vec::new(),
+            carried: Vec::new(),
+        }
+    }
+}
+
+struct Session<'a, S: System> {
+    strategy: &'a StepStrategy<S>,
     interrupter: Interrupter,
-    events: SupervisedTrainingEventProcessor<DualEncoder>,
-    valid: ValidLoader<DualEncoder>,
+    events: SupervisedTrainingEventProcessor<Learned<S>>,
+    valid: ValidLoader<Learned<S>>,
     saved: Option<PathBuf>,
-    pending: Pending,
+    pending: Pending<S>,
     train_items: usize,
-    model: Option<DualEncoder>,
+    model: Option<S>,
     division: Division,
     device: Device,
     optimizer: ModuleOptimizer,
     state: State,
 }
 
-impl Session<'_> {
-    fn run(&mut self, train: &dyn DataLoader<Vec<Shard>>) -> Result<Ending> {
-        while self.state.step < self.strategy.total_steps {
+impl<S: System> Session<'_, S> {
+    fn run(&mut self, train: &dyn DataLoader<Vec<Shard<Item<S>>>>) -> Result<Ending> {
+        while self.state.step < self.strategy.extent.total_steps {
             let epoch = self.state.cursor.epoch + 1;
             let total_items = self.train_items;
             self.train_event(LearnerEvent::StartSplit {
@@ -193,25 +210,38 @@ impl Session<'_> {
     }
 
     /// One batch forward and backward, and the update if it completes a step.
-    fn batch(&mut self, batch: &[Shard], progress: Progress) -> Result<Option<Ending>> {
-        let config = &self.strategy.config;
+    fn batch(&mut self, batch: &[Shard<Item<S>>], progress: Progress) -> Result<Option<Ending>> {
         let sharding = self.sharding();
-        let mut model = self
+        let moment = self.moment();
+        let model = self
             .model
             .take()
-            .expect("the model is put back after every update");
-        let progress_of_training = self.state.step as f64 / self.strategy.total_steps as f64;
-        model.objective = model.objective.at(progress_of_training);
-        let output = model.train_on(batch, &sharding);
+            .expect("the model is put back after every update")
+            .at(&moment);
+        let step = model.train_on(batch, &sharding);
         self.state.cursor.batch += 1;
-        self.pending.losses.push(output.item.loss.clone());
-        self.pending.gradients.accumulate(&model, output.grads);
-        if self.pending.losses.len() < config.accumulation {
+        self.pending.gradients.accumulate(&model, step.gradients);
+        self.pending.outputs.push(step.output);
+        self.pending.carried.push(step.carry);
+        if self.pending.outputs.len() < self.strategy.config.shared.accumulation {
             self.model = Some(model);
             return Ok(None);
         }
-        self.update(model, output.item, progress)?;
+        self.update(model, progress)?;
         self.after_step()
+    }
+
+    fn moment(&self) -> Moment {
+        let Extent {
+            total_steps,
+            batches_per_epoch,
+        } = self.strategy.extent;
+        let (step, Cursor { epoch, batch }) = (self.state.step, self.state.cursor);
+        Moment {
+            step,
+            progress: step as f64 / total_steps as f64,
+            epochs: epoch as f64 + batch as f64 / batches_per_epoch as f64,
+        }
     }
 
     /// How the next batch is encoded. Dropout draws from a seed of that batch's own.
@@ -222,40 +252,47 @@ impl Session<'_> {
         if let Some(workers) = team.workers() {
             sharding = sharding.with_workers(workers);
         }
-        if !config.model.has_dropout() {
+        if !config.system.has_dropout() {
             return sharding;
         }
         let Cursor { epoch, batch } = self.state.cursor;
-        let mut dropout = random::stream(config.seed, epoch as u64, batch as u64, Purpose::Dropout);
+        let mut dropout = random::stream(
+            config.shared.seed,
+            epoch as u64,
+            batch as u64,
+            Purpose::Dropout,
+        );
         sharding.with_seed(&self.device, dropout.random())
     }
 
     /// The optimiser step, unless the loss or the gradient is not finite.
-    fn update(&mut self, model: DualEncoder, last: PairOutput, progress: Progress) -> Result<()> {
-        let config = &self.strategy.config;
-        let mut pending = std::mem::take(&mut self.pending);
+    fn update(&mut self, model: S, progress: Progress) -> Result<()> {
+        let config = &self.strategy.config.shared;
+        let mut pending = std::mem::replace(&mut self.pending, Pending::new());
         let gradients = pending.gradients.grads();
-        let loss = Tensor::cat(pending.losses, 0).mean();
-        let norm = global_norm(&model, &gradients).unwrap_or_else(|| loss.zeros_like());
+        let output = Output::join(pending.outputs).expect("a step has a batch");
+        let norm = global_norm(&model, &gradients).unwrap_or_else(|| output.loss.zeros_like());
 
         // One read for all of them: it waits for the device.
-        let tensors = [loss.clone(), norm]
-            .into_iter()
-            .chain(last.logit_scale.clone());
+        let tensors = [output.loss.clone(), norm].into_iter();
+        let tensors = tensors
+            .chain(output.losses.iter().cloned())
+            .chain(output.logit_scale.clone());
         let measured = Tensor::cat(tensors.collect(), 0).into_data();
         let measured: Vec<f64> = measured.iter::<f64>().collect();
+        let (losses, logit_scale) = measured[2..].split_at(output.losses.len());
         let batches = config.accumulation as f64;
-        let learning_rate = config.schedule.learning_rate(
-            config.optimizer.learning_rate,
-            self.state.step,
-            self.strategy.total_steps,
-        );
+        let (step, total) = (self.state.step, self.strategy.extent.total_steps);
+        let rates = config
+            .optimizer
+            .learning_rates(|peak| config.schedule.learning_rate(peak, step, total));
         let record = StepRecord {
-            step: self.state.step + 1,
+            step: step + 1,
             loss: measured[0],
+            losses: losses.to_vec(),
             gradient_norm: measured[1] / batches,
-            learning_rate,
-            logit_scale: measured.get(2).copied(),
+            learning_rate: rates.base(),
+            logit_scale: logit_scale.first().copied(),
         };
         if !record.loss.is_finite() || !record.gradient_norm.is_finite() {
             self.model = Some(model);
@@ -264,15 +301,16 @@ impl Session<'_> {
 
         let factor = clip_factor(record.gradient_norm, config.optimizer.max_grad_norm) / batches;
         let gradients = scale(&model, gradients, factor);
-        self.model = Some(model.optimize(&mut self.optimizer, learning_rate.into(), gradients));
-        self.state.step = record.step;
+        let model = self.optimizer.step(rates.clone(), model, gradients);
+        self.model = Some(model.updated(pending.carried));
+        let step = record.step;
+        self.state.step = step;
         self.state.history.steps.push(record);
-        let item = PairOutput { loss, ..last };
         self.train_event(LearnerEvent::ProcessedItem(TrainingItem::new(
-            item,
+            output,
             progress,
-            Some(record.step),
-            Some(learning_rate.into()),
+            Some(step),
+            Some(rates),
         )));
         Ok(())
     }
@@ -300,12 +338,12 @@ impl Session<'_> {
 
     /// Validation and checkpoint where they are due; the ending, where this was the last step.
     fn after_step(&mut self) -> Result<Option<Ending>> {
-        let config = &self.strategy.config;
+        let config = &self.strategy.config.shared;
         let step = self.state.step;
         if let Some(error) = self.interrupter.error() {
             bail!("the progress display failed after step {step}: {error}");
         }
-        let done = step >= self.strategy.total_steps;
+        let done = step >= self.strategy.extent.total_steps;
         let team = &self.strategy.team;
         if team.is_first() && (done || due(step, config.validation.every)) {
             self.validate()?;
@@ -335,8 +373,8 @@ impl Session<'_> {
         })
     }
 
-    /// Loss and retrieval over the validation pairs, shown as one item so that the candidates are
-    /// all of them.
+    /// What the validation examples measure, shown as one item so that the candidates of retrieval
+    /// are all of them.
     fn validate(&mut self) -> Result<()> {
         let epoch = self.state.cursor.epoch + 1;
         let valid = self.valid.clone();
@@ -351,20 +389,16 @@ impl Session<'_> {
         });
         let outputs = valid
             .iter()
-            .map(|batch| {
-                Ok(InferenceStep::step(
-                    &model,
-                    batch.map_err(|error| anyhow!("{error}"))?,
-                ))
-            })
+            .map(|batch| Ok(model.infer(&batch.map_err(|error| anyhow!("{error}"))?)))
             .collect::<Result<Vec<_>>>()
             .context("reading the validation data failed")?;
-        if let Some(whole) = PairOutput::join(outputs) {
+        if let Some(whole) = Output::join(outputs) {
             let step = self.state.step;
             self.state.history.validations.push(ValidationRecord {
                 step,
                 loss: whole.loss.clone().into_scalar::<f64>(),
-                retrieval: retrieval_of_pairs(&whole),
+                retrieval: whole.embeddings.as_ref().map(retrieval_of_pairs),
+                figures: whole.figures.iter().map(|figure| figure.mean()).collect(),
             });
             let progress = Progress::new(valid.num_items(), valid.num_items(), None);
             let item = TrainingItem::new(whole, progress, Some(step), None);
@@ -374,12 +408,12 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn train_event(&mut self, event: LearnerEvent<PairOutput>) {
+    fn train_event(&mut self, event: LearnerEvent<Output>) {
         let result = self.events.process_train(event);
         self.interrupter.fail_on_error(result);
     }
 
-    fn valid_event(&mut self, event: LearnerEvent<PairOutput>) {
+    fn valid_event(&mut self, event: LearnerEvent<Output>) {
         let result = self.events.process_valid(event);
         self.interrupter.fail_on_error(result);
     }

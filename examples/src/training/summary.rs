@@ -33,9 +33,11 @@ pub fn curves(history: &History) -> Curves {
         validation: history
             .validations
             .iter()
-            .map(|record| Validation {
-                step: record.step as u64,
-                scores: (&record.retrieval).into(),
+            .filter_map(|record| {
+                Some(Validation {
+                    step: record.step as u64,
+                    scores: record.retrieval.as_ref()?.into(),
+                })
             })
             .collect(),
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use burn::data::dataloader::DataLoader;
-use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 use burn::train::logger::InMemoryMetricLogger;
@@ -19,15 +18,16 @@ use super::config::TrainingConfig;
 use super::distributed::Team;
 use super::history::History;
 use super::interrupt::Training;
+use super::learned::{Learned, NamedMetric};
 use super::resume::Origin;
-use super::strategy::{Ending, StepStrategy};
+use super::strategy::{Ending, Extent, StepStrategy};
+use super::system::{Item, System, SystemConfig};
 use crate::data::Shard;
-use crate::models::DualEncoder;
 
 /// Where training starts: at the first step, or where a checkpoint left off.
-pub struct Start {
+pub struct Start<S: System> {
     /// The model, on a device with autodiff.
-    pub model: DualEncoder,
+    pub model: S,
     /// The optimiser with its moments.
     pub optimizer: ModuleOptimizer,
     /// Steps done, the next batch, the history.
@@ -36,21 +36,19 @@ pub struct Start {
     pub checkpoint: Option<PathBuf>,
 }
 
-impl Start {
+impl<S: System> Start<S> {
     /// A new model, whose parameters follow from the configuration's seed.
     ///
     /// Burn has one random generator per process: where equal parameters matter, nothing else may
     /// draw from it at the same time.
-    pub fn fresh(config: &TrainingConfig, device: &Device) -> Self {
-        device.seed(config.seed);
-        let device = device.clone().autodiff();
-        let objective = config.objective.init(&device);
-        let model = config.model.init(objective, &device);
+    pub fn fresh(config: &TrainingConfig<S::Config>, device: &Device) -> Self {
+        device.seed(config.shared.seed);
+        let model = config.system.init(&device.clone().autodiff());
         // A parameter is drawn when it is first read: all of them here, in their order.
         drop(model.valid());
         Self {
-            model,
-            optimizer: config.optimizer.init(),
+            model: config.shared.optimizer.freeze(model),
+            optimizer: config.shared.optimizer.init(),
             state: State::default(),
             checkpoint: None,
         }
@@ -63,7 +61,7 @@ impl Start {
     ///
     /// If it is damaged, if settings differ that may not, or if it was trained on other data.
     pub fn resumed(
-        config: &TrainingConfig,
+        config: &TrainingConfig<S::Config>,
         data: &str,
         run: &Path,
         device: &Device,
@@ -73,7 +71,7 @@ impl Start {
         };
         let checkpoint = Checkpoint::open(&folder)?;
         let mut state = checkpoint.state.clone();
-        let changes = checkpoint.origin.changes(config, state.step);
+        let changes = checkpoint.origin.changes(&config.to_value()?, state.step);
         state.history.changes.extend(changes?);
         ensure!(
             checkpoint.origin.data == data,
@@ -93,24 +91,24 @@ impl Start {
 }
 
 /// The data of a run.
-pub struct Loaders {
+pub struct Loaders<S: System> {
     /// Equal for equal data, such as [`Collection::fingerprint`]: a run resumes on no other.
     ///
     /// [`Collection::fingerprint`]: crate::data::Collection::fingerprint
     pub fingerprint: String,
-    /// Training pairs. Its first iterator starts at the cursor of the [`Start`]; each further one
+    /// What to train on. Its first iterator starts at the cursor of the [`Start`]; each further one
     /// yields the next epoch.
-    pub train: Arc<dyn DataLoader<Vec<Shard>>>,
+    pub train: Arc<dyn DataLoader<Vec<Shard<Item<S>>>>>,
     /// Batches of a whole training epoch.
     pub batches_per_epoch: usize,
-    /// Validation pairs, each image once.
-    pub valid: Arc<dyn DataLoader<Vec<Shard>>>,
+    /// What to validate on, each example once.
+    pub valid: Arc<dyn DataLoader<Vec<Shard<Item<S>>>>>,
 }
 
 /// The result of training.
-pub struct Trained {
+pub struct Trained<S> {
     /// The model, without autodiff.
-    pub model: DualEncoder,
+    pub model: S,
     /// Everything measured since the first step.
     pub history: History,
     /// Why it ended.
@@ -124,33 +122,38 @@ pub struct Trained {
 ///
 /// If the loss or its gradient is not finite (the message names the step and the last good
 /// checkpoint), if data cannot be read or a checkpoint not written.
-pub fn train(
-    config: &TrainingConfig,
+pub fn train<S: System>(
+    config: &TrainingConfig<S::Config>,
     run: &Path,
-    start: Start,
-    loaders: Loaders,
+    start: Start<S>,
+    loaders: Loaders<S>,
     display: Box<dyn MetricsRenderer>,
     interrupter: Interrupter,
     team: Arc<Team>,
-) -> Result<Trained> {
+) -> Result<Trained<S>> {
     let training = Training::begin();
     ensure!(
         loaders.batches_per_epoch > 0,
         "there are fewer training pairs than data.batch_size"
     );
-    let total_steps = config
+    let shared = &config.shared;
+    let total_steps = shared
         .schedule
-        .total_steps(loaders.batches_per_epoch, config.accumulation);
-    let batches = total_steps.saturating_mul(config.accumulation);
+        .total_steps(loaders.batches_per_epoch, shared.accumulation);
+    let batches = total_steps.saturating_mul(shared.accumulation);
     let epochs = batches.div_ceil(loaders.batches_per_epoch);
     let origin = Origin {
-        config: config.clone(),
+        config: config.to_value()?,
         data: loaders.fingerprint,
     };
-    let checkpoints = Checkpoints::new(run, config.checkpoints.keep, origin);
-    let (strategy, outcome) = StepStrategy::new(
-        config.clone(),
+    let checkpoints = Checkpoints::new(run, shared.checkpoints.keep, origin);
+    let extent = Extent {
         total_steps,
+        batches_per_epoch: loaders.batches_per_epoch,
+    };
+    let (strategy, outcome) = StepStrategy::<S>::new(
+        config.clone(),
+        extent,
         checkpoints,
         start.checkpoint,
         start.optimizer,
@@ -159,13 +162,14 @@ pub fn train(
     );
 
     // The strategy owns the optimiser that is used; the learner requires one as well.
+    let has_logit_scale = start.model.logit_scale().is_some();
     let learner = Learner::new(
-        start.model,
-        config.optimizer.init(),
-        config.optimizer.learning_rate,
+        Learned {
+            system: start.model,
+        },
+        shared.optimizer.init(),
+        shared.optimizer.learning_rate,
     );
-    let recall = |direction| RetrievalRecallMetric::new(direction, 1);
-    let has_logit_scale = learner.model().logit_scale().is_some();
     let mut training_loop = SupervisedTraining::new(run, loaders.train, loaders.valid)
         .with_training_strategy(TrainingStrategy::Custom(Arc::new(strategy)))
         .with_application_logger(None)
@@ -175,9 +179,21 @@ pub fn train(
         .metric_train_numeric(LossMetric::new())
         .metric_train_numeric(LearningRateMetric::new())
         .metric_valid_numeric(LossMetric::new())
-        .metric_valid_numeric(recall(RetrievalDirection::ImageToText))
-        .metric_valid_numeric(recall(RetrievalDirection::TextToImage))
         .num_epochs(epochs);
+    for loss in NamedMetric::losses::<S>() {
+        training_loop = training_loop
+            .metric_train_numeric(loss.clone())
+            .metric_valid_numeric(loss);
+    }
+    for figure in NamedMetric::figures::<S>() {
+        training_loop = training_loop.metric_valid_numeric(figure);
+    }
+    if S::RETRIEVES {
+        let recall = |direction| RetrievalRecallMetric::new(direction, 1);
+        training_loop = training_loop
+            .metric_valid_numeric(recall(RetrievalDirection::ImageToText))
+            .metric_valid_numeric(recall(RetrievalDirection::TextToImage));
+    }
     if has_logit_scale {
         training_loop = training_loop.metric_train_numeric(LogitScaleMetric::new());
     }
@@ -192,7 +208,7 @@ pub fn train(
         .take()
         .context("training ended without an outcome")?;
     Ok(Trained {
-        model: result.model,
+        model: result.model.system,
         history: state.history,
         ending: ending?,
     })

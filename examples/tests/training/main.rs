@@ -12,9 +12,11 @@ use burn::tensor::{Device, Tensor};
 use burn::train::Interrupter;
 use burn_contrastive_examples::audit::heap::CountingAllocator;
 use burn_contrastive_examples::models::DualEncoder;
-use burn_contrastive_examples::training::config::TrainingConfig;
+use burn_contrastive_examples::systems::clip::{Clip, ClipConfig};
+use burn_contrastive_examples::training::config;
 use burn_contrastive_examples::training::progress::{Extent, Lines};
 use burn_contrastive_examples::training::strategy::Ending;
+use burn_contrastive_examples::training::system::System;
 use burn_contrastive_examples::training::trainer::{Loaders, Start, Trained, train};
 
 use pairs::{BATCHES, Event, PAIRS, Page, Pairs, Validation};
@@ -24,6 +26,8 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// The fingerprint of the made-up pairs.
 const DATA: &str = "pairs";
+
+type TrainingConfig = config::TrainingConfig<ClipConfig>;
 
 /// Burn has one random generator per process, which initialization and dropout use, so tests that
 /// train run one at a time.
@@ -57,11 +61,11 @@ fn config(pairs: &[&str]) -> TrainingConfig {
 fn go_on(
     config: &TrainingConfig,
     run: &Path,
-    start: Start,
+    start: Start<Clip>,
     event: Event,
     interrupter: Interrupter,
     page: Page,
-) -> anyhow::Result<Trained> {
+) -> anyhow::Result<Trained<Clip>> {
     let shard = config.division(&Device::flex(), 1).pairs;
     let data = Pairs {
         event,
@@ -70,8 +74,11 @@ fn go_on(
     *data.next.lock().unwrap() = start.state.cursor;
     let extent = Extent {
         first_step: start.state.step,
-        total_steps: config.schedule.total_steps(BATCHES, config.accumulation),
-        pairs_a_step: 8 * config.accumulation,
+        total_steps: config
+            .shared
+            .schedule
+            .total_steps(BATCHES, config.shared.accumulation),
+        pairs_a_step: 8 * config.shared.accumulation,
     };
     let loaders = Loaders {
         fingerprint: DATA.to_string(),
@@ -95,17 +102,17 @@ fn from_scratch(
     run: &Path,
     event: Event,
     interrupter: Interrupter,
-) -> anyhow::Result<Trained> {
+) -> anyhow::Result<Trained<Clip>> {
     let start = Start::fresh(config, &Device::flex());
     go_on(config, run, start, event, interrupter, Page::default())
 }
 
-fn start_again(config: &TrainingConfig, run: &Path) -> anyhow::Result<Start> {
+fn start_again(config: &TrainingConfig, run: &Path) -> anyhow::Result<Start<Clip>> {
     let start = Start::resumed(config, DATA, run, &Device::flex())?;
     Ok(start.expect("there is a checkpoint"))
 }
 
-fn resume(config: &TrainingConfig, run: &Path) -> Trained {
+fn resume(config: &TrainingConfig, run: &Path) -> Trained<Clip> {
     let start = start_again(config, run).unwrap();
     go_on(
         config,
@@ -162,7 +169,7 @@ fn resumed_equals_uninterrupted(settings: &[&str], at: usize) {
     let done = first.history.steps.len();
     assert_eq!(
         done,
-        at / config.accumulation + 1,
+        at / config.shared.accumulation + 1,
         "an interrupted run must finish its step and stop"
     );
     assert_eq!(first.history.steps, expected.history.steps[..done]);
@@ -366,7 +373,7 @@ fn settings_that_may_not_change_and_other_data_are_refused() {
         "{error}"
     );
 
-    let error = Start::resumed(&one, "others", folder.path(), &Device::flex()).err();
+    let error = Start::<Clip>::resumed(&one, "others", folder.path(), &Device::flex()).err();
     let error = error.unwrap().to_string();
     assert!(error.contains("the data are not those"), "{error}");
 
@@ -447,7 +454,7 @@ fn the_loss_falls_and_validation_finds_the_pairs() {
         .map(|validation| validation.step)
         .collect();
     assert_eq!(steps, [40, 80]);
-    let best = trained.history.best().unwrap().retrieval;
+    let best = trained.history.best().unwrap().retrieval.unwrap();
     assert!(best.text_to_image.recall_at_1 >= 50.0, "{best}");
 }
 
@@ -469,7 +476,9 @@ fn the_logit_scale_stays_in_its_range() {
             step.logit_scale
         );
     }
-    let scale = trained.model.logit_scale().unwrap().into_scalar::<f64>();
+    let scale = System::logit_scale(&trained.model)
+        .unwrap()
+        .into_scalar::<f64>();
     assert!((0.999..=100.01).contains(&scale), "{scale}");
 }
 

@@ -87,7 +87,7 @@ impl Pairs {
         };
         let pairs: Vec<_> = (0..PAIRS).map(pair).collect();
         let shard = |pairs: &[Pair]| Shard {
-            pairs: pairs.to_vec(),
+            items: pairs.to_vec(),
             transform: transform.clone(),
             padding: Padding {
                 id: 0,

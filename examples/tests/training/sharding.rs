@@ -142,10 +142,10 @@ fn recomputing_takes_the_memory_of_one_shard() {
     let _lock = exclusively();
     let recompute = config(&["sharding.mode=recompute"]);
     let keep = config(&["sharding.mode=keep"]);
-    let model = Start::fresh(&keep, &Device::flex()).model;
+    let model = Start::<Clip>::fresh(&keep, &Device::flex()).model;
     // Shards of 128 pairs.
     let mut shard = Pairs::new(PAIRS).iter().next().unwrap().unwrap().remove(0);
-    shard.pairs = vec![shard.pairs; 16].concat();
+    shard.items = vec![shard.items; 16].concat();
     let peak = |config: &TrainingConfig, shards: usize| {
         let batch = vec![shard.clone(); shards];
         let sharding = config.division(&Device::flex(), 1).sharding();

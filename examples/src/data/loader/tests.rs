@@ -1,6 +1,6 @@
 use super::*;
-use crate::data::Batch;
 use crate::data::testing::{Small, truncate};
+use crate::data::{Batch, Pair};
 
 const BATCH: usize = 6;
 
@@ -31,7 +31,7 @@ fn training(small: &Small, config: LoaderConfig) -> PairLoader {
 /// The pairs of a batch, whatever its shards.
 fn pairs(batch: Result<Vec<Shard>, DatasetError>) -> Vec<Pair> {
     let shards = batch.unwrap().into_iter();
-    shards.flat_map(|shard| shard.pairs).collect()
+    shards.flat_map(|shard| shard.items).collect()
 }
 
 fn ids(batch: &[Pair]) -> Vec<usize> {
@@ -89,7 +89,7 @@ fn a_batch_is_the_same_in_shards_of_any_size() {
             let sizes: Vec<_> = batch
                 .unwrap()
                 .iter()
-                .map(|shard| shard.pairs.len())
+                .map(|shard| shard.items.len())
                 .collect();
             assert_eq!(sizes, expected);
         }
@@ -139,7 +139,7 @@ fn the_pixels_of_a_shard_are_normalised_one_by_one() {
             .map(channel)
             .collect::<Vec<_>>()
     };
-    let expected: Vec<f32> = batch[0].pairs.iter().flat_map(values).collect();
+    let expected: Vec<f32> = batch[0].items.iter().flat_map(values).collect();
     let found: Vec<f32> = images.into_data().try_into_vec().unwrap();
     assert_eq!(found, expected);
 }
@@ -158,7 +158,7 @@ fn captions_are_padded_within_their_shard() {
     let batches: Vec<_> = loader.iter().flat_map(Result::unwrap).collect();
     for shard in &batches {
         let [rows, length] = shard.to_batch(&Device::default()).tokens.dims();
-        let longest = shard.pairs[0].tokens.len().next_multiple_of(8);
+        let longest = shard.items[0].tokens.len().next_multiple_of(8);
         assert_eq!((rows, length), (1, longest));
     }
 }

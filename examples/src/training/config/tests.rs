@@ -1,4 +1,10 @@
 use super::*;
+use crate::models::DualEncoderConfig;
+use crate::systems::clip::ClipConfig;
+use crate::training::objective::TrainingObjective;
+
+type TrainingConfig = super::TrainingConfig<ClipConfig>;
+
 use burn_contrastive::objective::Value::Number;
 
 fn load(pairs: &[&str]) -> Result<TrainingConfig> {
@@ -16,23 +22,20 @@ fn the_effective_configuration_reads_back_as_it_was() {
         "model=vit-b-16",
     ])
     .unwrap();
-    assert_eq!(config.schedule.epochs, Some(7));
-    assert_eq!(config.model, DualEncoderConfig::vit_b_16());
+    assert_eq!(config.shared.schedule.epochs, Some(7));
+    assert_eq!(config.system.model, DualEncoderConfig::vit_b_16());
     config.write(&path).unwrap();
     let read = TrainingConfig::read(&path).unwrap();
-    assert_eq!(
-        serde_json::to_value(read).unwrap(),
-        serde_json::to_value(config).unwrap()
-    );
+    assert_eq!(read.to_value().unwrap(), config.to_value().unwrap());
 }
 
 #[test]
 fn an_objective_is_known_by_its_name_and_has_its_own_settings() {
-    let name = |config: &TrainingConfig| match &config.objective {
+    let name = |config: &TrainingConfig| match &config.system.objective {
         TrainingObjective::InfoNce(_) => "info-nce, all settings",
         TrainingObjective::Named(config) => config.name(),
     };
-    let parameter = |config: &TrainingConfig, parameter| match &config.objective {
+    let parameter = |config: &TrainingConfig, parameter| match &config.system.objective {
         TrainingObjective::Named(config) => config.get(parameter),
         TrainingObjective::InfoNce(_) => None,
     };
@@ -56,8 +59,8 @@ fn an_objective_is_known_by_its_name_and_has_its_own_settings() {
     assert_eq!(parameter(&config, "scale"), Some(Number(10.0)));
     config.write(&path).unwrap();
     assert_eq!(
-        TrainingConfig::read(&path).unwrap().objective,
-        config.objective
+        TrainingConfig::read(&path).unwrap().system.objective,
+        config.system.objective
     );
 
     for (pairs, expected) in [
@@ -82,7 +85,7 @@ fn pairs_win_over_the_file() {
     let path = folder.path().join("mine.json");
     fs::write(&path, r#"{"seed": 5, "schedule": {"steps": 9}}"#).unwrap();
     let config = TrainingConfig::load(Some(&path), &["seed=6".to_string()]).unwrap();
-    assert_eq!((config.seed, config.schedule.steps), (6, 9));
+    assert_eq!((config.shared.seed, config.shared.schedule.steps), (6, 9));
 }
 
 #[test]

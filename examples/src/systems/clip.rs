@@ -1,0 +1,216 @@
+//! `clip`: a dual encoder and one contrastive objective.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use burn_contrastive::objective::{Features, InfoNceConfig, Objective};
+use burn_contrastive::sharded::{Encoded, Sharding};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::data::{EvaluationSet, Pairs, Shard};
+use crate::models::{DualEncoder, DualEncoderConfig, PRESETS};
+use crate::report::RunReport;
+use crate::training::config::{SharedConfig, TrainingConfig};
+use crate::training::evaluation::Retrieved;
+use crate::training::history::History;
+use crate::training::inputs::{self, Data};
+use crate::training::objective::TrainingObjective;
+use crate::training::output::Output;
+use crate::training::run::{Options, Program};
+use crate::training::system::{Moment, Step, System, SystemConfig, TextLimits};
+
+/// The settings of [`Clip`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClipConfig {
+    /// The two encoders; the name of a preset is short for its settings.
+    pub model: DualEncoderConfig,
+    /// The objective; its name is short for its settings.
+    pub objective: TrainingObjective,
+}
+
+impl SystemConfig for ClipConfig {
+    type System = Clip;
+
+    /// A small model on small scenes: minutes on two CPU cores.
+    fn defaults() -> TrainingConfig<Self> {
+        TrainingConfig {
+            system: Self {
+                model: DualEncoderConfig::tiny(),
+                objective: TrainingObjective::InfoNce(InfoNceConfig::new()),
+            },
+            shared: SharedConfig::default(),
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        self.model.check().context("model")?;
+        self.objective.check()
+    }
+
+    /// `model=NAME` is short for that preset's settings, `objective=NAME` for that objective's.
+    fn preset(key: &str, value: &Value) -> Option<Result<Value>> {
+        match key {
+            "model" => value.as_str().map(|name| {
+                let config = DualEncoderConfig::preset(name).ok_or_else(|| {
+                    anyhow!(
+                        "there is no preset `{name}`; there are {}",
+                        PRESETS.join(", ")
+                    )
+                })?;
+                Ok(serde_json::to_value(config)?)
+            }),
+            "objective" => TrainingObjective::preset(value),
+            _ => None,
+        }
+    }
+
+    fn has_dropout(&self) -> bool {
+        self.model.has_dropout()
+    }
+
+    fn image_size(&self) -> usize {
+        self.model.image.image_size
+    }
+
+    fn text(&self) -> TextLimits {
+        TextLimits {
+            vocabulary: self.model.text.vocabulary,
+            context: self.model.text.context,
+        }
+    }
+
+    fn init(&self, device: &Device) -> Clip {
+        let objective = self.objective.init(device);
+        self.model.init(objective, device)
+    }
+}
+
+/// An image encoder, a text encoder and the objective that aligns them.
+pub type Clip = DualEncoder;
+
+impl System for Clip {
+    const NAME: &'static str = "clip";
+    const RETRIEVES: bool = true;
+
+    type Config = ClipConfig;
+    type Examples = Pairs;
+    type Carry = ();
+
+    fn at(mut self, moment: &Moment) -> Self {
+        self.objective = self.objective.at(moment.progress);
+        self
+    }
+
+    fn train_on(&self, batch: &[Shard], sharding: &Sharding) -> Step<()> {
+        let device = self.device();
+        let step = sharding.backward(
+            self,
+            batch,
+            |model: &Self, shard| Encoded::new(model.embed(shard, &device)),
+            |embeddings| self.loss(&pair(embeddings)),
+        );
+        let [images, texts] = pair(step.embeddings);
+        Step {
+            output: Output {
+                logit_scale: System::logit_scale(self).map(Tensor::inner),
+                ..Output::of_pairs(step.loss, images, texts)
+            },
+            gradients: step.gradients,
+            carry: (),
+        }
+    }
+
+    fn updated(mut self, _carried: Vec<()>) -> Self {
+        self.objective = self.objective.clamped();
+        self
+    }
+
+    fn infer(&self, batch: &[Shard]) -> Output {
+        let device = self.device();
+        let embeddings = batch.iter().map(|shard| self.embed(shard, &device));
+        let (images, texts) = embeddings.map(|[image, text]| (image, text)).unzip();
+        let [images, texts] = [images, texts].map(|parts| Tensor::cat(parts, 0));
+        let loss = self.loss(&[images.clone(), texts.clone()]);
+        Output {
+            logit_scale: System::logit_scale(self),
+            ..Output::of_pairs(loss, images, texts)
+        }
+    }
+
+    fn logit_scale(&self) -> Option<Tensor<1>> {
+        logit_scale(&self.objective)
+    }
+
+    fn parts(&self) -> Vec<(&'static str, usize)> {
+        let mut parts = self.towers().to_vec();
+        parts.push(("objective", self.objective.num_params()));
+        parts
+    }
+}
+
+impl Program for Clip {
+    const TITLE: &'static str = "CLIP dual encoder";
+
+    type Test = EvaluationSet;
+    type Scores = Retrieved;
+
+    fn open(
+        config: &TrainingConfig<ClipConfig>,
+        options: &Options,
+        resumed: Option<&Path>,
+    ) -> Result<Data<Self>> {
+        inputs::pairs(config, options, resumed)
+    }
+
+    fn evaluate(&self, test: &EvaluationSet, batch_size: usize) -> Result<Retrieved> {
+        Retrieved::new(self, test, batch_size)
+    }
+
+    fn before(test: &EvaluationSet, scores: &Retrieved) -> String {
+        scores.before(test)
+    }
+
+    fn after(_test: &EvaluationSet, scores: &Retrieved) -> String {
+        scores.metrics().to_string()
+    }
+
+    fn report(
+        test: &EvaluationSet,
+        before: &Retrieved,
+        after: &Retrieved,
+        _history: &History,
+    ) -> RunReport {
+        after.report(test, before)
+    }
+}
+
+impl Clip {
+    /// The embeddings of a shard's images and of its captions.
+    fn embed(&self, shard: &Shard, device: &Device) -> [Tensor<2>; 2] {
+        let batch = shard.to_batch(device);
+        [
+            self.embed_image(batch.images),
+            self.embed_text(batch.tokens, batch.padding),
+        ]
+    }
+
+    fn loss(&self, [images, texts]: &[Tensor<2>; 2]) -> Tensor<1> {
+        let features = Features::new(images.clone(), texts.clone());
+        self.objective.forward(&features)
+    }
+}
+
+/// The factor that multiplies the similarities of an objective, if it has one.
+pub(super) fn logit_scale(objective: &Objective) -> Option<Tensor<1>> {
+    let mut objective = objective.clone();
+    objective.logit_scales().first().map(|scale| scale.value())
+}
+
+fn pair<T>(both: Vec<T>) -> [T; 2] {
+    let both = both.try_into().ok();
+    both.expect("a shard has embeddings of images and of captions")
+}

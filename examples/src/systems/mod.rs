@@ -1,0 +1,4 @@
+//! The systems: one module each, with what it is made of, its step, and what its program reads,
+//! measures and reports.
+
+pub mod clip;
