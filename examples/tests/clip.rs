@@ -118,7 +118,8 @@ fn a_small_run_learns_to_find_held_out_pairs_and_reports_it() {
 
     // The folder is a run now: a new one does not write over it.
     let error = run::<Clip>(&config, &options, Interrupter::new())
-        .unwrap_err()
+        .err()
+        .unwrap()
         .to_string();
     assert!(
         error.contains("already holds a run") && error.contains("--resume"),
@@ -160,8 +161,9 @@ fn data_that_cannot_be_read_leaves_no_run_behind() {
     let out = folder.path().join("run");
     let mut config = small(&[]);
     config.shared.data.path = Some(folder.path().join("absent"));
-    let error =
-        run::<Clip>(&config, &options(&out, folder.path()), Interrupter::new()).unwrap_err();
+    let error = run::<Clip>(&config, &options(&out, folder.path()), Interrupter::new())
+        .err()
+        .unwrap();
     assert!(format!("{error:#}").contains("absent"), "{error:#}");
     assert!(!out.exists());
 }
