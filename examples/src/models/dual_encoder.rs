@@ -1,16 +1,15 @@
 //! Two encoders, two linear projections into one space, and the objective that aligns them.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Bool, Device, Int, Tensor};
 use burn_contrastive::objective::Objective;
 use serde::{Deserialize, Serialize};
 
-use super::{ImageEncoder, ImageEncoderConfig, Pooling, TextEncoder, TextEncoderConfig};
-
-/// More than any machine trains that runs these programs.
-const MOST_PARAMETERS: f64 = 2e10;
+use super::{
+    ImageEncoder, ImageEncoderConfig, ImageLayout, Pooling, TextEncoder, TextEncoderConfig, check,
+};
 
 /// Names that [`DualEncoderConfig::preset`] knows.
 pub const PRESETS: [&str; 3] = ["tiny", "vit-b-32", "vit-b-16"];
@@ -35,65 +34,11 @@ impl DualEncoderConfig {
     /// Names the setting that is out of range, its value and the range.
     pub fn check(&self) -> Result<()> {
         let (image, text) = (&self.image, &self.text);
-        for (name, value, most) in [
-            ("image.image_size", image.image_size, 4096),
-            ("image.patch_size", image.patch_size, 4096),
-            ("image.width", image.width, 65_536),
-            ("image.heads", image.heads, 65_536),
-            ("text.vocabulary", text.vocabulary, 10_000_000),
-            ("text.context", text.context, 65_536),
-            ("text.width", text.width, 65_536),
-            ("text.heads", text.heads, 65_536),
-            ("embedding", self.embedding, 65_536),
-        ] {
-            ensure!(
-                (1..=most).contains(&value),
-                "{name} = {value} must be in 1..={most}"
-            );
-        }
-        for (name, value, divisor, of) in [
-            (
-                "image.image_size",
-                image.image_size,
-                "image.patch_size",
-                image.patch_size,
-            ),
-            ("image.width", image.width, "image.heads", image.heads),
-            ("text.width", text.width, "text.heads", text.heads),
-        ] {
-            ensure!(
-                value % of == 0,
-                "{name} = {value} must be a multiple of {divisor} = {of}"
-            );
-        }
-        for (encoder, layers, dropout) in [
-            ("image", image.layers, image.dropout),
-            ("text", text.layers, text.dropout),
-        ] {
-            ensure!(
-                layers <= 1000,
-                "{encoder}.layers = {layers} must be in 0..=1000"
-            );
-            ensure!(
-                (0.0..1.0).contains(&dropout),
-                "{encoder}.dropout = {dropout} must be in [0, 1)"
-            );
-        }
-        // The large ones: a layer has 12 matrices of its width.
-        let blocks = |layers: usize, width: usize| 12.0 * layers as f64 * (width as f64).powi(2);
-        let tokens = (text.vocabulary + text.context) as f64 * text.width as f64;
-        let patches = 3.0 * (image.patch_size as f64).powi(2) * image.width as f64;
+        image.check()?;
+        text.check()?;
+        check::size("embedding", self.embedding, 65_536)?;
         let projections = (image.width + text.width) as f64 * self.embedding as f64;
-        let parameters = blocks(image.layers, image.width)
-            + blocks(text.layers, text.width)
-            + tokens
-            + patches
-            + projections;
-        ensure!(
-            parameters <= MOST_PARAMETERS,
-            "about {parameters:.1e} parameters are more than {MOST_PARAMETERS:.0e}"
-        );
-        Ok(())
+        check::parameters(image.about_parameters() + text.about_parameters() + projections)
     }
 
     /// The configuration of that name, if there is one (see [`PRESETS`]).
@@ -117,6 +62,7 @@ impl DualEncoderConfig {
                 heads: 4,
                 pooling: Pooling::Mean,
                 dropout: 0.0,
+                layout: ImageLayout::Clip,
             },
             text: TextEncoderConfig {
                 vocabulary: 512,
@@ -145,6 +91,7 @@ impl DualEncoderConfig {
                 heads: 12,
                 pooling: Pooling::Token,
                 dropout: 0.0,
+                layout: ImageLayout::Clip,
             },
             text: TextEncoderConfig {
                 vocabulary: 49_408,

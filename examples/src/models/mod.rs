@@ -1,19 +1,31 @@
-//! Image and text encoders, made of Burn's modules, and the dual encoder that joins them.
+//! Image and text encoders, made of Burn's modules, the dual encoder that joins them, and the
+//! parts of systems that fuse a sentence with an image.
 
+mod attention;
+mod bert;
+mod check;
+mod copy;
 mod dual_encoder;
+mod heads;
 mod image_encoder;
 mod pooling;
 mod text_encoder;
 mod transformer;
 
+pub use bert::{
+    Bert, BertConfig, BertDecoder, BertEmbeddings, BertEncoder, BertLayer, CrossStates,
+    LanguageHead, TwinFusion,
+};
+pub use copy::independent_copy;
 pub use dual_encoder::{DualEncoder, DualEncoderConfig, PRESETS};
-pub use image_encoder::{ImageEncoder, ImageEncoderConfig};
+pub use heads::{ClassifierHead, MatchingHead, ProjectionHead};
+pub use image_encoder::{ImageEncoder, ImageEncoderConfig, ImageLayout};
 pub use pooling::Pooling;
 pub use text_encoder::{TextEncoder, TextEncoderConfig};
 
-use burn::nn::Initializer;
+use burn::nn::{Initializer, Linear};
 
-/// Initial spread of learnable tokens and positions, as in CLIP and BERT.
+/// Initial spread of learnable tokens and positions, as in CLIP and BERT, and of BERT's matrices.
 const EMBEDDING_INIT: Initializer = Initializer::Normal {
     mean: 0.0,
     std: 0.02,
@@ -25,4 +37,12 @@ fn check_heads(encoder: &str, width: usize, heads: usize) {
         heads > 0 && width.is_multiple_of(heads),
         "{encoder}: width {width} must be a multiple of heads {heads}",
     );
+}
+
+/// Starts the bias of a layer, if it has one, at zero.
+fn zero_bias(linear: &mut Linear) {
+    if let Some(bias) = &mut linear.bias {
+        let device = linear.weight.lazy_device();
+        *bias = Initializer::Zeros.init(bias.lazy_shape(), &device);
+    }
 }

@@ -1,12 +1,13 @@
 //! A text transformer: tokens, positions, a pre-norm transformer, one vector a caption.
 
+use anyhow::Result;
 use burn::module::{Module, Param};
 use burn::nn::transformer::TransformerEncoder;
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig};
 use burn::tensor::{Bool, Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{EMBEDDING_INIT, Pooling, check_heads, transformer};
+use super::{EMBEDDING_INIT, Pooling, check, check_heads, transformer};
 
 /// Shape of a [`TextEncoder`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +30,31 @@ pub struct TextEncoderConfig {
 }
 
 impl TextEncoderConfig {
+    /// Checks every size by itself, under names that start with `text.`.
+    ///
+    /// # Errors
+    ///
+    /// Names the setting that is out of range, its value and the range.
+    pub fn check(&self) -> Result<()> {
+        for (name, value, most) in [
+            ("text.vocabulary", self.vocabulary, 10_000_000),
+            ("text.context", self.context, 65_536),
+            ("text.width", self.width, 65_536),
+            ("text.heads", self.heads, 65_536),
+        ] {
+            check::size(name, value, most)?;
+        }
+        check::multiple("text.width", self.width, "text.heads", self.heads)?;
+        check::layers("text.layers", self.layers)?;
+        check::dropout("text.dropout", self.dropout)
+    }
+
+    /// About how many parameters the encoder has.
+    pub(super) fn about_parameters(&self) -> f64 {
+        let tokens = (self.vocabulary + self.context) as f64 * self.width as f64;
+        transformer::about_parameters(self.layers, self.width) + tokens
+    }
+
     /// A new encoder.
     ///
     /// # Panics

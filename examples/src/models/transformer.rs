@@ -3,16 +3,38 @@
 //! Burn multiplies `[batch, length, width]` by a weight as `batch` products, and gives the weight
 //! the sum of `batch` gradients of its own size. Of one matrix of tokens, both are one product.
 
-use burn::nn::attention::MultiHeadAttention;
 use burn::nn::transformer::{TransformerEncoder, TransformerEncoderConfig};
-use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Tensor};
+
+use super::attention::Attention;
+use super::zero_bias;
 
 /// The pre-norm transformer of both encoders: feed-forward four times the width, GELU.
 pub fn config(width: usize, layers: usize, heads: usize, dropout: f64) -> TransformerEncoderConfig {
     TransformerEncoderConfig::new(width, 4 * width, heads, layers)
         .with_norm_first(true)
         .with_dropout(dropout)
+}
+
+/// About how many parameters a [`config`] has: a layer has 12 matrices of its width.
+pub fn about_parameters(layers: usize, width: usize) -> f64 {
+    12.0 * layers as f64 * (width as f64).powi(2)
+}
+
+/// Starts every bias at zero.
+pub fn zero_biases(transformer: &mut TransformerEncoder) {
+    for layer in &mut transformer.layers {
+        for linear in [
+            &mut layer.mha.query,
+            &mut layer.mha.key,
+            &mut layer.mha.value,
+            &mut layer.mha.output,
+            &mut layer.pwff.linear_inner,
+            &mut layer.pwff.linear_outer,
+        ] {
+            zero_bias(linear);
+        }
+    }
 }
 
 /// What [`TransformerEncoder::forward`] gives for a [`config`].
@@ -32,36 +54,13 @@ pub fn forward(
     let mut x = x.reshape([batch * length, width]);
     for layer in &transformer.layers {
         let normal = layer.norm_2.forward(x.clone());
-        let context = attention(&layer.mha, normal, [batch, length], mask.clone());
+        let attention = Attention::from(&layer.mha);
+        let context = attention.forward(normal.clone(), normal, batch, mask.clone());
         x = x + layer.dropout.forward(context);
         let normal = layer.norm_1.forward(x.clone());
         x = x + layer.dropout.forward(layer.pwff.forward(normal));
     }
     x.reshape([batch, length, width])
-}
-
-/// Every token's view of the tokens of its sequence.
-fn attention(
-    mha: &MultiHeadAttention,
-    x: Tensor<2>,
-    [batch, length]: [usize; 2],
-    mask: Option<Tensor<4, Bool>>,
-) -> Tensor<2> {
-    let heads = |x: Tensor<2>| {
-        x.reshape([batch, length, mha.n_heads, mha.d_k])
-            .swap_dims(1, 2)
-    };
-    let query = heads(mha.query.forward(x.clone()) / (mha.d_k as f64).sqrt());
-    let key = heads(mha.key.forward(x.clone()));
-    let value = heads(mha.value.forward(x));
-    let mut scores = query.matmul(key.transpose());
-    if let Some(mask) = mask {
-        scores = scores.mask_fill(mask, mha.min_float);
-    }
-    let weights = mha.dropout.forward(softmax(scores, 3));
-    let context = weights.matmul(value).swap_dims(1, 2);
-    mha.output
-        .forward(context.reshape([batch * length, mha.d_model]))
 }
 
 #[cfg(test)]
