@@ -121,6 +121,12 @@ pub struct Retrieval {
     pub before: Option<RetrievalScores>,
     /// The trained model.
     pub after: Option<RetrievalScores>,
+    /// The trained model, its first results reordered by matching each with the query.
+    #[serde(default)]
+    pub reranked: Option<RetrievalScores>,
+    /// How many of the first results were reordered.
+    #[serde(default)]
+    pub reranked_top: Option<u64>,
 }
 
 impl Retrieval {

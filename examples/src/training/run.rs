@@ -318,6 +318,7 @@ fn retrieval(
         chance: Some(chance),
         before: Some(before.into()),
         after: Some(after.into()),
+        ..Retrieval::default()
     }
 }
 

@@ -38,6 +38,7 @@ pub fn curves(history: &History) -> Curves {
                 scores: (&record.retrieval).into(),
             })
             .collect(),
+        ..Curves::default()
     }
 }
 

@@ -75,6 +75,7 @@ pub fn run(directory: &Path) -> RunReport {
             chance: Some(RetrievalScores::chance(&[5; 400])),
             before: Some(scores(0.3, 0.2)),
             after: Some(scores(73.4, 3.0)),
+            ..Retrieval::default()
         },
         curves: curves(),
         similarities: Similarities {
@@ -82,6 +83,7 @@ pub fn run(directory: &Path) -> RunReport {
             after: Some(histogram((0.71, 0.09), (0.02, 0.16))),
         },
         examples: examples(&images),
+        ..RunReport::default()
     }
 }
 
@@ -144,6 +146,7 @@ fn curves() -> Curves {
                 scores: scores(74.0 * (1.0 - (-(i as f64) / 4.0).exp()), 3.0),
             })
             .collect(),
+        ..Curves::default()
     }
 }
 
