@@ -31,6 +31,7 @@ pub(super) fn page(findings: &Findings) -> String {
         chance: Some((&statistics.chance).into()),
         before: None,
         after: Some((&statistics.retrieval).into()),
+        ..Retrieval::default()
     };
     let rows = [
         ("chance", retrieval.chance),

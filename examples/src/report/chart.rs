@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use plotters::coord::ranged1d::Ranged;
 use plotters::coord::types::RangedCoordf64;
+use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 
 use super::palette::Role;
@@ -21,15 +22,27 @@ const TICKS: usize = 6;
 const LARGEST: f64 = 1e100;
 
 /// One line of a chart.
+#[derive(Clone)]
 pub(crate) struct Line {
     pub role: Role,
-    /// A thin and pale line: the background of a stronger one.
-    pub faint: bool,
+    pub stroke: Stroke,
     /// By increasing x; a y that is not finite is a gap.
     pub points: Vec<(f64, f64)>,
 }
 
-/// What the y axis shows.
+/// How a line is drawn.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stroke {
+    Strong,
+    /// Thin and pale: the background of a stronger one.
+    Faint,
+    /// Strong, with a dot at each point: for few points.
+    Dotted,
+    /// What others are compared with.
+    Dashed,
+}
+
+/// What an axis shows.
 #[derive(Clone, Copy)]
 pub(crate) enum Extent {
     /// From zero, or lower if a value is.
@@ -38,51 +51,85 @@ pub(crate) enum Extent {
     Fit,
 }
 
+impl Extent {
+    fn of(self, values: impl Iterator<Item = f64>) -> Option<Range<f64>> {
+        let range = range(values)?;
+        Some(widened(match self {
+            Self::FromZero => range.start.min(0.0)..range.end.max(0.0),
+            Self::Fit => range,
+        }))
+    }
+}
+
+/// Whether a value can be drawn.
+pub(crate) fn is_drawable(value: f64) -> bool {
+    value.abs() <= LARGEST
+}
+
 /// Draws lines over the optimisation steps, from none; `None` if there is nothing to draw.
 pub(crate) fn lines(lines: &[Line], extent: Extent) -> Option<String> {
-    let drawable = |&&(x, y): &&(f64, f64)| x.is_finite() && y.abs() <= LARGEST;
-    let points = || {
-        lines
-            .iter()
-            .flat_map(|line| line.points.iter().filter(drawable))
-    };
-    let x = widened(0.0..range(points().map(|point| point.0))?.end.max(0.0));
-    let mut y = range(points().map(|point| point.1))?;
-    if let Extent::FromZero = extent {
-        y = y.start.min(0.0)..y.end.max(0.0);
-    }
-    let mut y = widened(y);
-    let air = 0.05 * (y.end - y.start);
-    y.end += air;
-    if y.start != 0.0 {
-        y.start -= air;
-    }
+    let points = || drawable(lines);
+    let x = Extent::FromZero.of(points().map(|point| point.0))?;
+    let y = aired(extent.of(points().map(|point| point.1))?);
+    Some(drawn("step", x, y, lines))
+}
 
+/// Draws lines over any quantity, as large as fits; `None` if there is nothing to draw.
+pub(crate) fn lines_over(quantity: &str, lines: &[Line]) -> Option<String> {
+    let points = || drawable(lines);
+    let x = aired(Extent::Fit.of(points().map(|point| point.0))?);
+    let y = aired(Extent::Fit.of(points().map(|point| point.1))?);
+    Some(drawn(quantity, x, y, lines))
+}
+
+fn is_drawable_point(&(x, y): &(f64, f64)) -> bool {
+    is_drawable(x) && is_drawable(y)
+}
+
+fn drawable(lines: &[Line]) -> impl Iterator<Item = &(f64, f64)> {
+    lines
+        .iter()
+        .flat_map(|line| line.points.iter().filter(|point| is_drawable_point(point)))
+}
+
+fn drawn(x_name: &str, x: Range<f64>, y: Range<f64>, lines: &[Line]) -> String {
     let mut svg = String::new();
-    draw(&mut svg, x, y, "step", |chart| {
+    draw(&mut svg, x, y, x_name, |chart| {
         for line in lines {
-            let (opacity, width) = if line.faint { (0.45, 1) } else { (1.0, 2) };
+            let faint = line.stroke == Stroke::Faint;
+            let (opacity, width) = if faint { (0.45, 1) } else { (1.0, 2) };
             let style = ShapeStyle {
                 color: line.role.colour().mix(opacity),
                 filled: true,
                 stroke_width: width * UNIT,
             };
-            for piece in line.points.split(|point| !drawable(&point)) {
-                match piece {
-                    [] => {}
-                    [point] => {
-                        let radius = (width + 1) * UNIT;
-                        chart.draw_series([Circle::new(*point, radius, style)])?;
-                    }
-                    _ => {
-                        chart.draw_series([PathElement::new(piece, style)])?;
-                    }
+            let dot = |&point: &(f64, f64)| Circle::new(point, (width + 1) * UNIT, style);
+            for piece in line.points.split(|point| !is_drawable_point(point)) {
+                if line.stroke == Stroke::Dotted || piece.len() == 1 {
+                    chart.draw_series(piece.iter().map(dot))?;
+                }
+                if piece.len() < 2 {
+                    continue;
+                }
+                if line.stroke == Stroke::Dashed {
+                    let (dash, gap) = (7 * UNIT, 5 * UNIT);
+                    let dashes = DashedPathElement::new(piece.to_vec(), dash, gap, style);
+                    chart.draw_series([dashes])?;
+                } else {
+                    chart.draw_series([PathElement::new(piece, style)])?;
                 }
             }
         }
         Ok(())
     });
-    Some(svg)
+    svg
+}
+
+/// With some room above and, unless it begins at zero, below.
+fn aired(range: Range<f64>) -> Range<f64> {
+    let air = 0.05 * (range.end - range.start);
+    let below = if range.start == 0.0 { 0.0 } else { air };
+    (range.start - below)..(range.end + air)
 }
 
 /// One distribution of a chart of [`densities`].
@@ -235,7 +282,7 @@ mod tests {
     fn line(points: &[(f64, f64)]) -> Line {
         Line {
             role: Role::First,
-            faint: false,
+            stroke: Stroke::Strong,
             points: points.to_vec(),
         }
     }

@@ -14,6 +14,28 @@ pub struct Point {
     pub value: f64,
 }
 
+/// One of several curves, told apart by their names.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NamedCurve {
+    /// What it is a curve of.
+    pub name: String,
+    /// The curve.
+    pub curve: Curve,
+    /// A value to compare it with, if there is one.
+    #[serde(default)]
+    pub reference: Option<Reference>,
+}
+
+/// A value that a curve is compared with, drawn as a horizontal line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reference {
+    /// What the value is: `ln N`.
+    pub label: String,
+    /// The value; no line where it is not finite, `null` in JSON.
+    #[serde(with = "number::or_null")]
+    pub value: f64,
+}
+
 /// A quantity over the optimisation steps, in their order. Serialises as a list of points.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]

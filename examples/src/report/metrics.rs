@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Change, Curves, Dataset, ParameterCount, RetrievalScores, RunReport, Similarities, Stage,
+    Accuracy, AnswerExample, Change, Curves, Dataset, Fact, ParameterCount, RetrievalScores,
+    RunReport, Similarities, Stage, Sweep, Weights,
 };
 
 /// The results of a run, as `metrics.json` holds them. [The module](super) documents every key.
@@ -41,6 +42,21 @@ pub struct Metrics {
     /// The settings that changed when the run was resumed.
     #[serde(default)]
     pub changes: Vec<Change>,
+    /// Single figures by name.
+    #[serde(default)]
+    pub facts: Vec<Fact>,
+    /// How often the model answers right.
+    #[serde(default)]
+    pub accuracy: Option<Accuracy>,
+    /// Some questions with what the trained model answered.
+    #[serde(default)]
+    pub answers: Vec<AnswerExample>,
+    /// Contrastive weights of the negatives.
+    #[serde(default)]
+    pub weights: Option<Weights>,
+    /// Results by the value of one parameter each.
+    #[serde(default)]
+    pub sweeps: Vec<Sweep>,
 }
 
 /// Retrieval on the held-out pairs.
@@ -58,6 +74,12 @@ pub struct RetrievalMetrics {
     pub before: Option<ScoresWithSum>,
     /// The trained model.
     pub after: Option<ScoresWithSum>,
+    /// The trained model, its first results reordered by matching.
+    #[serde(default)]
+    pub reranked: Option<ScoresWithSum>,
+    /// How many of the first results were reordered.
+    #[serde(default)]
+    pub reranked_top: Option<u64>,
 }
 
 /// Scores of both directions and the sum of the six recalls.
@@ -72,9 +94,9 @@ pub struct ScoresWithSum {
 }
 
 impl Metrics {
-    /// Version of the layout; a key that changes its meaning or goes away raises it, a new key does
-    /// not.
-    pub const SCHEMA: u32 = 1;
+    /// Version of the layout; every change of the keys raises it. 2 has all keys of 1, with the
+    /// same meaning, and new ones: files of 1 are read, with nothing under the new keys.
+    pub const SCHEMA: u32 = 2;
 }
 
 impl From<RetrievalScores> for ScoresWithSum {
@@ -107,11 +129,18 @@ impl From<&RunReport> for Metrics {
                 chance: retrieval.chance.map(Into::into),
                 before: retrieval.before.map(Into::into),
                 after: retrieval.after.map(Into::into),
+                reranked: retrieval.reranked.map(Into::into),
+                reranked_top: retrieval.reranked_top,
             },
             curves: run.curves.clone(),
             similarities: run.similarities.clone(),
             config: run.config.clone(),
             changes: run.changes.clone(),
+            facts: run.facts.clone(),
+            accuracy: run.accuracy.clone(),
+            answers: run.answers.clone(),
+            weights: run.weights.clone(),
+            sweeps: run.sweeps.clone(),
         }
     }
 }

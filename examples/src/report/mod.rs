@@ -22,28 +22,55 @@
 //! | … `.{image_to_text, text_to_image}.{recall_at_1, recall_at_5, recall_at_10}` | percent |
 //! | … `.{image_to_text, text_to_image}.{median_rank, mean_rank}` | ranks from 1 |
 //! | … `.r_sum` | sum of the six recalls, 600 at best |
+//! | `retrieval.{reranked, reranked_top}` | the first `reranked_top` reordered, or `null` |
 //! | `curves.{loss, validation_loss, learning_rate, logit_scale}[]` | `step`, `value` |
 //! | `curves.validation[]` | `step`, `scores.{image_to_text, text_to_image}` as above |
+//! | `curves.losses[].{name, curve[]}` | the parts of the loss, each `step`, `value` |
+//! | `curves.figures[].{name, curve[]}` | other figures over training, each `step`, `value` |
+//! | … `.reference.{label, value}` | what it is compared with, or `null` |
 //! | `similarities.{before, after}` | histograms of the cosines, or `null` |
 //! | … `.{low, high}` | the range, divided into equal bins |
 //! | … `.{positive[], negative[]}` | pairs in each bin |
 //! | … `.{positive_mean, negative_mean}` | means |
 //! | `config` | the run's complete configuration |
 //! | `changes[].{step, setting, from, to}` | settings changed when it was resumed |
+//! | `facts[].{name, value, unit}` | single figures; `unit` is text or `null` |
+//! | `accuracy` | how often it answers right, or `null` |
+//! | … `.{split, count}` | the held-out questions |
+//! | … `.{majority, before, after}` | percent: the most frequent answer, the model |
+//! | … `.by_kind[].{kind, count, majority, after}` | the same of each kind of question |
+//! | `answers[].{images[], question}` | some questions, with one or two files |
+//! | … `.{expected, given, is_right}` | the right one, the model's, whether it is right |
+//! | … `.confidence` | probability that the model gave its answer, 0 to 1 |
+//! | `weights` | contrastive weights of the negatives, or `null` |
+//! | … `.{low, high}` | the range, divided into equal bins |
+//! | … `.{all[], known_false[]}` | negatives in each bin: all, and those known to match |
+//! | … `.{mean, mean_of_known_false}` | means |
+//! | … `.auc` | chance that a known false negative weighs less, 0 to 1, or `null` |
+//! | … `.lowest[].{anchor_image, anchor_text}` | who is contrasted; file, text or `null` |
+//! | … `.lowest[].{candidate_image, candidate_text}` | the negative; file, text or `null` |
+//! | … `.lowest[].{weight, is_false_negative}` | its weight, whether it is known to match |
+//! | `sweeps[].{title, parameter, columns[]}` | text: what differs, what was measured |
+//! | … `.rows[].{value, numbers[], numeric}` | a value as text, a number by column, as a number |
+//! | … `.baseline` | a row to compare with, or `null` |
 
+mod accuracy;
 pub(crate) mod chart;
 mod curve;
 mod examples;
 mod histogram;
 pub(crate) mod html;
 mod library;
+mod lossy;
 mod metrics;
 pub(crate) mod palette;
 mod retrieval;
 mod run;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod thumbnail;
+mod weights;
 
 use std::fs;
 use std::path::Path;
@@ -52,14 +79,18 @@ use anyhow::{Context, Result};
 
 use crate::files;
 
-pub use curve::{Curve, Point};
+pub use accuracy::{Accuracy, AnswerExample, KindAccuracy};
+pub use curve::{Curve, NamedCurve, Point, Reference};
 pub use examples::{CaptionQuery, Examples, ImageQuery, RankedCaption, RankedImage};
 pub use histogram::Histogram;
 pub use metrics::{Metrics, RetrievalMetrics, ScoresWithSum};
 pub use retrieval::{DirectionScores, Retrieval, RetrievalScores};
 pub use run::{
-    Change, Curves, Dataset, ParameterCount, RunReport, Similarities, Split, Stage, Validation,
+    Change, Curves, Dataset, Fact, ParameterCount, RunReport, Similarities, Split, Stage,
+    Validation,
 };
+pub use sweep::{Sweep, SweepRow};
+pub use weights::{WeightExample, Weights};
 
 impl RunReport {
     /// Writes `report.html` and `metrics.json` into `directory`, which is created if need be. Each

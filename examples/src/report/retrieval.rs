@@ -121,15 +121,26 @@ pub struct Retrieval {
     pub before: Option<RetrievalScores>,
     /// The trained model.
     pub after: Option<RetrievalScores>,
+    /// The trained model, its first results reordered by matching each with the query.
+    #[serde(default)]
+    pub reranked: Option<RetrievalScores>,
+    /// How many of the first results were reordered.
+    #[serde(default)]
+    pub reranked_top: Option<u64>,
 }
 
 impl Retrieval {
     /// The rows with their names, in the order of the table.
-    pub(super) fn rows(&self) -> impl Iterator<Item = (&'static str, RetrievalScores)> {
+    pub(super) fn rows(&self) -> impl Iterator<Item = (String, RetrievalScores)> {
+        let reranked = self.reranked_top.map_or_else(
+            || "reranked".to_string(),
+            |top| format!("reranked, top {}", number::grouped(top)),
+        );
         [
-            ("chance", self.chance),
-            ("before training", self.before),
-            ("after training", self.after),
+            ("chance".to_string(), self.chance),
+            ("before training".to_string(), self.before),
+            ("after training".to_string(), self.after),
+            (reranked, self.reranked),
         ]
         .into_iter()
         .filter_map(|(name, scores)| Some((name, scores?)))

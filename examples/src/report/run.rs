@@ -5,7 +5,10 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Curve, Examples, Histogram, Retrieval, RetrievalScores};
+use super::{
+    Accuracy, AnswerExample, Curve, Examples, Histogram, NamedCurve, Retrieval, RetrievalScores,
+    Sweep, Weights,
+};
 use crate::number;
 
 /// Everything that a report shows of one training run. Whatever is empty or `None` is left out of
@@ -38,6 +41,21 @@ pub struct RunReport {
     pub similarities: Similarities,
     /// What the trained model retrieves for some queries.
     pub examples: Examples,
+    /// Single figures by name, in the order of their table.
+    #[serde(default)]
+    pub facts: Vec<Fact>,
+    /// How often it answers right; `None` for a model that does not answer.
+    #[serde(default)]
+    pub accuracy: Option<Accuracy>,
+    /// Some questions with what the trained model answered.
+    #[serde(default)]
+    pub answers: Vec<AnswerExample>,
+    /// Contrastive weights of the negatives; `None` where all weigh the same.
+    #[serde(default)]
+    pub weights: Option<Weights>,
+    /// Results by the value of one parameter each.
+    #[serde(default)]
+    pub sweeps: Vec<Sweep>,
 }
 
 impl RunReport {
@@ -105,6 +123,18 @@ pub struct ParameterCount {
     pub count: u64,
 }
 
+/// A single figure.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fact {
+    /// What it is: `ln N`, `logit scale at the end`.
+    pub name: String,
+    /// The value; not finite where there is none, `null` in JSON.
+    #[serde(with = "number::or_null")]
+    pub value: f64,
+    /// Its unit, if it has one: `%`.
+    pub unit: Option<String>,
+}
+
 /// A stage of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Stage {
@@ -128,6 +158,13 @@ pub struct Curves {
     pub logit_scale: Curve,
     /// Retrieval among the validation pairs, by increasing step.
     pub validation: Vec<Validation>,
+    /// The training losses that the loss is a sum of, by name: `contrast`, `matching`, `masked
+    /// language`. Empty where there is only one.
+    #[serde(default)]
+    pub losses: Vec<NamedCurve>,
+    /// Other figures measured over training, by name: `accuracy on validation`.
+    #[serde(default)]
+    pub figures: Vec<NamedCurve>,
 }
 
 /// Retrieval among the validation pairs after some steps.

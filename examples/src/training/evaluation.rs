@@ -165,6 +165,7 @@ impl Retrieved {
                 chance: Some(chance(set)),
                 before: Some((&before.metrics()).into()),
                 after: Some((&self.metrics()).into()),
+                ..Retrieval::default()
             },
             similarities: Similarities {
                 before: Some(before.embedded.histogram(HISTOGRAM_BINS).into()),

@@ -40,6 +40,7 @@ pub fn curves(history: &History) -> Curves {
                 })
             })
             .collect(),
+        ..Curves::default()
     }
 }
 

@@ -1,13 +1,16 @@
 //! The figures of the page: curves of the training and distributions of the similarities.
 
+use std::iter;
 use std::ops::Range;
 
 use maud::{Markup, PreEscaped, html};
 
 use crate::number::{counted, fixed, grouped, significant};
-use crate::report::chart::{self, Density, Extent, Line};
+use crate::report::chart::{self, Density, Extent, Line, Stroke};
 use crate::report::palette::Role;
-use crate::report::{Curve, Histogram, RetrievalScores, RunReport, Similarities, Validation};
+use crate::report::{
+    Curve, Histogram, Reference, RetrievalScores, RunReport, Similarities, Validation,
+};
 
 /// Points of a curve that a chart of this size can show.
 const POINTS: usize = 600;
@@ -15,15 +18,32 @@ const POINTS: usize = 600;
 /// The curves of the training.
 pub(super) fn training(run: &RunReport) -> Markup {
     let curves = &run.curves;
-    let figures: Vec<Markup> = [
-        loss(&curves.loss, &curves.validation_loss),
+    let none = Curve::default();
+    let whole = loss("Loss", &curves.loss, &curves.validation_loss, None);
+    let parts = curves.losses.iter().map(|part| {
+        let title = format!("Loss: {}", part.name);
+        loss(&title, &part.curve, &none, part.reference.as_ref())
+    });
+    let usual = [
         validation(&curves.validation),
-        single("Learning rate", &curves.learning_rate, Extent::FromZero),
-        single("Logit scale", &curves.logit_scale, Extent::Fit),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+        single(
+            "Learning rate",
+            &curves.learning_rate,
+            Extent::FromZero,
+            None,
+        ),
+        single("Logit scale", &curves.logit_scale, Extent::Fit, None),
+    ];
+    let others = curves.figures.iter().map(|of| {
+        let reference = of.reference.as_ref();
+        single(&of.name, &of.curve, Extent::FromZero, reference)
+    });
+    let figures: Vec<Markup> = iter::once(whole)
+        .chain(parts)
+        .chain(usual)
+        .chain(others)
+        .flatten()
+        .collect();
     html! {
         @if !figures.is_empty() {
             section aria-labelledby="training" {
@@ -58,11 +78,11 @@ pub(crate) fn figure(
     }
 }
 
-fn line(role: Role, faint: bool, curve: &Curve) -> Line {
+fn line(role: Role, stroke: Stroke, curve: &Curve) -> Line {
     let points = curve.thinned(POINTS).points;
     Line {
         role,
-        faint,
+        stroke,
         points: points
             .iter()
             .map(|point| (point.step as f64, point.value))
@@ -70,25 +90,60 @@ fn line(role: Role, faint: bool, curve: &Curve) -> Line {
     }
 }
 
-fn loss(training: &Curve, validation: &Curve) -> Option<Markup> {
+/// A value that a curve is compared with: the line of it, its name, and in words.
+struct Compared<'a> {
+    line: Line,
+    name: &'a str,
+    words: String,
+}
+
+impl<'a> Compared<'a> {
+    /// Beside `curve`, from the first step on; `None` where one of them cannot be drawn.
+    fn new(reference: Option<&'a Reference>, curve: &Curve) -> Option<Self> {
+        let Reference { label, value } = reference?;
+        let last = curve.finite().next_back()?.step as f64;
+        chart::is_drawable(*value).then(|| Self {
+            line: Line {
+                role: Role::Reference,
+                stroke: Stroke::Dashed,
+                points: vec![(0.0, *value), (last, *value)],
+            },
+            name: label,
+            words: format!(" Dashed: {label}, {}.", significant(*value)),
+        })
+    }
+}
+
+fn loss(
+    title: &str,
+    training: &Curve,
+    validation: &Curve,
+    reference: Option<&Reference>,
+) -> Option<Markup> {
     // What the caption tells is what was measured, as `metrics.json` has it.
     let measured = if training.is_blank() {
         validation
     } else {
         training
     };
-    let course = course(measured);
+    let compared = Compared::new(reference, measured);
+    let mut course = course(measured);
     let (training, validation) = (&clipped(training), &clipped(validation));
     let window = (training.curve.points.len() as f64 / 50.0).max(1.0);
     let smooth = training.curve.smoothed(window);
     let mut lines = vec![
-        line(Role::First, true, &training.curve),
-        line(Role::First, false, &smooth),
+        line(Role::First, Stroke::Faint, &training.curve),
+        line(Role::First, Stroke::Strong, &smooth),
     ];
     let mut legend = vec![(Role::First, "training")];
     if !validation.curve.is_blank() {
-        lines.push(line(Role::Second, false, &validation.curve));
+        lines.push(line(Role::Second, Stroke::Strong, &validation.curve));
         legend.push((Role::Second, "validation"));
+    }
+    if let Some(Compared { line, name, words }) = &compared {
+        lines.push(line.clone());
+        legend.push((line.role, name));
+        course += words;
     }
     let svg = chart::lines(&lines, Extent::FromZero)?;
     let spikes = training.spikes + validation.spikes;
@@ -107,7 +162,7 @@ fn loss(training: &Curve, validation: &Curve) -> Option<Markup> {
         }
         @if missing > 0 { " " strong { (values(missing)) " not finite." } }
     };
-    Some(figure("Loss", &legend, &svg, &course, caption))
+    Some(figure(title, &legend, &svg, &course, caption))
 }
 
 fn values(count: usize) -> String {
@@ -140,12 +195,25 @@ fn clipped(curve: &Curve) -> Clipped {
     Clipped { curve, spikes }
 }
 
-fn single(title: &str, curve: &Curve, extent: Extent) -> Option<Markup> {
-    let svg = chart::lines(&[line(Role::First, false, curve)], extent)?;
-    let description = course(curve);
+fn single(
+    title: &str,
+    curve: &Curve,
+    extent: Extent,
+    reference: Option<&Reference>,
+) -> Option<Markup> {
+    let mut lines = vec![line(Role::First, Stroke::Strong, curve)];
+    let mut legend = Vec::new();
+    let mut description = course(curve);
+    let compared = Compared::new(reference, curve);
+    if let Some(Compared { line, name, words }) = &compared {
+        lines.push(line.clone());
+        legend.extend([(Role::First, "measured"), (line.role, name)]);
+        description += words;
+    }
+    let svg = chart::lines(&lines, extent)?;
     Some(figure(
         title,
-        &[],
+        &legend,
         &svg,
         &description,
         html! { (description) },
@@ -184,16 +252,16 @@ fn validation(history: &[Validation]) -> Option<Markup> {
     let lines = [
         line(
             Role::First,
-            true,
+            Stroke::Faint,
             &curve(|scores| scores.image_to_text.recall_at_5),
         ),
         line(
             Role::Second,
-            true,
+            Stroke::Faint,
             &curve(|scores| scores.text_to_image.recall_at_5),
         ),
-        line(Role::First, false, &image_to_text),
-        line(Role::Second, false, &text_to_image),
+        line(Role::First, Stroke::Strong, &image_to_text),
+        line(Role::Second, Stroke::Strong, &text_to_image),
     ];
     let svg = chart::lines(&lines, Extent::FromZero)?;
     let legend = [
@@ -271,33 +339,6 @@ pub(crate) fn distribution(
     window: &Range<f64>,
     separation: Option<f64>,
 ) -> Markup {
-    let negative = histogram.density(&histogram.negative);
-    let positive = histogram.density(&histogram.positive);
-    let highest = negative
-        .iter()
-        .chain(&positive)
-        .copied()
-        .fold(0.0, f64::max);
-    let distributions = [
-        Density {
-            role: Role::Negative,
-            heights: negative,
-            mean: histogram.negative_mean,
-        },
-        Density {
-            role: Role::Positive,
-            heights: positive,
-            mean: histogram.positive_mean,
-        },
-    ];
-    let bounds = histogram.low..histogram.high;
-    let svg = chart::densities(
-        "cosine similarity",
-        &distributions,
-        bounds,
-        window.clone(),
-        highest,
-    );
     let means = format!(
         "Mean {} of the positives, {} of the negatives.",
         fixed(histogram.positive_mean, 3),
@@ -310,11 +351,47 @@ pub(crate) fn distribution(
         )
     });
     let description = means + &separation.unwrap_or_default();
-    let legend = [
-        (Role::Positive, "positive pairs"),
-        (Role::Negative, "negative pairs"),
-    ];
-    figure(title, &legend, &svg, &description, html! { (description) })
+    let names = [Some("positive pairs"), Some("negative pairs")];
+    let svg = densities("cosine similarity", histogram, names, window);
+    figure(
+        title,
+        &legend(names),
+        &svg,
+        &description,
+        html! { (description) },
+    )
+}
+
+/// The names of positives and negatives in a legend, of those that are drawn.
+pub(super) fn legend(names: [Option<&str>; 2]) -> Vec<(Role, &str)> {
+    let [positive, negative] = names;
+    let positive = positive.map(|name| (Role::Positive, name));
+    let negative = negative.map(|name| (Role::Negative, name));
+    positive.into_iter().chain(negative).collect()
+}
+
+/// The densities of positives and negatives, of those that have a name, in front of each other.
+pub(super) fn densities(
+    quantity: &str,
+    histogram: &Histogram,
+    names: [Option<&str>; 2],
+    window: &Range<f64>,
+) -> String {
+    let density = |role, counts, mean| Density {
+        role,
+        heights: histogram.density(counts),
+        mean,
+    };
+    let negative = density(Role::Negative, &histogram.negative, histogram.negative_mean);
+    let positive = density(Role::Positive, &histogram.positive, histogram.positive_mean);
+    let densities: Vec<Density> = [(names[1], negative), (names[0], positive)]
+        .into_iter()
+        .filter_map(|(name, density)| name.map(|_| density))
+        .collect();
+    let heights = densities.iter().flat_map(|density| &density.heights);
+    let highest = heights.copied().fold(0.0, f64::max);
+    let bounds = histogram.low..histogram.high;
+    chart::densities(quantity, &densities, bounds, window.clone(), highest)
 }
 
 #[cfg(test)]

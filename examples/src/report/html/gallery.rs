@@ -9,11 +9,10 @@ use crate::report::thumbnail::Thumbnails;
 use crate::report::{CaptionQuery, Examples, ImageQuery};
 
 /// The examples of both directions.
-pub(super) fn examples(examples: &Examples) -> Markup {
+pub(super) fn examples(examples: &Examples, thumbnails: &mut Thumbnails) -> Markup {
     if examples.text_to_image.is_empty() && examples.image_to_text.is_empty() {
         return html! {};
     }
-    let mut thumbnails = Thumbnails::default();
     html! {
         section aria-labelledby="examples" {
             h2 #examples { "Examples" }
@@ -26,7 +25,7 @@ pub(super) fn examples(examples: &Examples) -> Markup {
                 h3 { "Caption → images" }
                 div.queries {
                     @for query in &examples.text_to_image {
-                        (caption_query(query, &mut thumbnails))
+                        (caption_query(query, thumbnails))
                     }
                 }
             }
@@ -34,7 +33,7 @@ pub(super) fn examples(examples: &Examples) -> Markup {
                 h3 { "Image → captions" }
                 div.queries {
                     @for query in &examples.image_to_text {
-                        (image_query(query, &mut thumbnails))
+                        (image_query(query, thumbnails))
                     }
                 }
             }
@@ -102,7 +101,7 @@ fn badge(rank: u64) -> Markup {
 }
 
 /// An image in the page, or a placeholder that says there is none.
-fn picture(file: &Path, what: &str, thumbnails: &mut Thumbnails) -> Markup {
+pub(super) fn picture(file: &Path, what: &str, thumbnails: &mut Thumbnails) -> Markup {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let what = format!("{what}: {name}");
     html! {

@@ -1,15 +1,19 @@
 //! `report.html`: one page for people, which needs nothing but itself.
 
+mod accuracy;
 pub(crate) mod figures;
 mod gallery;
+mod sweeps;
+mod weights;
 
 use std::time::Duration;
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{DOCTYPE, Markup, PreEscaped, Render, html};
 
 use super::palette;
+use super::thumbnail::Thumbnails;
 use super::{Change, DirectionScores, Retrieval, RetrievalScores, RunReport};
-use crate::number::{counted, fixed, grouped, rank, score};
+use crate::number::{counted, fixed, grouped, rank, score, significant};
 
 const STYLE: &str = include_str!("style.css");
 /// The page may show its own styles and images; anything else a browser refuses to load.
@@ -21,12 +25,18 @@ pub(super) fn page(run: &RunReport) -> String {
         "" => "Training run",
         title => title,
     };
+    let mut thumbnails = Thumbnails::default();
     let main = html! {
         (headline(&run.retrieval))
+        @if let Some(accuracy) = &run.accuracy { (accuracy::headline(accuracy)) }
         (retrieval_table(&run.retrieval))
+        @if let Some(accuracy) = &run.accuracy { (accuracy::table(accuracy)) }
         (figures::training(run))
         (figures::similarities(&run.similarities))
-        (gallery::examples(&run.examples))
+        @if let Some(weights) = &run.weights { (weights::weights(weights, &mut thumbnails)) }
+        (sweeps::sweeps(&run.sweeps))
+        (gallery::examples(&run.examples, &mut thumbnails))
+        (accuracy::answers(&run.answers, &mut thumbnails))
         (details(run))
     };
     document(title, facts(run), main)
@@ -109,17 +119,23 @@ fn tile(
         div.tile {
             dt { (name) }
             dd.number { (score(after)) @if best == 100.0 { span.unit { "%" } } }
-            dd.meter aria-hidden="true" {
-                span style=(format!("width:{:.2}%", share(after, best))) {}
-                @if let Some(chance) = chance {
-                    i style=(format!("left:{:.2}%", share(chance, best))) {}
-                }
+            dd.meter aria-hidden="true" { (meter(after, chance, best)) }
+            @if let Some(reranked) = &retrieval.reranked {
+                dd.small { "reranked " strong { (score(select(reranked))) } }
             }
             @if let Some(before) = before { dd.small { "before training " (score(before)) } }
             @if let Some(chance) = chance {
                 dd.small { "chance " (score(chance)) (times(after, chance)) }
             }
         }
+    }
+}
+
+/// The inside of a meter: a bar as long as `value`, with a mark.
+fn meter(value: f64, mark: Option<f64>, best: f64) -> Markup {
+    html! {
+        span style=(format!("width:{:.2}%", share(value, best))) {}
+        @if let Some(mark) = mark { i style=(format!("left:{:.2}%", share(mark, best))) {} }
     }
 }
 
@@ -157,7 +173,7 @@ type Measure = fn(&DirectionScores) -> String;
 pub(crate) fn table_of_recalls(
     lead: Markup,
     retrieval: &Retrieval,
-    rows: impl IntoIterator<Item = (&'static str, RetrievalScores)>,
+    rows: impl IntoIterator<Item = (impl Render, RetrievalScores)>,
 ) -> Markup {
     let rows: Vec<_> = rows.into_iter().collect();
     if rows.is_empty() {
@@ -185,8 +201,14 @@ pub(crate) fn table_of_recalls(
                 (counted(retrieval.captions, "caption")) ". Each image ranks all captions, and \
                  each caption ranks all images. Recall (R@k) is the percentage of queries with a \
                  match among the first k; ranks are those of the first match, 1 is best."
+                @if retrieval.reranked.is_some() {
+                    " Reranked: the first "
+                    @if let Some(top) = retrieval.reranked_top { (counted(top, "result")) }
+                    @else { "results" }
+                    " of the trained model, in the order of how well each matches the query."
+                }
             }
-            div.columns.recalls {
+            div.columns.recalls.many[rows.len() > 3] {
                 @for (direction, of) in directions { table {
                     caption { (direction) }
                     (names)
@@ -218,7 +240,7 @@ fn details(run: &RunReport) -> Markup {
     html! {
         section aria-labelledby="run" {
             h2 #run { "Run" }
-            div.columns { (data(run)) (model(run)) (time(run)) }
+            div.columns { (data(run)) (model(run)) (time(run)) (figures_by_name(run)) }
             @if !run.command.is_empty() {
                 h3 { "Command" }
                 pre { code { (run.command) } }
@@ -290,5 +312,29 @@ fn time(run: &RunReport) -> Markup {
                 }
             }
         }
+    }
+}
+
+fn figures_by_name(run: &RunReport) -> Markup {
+    html! {
+        @if !run.facts.is_empty() {
+            table {
+                caption { "Figures" }
+                thead { tr { th scope="col" { "figure" } th scope="col" { "value" } } }
+                tbody { @for fact in &run.facts { tr {
+                    th scope="row" { (fact.name) }
+                    td { (plain(fact.value)) @if let Some(unit) = &fact.unit { " " (unit) } }
+                } } }
+            }
+        }
+    }
+}
+
+/// A value of any kind: a whole number as such, any other with about four digits.
+fn plain(value: f64) -> String {
+    if value.fract() == 0.0 && value.abs() < 1e7 {
+        fixed(value, 0)
+    } else {
+        significant(value)
     }
 }

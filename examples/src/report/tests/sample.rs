@@ -1,5 +1,9 @@
 //! An invented run, with everything that a report can show.
 
+// By its path: the tests of the programs include this file by its own.
+#[path = "sample/parts.rs"]
+mod parts;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -8,8 +12,8 @@ use serde_json::json;
 
 use crate::report::{
     CaptionQuery, Change, Curve, Curves, Dataset, DirectionScores, Examples, Histogram, ImageQuery,
-    ParameterCount, RankedCaption, RankedImage, Retrieval, RetrievalScores, RunReport,
-    Similarities, Split, Stage, Validation,
+    NamedCurve, ParameterCount, RankedCaption, RankedImage, Reference, Retrieval, RetrievalScores,
+    RunReport, Similarities, Split, Stage, Validation,
 };
 
 const COLOURS: [(&str, [u8; 3]); 6] = [
@@ -75,6 +79,8 @@ pub fn run(directory: &Path) -> RunReport {
             chance: Some(RetrievalScores::chance(&[5; 400])),
             before: Some(scores(0.3, 0.2)),
             after: Some(scores(73.4, 3.0)),
+            reranked: Some(scores(78.2, 1.7)),
+            reranked_top: Some(16),
         },
         curves: curves(),
         similarities: Similarities {
@@ -82,6 +88,11 @@ pub fn run(directory: &Path) -> RunReport {
             after: Some(histogram((0.71, 0.09), (0.02, 0.16))),
         },
         examples: examples(&images),
+        facts: parts::facts(),
+        accuracy: Some(parts::accuracy()),
+        answers: parts::answers(&images),
+        weights: Some(parts::weights(&images)),
+        sweeps: vec![parts::thresholds(), parts::temperatures()],
     }
 }
 
@@ -102,13 +113,27 @@ pub fn large(directory: &Path) -> RunReport {
         before.image_to_text.median_rank = 62_345.5;
         before.text_to_image.mean_rank = 12_345.6;
     }
+    for fact in &mut run.facts {
+        fact.value *= 1e4;
+    }
+    let accuracy = run.accuracy.as_mut().unwrap();
+    (accuracy.count, accuracy.by_kind[0].count) = (1_234_567, 987_654);
+    let weights = run.weights.as_mut().unwrap();
+    weights.all.iter_mut().for_each(|count| *count *= 10_000);
+    for row in &mut run.sweeps[1].rows {
+        row.numbers.iter_mut().for_each(|number| *number *= 1e3);
+    }
     let curves = &mut run.curves;
+    let named = curves.losses.iter_mut().chain(&mut curves.figures);
     for curve in [
         &mut curves.loss,
         &mut curves.validation_loss,
         &mut curves.learning_rate,
         &mut curves.logit_scale,
-    ] {
+    ]
+    .into_iter()
+    .chain(named.map(|named| &mut named.curve))
+    {
         curve
             .points
             .iter_mut()
@@ -144,6 +169,38 @@ fn curves() -> Curves {
                 scores: scores(74.0 * (1.0 - (-(i as f64) / 4.0).exp()), 3.0),
             })
             .collect(),
+        losses: vec![
+            NamedCurve {
+                name: "contrast".into(),
+                curve: curve(&|step| 0.9 * loss(step)),
+                reference: Some(Reference {
+                    label: "ln N".into(),
+                    value: 128_f64.ln(),
+                }),
+            },
+            NamedCurve {
+                name: "matching".into(),
+                curve: curve(&|step| 0.1 + 0.1 * loss(step)),
+                reference: None,
+            },
+        ],
+        figures: vec![
+            NamedCurve {
+                name: "Accuracy on validation".into(),
+                curve: (0..=12).map(|i| (100 * i, 20.5 + 4.1 * i as f64)).collect(),
+                reference: Some(Reference {
+                    label: "majority answer".into(),
+                    value: 31.25,
+                }),
+            },
+            NamedCurve {
+                name: "MI of negatives".into(),
+                curve: (0..=12)
+                    .map(|i| (100 * i, 0.02 * i as f64 - 0.05))
+                    .collect(),
+                reference: None,
+            },
+        ],
     }
 }
 

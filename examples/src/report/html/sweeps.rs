@@ -1,0 +1,199 @@
+//! Results by the value of one parameter: a chart over it, and a table.
+
+use maud::{Markup, html};
+
+use super::figures::figure;
+use super::plain;
+use crate::number::{fixed, significant};
+use crate::report::chart::{self, Line, Stroke, is_drawable};
+use crate::report::palette::Role;
+use crate::report::{Sweep, SweepRow};
+
+/// The colours of the columns of one chart: as many as can be told apart.
+const ROLES: [Role; 4] = [Role::First, Role::Second, Role::Positive, Role::Negative];
+
+/// All sweeps that have results.
+pub(super) fn sweeps(sweeps: &[Sweep]) -> Markup {
+    let sweeps: Vec<&Sweep> = sweeps
+        .iter()
+        .filter(|sweep| !sweep.columns.is_empty() && !sweep.rows.is_empty())
+        .collect();
+    html! {
+        @if !sweeps.is_empty() {
+            section aria-labelledby="sweeps" {
+                h2 #sweeps { "Sweeps" }
+                p.lead { "Results of runs that differ in one parameter." }
+                @for (place, sweep) in (1..).zip(sweeps) { (one(place, sweep)) }
+            }
+        }
+    }
+}
+
+fn one(place: usize, sweep: &Sweep) -> Markup {
+    let id = format!("sweep-{place}");
+    let columns: Vec<usize> = (0..sweep.columns.len()).collect();
+    let charts = columns.chunks(ROLES.len()).map(|part| chart(sweep, part));
+    let charts: Vec<Markup> = charts.flatten().collect();
+    html! {
+        h3 id=(id) { (sweep.title) }
+        div.figures {
+            @for chart in charts { (chart) }
+            (table(&id, sweep))
+        }
+    }
+}
+
+/// These columns over the parameter; `None` without at least two places of it.
+fn chart(sweep: &Sweep, columns: &[usize]) -> Option<Markup> {
+    let mut rows: Vec<(f64, &SweepRow)> = sweep
+        .rows
+        .iter()
+        .filter_map(|row| Some((row.numeric.filter(|&at| is_drawable(at))?, row)))
+        .collect();
+    rows.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+    let (first, last) = (rows.first()?, rows.last()?);
+    if first.0 == last.0 {
+        return None;
+    }
+
+    let mut lines = Vec::new();
+    let mut legend = Vec::new();
+    let mut description = format!(
+        "Over {} from {} to {}.",
+        sweep.parameter, first.1.value, last.1.value
+    );
+    for (&column, role) in columns.iter().zip(ROLES) {
+        let name = &sweep.columns[column];
+        let points: Vec<_> = rows
+            .iter()
+            .map(|(at, row)| (*at, number(row, column)))
+            .collect();
+        let of_baseline = sweep.baseline.as_ref().map(|row| number(row, column));
+        if let Some(value) = of_baseline {
+            lines.push(Line {
+                role,
+                stroke: Stroke::Dashed,
+                points: vec![(first.0, value), (last.0, value)],
+            });
+        }
+        legend.push((role, name.as_str()));
+        description += &described(name, &rows, column, of_baseline);
+        lines.push(Line {
+            role,
+            stroke: Stroke::Dotted,
+            points,
+        });
+    }
+    let svg = chart::lines_over(&sweep.parameter, &lines)?;
+    let caption = html! {
+        @if let Some(baseline) = &sweep.baseline { "Dashed: " (baseline.value) "." }
+    };
+    let title = format!("By {}", sweep.parameter);
+    Some(figure(&title, &legend, &svg, &description, caption))
+}
+
+/// In words: where a column starts and ends, and what it is compared with.
+fn described(
+    name: &str,
+    rows: &[(f64, &SweepRow)],
+    column: usize,
+    of_baseline: Option<f64>,
+) -> String {
+    let mut numbers = rows.iter().map(|(_, row)| number(row, column));
+    let end = |value: Option<f64>| significant(value.unwrap_or(f64::NAN));
+    let (first, last) = (end(numbers.next()), end(numbers.next_back()));
+    let beside = of_baseline.map(|value| format!(", dashed {}", significant(value)));
+    format!(
+        " {name}: from {first} to {last}{}.",
+        beside.unwrap_or_default()
+    )
+}
+
+fn number(row: &SweepRow, column: usize) -> f64 {
+    row.numbers.get(column).copied().unwrap_or(f64::NAN)
+}
+
+fn table(id: &str, sweep: &Sweep) -> Markup {
+    let rows = || sweep.rows.iter().chain(&sweep.baseline);
+    let formats: Vec<Format> = (0..sweep.columns.len())
+        .map(|column| Format::of(rows().map(|row| number(row, column))))
+        .collect();
+    let cells = |row: &SweepRow| {
+        html! {
+            th scope="row" { (row.value) }
+            @for (column, format) in formats.iter().enumerate() {
+                td { (format.show(number(row, column))) }
+            }
+        }
+    };
+    html! {
+        div.scroll tabindex="0" role="region" aria-labelledby=(id) {
+            table.dense.sweep {
+                thead { tr {
+                    th scope="col" { (sweep.parameter) }
+                    @for column in &sweep.columns { th scope="col" { (column) } }
+                } }
+                tbody {
+                    @for row in &sweep.rows { tr { (cells(row)) } }
+                    @if let Some(baseline) = &sweep.baseline { tr.total { (cells(baseline)) } }
+                }
+            }
+        }
+    }
+}
+
+/// How the numbers of a column are written, so that they compare.
+struct Format {
+    decimals: usize,
+}
+
+impl Format {
+    /// Whole numbers as such, others with four digits of the largest.
+    fn of(numbers: impl Iterator<Item = f64>) -> Self {
+        let (mut largest, mut all_whole) = (0.0_f64, true);
+        for number in numbers.filter(|number| number.is_finite()) {
+            largest = largest.max(number.abs());
+            all_whole &= number.fract() == 0.0;
+        }
+        let decimals = if all_whole || largest == 0.0 {
+            0.0
+        } else {
+            (3.0 - largest.log10().floor()).clamp(0.0, 6.0)
+        };
+        Self {
+            decimals: decimals as usize,
+        }
+    }
+
+    fn show(&self, number: f64) -> String {
+        let lost = number != 0.0 && number.abs() < 0.5 * 10_f64.powi(-(self.decimals as i32));
+        if lost {
+            plain(number)
+        } else {
+            fixed(number, self.decimals)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(numbers: &[f64]) -> Vec<String> {
+        let format = Format::of(numbers.iter().copied());
+        numbers.iter().map(|&number| format.show(number)).collect()
+    }
+
+    #[test]
+    fn numbers_of_a_column_have_the_same_decimals() {
+        assert_eq!(shown(&[70.0, 3.25, f64::NAN]), ["70.00", "3.25", "–"]);
+        assert_eq!(shown(&[0.25, 0.0]), ["0.2500", "0.0000"]);
+        assert_eq!(shown(&[12_000.0, 3.0]), ["12,000", "3"]);
+        assert_eq!(shown(&[12_000.5, 3.0]), ["12,001", "3"]);
+    }
+
+    #[test]
+    fn a_small_number_is_not_shown_as_nothing() {
+        assert_eq!(shown(&[55.5, 0.00012]), ["55.50", "0.0001200"]);
+    }
+}
