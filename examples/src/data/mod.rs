@@ -25,6 +25,7 @@ mod source;
 mod table;
 #[cfg(test)]
 mod testing;
+pub mod text;
 mod tokenizer;
 mod transform;
 
