@@ -10,6 +10,7 @@
 //! Everything drawn at random comes from [`random::stream`], a function of seed, epoch and example
 //! alone, so that neither the number of threads nor an interruption changes what the model sees.
 
+mod augment;
 mod collection;
 mod evaluation;
 mod karpathy;
@@ -29,6 +30,7 @@ pub mod text;
 mod tokenizer;
 mod transform;
 
+pub use augment::RandAugmentConfig;
 pub use collection::{Collection, Example, Place, Skipped, Split};
 pub use evaluation::{CaptionBatch, EvaluationSet};
 pub use loader::{LoaderConfig, PairLoader};

@@ -169,6 +169,7 @@ impl TrainingConfig {
             flip,
             mean,
             std,
+            ..TransformConfig::default()
         }
     }
 
