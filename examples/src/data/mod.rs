@@ -14,6 +14,7 @@ mod augment;
 mod collection;
 mod evaluation;
 mod karpathy;
+mod listing;
 mod loader;
 mod prefetch;
 #[cfg(test)]
