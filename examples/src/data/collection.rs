@@ -10,12 +10,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
+use super::listing::{Faults, Listed, check_images, fingerprint};
+pub use super::listing::{Place, Skipped};
 use super::scenes::Scene;
-use super::{decode, karpathy, table};
+use super::{karpathy, table};
 
 /// What part of a collection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -61,24 +61,6 @@ impl fmt::Display for Split {
     }
 }
 
-/// The place of an example in its file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// A line of a table, counted from 1.
-    Line(u64),
-    /// An element of the array `images` of a JSON file, counted from 0.
-    Entry(usize),
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Line(line) => write!(f, "line {line}"),
-            Self::Entry(entry) => write!(f, "images[{entry}]"),
-        }
-    }
-}
-
 /// An image with its captions.
 #[derive(Clone, Debug)]
 pub struct Example {
@@ -102,6 +84,20 @@ impl Example {
     }
 }
 
+impl Listed for Example {
+    fn images(&self) -> &[PathBuf] {
+        std::slice::from_ref(&self.image)
+    }
+
+    fn split(&self) -> Split {
+        self.split
+    }
+
+    fn place(&self) -> Place {
+        self.place
+    }
+}
+
 /// Captioned images read from one file.
 #[derive(Clone, Debug)]
 pub struct Collection {
@@ -111,15 +107,6 @@ pub struct Collection {
     pub examples: Vec<Example>,
     /// What was left out; empty unless reading skipped bad rows and images.
     pub skipped: Vec<Skipped>,
-}
-
-/// A row or an image that was left out.
-#[derive(Clone, Debug)]
-pub struct Skipped {
-    /// Where it was, and what is bad about it.
-    pub reason: String,
-    /// What it would have been for, where its row says so.
-    pub split: Option<Split>,
 }
 
 impl Collection {
@@ -144,21 +131,12 @@ impl Collection {
             _ => table::read(&file, &mut faults)?,
         };
         let examples = check_images(&file, examples, &mut faults)?;
-        if examples.is_empty() {
-            let first = faults.skipped.first().map(|first| {
-                let count = faults.skipped.len();
-                format!("; the first of {count} bad rows: {}", first.reason)
-            });
-            bail!(
-                "{} gives no usable image with a caption{}",
-                file.display(),
-                first.unwrap_or_default()
-            );
-        }
+        let wanted = "usable image with a caption";
+        let skipped = faults.finish(&file, examples.is_empty(), wanted)?;
         Ok(Self {
             file,
             examples,
-            skipped: faults.skipped,
+            skipped,
         })
     }
 
@@ -194,68 +172,17 @@ impl Collection {
     /// SHA-256 of everything but pixels, in hexadecimal: two collections share it exactly if they
     /// have the same images by name, with the same captions and splits, in the same order.
     pub fn fingerprint(&self) -> String {
-        let mut hash = Sha256::new();
-        for example in &self.examples {
+        fingerprint(self.examples.iter().map(|example| {
             let name = example.image.file_name().unwrap_or_default();
-            let fields = [name.as_encoded_bytes(), example.split.name().as_bytes()];
-            let captions = example.captions.iter().map(String::as_bytes);
-            for field in fields.into_iter().chain(captions) {
-                hash.update((field.len() as u64).to_le_bytes());
-                hash.update(field);
-            }
-            // No field is as long.
-            hash.update(u64::MAX.to_le_bytes());
-        }
-        format!("{:x}", hash.finalize())
+            let mut fields = vec![name.as_encoded_bytes(), example.split.name().as_bytes()];
+            fields.extend(example.captions.iter().map(String::as_bytes));
+            fields
+        }))
     }
 
     /// "`FILE`, `PLACE`" of an example, for messages.
     pub(crate) fn place(&self, index: usize) -> String {
         format!("{}, {}", self.file.display(), self.examples[index].place)
-    }
-}
-
-/// What to do with bad rows, and what was found.
-pub(super) struct Faults {
-    skip_bad: bool,
-    skipped: Vec<Skipped>,
-}
-
-impl Faults {
-    pub(super) fn new(skip_bad: bool) -> Self {
-        Self {
-            skip_bad,
-            skipped: Vec::new(),
-        }
-    }
-
-    /// Notes a bad row, or fails with it.
-    pub(super) fn report(
-        &mut self,
-        file: &Path,
-        place: Place,
-        reason: impl fmt::Display,
-    ) -> Result<()> {
-        self.report_of(None, file, place, reason)
-    }
-
-    /// Likewise, of a row that belongs to `split`.
-    fn report_of(
-        &mut self,
-        split: Option<Split>,
-        file: &Path,
-        place: Place,
-        reason: impl fmt::Display,
-    ) -> Result<()> {
-        let message = format!("{}, {place}: {reason}", file.display());
-        if !self.skip_bad {
-            bail!("{message} (mend it, or leave such rows out with --skip-bad)");
-        }
-        self.skipped.push(Skipped {
-            reason: message,
-            split,
-        });
-        Ok(())
     }
 }
 
@@ -317,25 +244,6 @@ fn locate(path: &Path) -> Result<PathBuf> {
             )
         }
     }
-}
-
-/// Drops (or refuses) the examples whose image cannot be decoded.
-fn check_images(file: &Path, examples: Vec<Example>, faults: &mut Faults) -> Result<Vec<Example>> {
-    let found: Vec<_> = examples
-        .par_iter()
-        .map(|example| decode(&example.image).map(drop))
-        .collect();
-    let mut good = Vec::with_capacity(examples.len());
-    for (example, result) in examples.into_iter().zip(found) {
-        match result {
-            Ok(()) => good.push(example),
-            Err(error) => {
-                let (split, place) = (Some(example.split), example.place);
-                faults.report_of(split, file, place, format!("{error:#}"))?;
-            }
-        }
-    }
-    Ok(good)
 }
 
 #[cfg(test)]

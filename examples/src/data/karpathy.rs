@@ -12,17 +12,14 @@
 //! Entries are parsed one at a time, so the file's token lists never sit in memory together.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
-use serde::de::{Deserializer, Error, SeqAccess, Visitor};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::collection::{Example, Faults, Place, Split};
+use super::collection::{Example, Split};
+use super::listing::{Element, Elements, Faults, Place, read_json};
 use super::scenes::Scene;
 
 /// Folders, beside the split file, in which the images are sought.
@@ -62,34 +59,30 @@ pub(super) struct Sentence {
     pub sentid: usize,
 }
 
-/// The whole file; entries that are no [`Entry`] are kept as the reason why.
+impl Element for Entry {
+    fn known_otherwise(value: &Value) -> Option<&'static str> {
+        let is_of_coco = value.get("file_name").is_some() && value.get("sentences").is_none();
+        is_of_coco.then_some(
+            "these are COCO's own annotations; expected the split file dataset_coco.json, which \
+             has the captions in `sentences`",
+        )
+    }
+}
+
+/// The whole file.
 #[derive(Deserialize)]
 struct Listing {
-    #[serde(deserialize_with = "entries")]
-    images: Vec<Result<Entry, String>>,
+    images: Elements<Entry>,
 }
 
 /// Reads `file`; images are sought beside it.
 pub(super) fn read(file: &Path, faults: &mut Faults) -> Result<Vec<Example>> {
-    let open = || format!("cannot open {}", file.display());
-    let mut reader = BufReader::new(File::open(file).with_context(open)?);
-    let mark = "\u{feff}".as_bytes();
-    if reader.fill_buf().with_context(open)?.starts_with(mark) {
-        reader.consume(mark.len());
-    }
-    let listing: Listing = serde_json::from_reader(reader).map_err(|error| {
-        anyhow!(
-            "{}:{}:{}: not a Karpathy split file: {error}",
-            file.display(),
-            error.line(),
-            error.column()
-        )
-    })?;
+    let listing: Listing = read_json(file, "a Karpathy split file")?;
     let folder = file.parent().unwrap_or(Path::new(""));
 
-    let mut examples = Vec::with_capacity(listing.images.len());
+    let mut examples = Vec::with_capacity(listing.images.0.len());
     let mut first_place = HashMap::new();
-    for (index, entry) in listing.images.into_iter().enumerate() {
+    for (index, entry) in listing.images.0.into_iter().enumerate() {
         let place = Place::Entry(index);
         let entry = match entry {
             Ok(entry) => entry,
@@ -175,34 +168,6 @@ fn find_image(folder: &Path, name: &Path, filename: &str) -> Option<PathBuf> {
             ]
         })
         .find(|path| path.is_file())
-}
-
-/// Reads an array entry by entry, so that one that does not fit spoils only itself.
-fn entries<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Vec<Result<Entry, String>>, D::Error> {
-    struct Entries;
-    impl<'de> Visitor<'de> for Entries {
-        type Value = Vec<Result<Entry, String>>;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an array of images")
-        }
-        fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
-            let mut entries = Vec::new();
-            while let Some(value) = sequence.next_element::<Value>()? {
-                if value.get("file_name").is_some() && value.get("sentences").is_none() {
-                    return Err(A::Error::custom(
-                        "these are COCO's own annotations; expected the split file \
-                         dataset_coco.json, which has the captions in `sentences`",
-                    ));
-                }
-                let entry = serde_json::from_value::<Entry>(value);
-                entries.push(entry.map_err(|error| error.to_string()));
-            }
-            Ok(entries)
-        }
-    }
-    deserializer.deserialize_seq(Entries)
 }
 
 #[cfg(test)]

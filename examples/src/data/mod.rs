@@ -10,9 +10,11 @@
 //! Everything drawn at random comes from [`random::stream`], a function of seed, epoch and example
 //! alone, so that neither the number of threads nor an interruption changes what the model sees.
 
+mod augment;
 mod collection;
 mod evaluation;
 mod karpathy;
+mod listing;
 mod loader;
 mod prefetch;
 #[cfg(test)]
@@ -25,9 +27,11 @@ mod source;
 mod table;
 #[cfg(test)]
 mod testing;
+pub mod text;
 mod tokenizer;
 mod transform;
 
+pub use augment::RandAugmentConfig;
 pub use collection::{Collection, Example, Place, Skipped, Split};
 pub use evaluation::{CaptionBatch, EvaluationSet};
 pub use loader::{Loader, LoaderConfig, PairLoader};

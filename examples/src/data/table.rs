@@ -11,15 +11,14 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::str;
 
 use anyhow::{Context, Result, bail, ensure};
 use csv::StringRecord;
 
-use super::collection::{Example, Faults, Place, Split};
+use super::collection::{Example, Split};
+use super::listing::{Faults, Lines, Place};
 use crate::number::counted;
 
 /// The names of columns, the preferred first.
@@ -36,9 +35,6 @@ const IMAGE: &[&str] = &[
 ];
 const CAPTION: &[&str] = &["caption", "text", "title", "sentence", "comment"];
 const SPLIT: &[&str] = &["split"];
-
-/// The longest line, in bytes.
-const LONGEST_LINE: u64 = 1 << 20;
 
 /// Which column is what.
 struct Columns {
@@ -128,26 +124,12 @@ pub(super) fn read(file: &Path, faults: &mut Faults) -> Result<Vec<Example>> {
     let is_tsv = file
         .extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("tsv"));
-    let open = || format!("cannot open {}", file.display());
-    let mut reader = BufReader::new(File::open(file).with_context(open)?);
     let folder = file.parent().unwrap_or(Path::new(""));
+    let mut lines = Lines::open(file)?;
     let mut table = None;
-    let mut line = Vec::new();
-    for number in 1.. {
-        let place = Place::Line(number);
+    while let Some((place, line)) = lines.next_line()? {
         let at_place = || format!("{}, {place}", file.display());
-        line.clear();
-        let mut limited = (&mut reader).take(LONGEST_LINE + 1);
-        let length = limited
-            .read_until(b'\n', &mut line)
-            .with_context(at_place)?;
-        if length == 0 {
-            break;
-        }
-        if length as u64 > LONGEST_LINE {
-            bail!("{}: the line is longer than 1 MiB", at_place());
-        }
-        let row = match cells(&line, is_tsv) {
+        let row = match cells(line, is_tsv) {
             Ok(None) => continue,
             Ok(Some(row)) => row,
             Err(reason) if table.is_none() => bail!("{}: {reason}", at_place()),
@@ -165,7 +147,7 @@ pub(super) fn read(file: &Path, faults: &mut Faults) -> Result<Vec<Example>> {
                     folder,
                     columns,
                     width: row.len(),
-                    first: number,
+                    first: place,
                     examples: Vec::new(),
                     known: HashMap::new(),
                 });
@@ -221,7 +203,7 @@ struct Table<'a> {
     columns: Columns,
     /// Cells of the first row, and its line.
     width: usize,
-    first: u64,
+    first: Place,
     examples: Vec<Example>,
     /// The index of the example of each path.
     known: HashMap<String, usize>,
@@ -232,7 +214,7 @@ impl Table<'_> {
     fn add(&mut self, row: &StringRecord, place: Place) -> Result<(), String> {
         if row.len() != self.width {
             return Err(format!(
-                "the row has {}, line {} has {}: a cell that holds the separator needs quotes",
+                "the row has {}, {} has {}: a cell that holds the separator needs quotes",
                 counted(row.len(), "cell"),
                 self.first,
                 self.width
@@ -265,8 +247,8 @@ impl Table<'_> {
     }
 }
 
-/// The split of an image whose table names none: 80 % train, 10 % validation, 10 % test.
-fn split_of(image: &str) -> Split {
+/// The split of an image whose list names none: 80 % train, 10 % validation, 10 % test.
+pub(super) fn split_of(image: &str) -> Split {
     match fnv1a(image.as_bytes()) % 10 {
         0..8 => Split::Train,
         8 => Split::Validation,
@@ -286,6 +268,7 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 mod tests {
     use super::*;
     use crate::data::Collection;
+    use crate::data::listing::LONGEST_LINE;
     use crate::data::testing::picture;
 
     /// Reads `text` as `captions.<extension>` beside the images `a.png` and `sub/b.png`.

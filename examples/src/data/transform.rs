@@ -14,6 +14,8 @@ use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage};
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
+use super::augment::RandAugmentConfig;
+
 /// How images become tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -27,6 +29,8 @@ pub struct TransformConfig {
     pub crop_ratio: [f64; 2],
     /// Probability of mirroring a training image left to right.
     pub flip: f64,
+    /// Operations that then change a training image's colours and place; `None` changes nothing.
+    pub rand_augment: Option<RandAugmentConfig>,
     /// Mean of each channel, subtracted.
     pub mean: [f32; 3],
     /// Standard deviation of each channel, divided by.
@@ -40,6 +44,7 @@ impl Default for TransformConfig {
             crop_scale: [0.9, 1.0],
             crop_ratio: [3.0 / 4.0, 4.0 / 3.0],
             flip: 0.0,
+            rand_augment: None,
             mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
             std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
         }
@@ -75,6 +80,9 @@ impl TransformConfig {
             "flip is {}; it must lie in 0..=1",
             self.flip
         );
+        if let Some(config) = &self.rand_augment {
+            config.check().context("rand_augment")?;
+        }
         ensure!(
             self.mean.iter().all(|mean| mean.is_finite()),
             "mean is {:?}; it must be finite",
@@ -88,12 +96,16 @@ impl TransformConfig {
         Ok(())
     }
 
-    /// A randomly cropped, perhaps mirrored view of `image`: `[3, size, size]`, not normalised.
+    /// A randomly cropped, perhaps mirrored and changed view of `image`: `[3, size, size]`, not
+    /// normalised.
     pub fn augment(&self, image: &RgbImage, rng: &mut impl Rng) -> Vec<u8> {
         let crop = self.random_crop(image.width(), image.height(), rng);
         let mut view = self.view(image, crop);
         if rng.random_bool(self.flip) {
             flip_horizontal_in_place(&mut view);
+        }
+        if let Some(config) = &self.rand_augment {
+            view = config.apply(view, rng);
         }
         planes(&view)
     }

@@ -174,6 +174,7 @@ impl<C: SystemConfig> TrainingConfig<C> {
             flip,
             mean,
             std,
+            ..TransformConfig::default()
         }
     }
 
