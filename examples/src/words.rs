@@ -34,6 +34,16 @@ pub(crate) fn brief(message: impl Display) -> String {
     format!("{}…{}", text(start), text(end))
 }
 
+/// The first few of several names, and how many more there are.
+pub(crate) fn list(names: &[String]) -> String {
+    const FIRST: usize = 5;
+    let mut text = names[..names.len().min(FIRST)].join(", ");
+    if names.len() > FIRST {
+        text += &format!(" and {} more", names.len() - FIRST);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,6 +54,13 @@ mod tests {
         assert_eq!(shown("\x1b[2J\n"), "\\u{1b}[2J\\n");
         assert_eq!(shown(&"é".repeat(LONGEST)), "é".repeat(LONGEST));
         assert_eq!(shown(&"é".repeat(LONGEST + 1)), "é".repeat(LONGEST) + "…");
+    }
+
+    #[test]
+    fn a_long_list_says_how_many_more_there_are() {
+        let names: Vec<_> = (0..7).map(|index| format!("n{index}")).collect();
+        assert_eq!(list(&names[..2]), "n0, n1");
+        assert_eq!(list(&names), "n0, n1, n2, n3, n4 and 2 more");
     }
 
     #[test]

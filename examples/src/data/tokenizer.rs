@@ -4,6 +4,7 @@
 //! Nakajima 2012; BERT's set-up) on the training captions. Training depends only on the captions'
 //! words and their counts: see [`CaptionTokenizer::train`].
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::panic::catch_unwind;
@@ -16,12 +17,14 @@ use tokenizers::models::wordpiece::{WordPiece, WordPieceTrainer};
 use tokenizers::normalizers::{BertNormalizer, NFC, Sequence};
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::processors::bert::BertProcessing;
+use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{
     AddedToken, Encoding, NormalizedString, Normalizer, OffsetReferential, OffsetType,
     PreTokenizedString, PreTokenizer, Tokenizer, Trainer, TruncationParams,
     decoders::wordpiece::WordPiece as WordPieceDecoder,
 };
 
+use super::text::{CAPTION_WORDS, normalise_caption};
 use crate::files;
 
 const SPECIAL_TOKENS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
@@ -39,6 +42,48 @@ pub struct TokenizerConfig {
     pub min_frequency: u64,
     /// Largest number of tokens of a caption, special tokens included; longer captions are cut.
     pub context_length: usize,
+    /// How captions are read before and after that.
+    pub style: TokenStyle,
+}
+
+/// How captions are read, beside what a `tokenizer.json` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TokenStyle {
+    /// Whether a caption ends with `[SEP]`; without it, `[CLS]` stands before a caption and nothing
+    /// behind it.
+    pub separator: bool,
+    /// If given, captions are [normalised](super::text::normalise_caption), and cut to so many
+    /// words.
+    pub words: Option<usize>,
+}
+
+impl Default for TokenStyle {
+    /// As the `tokenizer.json` says.
+    fn default() -> Self {
+        Self {
+            separator: true,
+            words: None,
+        }
+    }
+}
+
+impl TokenStyle {
+    /// ALBEF's: `[CLS]` first and no `[SEP]`, lower case without punctuation, at most 30 words.
+    pub fn albef() -> Self {
+        Self {
+            separator: false,
+            words: Some(CAPTION_WORDS),
+        }
+    }
+
+    /// The part of a caption that is read.
+    fn read(self, caption: &str) -> Cow<'_, str> {
+        match self.words {
+            Some(words) => normalise_caption(caption, words).unwrap_or_default().into(),
+            None => caption.into(),
+        }
+    }
 }
 
 impl Default for TokenizerConfig {
@@ -47,6 +92,7 @@ impl Default for TokenizerConfig {
             vocab_size: 4096,
             min_frequency: 2,
             context_length: 48,
+            style: TokenStyle::default(),
         }
     }
 }
@@ -57,6 +103,7 @@ pub struct CaptionTokenizer {
     inner: Tokenizer,
     pad: u32,
     context_length: usize,
+    style: TokenStyle,
 }
 
 /// Token ids of several captions, padded to one length.
@@ -130,6 +177,7 @@ impl CaptionTokenizer {
             NFC.into(),
             BertNormalizer::new(true, true, Some(false), true).into(),
         ]);
+        let captions = captions.map(|caption| config.style.read(caption.as_ref()).into_owned());
         let counts = count_words(captions, config.context_length, &normalizer)
             .map_err(|error| anyhow!("cannot split a caption into words: {error}"))?;
         ensure!(
@@ -160,7 +208,28 @@ impl CaptionTokenizer {
         inner
             .with_post_processor(Some(around))
             .with_decoder(Some(WordPieceDecoder::default()));
-        Self::from_tokenizer(inner, config.context_length)
+        Self::from_tokenizer(inner, config.context_length)?.with_style(config.style)
+    }
+
+    /// The same tokenizer with captions read in that style.
+    ///
+    /// # Errors
+    ///
+    /// If the style has no separator, and the tokenizer no `[CLS]`.
+    pub fn with_style(mut self, style: TokenStyle) -> Result<Self> {
+        if !style.separator {
+            const FIRST: &str = "[CLS]";
+            let id = self.token_to_id(FIRST);
+            let id = id.context("it has no token [CLS], which is to stand before a caption")?;
+            let single = TemplateProcessing::builder()
+                .try_single(format!("{FIRST} $A"))
+                .map_err(|error| anyhow!("{error}"))?
+                .special_tokens(vec![(FIRST, id)])
+                .build()?;
+            self.inner.with_post_processor(Some(single));
+        }
+        self.style = style;
+        Ok(self)
     }
 
     /// Reads a `tokenizer.json`.
@@ -228,6 +297,7 @@ impl CaptionTokenizer {
             inner,
             pad,
             context_length,
+            style: TokenStyle::default(),
         })
     }
 
@@ -277,7 +347,7 @@ impl CaptionTokenizer {
     }
 
     fn encoding(&self, caption: &str) -> Result<Encoding> {
-        let caption = beginning(caption, self.context_length);
+        let caption = &*self.style.read(beginning(caption, self.context_length));
         let encoding = self
             .inner
             .encode_fast(caption, true)
@@ -295,7 +365,12 @@ impl CaptionTokenizer {
     ///
     /// If the caption gives no token at all.
     pub fn cuts(&self, caption: &str) -> Result<bool> {
-        let is_read = beginning(caption, self.context_length).len() == caption.len();
+        let all = TokenStyle {
+            words: self.style.words.map(|_| usize::MAX),
+            ..self.style
+        };
+        let is_read = beginning(caption, self.context_length).len() == caption.len()
+            && self.style.read(caption) == all.read(caption);
         Ok(!is_read || !self.encoding(caption)?.get_overflowing().is_empty())
     }
 

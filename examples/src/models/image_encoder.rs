@@ -214,7 +214,7 @@ impl ImageEncoder {
         let first = usize::from(self.class_token.is_some());
         let positions = self
             .positions
-            .map(|positions| resize(positions, first, image_size / patch_size));
+            .map(|positions| resize_positions(positions, first, image_size / patch_size));
         Self { positions, ..self }
     }
 
@@ -268,7 +268,7 @@ impl ImageEncoder {
 ///
 /// The first `first` positions are of no patch and stay. As `interpolate` of PyTorch with
 /// `mode="bicubic", align_corners=False`. The result is a leaf of the graph, as parameters are.
-fn resize(positions: Tensor<3>, first: usize, side: usize) -> Tensor<3> {
+pub(crate) fn resize_positions(positions: Tensor<3>, first: usize, side: usize) -> Tensor<3> {
     let [_, tokens, width] = positions.dims();
     let old_side = (tokens - first).isqrt();
     if side == old_side {

@@ -19,6 +19,7 @@ pub use bert::{
 pub use copy::independent_copy;
 pub use dual_encoder::{DualEncoder, DualEncoderConfig, PRESETS};
 pub use heads::{ClassifierHead, MatchingHead, ProjectionHead};
+pub(crate) use image_encoder::resize_positions;
 pub use image_encoder::{ImageEncoder, ImageEncoderConfig, ImageLayout};
 pub use pooling::Pooling;
 pub use text_encoder::{TextEncoder, TextEncoderConfig};

@@ -10,7 +10,7 @@ use burn_contrastive::sharded::{Encoded, Sharding};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::data::{EvaluationSet, Pairs, Shard};
+use crate::data::{EvaluationSet, Pairs, Shard, TokenStyle};
 use crate::models::{DualEncoder, DualEncoderConfig, PRESETS};
 use crate::report::RunReport;
 use crate::training::config::{SharedConfig, TrainingConfig};
@@ -80,6 +80,7 @@ impl SystemConfig for ClipConfig {
         TextLimits {
             vocabulary: self.model.text.vocabulary,
             context: self.model.text.context,
+            style: TokenStyle::default(),
         }
     }
 

@@ -28,7 +28,7 @@ use super::history::History;
 use super::resume::Origin;
 
 const FORMAT: u32 = 3;
-const MODEL: &str = "model.bpk";
+pub(super) const MODEL: &str = "model.bpk";
 const OPTIMIZER: &str = "optimizer.bpk";
 const STATE: &str = "state.json";
 const FILES: [&str; 3] = [MODEL, OPTIMIZER, STATE];

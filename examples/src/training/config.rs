@@ -14,7 +14,10 @@ use super::schedule::ScheduleConfig;
 use super::settings;
 use super::sharding::{Division, ShardingConfig};
 use super::system::SystemConfig;
-use crate::data::{LoaderConfig, ScenesConfig, TokenizerConfig, TransformConfig};
+use super::weights::InitConfig;
+use crate::data::{
+    LoaderConfig, RandAugmentConfig, ScenesConfig, TokenizerConfig, TransformConfig,
+};
 use crate::files;
 
 /// Everything that decides a run's results, except the device and the number of threads: the
@@ -33,6 +36,9 @@ pub struct TrainingConfig<C> {
 pub struct SharedConfig {
     /// Decides the initial parameters, the order of the data, its augmentation and dropout.
     pub seed: u64,
+    /// The run whose weights it starts from; null starts from new ones.
+    #[serde(default)]
+    pub init: Option<InitConfig>,
     /// The data and how it reaches the model.
     pub data: DataConfig,
     /// The optimiser.
@@ -73,6 +79,9 @@ pub struct DataConfig {
     pub crop_ratio: [f64; 2],
     /// Probability of mirroring a training image; captions that speak of left and right forbid it.
     pub flip: f64,
+    /// RandAugment of training images after crop and flip; null for none.
+    #[serde(default)]
+    pub rand_augment: Option<RandAugmentConfig>,
     /// Mean of each channel, subtracted.
     pub mean: [f32; 3],
     /// Standard deviation of each channel, divided by.
@@ -102,6 +111,7 @@ impl Default for SharedConfig {
     fn default() -> Self {
         Self {
             seed: 0,
+            init: None,
             data: DataConfig::default(),
             optimizer: OptimizerConfig {
                 learning_rate: 1e-3,
@@ -132,6 +142,7 @@ impl Default for DataConfig {
             flip,
             mean,
             std,
+            rand_augment,
             ..
         } = TransformConfig::default();
         Self {
@@ -144,6 +155,7 @@ impl Default for DataConfig {
             crop_scale,
             crop_ratio,
             flip,
+            rand_augment,
             mean,
             std,
         }
@@ -165,6 +177,7 @@ impl<C: SystemConfig> TrainingConfig<C> {
             flip,
             mean,
             std,
+            ref rand_augment,
             ..
         } = self.shared.data;
         TransformConfig {
@@ -174,7 +187,7 @@ impl<C: SystemConfig> TrainingConfig<C> {
             flip,
             mean,
             std,
-            ..TransformConfig::default()
+            rand_augment: rand_augment.clone(),
         }
     }
 
@@ -184,6 +197,7 @@ impl<C: SystemConfig> TrainingConfig<C> {
         TokenizerConfig {
             vocab_size: text.vocabulary,
             context_length: text.context,
+            style: text.style,
             ..TokenizerConfig::default()
         }
     }

@@ -132,11 +132,12 @@ fn open_tokenizer<C: SystemConfig>(
     let TextLimits {
         vocabulary,
         context,
+        style,
     } = config.system.text();
     let tokenizer = if let Some(file) = own.filter(|file| file.exists()) {
-        CaptionTokenizer::load(&file, context)?
+        CaptionTokenizer::load(&file, context)?.with_style(style)?
     } else if let Some(file) = &config.shared.data.tokenizer {
-        CaptionTokenizer::load(file, context)?
+        CaptionTokenizer::load(file, context)?.with_style(style)?
     } else {
         ensure!(
             !collection.indices(Split::Train).is_empty(),

@@ -23,3 +23,4 @@ pub mod strategy;
 pub mod summary;
 pub mod system;
 pub mod trainer;
+pub mod weights;

@@ -177,7 +177,7 @@ fn lead<S: Program>(
     tell(options, &run.path)?;
     stages.end("data");
 
-    let fresh = Start::<S>::fresh(config, device);
+    let fresh = Start::<S>::fresh(config, device)?;
     let parameters = parameter_counts(&fresh.model);
     print_parameters(&parameters);
     let division = config.division(device, options.team.count());
@@ -246,7 +246,10 @@ fn help<S: Program>(
     let data = S::open(config, options, Some(&run))?;
     let device = &options.device;
     let checkpoint = Start::resumed(config, &data.fingerprint, &run, device)?;
-    let start = checkpoint.unwrap_or_else(|| Start::fresh(config, device));
+    let start = match checkpoint {
+        Some(start) => start,
+        None => Start::fresh(config, device)?,
+    };
     options.team.check_equal(&data.fingerprint, &start.model)?;
     let trained = train_on(&data, config, options, &run, start, interrupter)?;
     Ok(match trained.ending {

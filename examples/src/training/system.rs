@@ -26,7 +26,7 @@ use serde_json::Value;
 
 use super::config::TrainingConfig;
 use super::output::Output;
-use crate::data::{Examples, Shard};
+use crate::data::{Examples, Shard, TokenStyle};
 
 /// An example of a system on the host, ready to become a row of tensors.
 pub type Item<S> = <<S as System>::Examples as Examples>::Item;
@@ -53,6 +53,16 @@ pub trait System: Module + ModuleDisplay + Sync + 'static {
 
     /// What a batch leaves for [`updated`](Self::updated), such as features for a queue.
     type Carry: Send;
+
+    /// The same system before its first step, when its parameters have their initial values: what
+    /// starts as a copy of them is copied, and frozen teachers are read.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read.
+    fn begun(self, _config: &Self::Config) -> Result<Self> {
+        Ok(self)
+    }
 
     /// The same system at a moment of its training: whatever follows a schedule has its value of
     /// that moment.
@@ -105,6 +115,11 @@ pub trait SystemConfig:
         None
     }
 
+    /// What an earlier run's weights need not have, and may have beside.
+    fn rules(&self) -> InitRules {
+        InitRules::default()
+    }
+
     /// Whether training draws dropout masks.
     fn has_dropout(&self) -> bool;
 
@@ -125,6 +140,18 @@ pub struct TextLimits {
     pub vocabulary: usize,
     /// Longest text in tokens, special ones included.
     pub context: usize,
+    /// How texts are read.
+    pub style: TokenStyle,
+}
+
+/// Which parameters weights of an earlier run may lack or have beside, unasked: regular expressions
+/// of paths.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InitRules {
+    /// They start anew, or as copies.
+    pub new: &'static [&'static str],
+    /// They stay unused.
+    pub unused: &'static [&'static str],
 }
 
 /// How far a training is.

@@ -37,21 +37,34 @@ pub struct Start<S: System> {
 }
 
 impl<S: System> Start<S> {
-    /// A new model, whose parameters follow from the configuration's seed.
+    /// A new model, whose parameters follow from the configuration's seed, or from the run that it
+    /// starts from.
     ///
     /// Burn has one random generator per process: where equal parameters matter, nothing else may
     /// draw from it at the same time.
-    pub fn fresh(config: &TrainingConfig<S::Config>, device: &Device) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// If weights cannot be read, or do not fit the model.
+    pub fn fresh(config: &TrainingConfig<S::Config>, device: &Device) -> Result<Self> {
+        let mut model = Self::drawn(config, device);
+        if let Some(init) = &config.shared.init {
+            model = init.start(model, config.system.rules())?;
+        }
+        Ok(Self {
+            model: config.shared.optimizer.freeze(model.begun(&config.system)?),
+            optimizer: config.shared.optimizer.init(),
+            state: State::default(),
+            checkpoint: None,
+        })
+    }
+
+    fn drawn(config: &TrainingConfig<S::Config>, device: &Device) -> S {
         device.seed(config.shared.seed);
         let model = config.system.init(&device.clone().autodiff());
         // A parameter is drawn when it is first read: all of them here, in their order.
         drop(model.valid());
-        Self {
-            model: config.shared.optimizer.freeze(model),
-            optimizer: config.shared.optimizer.init(),
-            state: State::default(),
-            checkpoint: None,
-        }
+        model
     }
 
     /// The last checkpoint in a run's folder, with the settings that differ from those it was
@@ -79,8 +92,9 @@ impl<S: System> Start<S> {
              another tokenizer",
             folder.display()
         );
-        let fresh = Self::fresh(config, device);
-        let (model, optimizer) = checkpoint.load(fresh.model, fresh.optimizer)?;
+        let optimizer = &config.shared.optimizer;
+        let model = optimizer.freeze(Self::drawn(config, device));
+        let (model, optimizer) = checkpoint.load(model, optimizer.init())?;
         Ok(Some(Self {
             model,
             optimizer,

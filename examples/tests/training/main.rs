@@ -103,7 +103,7 @@ fn from_scratch(
     event: Event,
     interrupter: Interrupter,
 ) -> anyhow::Result<Trained<Clip>> {
-    let start = Start::fresh(config, &Device::flex());
+    let start = Start::fresh(config, &Device::flex()).unwrap();
     go_on(config, run, start, event, interrupter, Page::default())
 }
 
@@ -400,7 +400,7 @@ fn accumulating_one_batch_twice_is_a_step_on_that_batch() {
     let run = |accumulation: usize| {
         let folder = tempfile::tempdir().unwrap();
         let config = config(&[&format!("accumulation={accumulation}"), "schedule.steps=2"]);
-        let start = Start::fresh(&config, &Device::flex());
+        let start = Start::fresh(&config, &Device::flex()).unwrap();
         let data = Pairs {
             varied: false,
             ..Pairs::new(PAIRS)
@@ -487,7 +487,7 @@ fn plain_lines_show_step_loss_rate_scale_speed_and_time_left() {
     let _lock = exclusively();
     let folder = tempfile::tempdir().unwrap();
     let config = config(&["schedule.steps=5"]);
-    let start = Start::fresh(&config, &Device::flex());
+    let start = Start::fresh(&config, &Device::flex()).unwrap();
     let page = Page::default();
     go_on(
         &config,

@@ -142,7 +142,7 @@ fn recomputing_takes_the_memory_of_one_shard() {
     let _lock = exclusively();
     let recompute = config(&["sharding.mode=recompute"]);
     let keep = config(&["sharding.mode=keep"]);
-    let model = Start::<Clip>::fresh(&keep, &Device::flex()).model;
+    let model = Start::<Clip>::fresh(&keep, &Device::flex()).unwrap().model;
     // Shards of 128 pairs.
     let mut shard = Pairs::new(PAIRS).iter().next().unwrap().unwrap().remove(0);
     shard.items = vec![shard.items; 16].concat();

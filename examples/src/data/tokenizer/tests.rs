@@ -14,6 +14,7 @@ fn trained(vocab_size: usize, context_length: usize) -> CaptionTokenizer {
         vocab_size,
         min_frequency: 1,
         context_length,
+        ..TokenizerConfig::default()
     };
     CaptionTokenizer::train(CAPTIONS.iter(), &config).unwrap()
 }
@@ -32,6 +33,7 @@ fn the_same_captions_train_the_same_tokenizer() {
         vocab_size: 140,
         min_frequency: 1,
         context_length: 32,
+        ..TokenizerConfig::default()
     };
     let reversed = CaptionTokenizer::train(CAPTIONS.iter().rev(), &config).unwrap();
     assert_eq!(json(&reversed), first);
@@ -154,6 +156,7 @@ fn a_tokenizer_that_cannot_be_used_says_why() {
         vocab_size,
         min_frequency: 1,
         context_length,
+        ..TokenizerConfig::default()
     };
     for (result, expected) in [
         (CaptionTokenizer::load(&file, 32), "tokenizer.json"),
@@ -201,4 +204,45 @@ fn what_the_context_cuts_is_known() {
     let tokenizer = CaptionTokenizer::train(captions.into_iter(), &config).unwrap();
     assert!(!tokenizer.cuts("a").unwrap());
     assert!(tokenizer.cuts(captions[1]).unwrap());
+}
+
+#[test]
+fn albef_reads_words_without_punctuation_after_cls_and_nothing_behind_them() {
+    let captions = ["A red circle, left of a blue square!", "a small, red cross"];
+    let config = |style| TokenizerConfig {
+        min_frequency: 1,
+        style,
+        ..TokenizerConfig::default()
+    };
+    let train = |style| CaptionTokenizer::train(captions.iter(), &config(style)).unwrap();
+    let (plain, albef) = (train(TokenStyle::default()), train(TokenStyle::albef()));
+    let id = |tokenizer: &CaptionTokenizer, token| tokenizer.token_to_id(token);
+    let first = |ids: &[u32]| Some(ids[0]);
+    let ids = plain.encode(captions[0]).unwrap();
+    assert_eq!(ids.last().copied(), id(&plain, "[SEP]"));
+    let ids = albef.encode(captions[0]).unwrap();
+    assert_eq!(first(&ids), id(&albef, "[CLS]"));
+    assert!(
+        ids[1..]
+            .iter()
+            .all(|&token| Some(token) != id(&albef, "[SEP]"))
+    );
+    assert_eq!(
+        albef.decode(&ids).unwrap(),
+        "a red circle left of a blue square"
+    );
+    assert!(id(&plain, ",").is_some() && id(&albef, ",").is_none());
+    assert_eq!(albef.encode("?!").unwrap(), [id(&albef, "[CLS]").unwrap()]);
+
+    // Nothing of the style is lost in a file but the words.
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tokenizer.json");
+    albef.save(&file).unwrap();
+    let loaded = CaptionTokenizer::load(&file, 48).unwrap();
+    let loaded = loaded.with_style(TokenStyle::albef()).unwrap();
+    assert_eq!(loaded.encode(captions[0]).unwrap(), ids);
+
+    let long = ["red"; 40].join(" ");
+    assert!(albef.cuts(&long).unwrap() && !plain.cuts(&long).unwrap());
+    assert_eq!(albef.encode(&long).unwrap().len(), 31);
 }
