@@ -323,6 +323,25 @@ mod tests {
     }
 
     #[test]
+    fn dots_are_on_every_point_and_dashes_have_gaps() {
+        let points = [(0.1, 1.0), (0.2, 2.0), (0.4, f64::NAN), (0.6, 1.5)];
+        let drawn = |stroke| {
+            let line = Line {
+                stroke,
+                ..line(&points)
+            };
+            let svg = lines_over("threshold", &[line]).unwrap();
+            (shapes(&svg, "circle"), shapes(&svg, "polyline"))
+        };
+        let (_, pieces) = drawn(Stroke::Strong);
+        assert_eq!(drawn(Stroke::Strong), (1, pieces));
+        assert_eq!(drawn(Stroke::Dotted), (3, pieces));
+        let (circles, dashes) = drawn(Stroke::Dashed);
+        assert_eq!(circles, 1);
+        assert!(dashes > pieces + 10);
+    }
+
+    #[test]
     fn any_magnitude_and_any_span_can_be_drawn() {
         let spans = [
             (0.0, 1e-40),
@@ -337,6 +356,8 @@ mod tests {
                 let steps = line(&[(0.0, low), (u64::MAX as f64, high)]);
                 assert!(lines(&[steps], extent).unwrap().ends_with("</svg>\n"));
             }
+            let over = lines_over("size", &[line(&[(low, high), (high, low)])]);
+            assert!(over.unwrap().ends_with("</svg>\n"));
         }
     }
 

@@ -147,7 +147,7 @@ fn a_browser_shows_the_report_of_a_run() {
         let directory = folder.path().join(name);
         run.write(&directory).unwrap();
         for of in checked(&directory.join("report.html"), &run.title) {
-            assert_eq!(sizes(&of, "charts").len(), 6);
+            assert_eq!(sizes(&of, "charts").len(), 12);
         }
     }
 }

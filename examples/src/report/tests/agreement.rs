@@ -8,7 +8,7 @@ use super::shown::{elements, numbers, numbers_have_one_style, section, shows, te
 use super::{Curve, Metrics, RunReport, sample};
 
 /// The two files of a run.
-fn written(run: &RunReport) -> (String, Value) {
+pub fn written(run: &RunReport) -> (String, Value) {
     let directory = tempfile::tempdir().unwrap();
     run.write(directory.path()).unwrap();
     let read = |name| fs::read_to_string(directory.path().join(name)).unwrap();
@@ -17,12 +17,12 @@ fn written(run: &RunReport) -> (String, Value) {
 }
 
 /// The page and the metrics of runs with short and with long numbers.
-fn runs() -> [(String, Value); 2] {
+pub fn runs() -> [(String, Value); 2] {
     let images = tempfile::tempdir().unwrap();
     [sample::run(images.path()), sample::large(images.path())].map(|run| written(&run))
 }
 
-const ROWS: [&str; 3] = ["chance", "before", "after"];
+const ROWS: [&str; 4] = ["chance", "before", "after", "reranked"];
 
 #[test]
 fn tiles_show_the_metrics() {
@@ -33,13 +33,12 @@ fn tiles_show_the_metrics() {
             "/text_to_image/recall_at_1",
             "/r_sum",
         ];
-        assert_eq!(tiles.len(), figures.len());
         for (tile, figure) in tiles.iter().zip(figures) {
             let of = |row: &str| metrics["retrieval"][row].pointer(figure).unwrap();
             let times = of("after").as_f64().unwrap() / of("chance").as_f64().unwrap();
             let (_, shown) = tile.split_once("</dt>").unwrap();
-            let expected = [of("after"), of("before"), of("chance"), &json!(times)];
-            shows(&text(shown), expected);
+            let rows = ["after", "reranked", "before", "chance"].map(of);
+            shows(&text(shown), rows.into_iter().chain([&json!(times)]));
         }
     }
 }
@@ -54,6 +53,8 @@ fn tables_of_recalls_show_the_metrics() {
         assert!(split.contains(retrieval["split"].as_str().unwrap()));
         let (searched, _) = searched.split_once('.').unwrap();
         shows(searched, [&retrieval["images"], &retrieval["captions"]]);
+        let (_, reranked) = lead.split_once("Reranked: ").unwrap();
+        shows(reranked, [&retrieval["reranked_top"]]);
 
         let tables = elements(section, "<tbody");
         assert_eq!(tables.len(), 3);
@@ -80,22 +81,39 @@ fn tables_of_recalls_show_the_metrics() {
 fn curves_and_similarities_are_described_by_the_metrics() {
     for (html, metrics) in runs() {
         let captions = elements(&html, "<figcaption");
-        assert_eq!(captions.len(), 6);
-        let ends = |curve: &str| {
-            let points = metrics["curves"][curve].as_array().unwrap();
+        assert_eq!(captions.len(), 12);
+        let curves = &metrics["curves"];
+        let ends = |curve: &Value| {
+            let points = curve.as_array().unwrap();
             let [first, .., last] = points.as_slice() else {
-                panic!("{curve}: {points:?}")
+                panic!("{points:?}")
             };
-            [first, last].map(|point| [&point["value"], &point["step"]])
+            let ends = [first, last].map(|point| [&point["value"], &point["step"]]);
+            ends.concat().into_iter().cloned().collect::<Vec<_>>()
         };
-        for (caption, curve) in [(0, "loss"), (2, "learning_rate"), (3, "logit_scale")] {
+        for (caption, curve) in [(0, "loss"), (4, "learning_rate"), (5, "logit_scale")] {
             let caption = captions[caption];
             let course = caption.split(" Pale").next().unwrap();
-            shows(course, ends(curve).concat());
+            shows(course, &ends(&curves[curve]));
+        }
+        for (caption, part) in [
+            (1, "/losses/0"),
+            (2, "/losses/1"),
+            (6, "/figures/0"),
+            (7, "/figures/1"),
+        ] {
+            let part = curves.pointer(part).unwrap();
+            assert!(html.contains(part["name"].as_str().unwrap()));
+            let mut expected = ends(&part["curve"]);
+            if let Some(value) = part["reference"].get("value") {
+                expected.push(value.clone());
+            }
+            let course = captions[caption].split(" Pale").next().unwrap();
+            shows(course, &expected);
         }
         let typed: Metrics = serde_json::from_value(metrics.clone()).unwrap();
         let histograms = [&typed.similarities.before, &typed.similarities.after];
-        for (caption, histogram) in captions[4..].iter().zip(histograms) {
+        for (caption, histogram) in captions[8..].iter().zip(histograms) {
             let histogram = histogram.as_ref().unwrap();
             let expected = [
                 histogram.positive_mean,
@@ -202,6 +220,7 @@ fn a_run_without_a_logit_scale_does_not_mention_it() {
     assert!(run.to_html().contains(title));
     run.curves.logit_scale = Curve::default();
     run.parameters.retain(|part| part.part != "logit scale");
+    run.facts.retain(|fact| !fact.name.contains("logit scale"));
     let (html, metrics) = written(&run);
     assert!(!html.to_lowercase().contains("logit scale"));
     assert_eq!(metrics["curves"]["logit_scale"], json!([]));

@@ -1,6 +1,7 @@
 //! What must hold for the two files as a whole.
 
 mod agreement;
+mod parts;
 mod sample;
 mod shown;
 
@@ -87,6 +88,38 @@ fn text_from_outside_cannot_become_markup() {
     run.examples.text_to_image[0].caption = hostile.into();
     run.examples.text_to_image[0].results[0].image = hostile.into();
     run.examples.image_to_text[0].results[0].caption = hostile.into();
+    run.curves.losses[0].name = hostile.into();
+    run.curves.losses[0].reference.as_mut().unwrap().label = hostile.into();
+    run.curves.figures[0].name = hostile.into();
+    run.facts[0].name = hostile.into();
+    run.facts[0].unit = Some(hostile.into());
+    let accuracy = run.accuracy.as_mut().unwrap();
+    accuracy.split = hostile.into();
+    accuracy.by_kind[0].kind = hostile.into();
+    let answer = &mut run.answers[0];
+    for text in [
+        &mut answer.question,
+        &mut answer.expected,
+        &mut answer.given,
+    ] {
+        *text = hostile.into();
+    }
+    answer.images[0] = hostile.into();
+    let lowest = &mut run.weights.as_mut().unwrap().lowest[0];
+    lowest.anchor_image = Some(hostile.into());
+    lowest.anchor_text = Some(hostile.into());
+    lowest.candidate_image = Some(hostile.into());
+    lowest.candidate_text = Some(hostile.into());
+    let sweep = &mut run.sweeps[0];
+    for text in [
+        &mut sweep.title,
+        &mut sweep.parameter,
+        &mut sweep.columns[0],
+    ] {
+        *text = hostile.into();
+    }
+    sweep.rows[1].value = hostile.into();
+    sweep.baseline.as_mut().unwrap().value = hostile.into();
     let html = run.to_html();
     assert!(!html.contains("<script"));
     assert!(!html.contains("<img src=x"));
@@ -102,7 +135,7 @@ fn every_picture_and_table_has_a_text_for_screen_readers() {
         assert!(tag.contains("alt=\"") && !tag.contains("alt=\"\""));
     }
     let charts = html.matches("<svg ").count();
-    assert_eq!(charts, 6);
+    assert_eq!(charts, 12);
     assert_eq!(
         html.matches("class=\"chart\" role=\"img\" aria-label=")
             .count(),
@@ -157,8 +190,34 @@ fn huge_and_non_finite_values_can_be_shown() {
         run.stages[0].seconds = value;
         run.parameters[0].count = u64::MAX / 2;
         run.examples.text_to_image[0].results[0].similarity = value;
+        for part in run.curves.losses.iter_mut().chain(&mut run.curves.figures) {
+            part.curve.points[0].value = value;
+            part.reference.iter_mut().for_each(|of| of.value = value);
+        }
+        run.retrieval
+            .reranked
+            .as_mut()
+            .unwrap()
+            .image_to_text
+            .recall_at_1 = value;
+        run.facts[0].value = value;
+        let accuracy = run.accuracy.as_mut().unwrap();
+        (accuracy.majority, accuracy.before, accuracy.after) = (value, Some(value), value);
+        let kind = &mut accuracy.by_kind[0];
+        (kind.majority, kind.after) = (value, value);
+        run.answers[0].confidence = value;
+        let weights = run.weights.as_mut().unwrap();
+        (weights.mean, weights.mean_of_known_false, weights.auc) = (value, value, Some(value));
+        (weights.all[0], weights.known_false[0]) = (u64::MAX, u64::MAX);
+        weights.lowest[0].weight = value;
+        let sweep = &mut run.sweeps[0];
+        for row in sweep.rows.iter_mut().chain(&mut sweep.baseline) {
+            row.numbers[0] = value;
+        }
+        sweep.rows[1].numeric = Some(value);
         let html = run.to_html();
         assert!(!html.contains("NaN") && !html.contains(">inf"), "{value}");
+        assert!(!html.contains(" inf") && !html.contains("-inf"), "{value}");
         assert!(html.contains("Loss"));
     }
 }
@@ -256,7 +315,30 @@ fn metrics_hold_null_where_a_value_is_not_finite() {
         .image_to_text
         .recall_at_1 = f64::NAN;
     run.similarities.before = None;
+    run.curves.losses[0].reference.as_mut().unwrap().value = f64::NAN;
+    run.facts[0].value = f64::INFINITY;
+    let accuracy = run.accuracy.as_mut().unwrap();
+    (accuracy.before, accuracy.after) = (None, f64::NAN);
+    run.answers[0].confidence = f64::NAN;
+    let weights = run.weights.as_mut().unwrap();
+    (weights.mean, weights.auc) = (f64::NAN, Some(f64::NAN));
+    run.sweeps[0].rows[0].numbers[1] = f64::NAN;
+    run.sweeps[0].baseline = None;
     let json = serde_json::to_value(Metrics::from(&run)).unwrap();
+    for null in [
+        "/curves/losses/0/reference/value",
+        "/facts/0/value",
+        "/accuracy/before",
+        "/accuracy/after",
+        "/answers/0/confidence",
+        "/weights/mean",
+        "/weights/auc",
+        "/sweeps/0/rows/0/numbers/1",
+        "/sweeps/0/rows/0/numeric",
+        "/sweeps/0/baseline",
+    ] {
+        assert_eq!(json.pointer(null), Some(&Value::Null), "{null}");
+    }
     let loss = |at: usize| &json["curves"]["loss"][at]["value"];
     assert!(loss(0).is_null() && loss(1).is_null());
     assert_eq!(loss(2), 0.5);
@@ -264,6 +346,8 @@ fn metrics_hold_null_where_a_value_is_not_finite() {
     assert!(json["similarities"]["before"].is_null());
     let read: Metrics = serde_json::from_value(json).unwrap();
     assert!(read.curves.loss.points[0].value.is_nan());
+    assert!(read.sweeps[0].rows[0].numbers[1].is_nan());
+    assert_eq!(read.weights.unwrap().auc, None);
 }
 
 #[test]
@@ -283,7 +367,7 @@ fn metrics_have_the_keys_that_programs_rely_on() {
     number("/stages/0/seconds");
     number("/dataset/splits/0/captions");
     number("/retrieval/images");
-    for row in ["chance", "before", "after"] {
+    for row in ["chance", "before", "after", "reranked"] {
         number(&format!("/retrieval/{row}/r_sum"));
         for direction in ["image_to_text", "text_to_image"] {
             for key in [
@@ -305,5 +389,33 @@ fn metrics_have_the_keys_that_programs_rely_on() {
     number("/similarities/after/low");
     number("/similarities/after/positive/0");
     number("/similarities/after/negative_mean");
+    for path in [
+        "/retrieval/reranked_top",
+        "/curves/losses/0/curve/0/value",
+        "/curves/losses/0/reference/value",
+        "/curves/figures/0/curve/0/step",
+        "/facts/0/value",
+        "/accuracy/count",
+        "/accuracy/majority",
+        "/accuracy/before",
+        "/accuracy/after",
+        "/accuracy/by_kind/0/count",
+        "/accuracy/by_kind/0/majority",
+        "/accuracy/by_kind/0/after",
+        "/answers/0/confidence",
+        "/weights/low",
+        "/weights/high",
+        "/weights/all/0",
+        "/weights/known_false/0",
+        "/weights/mean",
+        "/weights/mean_of_known_false",
+        "/weights/auc",
+        "/weights/lowest/0/weight",
+        "/sweeps/0/rows/1/numeric",
+        "/sweeps/0/rows/0/numbers/0",
+        "/sweeps/0/baseline/numbers/0",
+    ] {
+        number(path);
+    }
     assert_eq!(json["started"], "2026-09-21T14:13:20Z");
 }
