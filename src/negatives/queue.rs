@@ -178,6 +178,16 @@ impl FeatureQueue {
         self.image.dims()[0]
     }
 
+    /// The width of the features.
+    pub fn width(&self) -> usize {
+        self.image.dims()[1]
+    }
+
+    /// The width of a teacher's features, if it holds them too.
+    pub fn teacher_width(&self) -> Option<usize> {
+        self.teacher_image.as_ref().map(|features| features.dims()[1])
+    }
+
     /// The number of pairs that it holds. Reads two integers back from the device.
     pub fn len(&self) -> usize {
         self.read_cursor()[1]

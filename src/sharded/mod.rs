@@ -221,6 +221,11 @@ impl Sharding {
         }
     }
 
+    /// The number of workers that share a batch: 1 without [`with_workers`](Self::with_workers).
+    pub fn workers(&self) -> usize {
+        self.workers.as_ref().map_or(1, |workers| workers.count())
+    }
+
     /// The step of a whole batch.
     ///
     /// `encode` runs the encoders of a model on a shard: of a copy of `model`, without gradients

@@ -39,7 +39,9 @@ pub use sampler::plan_batches;
 pub use scenes::{Scene, ScenesConfig};
 pub use shard::{Pair, Shard};
 pub use source::{Draw, Examples, Pairs};
-pub use tokenizer::{CaptionTokenizer, PaddedTokens, Padding, TokenStyle, TokenizerConfig};
+pub use tokenizer::{
+    CaptionTokenizer, PaddedTokens, Padding, SpecialTokens, TokenStyle, TokenizerConfig,
+};
 pub use transform::{TransformConfig, decode};
 
 use burn::tensor::{Bool, Int, Tensor};

@@ -20,6 +20,8 @@ pub enum Purpose {
     SceneDrawing = 5,
     /// Which activations dropout zeroes in a batch.
     Dropout = 6,
+    /// Which negatives are drawn and which tokens are hidden in a shard of a step.
+    Pretraining = 20,
 }
 
 /// The random stream for `purpose`, in `epoch`, of the example or batch `index`.

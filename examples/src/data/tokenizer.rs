@@ -124,6 +124,19 @@ pub struct Padding {
     pub id: u32,
     /// Largest length of a row.
     pub context_length: usize,
+    /// The tokens that stand for no part of a text.
+    pub specials: SpecialTokens,
+}
+
+/// The ids of the tokens that stand for no part of a text, where a tokenizer has them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpecialTokens {
+    /// `[CLS]`, which begins a text.
+    pub first: Option<u32>,
+    /// `[SEP]`, which ends a text.
+    pub last: Option<u32>,
+    /// `[MASK]`, which hides a part of a text.
+    pub mask: Option<u32>,
 }
 
 impl Padding {
@@ -390,6 +403,11 @@ impl CaptionTokenizer {
         Padding {
             id: self.pad,
             context_length: self.context_length,
+            specials: SpecialTokens {
+                first: self.token_to_id("[CLS]"),
+                last: self.token_to_id("[SEP]"),
+                mask: self.token_to_id("[MASK]"),
+            },
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use burn_contrastive::objective::{Features, InfoNceConfig, Objective};
+use burn_contrastive::objective::{Features, InfoNceConfig};
 use burn_contrastive::sharded::{Encoded, Sharding};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -17,7 +17,7 @@ use crate::training::config::{SharedConfig, TrainingConfig};
 use crate::training::evaluation::Retrieved;
 use crate::training::history::History;
 use crate::training::inputs::{self, Data};
-use crate::training::objective::TrainingObjective;
+use crate::training::objective::{TrainingObjective, logit_scale};
 use crate::training::output::Output;
 use crate::training::run::{Options, Program};
 use crate::training::system::{Moment, Step, System, SystemConfig, TextLimits};
@@ -203,12 +203,6 @@ impl Clip {
         let features = Features::new(images.clone(), texts.clone());
         self.objective.forward(&features)
     }
-}
-
-/// The factor that multiplies the similarities of an objective, if it has one.
-pub(super) fn logit_scale(objective: &Objective) -> Option<Tensor<1>> {
-    let mut objective = objective.clone();
-    objective.logit_scales().first().map(|scale| scale.value())
 }
 
 fn pair<T>(both: Vec<T>) -> [T; 2] {

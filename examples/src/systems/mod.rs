@@ -1,4 +1,5 @@
 //! The systems: one module each, with what it is made of, its step, and what its program reads,
 //! measures and reports.
 
+pub mod albef;
 pub mod clip;

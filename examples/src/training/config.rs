@@ -224,6 +224,18 @@ impl<C: SystemConfig> TrainingConfig<C> {
         self.shared.sharding.division(batch_size, dropout, device)
     }
 
+    /// The configuration of a file that is part of this program.
+    ///
+    /// # Panics
+    ///
+    /// If it is not a whole configuration.
+    pub(crate) fn embedded(text: &str) -> Self {
+        let value = serde_json::from_str(text).map_err(anyhow::Error::from);
+        value
+            .and_then(Self::from_value)
+            .expect("the file is a whole configuration")
+    }
+
     /// The defaults, with the settings of `file` and then each `key=value` of `pairs` laid over
     /// them.
     ///

@@ -1,7 +1,7 @@
 //! The training objective: InfoNCE with all its settings, or any objective by its name.
 
 use anyhow::{Result, anyhow};
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use burn_contrastive::objective::{AnyConfig, InfoNceConfig, Objective, ObjectiveConfig};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -74,6 +74,12 @@ impl TrainingObjective {
             Self::Named(config) => (**config).clone(),
         }
     }
+}
+
+/// The factor that multiplies the similarities of an objective, if it has one.
+pub fn logit_scale(objective: &Objective) -> Option<Tensor<1>> {
+    let mut objective = objective.clone();
+    objective.logit_scales().first().map(|scale| scale.value())
 }
 
 impl<'de> Deserialize<'de> for TrainingObjective {

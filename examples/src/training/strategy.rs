@@ -238,6 +238,7 @@ impl<S: System> Session<'_, S> {
         } = self.strategy.extent;
         let (step, Cursor { epoch, batch }) = (self.state.step, self.state.cursor);
         Moment {
+            seed: self.strategy.config.shared.seed,
             step,
             progress: step as f64 / total_steps as f64,
             epochs: epoch as f64 + batch as f64 / batches_per_epoch as f64,

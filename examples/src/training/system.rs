@@ -157,6 +157,8 @@ pub struct InitRules {
 /// How far a training is.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Moment {
+    /// The run's seed.
+    pub seed: u64,
     /// Optimiser steps done.
     pub step: usize,
     /// The share of all steps that is done, in [0, 1].

@@ -7,7 +7,9 @@ use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
 use burn::tensor::Device;
 use burn::train::Interrupter;
-use burn_contrastive_examples::data::{Padding, Pair, Shard, TransformConfig};
+use burn_contrastive_examples::data::{
+    Padding, Pair, Shard, SpecialTokens, TransformConfig,
+};
 use burn_contrastive_examples::training::checkpoint::Cursor;
 
 /// Batches an epoch.
@@ -92,6 +94,7 @@ impl Pairs {
             padding: Padding {
                 id: 0,
                 context_length: 16,
+                specials: SpecialTokens::default(),
             },
         };
         Ok(pairs.chunks(self.shard).map(shard).collect())

@@ -1,0 +1,310 @@
+//! The settings of [`Albef`].
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use burn::tensor::Device;
+use burn_contrastive::objective::{Input, ObjectiveConfig, Value as Parameter};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Albef, AlbefModel};
+use crate::data::TokenStyle;
+use crate::models::{BertConfig, ImageEncoderConfig, Pooling, ProjectionHead};
+use crate::training::config::TrainingConfig;
+use crate::training::system::{InitRules, SystemConfig, TextLimits};
+
+/// The settings of [`Albef`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlbefConfig {
+    /// The encoders; the name of a preset is short for its settings.
+    pub model: AlbefModelConfig,
+    /// The contrast; its name is short for its settings.
+    pub objective: ObjectiveConfig,
+    /// What is learned beside the contrast.
+    pub losses: LossesConfig,
+    /// The momentum copy and the queue.
+    pub momentum: MomentumConfig,
+    /// Masked language modelling.
+    pub masking: MaskingConfig,
+    /// The frozen teacher of the weights of negatives, for objectives that have one.
+    pub teacher: TeacherConfig,
+    /// The most tokens of a caption, `[CLS]` included; 25 in ALBEF.
+    pub tokens: usize,
+    /// Candidates of a query, the most similar ones, that the matching head orders anew when the
+    /// model is evaluated; 128 on Flickr30K and 256 on MS-COCO in ALBEF.
+    pub rerank: usize,
+}
+
+/// Shape of the encoders.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlbefModelConfig {
+    /// The image encoder.
+    pub image: ImageEncoderConfig,
+    /// The sentence encoder and the fusion layers.
+    pub bert: BertConfig,
+    /// Width of the space of the contrast.
+    pub embedding: usize,
+}
+
+/// What is learned beside the contrast.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LossesConfig {
+    /// Image–text matching.
+    pub matching: bool,
+    /// Masked language modelling.
+    pub masked_language: bool,
+}
+
+/// The momentum copy and the queue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MomentumConfig {
+    /// What the copy keeps of its own values at each step; 0.995 in ALBEF.
+    pub momentum: f64,
+    /// Pairs in the queue; 65,536 in ALBEF.
+    pub queue: usize,
+    /// Passes over the data during which the share of soft targets rises from 0; 1 in ALBEF.
+    pub ramp_epochs: f64,
+}
+
+/// Masked language modelling.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MaskingConfig {
+    /// Probability that a token is to be predicted; 0.15 in BERT.
+    pub probability: f64,
+    /// Share of the momentum copy's predictions in the targets; 0.4 in ALBEF.
+    pub soft_targets: f64,
+}
+
+/// The frozen teacher.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TeacherConfig {
+    /// The folder of the run that trained it; null trains one first.
+    pub run: Option<PathBuf>,
+    /// Steps of its training, where it is trained first.
+    pub steps: usize,
+}
+
+/// Names that `model` knows.
+const PRESETS: [&str; 2] = ["tiny", "base"];
+
+/// The settings of `albef` unless others are given.
+const TINY: &str = include_str!("../../../configs/albef_tiny.json");
+/// The published ones.
+const BASE: &str = include_str!("../../../configs/albef_base.json");
+
+impl AlbefConfig {
+    /// The published configuration (Li et al., 2021): ViT-B/16 at 256 pixels, BERT-base, on batches
+    /// of 512.
+    pub fn base() -> TrainingConfig<Self> {
+        TrainingConfig::embedded(BASE)
+    }
+
+    /// Whether the objective reads a teacher's features.
+    pub fn needs_teacher(&self) -> bool {
+        self.objective.needs().contains(&Input::TeacherImage)
+    }
+
+    /// The share of soft targets of the contrast, at the end of its ramp.
+    pub(super) fn soft_targets(&self) -> f64 {
+        let value = |name| match self.objective.get(name) {
+            Some(Parameter::Number(value)) => Some(value),
+            _ => None,
+        };
+        value("momentum_alpha")
+            .or_else(|| value("soft_targets"))
+            .unwrap_or(0.0)
+    }
+
+    /// The objective of that name in ALBEF's place: with the momentum copy's candidates and the
+    /// queue, and where it has weights, ALBEF's soft targets.
+    fn objective(name: &str) -> Result<Value> {
+        let refused = |error| anyhow!("{error}");
+        let mut config = ObjectiveConfig::named(name).map_err(refused)?;
+        let is = |config: &ObjectiveConfig, name| config.get(name).is_some();
+        if is(&config, "momentum") {
+            for extra in ["momentum", "queue"] {
+                config.set(extra, Parameter::Flag(true)).map_err(refused)?;
+            }
+            if config.needs().contains(&Input::TeacherImage) {
+                let share = Parameter::Number(0.4);
+                config.set("soft_targets", share).map_err(refused)?;
+            }
+        }
+        Ok(serde_json::to_value(config)?)
+    }
+}
+
+impl AlbefModelConfig {
+    /// New encoders; without the fusion layers and the language head for a teacher of the contrast.
+    pub(super) fn init(&self, fusion: bool, device: &Device) -> AlbefModel {
+        let mut bert = self.bert.clone();
+        if !fusion {
+            bert.layers -= bert.fusion_layers;
+            bert.fusion_layers = 0;
+        }
+        let projection = |width| ProjectionHead::linear(width, self.embedding, true, device);
+        AlbefModel {
+            image: self.image.init(device),
+            bert: bert.init(device),
+            image_projection: projection(self.image.width),
+            text_projection: projection(bert.width),
+            language_head: fusion.then(|| bert.init_language_head(device)),
+        }
+    }
+
+    /// Checks that the encoders fit each other.
+    ///
+    /// # Errors
+    ///
+    /// Names the setting that is out of range, its value and the range.
+    pub fn check(&self) -> Result<()> {
+        self.image.check()?;
+        self.bert.check()?;
+        ensure!(
+            self.image.width == self.bert.width,
+            "image.width = {} must be bert.width = {}: fusion layers look at the image's tokens",
+            self.image.width,
+            self.bert.width
+        );
+        ensure!(
+            self.image.pooling == Pooling::Token,
+            "image.pooling must be \"token\": the contrast reads the image's first token"
+        );
+        ensure!(
+            (1..=65_536).contains(&self.embedding),
+            "embedding = {} must be in 1..=65536",
+            self.embedding
+        );
+        ensure!(
+            self.bert.fusion_layers > 0 && self.bert.fusion_layers < self.bert.layers,
+            "bert.fusion_layers = {} must be in 1..bert.layers = {}",
+            self.bert.fusion_layers,
+            self.bert.layers
+        );
+        Ok(())
+    }
+}
+
+impl SystemConfig for AlbefConfig {
+    type System = Albef;
+
+    /// Small encoders on small scenes: minutes on two CPU cores.
+    fn defaults() -> TrainingConfig<Self> {
+        TrainingConfig::embedded(TINY)
+    }
+
+    fn check(&self) -> Result<()> {
+        self.model.check().context("model")?;
+        self.objective.check()?;
+        let there = [
+            Input::MomentumImage,
+            Input::MomentumText,
+            Input::QueueImage,
+            Input::QueueText,
+            Input::QueueImageLabel,
+            Input::QueueTextLabel,
+            Input::QueueTeacherImage,
+            Input::QueueTeacherText,
+            Input::TeacherImage,
+            Input::TeacherText,
+            Input::Label,
+        ];
+        let inputs = self.objective.check_inputs(|input| there.contains(&input));
+        inputs.map_err(|error| {
+            anyhow!("objective {error}; albef gives {}", {
+                let names = there.map(Input::name);
+                names.join(", ")
+            })
+        })?;
+        let MomentumConfig {
+            momentum,
+            queue,
+            ramp_epochs,
+        } = self.momentum;
+        ensure!(
+            (0.0..=1.0).contains(&momentum),
+            "momentum.momentum = {momentum} must be in [0, 1]"
+        );
+        ensure!(
+            (1..=100_000_000).contains(&queue),
+            "momentum.queue = {queue} must be in 1..=100000000"
+        );
+        ensure!(
+            ramp_epochs >= 0.0 && ramp_epochs.is_finite(),
+            "momentum.ramp_epochs = {ramp_epochs} must be at least 0"
+        );
+        for (key, share) in [
+            ("probability", self.masking.probability),
+            ("soft_targets", self.masking.soft_targets),
+        ] {
+            ensure!(
+                (0.0..=1.0).contains(&share),
+                "masking.{key} = {share} must be in [0, 1]"
+            );
+        }
+        ensure!(
+            self.teacher.steps > 0,
+            "teacher.steps must be at least 1"
+        );
+        let context = self.model.bert.context;
+        ensure!(
+            (2..=context).contains(&self.tokens),
+            "tokens = {} must be in 2..=model.bert.context = {context}",
+            self.tokens
+        );
+        ensure!(self.rerank > 0, "rerank must be at least 1");
+        Ok(())
+    }
+
+    fn preset(key: &str, value: &Value) -> Option<Result<Value>> {
+        let name = value.as_str()?;
+        match key {
+            "model" => Some(match name {
+                "tiny" => Ok(Self::defaults().system.model),
+                "base" => Ok(Self::base().system.model),
+                _ => Err(anyhow!(
+                    "there is no preset `{name}`; there are {}",
+                    PRESETS.join(", ")
+                )),
+            })
+            .map(|model| Ok(serde_json::to_value(model?)?)),
+            "objective" => Some(Self::objective(name)),
+            _ => None,
+        }
+    }
+
+    fn rules(&self) -> InitRules {
+        // Momentum copies and queues are made anew, and objectives may differ.
+        InitRules {
+            new: &["^momentum\\.", "^queue\\.", "^teacher\\.", "^objective\\."],
+            unused: &["^momentum\\.", "^queue\\.", "^teacher\\.", "^objective\\."],
+        }
+    }
+
+    fn has_dropout(&self) -> bool {
+        self.model.image.dropout > 0.0 || self.model.bert.dropout > 0.0
+    }
+
+    fn image_size(&self) -> usize {
+        self.model.image.image_size
+    }
+
+    fn text(&self) -> TextLimits {
+        TextLimits {
+            vocabulary: self.model.bert.vocabulary,
+            context: self.tokens,
+            style: TokenStyle::albef(),
+        }
+    }
+
+    fn init(&self, device: &Device) -> Albef {
+        Albef::new(self, device)
+    }
+}
