@@ -1,6 +1,7 @@
-//! Dual encoders trained with `burn-contrastive`: what the example binaries share.
+//! Systems trained with `burn-contrastive`: what the example programs share.
 
 pub mod audit;
+pub mod cli;
 pub mod console;
 pub mod data;
 pub(crate) mod files;

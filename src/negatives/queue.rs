@@ -185,7 +185,9 @@ impl FeatureQueue {
 
     /// The width of a teacher's features, if it holds them too.
     pub fn teacher_width(&self) -> Option<usize> {
-        self.teacher_image.as_ref().map(|features| features.dims()[1])
+        self.teacher_image
+            .as_ref()
+            .map(|features| features.dims()[1])
     }
 
     /// The number of pairs that it holds. Reads two integers back from the device.

@@ -46,6 +46,11 @@ impl SystemConfig for ClipConfig {
         }
     }
 
+    /// All settings are taken over but the weights that it started from itself.
+    fn started_from(earlier: &Value) -> Result<TrainingConfig<Self>> {
+        TrainingConfig::from_value(earlier.clone())
+    }
+
     fn check(&self) -> Result<()> {
         self.model.check().context("model")?;
         self.objective.check()

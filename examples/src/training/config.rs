@@ -311,7 +311,11 @@ impl<C: SystemConfig> TrainingConfig<C> {
     }
 
     /// What [`to_value`](Self::to_value) gave.
-    fn from_value(value: Value) -> Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// If it is of another system, with the key that is wrong.
+    pub fn from_value(value: Value) -> Result<Self> {
         let Value::Object(mut own) = value else {
             anyhow::bail!("it is no JSON object");
         };

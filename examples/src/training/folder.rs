@@ -10,7 +10,7 @@ use super::run::CONFIG_FILE;
 use crate::lock::Lock;
 
 /// What a run writes besides its checkpoints.
-pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
+pub(crate) const TOKENIZER_FILE: &str = "tokenizer.json";
 const WRITTEN: [&str; 5] = [
     CONFIG_FILE,
     TOKENIZER_FILE,

@@ -5,7 +5,7 @@ pub mod config;
 pub mod device;
 pub mod distributed;
 pub mod evaluation;
-mod folder;
+pub(crate) mod folder;
 pub mod history;
 pub mod inputs;
 pub mod interrupt;

@@ -140,15 +140,11 @@ pub fn run<S: Program>(
     interrupter: Interrupter,
 ) -> Result<Ended<S>> {
     options.team.check(config)?;
-    let ended = if options.team.is_first() {
+    if options.team.is_first() {
         lead(config, options, interrupter)
     } else {
         help(config, options, interrupter)
-    };
-    if ended.is_ok() {
-        options.team.finish();
     }
-    ended
 }
 
 /// A run of one worker, or of the first of several.

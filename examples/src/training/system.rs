@@ -115,6 +115,14 @@ pub trait SystemConfig:
         None
     }
 
+    /// The settings of a run that starts from the weights of another: the defaults, with what is
+    /// taken over from the settings of the earlier run.
+    ///
+    /// # Errors
+    ///
+    /// If that is a run of a system whose weights this one cannot start from.
+    fn started_from(earlier: &Value) -> Result<TrainingConfig<Self>>;
+
     /// What an earlier run's weights need not have, and may have beside.
     fn rules(&self) -> InitRules {
         InitRules::default()

@@ -7,9 +7,7 @@ use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
 use burn::tensor::Device;
 use burn::train::Interrupter;
-use burn_contrastive_examples::data::{
-    Padding, Pair, Shard, SpecialTokens, TransformConfig,
-};
+use burn_contrastive_examples::data::{Padding, Pair, Shard, SpecialTokens, TransformConfig};
 use burn_contrastive_examples::training::checkpoint::Cursor;
 
 /// Batches an epoch.

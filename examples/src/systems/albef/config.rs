@@ -200,6 +200,11 @@ impl SystemConfig for AlbefConfig {
         TrainingConfig::embedded(TINY)
     }
 
+    /// All settings are taken over but the weights that it started from itself.
+    fn started_from(earlier: &Value) -> Result<TrainingConfig<Self>> {
+        TrainingConfig::from_value(earlier.clone())
+    }
+
     fn check(&self) -> Result<()> {
         self.model.check().context("model")?;
         self.objective.check()?;
@@ -249,10 +254,7 @@ impl SystemConfig for AlbefConfig {
                 "masking.{key} = {share} must be in [0, 1]"
             );
         }
-        ensure!(
-            self.teacher.steps > 0,
-            "teacher.steps must be at least 1"
-        );
+        ensure!(self.teacher.steps > 0, "teacher.steps must be at least 1");
         let context = self.model.bert.context;
         ensure!(
             (2..=context).contains(&self.tokens),

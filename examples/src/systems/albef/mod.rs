@@ -180,7 +180,11 @@ impl Albef {
             let weights = Weights::of_run(run).and_then(|weights| weights.moved("model", ""));
             let teacher = weights
                 .and_then(|weights| {
-                    weights.load_into(teacher, NOTHING, &["^bert\\.fusion\\.", "^language_head\\."])
+                    weights.load_into(
+                        teacher,
+                        NOTHING,
+                        &["^bert\\.fusion\\.", "^language_head\\."],
+                    )
                 })
                 .context("teacher.run")?;
             self.teacher = Some(teacher.no_grad());

@@ -111,9 +111,11 @@ impl Albef {
             let (images, tokens, padding) = inner(&batch);
             model.encode(images, tokens, padding)
         };
-        let encoded = self
-            .model
-            .encode(batch.images.clone(), batch.tokens.clone(), batch.padding.clone());
+        let encoded = self.model.encode(
+            batch.images.clone(),
+            batch.tokens.clone(),
+            batch.padding.clone(),
+        );
         let momentum = constants(self.momentum.encoder());
         let teacher = self.teacher.as_ref().map(|teacher| {
             let encoded = constants(teacher);
@@ -194,7 +196,11 @@ impl Albef {
             return none();
         };
         let vocabulary = model.bert.embeddings.words().dims()[0];
-        let specials = [Some(padding.id), padding.specials.first, padding.specials.last];
+        let specials = [
+            Some(padding.id),
+            padding.specials.first,
+            padding.specials.last,
+        ];
         let specials = specials.into_iter().flatten().map(|id| id as usize);
         let language = MaskedLanguageConfig::new(vocabulary, mask as usize, specials.collect())
             .with_probability(self.masking.probability)
@@ -262,11 +268,7 @@ impl Albef {
         let plain = |tensor: &Tensor<2>| tensor.clone().without_autodiff();
         let own = own.without_autodiff();
         Output {
-            losses: vec![
-                contrast,
-                own.clone().slice(0..1),
-                own.slice(1..2),
-            ],
+            losses: vec![contrast, own.clone().slice(0..1), own.slice(1..2)],
             logit_scale: logit_scale(&self.objective).map(Tensor::without_autodiff),
             ..Output::of_pairs(loss, plain(&rows.image), plain(&rows.text))
         }
@@ -373,7 +375,10 @@ impl System for Albef {
 
     fn parts(&self) -> Vec<(&'static str, usize)> {
         let model = &self.model;
-        let [embeddings, text] = [model.bert.embeddings.num_params(), model.bert.text.num_params()];
+        let [embeddings, text] = [
+            model.bert.embeddings.num_params(),
+            model.bert.text.num_params(),
+        ];
         let head = model.language_head.as_ref().map_or(0, Module::num_params);
         let projections = model.image_projection.num_params() + model.text_projection.num_params();
         vec![

@@ -1,0 +1,226 @@
+//! The command line that all training programs share.
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use anyhow::{Context, Result};
+use burn::train::Interrupter;
+use clap::Args;
+use serde_json::Value;
+
+use crate::console::{self, say, warn};
+use crate::memory;
+use crate::signals::INTERRUPTED;
+use crate::training::config::TrainingConfig;
+use crate::training::device::parse_device;
+use crate::training::distributed::{Distributed, Team};
+use crate::training::folder::TOKENIZER_FILE;
+use crate::training::interrupt::stop_on_ctrl_c;
+use crate::training::run::{CONFIG_FILE, Ended, Folder, Options, Program, run};
+use crate::training::system::SystemConfig;
+use crate::training::weights::InitConfig;
+
+const DEVICE: &str = "flex";
+const WORKERS: u16 = 2;
+
+/// The options of a training program.
+#[derive(Args, Clone)]
+pub struct TrainingArguments {
+    /// A Karpathy folder (dataset*.json, as Flickr30K and MS-COCO have), or a .csv or .tsv of image
+    /// path and caption
+    #[arg(long, value_name = "PATH")]
+    data: Option<PathBuf>,
+
+    /// Leave out bad rows and images, and count them, instead of stopping at the first
+    #[arg(long)]
+    skip_bad: bool,
+
+    /// A JSON file of settings over the defaults
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    config: Option<PathBuf>,
+
+    /// The objective to train by, at its defaults, such as con-vse or siglip
+    #[arg(long, value_name = "NAME", conflicts_with = "resume")]
+    objective: Option<String>,
+
+    /// One setting over those of the file, such as schedule.steps=500 or model=vit-b-32; may be
+    /// repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+
+    /// Start from the weights, the settings of the model and the tokenizer of this run; with :PATH
+    /// from the weights of one of its modules
+    #[arg(long, value_name = "RUN[:PATH]", conflicts_with = "resume")]
+    init: Option<String>,
+
+    /// Go on with the run in this folder from its last checkpoint
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["output", "data"])]
+    resume: Option<PathBuf>,
+
+    /// Backend to compute on, with an index where the machine has several, such as cuda:1
+    #[arg(long, default_value = DEVICE)]
+    device: String,
+
+    /// Train together with the other processes that mpirun started, each on its part of every batch
+    #[arg(long, value_enum, value_name = "HOW")]
+    distributed: Option<Distributed>,
+
+    /// Folder of the new run [default: runs/PROGRAM-DATE-TIME]
+    #[arg(long, value_name = "RUN")]
+    output: Option<PathBuf>,
+
+    /// Threads that decode images
+    #[arg(long, default_value_t = WORKERS, value_parser = clap::value_parser!(u16).range(1..=256))]
+    workers: u16,
+
+    /// Show progress as lines on a terminal too, instead of the dashboard
+    #[arg(long)]
+    plain: bool,
+
+    /// Steps between two progress lines
+    #[arg(long, default_value_t = 20, value_name = "STEPS")]
+    lines_every: usize,
+
+    /// Print the configuration that these options give, and stop
+    #[arg(long)]
+    print_config: bool,
+}
+
+/// Runs a program: errors go to standard error, and the exit status says how it ended.
+pub fn exit(program: impl FnOnce() -> Result<ExitCode>) -> ExitCode {
+    memory::keep();
+    match program().and_then(|code| console::finish().map(|()| code)) {
+        Ok(code) => code,
+        Err(error) => {
+            warn(format_args!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Trains a system as the options say. `command` are the words of the subcommand, if it is one.
+///
+/// # Errors
+///
+/// On settings, data or files that are bad, and as [`run`].
+pub fn train<S: Program>(arguments: TrainingArguments, command: &[&str]) -> Result<ExitCode> {
+    let team = Team::start(arguments.distributed)?;
+    let to_resume = to_resume(&arguments, command, &team);
+    let config = configuration::<S>(&arguments)?;
+    if arguments.print_config {
+        say(config.to_json()?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let options = Options {
+        device: parse_device(&arguments.device, S::NAME)?,
+        device_name: arguments.device,
+        folder: match (arguments.resume, arguments.output) {
+            (Some(run), _) => Folder::Resume(run),
+            (None, Some(run)) => Folder::New(run),
+            (None, None) => Folder::Numbered(new_run(S::NAME, command)),
+        },
+        scenes: PathBuf::from("runs"),
+        workers: arguments.workers.into(),
+        dashboard: !arguments.plain && std::io::stdout().is_terminal(),
+        lines_every: arguments.lines_every,
+        team,
+        command: words(std::env::args_os()).join(" "),
+        to_resume,
+    };
+    let interrupter = Interrupter::new();
+    stop_on_ctrl_c(interrupter.clone())?;
+    let ended = run::<S>(&config, &options, interrupter)?;
+    options.team.finish();
+    Ok(match ended {
+        Ended::Reached(_) | Ended::Helped => ExitCode::SUCCESS,
+        Ended::Interrupted => INTERRUPTED.into(),
+    })
+}
+
+fn configuration<S: Program>(arguments: &TrainingArguments) -> Result<TrainingConfig<S::Config>> {
+    // The objective comes first: settings may be its own.
+    let objective = arguments.objective.iter();
+    let objective = objective.map(|name| format!("objective={name}"));
+    let settings: Vec<_> = objective.chain(arguments.set.iter().cloned()).collect();
+    let file = arguments.config.as_deref();
+    let init = arguments.init.as_deref().map(str::parse::<InitConfig>);
+    let mut config = match (&arguments.resume, init.transpose()?) {
+        (Some(run), _) => {
+            TrainingConfig::<S::Config>::read(&run.join(CONFIG_FILE))?.with(None, &settings)?
+        }
+        (None, Some(init)) => started_from::<S>(init)?.with(file, &settings)?,
+        (None, None) => TrainingConfig::load(file, &settings)?,
+    };
+    let shared = &mut config.shared;
+    if let Some(path) = &arguments.data {
+        shared.data.path = Some(path.clone());
+    }
+    shared.data.skip_bad |= arguments.skip_bad;
+    // The run may be resumed from another folder than this one.
+    let absolute = |path: Option<PathBuf>| path.map(std::path::absolute).transpose();
+    shared.data.path = absolute(shared.data.path.take())?;
+    shared.data.tokenizer = absolute(shared.data.tokenizer.take())?;
+    if let Some(init) = &mut shared.init {
+        init.run = std::path::absolute(&init.run)?;
+    }
+    Ok(config)
+}
+
+/// The settings of a run that starts from the weights of another: those that a system takes over
+/// from it, and its tokenizer.
+fn started_from<S: Program>(init: InitConfig) -> Result<TrainingConfig<S::Config>> {
+    let file = init.run.join(CONFIG_FILE);
+    let read = || -> Result<Value> { Ok(serde_json::from_slice(&std::fs::read(&file)?)?) };
+    let earlier = read().with_context(|| format!("--init: no run in {}", init.run.display()))?;
+    let mut config = S::Config::started_from(&earlier)
+        .with_context(|| format!("--init {}", init.run.display()))?;
+    let tokenizer = init.run.join(TOKENIZER_FILE);
+    config.shared.data.tokenizer = Some(tokenizer);
+    config.shared.init = Some(init);
+    Ok(config)
+}
+
+/// The words of the command that resumes this run, up to the run's folder: what decides how it is
+/// computed and shown is not in the folder.
+fn to_resume(arguments: &TrainingArguments, command: &[&str], team: &Team) -> Vec<String> {
+    let mut words = words(std::env::args_os().take(1));
+    words.extend(command.iter().map(ToString::to_string));
+    if let Some(Distributed::Mpi) = arguments.distributed {
+        words.splice(..0, ["mpirun", "-n"].map(str::to_string));
+        words.insert(2, team.count().to_string());
+    }
+    if arguments.device != DEVICE {
+        words.extend(["--device".to_string(), arguments.device.clone()]);
+    }
+    if arguments.workers != WORKERS {
+        words.extend(["--workers".to_string(), arguments.workers.to_string()]);
+    }
+    if arguments.plain {
+        words.push("--plain".to_string());
+    }
+    if let Some(Distributed::Mpi) = arguments.distributed {
+        words.extend(["--distributed", "mpi"].map(str::to_string));
+    }
+    words.push("--resume".to_string());
+    words
+}
+
+fn words(arguments: impl Iterator<Item = OsString>) -> Vec<String> {
+    arguments
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect()
+}
+
+/// `runs/clip-20260131-235959`, in UTC.
+fn new_run(program: &str, command: &[&str]) -> PathBuf {
+    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let stamp = now
+        .trim_end_matches('Z')
+        .replace(['-', ':'], "")
+        .replace('T', "-");
+    let name = [&[program], command].concat().join("-");
+    Path::new("runs").join(format!("{name}-{stamp}"))
+}
