@@ -27,7 +27,7 @@ struct Pretrained {
 }
 
 /// The name in transformers of a parameter of [`Pretrained`] or [`BertDecoder`].
-fn key(path: &str, text_layers: usize) -> Key {
+pub fn key(path: &str, text_layers: usize) -> Key {
     let path = path.trim_start_matches("bert.");
     let (part, rest) = path.split_once('.').unwrap();
     let name = match part {
@@ -79,7 +79,7 @@ fn in_layer(path: &str) -> String {
 
 #[test]
 fn both_halves_and_the_language_head_are_those_of_transformers() {
-    let reference = Reference::read("bert");
+    let reference = Reference::read("models/bert");
     let device = Device::flex().autodiff();
     let config = config(4, 2);
     let model = Pretrained {
@@ -94,24 +94,24 @@ fn both_halves_and_the_language_head_are_those_of_transformers() {
         let logits = head.forward(states.flatten(0, 1), &bert.embeddings);
         logits.reshape([batch, length, config.vocabulary])
     };
-    let text = bert.read(reference.tokens("tokens", &device), padding.clone());
-    reference.check_present("text", text.clone(), padding.clone());
-    reference.check_present("text_logits", logits(text.clone()), padding.clone());
+    let text = bert.read(reference.integers("tokens", &device), padding.clone());
+    reference.check_present("output.text", text.clone(), padding.clone());
+    reference.check_present("output.text_logits", logits(text.clone()), padding.clone());
     let image = reference.input("image", &device);
     let fused = bert.fuse(text, padding.clone(), image);
-    reference.check_present("fused", fused.clone(), padding.clone());
+    reference.check_present("output.fused", fused.clone(), padding.clone());
     let logits = logits(fused);
-    reference.check_present("logits", logits.clone(), padding);
+    reference.check_present("output.logits", logits.clone(), padding);
     let model = Pretrained {
         bert: bert.clone(),
         head: head.clone(),
     };
-    reference.check_gradients(&model, logits, key);
+    reference.check_gradients(&model, reference.probed(logits), key);
 }
 
 #[test]
 fn a_decoder_is_that_of_transformers() {
-    let reference = Reference::read("decoder");
+    let reference = Reference::read("models/decoder");
     let device = Device::flex().autodiff();
     let config = config(2, 2);
     let bert = config.init(&device);
@@ -121,18 +121,18 @@ fn a_decoder_is_that_of_transformers() {
     let decoder = reference.load(decoder, key);
     let padding = reference.padding("padding", &device);
     let logits = decoder.forward(
-        reference.tokens("tokens", &device),
+        reference.integers("tokens", &device),
         padding.clone(),
         reference.input("states", &device),
         reference.padding("states_padding", &device),
     );
-    reference.check_present("logits", logits.clone(), padding);
-    reference.check_gradients(&decoder, logits, key);
+    reference.check_present("output.logits", logits.clone(), padding);
+    reference.check_gradients(&decoder, reference.probed(logits), key);
 }
 
 #[test]
 fn twins_are_layers_that_share_key_and_value() {
-    let reference = Reference::read("twin");
+    let reference = Reference::read("models/twin");
     let device = Device::flex().autodiff();
     let twins = TwinFusion::from_fusion(&config(2, 2).init(&device).fusion);
     let key = |path: &str| {
@@ -157,6 +157,6 @@ fn twins_are_layers_that_share_key_and_value() {
     let images = ["image0", "image1"].map(|name| reference.input(name, &device));
     let x = reference.input("x", &device);
     let states = twins.forward(x, Some(padding.clone()), images);
-    reference.check_present("states", states.clone(), padding);
-    reference.check_gradients(&twins, states, key);
+    reference.check_present("output.states", states.clone(), padding);
+    reference.check_gradients(&twins, reference.probed(states), key);
 }

@@ -20,7 +20,7 @@ fn encoder(reference: &Reference, device: &Device) -> ImageEncoder {
 }
 
 /// Timm's name for a parameter.
-fn key(path: &str) -> Key {
+pub fn key(path: &str) -> Key {
     let mut name = path.to_owned();
     for (ours, theirs) in [
         ("patches", "patch_embed.proj"),
@@ -52,21 +52,21 @@ fn key(path: &str) -> Key {
 
 #[test]
 fn tokens_and_gradients_are_those_of_timm() {
-    let reference = Reference::read("vit");
+    let reference = Reference::read("models/vit");
     let device = Device::flex().autodiff();
     let encoder = encoder(&reference, &device);
     let tokens = encoder.tokens(reference.input("images_12", &device));
-    reference.check_output("tokens_12", tokens.clone());
-    reference.check_gradients(&encoder, tokens, key);
+    reference.check("output.tokens_12", tokens.clone());
+    reference.check_gradients(&encoder, reference.probed(tokens), key);
 }
 
 #[test]
 fn a_resized_encoder_is_timms_with_positions_resized_by_torch() {
-    let reference = Reference::read("vit");
+    let reference = Reference::read("models/vit");
     let device = Device::flex();
     for size in [20, 8] {
         let encoder = encoder(&reference, &device).resized(size);
         let images: Tensor<4> = reference.input(&format!("images_{size}"), &device);
-        reference.check_output(&format!("tokens_{size}"), encoder.tokens(images));
+        reference.check(&format!("output.tokens_{size}"), encoder.tokens(images));
     }
 }

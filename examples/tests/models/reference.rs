@@ -1,4 +1,4 @@
-//! Results of a public implementation: see `tests/fixtures/models/generate.py`.
+//! Results of a public implementation: see the scripts in `tests/fixtures`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,15 +10,18 @@ use safetensors::tensor::{Dtype, SafeTensors};
 pub struct Reference(BTreeMap<String, TensorData>);
 
 impl Reference {
-    /// Reads a file of `tests/fixtures/models`.
+    /// Reads a file of `tests/fixtures`. A number on its own becomes a tensor of one element.
     pub fn read(name: &str) -> Self {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/models");
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
         let bytes = std::fs::read(format!("{folder}/{name}.safetensors")).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let tensors = file.iter().map(|(name, tensor)| {
             let bytes = tensor.data();
             let words = || bytes.chunks_exact(4).map(|word| word.try_into().unwrap());
-            let shape = Shape::from(tensor.shape().to_vec());
+            let shape = Shape::from(match tensor.shape() {
+                [] => vec![1],
+                shape => shape.to_vec(),
+            });
             let data = match tensor.dtype() {
                 Dtype::F32 => TensorData::new(words().map(f32::from_le_bytes).collect(), shape),
                 Dtype::I32 => TensorData::new(words().map(i32::from_le_bytes).collect(), shape),
@@ -40,8 +43,8 @@ impl Reference {
         Tensor::from_data(self.data(&format!("input.{name}")), device)
     }
 
-    /// An input of token ids.
-    pub fn tokens(&self, name: &str, device: &Device) -> Tensor<2, Int> {
+    /// An input of integers.
+    pub fn integers<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D, Int> {
         Tensor::from_data(self.data(&format!("input.{name}")), device)
     }
 
@@ -50,14 +53,14 @@ impl Reference {
         Tensor::from_data(self.data(&format!("input.{name}")), device)
     }
 
-    /// Checks an output.
-    pub fn check_output<const D: usize>(&self, name: &str, actual: Tensor<D>) {
-        assert_close(actual, self.data(&format!("output.{name}")), name);
+    /// Checks what came out.
+    pub fn check<const D: usize>(&self, name: &str, actual: Tensor<D>) {
+        assert_close(actual, self.data(name), name);
     }
 
-    /// Checks the values of `actual` that are of no padding.
+    /// Checks what came out where there is no padding.
     pub fn check_present(&self, name: &str, actual: Tensor<3>, padding: Tensor<2, Bool>) {
-        let expected = Tensor::from_data(self.data(&format!("output.{name}")), &actual.device());
+        let expected = Tensor::from_data(self.data(name), &actual.device());
         let padding: Tensor<3, Bool> = padding.unsqueeze_dim(2);
         let shape = actual.dims();
         let present = |x: Tensor<3>| x.mask_fill(padding.clone().expand(shape), 0.0);
@@ -80,15 +83,20 @@ impl Reference {
         module
     }
 
-    /// Checks the gradients of all parameters of a module, of the last output times the probe.
-    pub fn check_gradients<const D: usize, M: Module>(
+    /// The sum whose gradients are in a file with a probe.
+    pub fn probed<const D: usize>(&self, output: Tensor<D>) -> Tensor<1> {
+        let probe = self.input("probe", &output.device());
+        (output * probe).sum()
+    }
+
+    /// Checks the gradients of `value` by all parameters of a module.
+    pub fn check_gradients<M: Module>(
         &self,
         module: &M,
-        output: Tensor<D>,
+        value: Tensor<1>,
         key: impl Fn(&str) -> Key,
     ) {
-        let probe = self.input("probe", &output.device());
-        let gradients = (output * probe).sum().backward();
+        let gradients = value.backward();
         let mut checker = Checker {
             walk: Walk::new(self, "gradient", key),
             gradients,
