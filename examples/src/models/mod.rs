@@ -13,8 +13,8 @@ mod text_encoder;
 mod transformer;
 
 pub use bert::{
-    Bert, BertConfig, BertDecoder, BertEmbeddings, BertEncoder, BertLayer, CrossStates,
-    LanguageHead, TwinFusion,
+    Bert, BertConfig, BertDecoder, BertEmbeddings, BertEncoder, CrossStates, LanguageHead,
+    TwinFusion,
 };
 pub use copy::independent_copy;
 pub use dual_encoder::{DualEncoder, DualEncoderConfig, PRESETS};

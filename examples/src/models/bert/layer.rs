@@ -150,15 +150,15 @@ impl FeedForwardBlock {
 ///
 /// A residual and a norm close each of them.
 #[derive(Module, Debug)]
-pub struct BertLayer {
-    pub(super) attention: AttentionBlock,
-    pub(super) cross_attention: Option<AttentionBlock>,
-    pub(super) feed_forward: FeedForwardBlock,
+pub(super) struct BertLayer {
+    pub attention: AttentionBlock,
+    pub cross_attention: Option<AttentionBlock>,
+    pub feed_forward: FeedForwardBlock,
 }
 
 impl BertLayer {
     /// A new layer, with cross-attention or without.
-    pub(super) fn new(config: &BertConfig, crosses: bool, device: &Device) -> Self {
+    pub fn new(config: &BertConfig, crosses: bool, device: &Device) -> Self {
         Self {
             attention: AttentionBlock::new(config, device),
             cross_attention: crosses.then(|| AttentionBlock::new(config, device)),
@@ -167,7 +167,7 @@ impl BertLayer {
     }
 
     /// The tokens after this layer.
-    pub(super) fn forward(&self, x: Rows, states: Option<&Rows>) -> Rows {
+    pub fn forward(&self, x: Rows, states: Option<&Rows>) -> Rows {
         let Rows { rows, mask, batch } = x;
         let mut rows = self.attention.look_at_itself(rows, mask.clone(), batch);
         match (&self.cross_attention, states) {

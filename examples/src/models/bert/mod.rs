@@ -16,7 +16,6 @@ pub use decoder::BertDecoder;
 pub use embeddings::BertEmbeddings;
 pub use encoder::{BertEncoder, CrossStates};
 pub use language_head::LanguageHead;
-pub use layer::BertLayer;
 pub use twin::TwinFusion;
 
 use anyhow::{Result, ensure};

@@ -1,0 +1,248 @@
+//! Results of a public implementation: see the scripts in `tests/fixtures`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Bool, Device, Gradients, Int, Shape, Tensor, TensorData};
+use safetensors::tensor::{Dtype, SafeTensors};
+
+/// The tensors of one file.
+pub struct Reference(BTreeMap<String, TensorData>);
+
+impl Reference {
+    /// Reads a file of `tests/fixtures`. A number on its own becomes a tensor of one element.
+    pub fn read(name: &str) -> Self {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+        let bytes = std::fs::read(format!("{folder}/{name}.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let tensors = file.iter().map(|(name, tensor)| {
+            let bytes = tensor.data();
+            let words = || bytes.chunks_exact(4).map(|word| word.try_into().unwrap());
+            let shape = Shape::from(match tensor.shape() {
+                [] => vec![1],
+                shape => shape.to_vec(),
+            });
+            let data = match tensor.dtype() {
+                Dtype::F32 => TensorData::new(words().map(f32::from_le_bytes).collect(), shape),
+                Dtype::I32 => TensorData::new(words().map(i32::from_le_bytes).collect(), shape),
+                Dtype::U8 => TensorData::new(bytes.iter().map(|&x| x != 0).collect(), shape),
+                other => panic!("{name} is of {other:?}"),
+            };
+            (name.to_owned(), data)
+        });
+        Self(tensors.collect())
+    }
+
+    fn data(&self, name: &str) -> TensorData {
+        let data = self.0.get(name);
+        data.unwrap_or_else(|| panic!("no {name}")).clone()
+    }
+
+    /// An input of floats.
+    pub fn input<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D> {
+        Tensor::from_data(self.data(&format!("input.{name}")), device)
+    }
+
+    /// An input of integers.
+    pub fn integers<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D, Int> {
+        Tensor::from_data(self.data(&format!("input.{name}")), device)
+    }
+
+    /// An input that is true where a token is padding.
+    pub fn padding(&self, name: &str, device: &Device) -> Tensor<2, Bool> {
+        Tensor::from_data(self.data(&format!("input.{name}")), device)
+    }
+
+    /// Checks what came out.
+    pub fn check<const D: usize>(&self, name: &str, actual: Tensor<D>) {
+        assert_close(actual, self.data(name), name);
+    }
+
+    /// Checks what came out where there is no padding.
+    pub fn check_present(&self, name: &str, actual: Tensor<3>, padding: Tensor<2, Bool>) {
+        let expected = Tensor::from_data(self.data(name), &actual.device());
+        let padding: Tensor<3, Bool> = padding.unsqueeze_dim(2);
+        let shape = actual.dims();
+        let present = |x: Tensor<3>| x.mask_fill(padding.clone().expand(shape), 0.0);
+        assert_close(present(actual), present(expected).into_data(), name);
+    }
+
+    /// A module with the reference's weights.
+    ///
+    /// `key` translates the path of a parameter into the reference's name for it.
+    ///
+    /// # Panics
+    ///
+    /// If a parameter has no weight, or no parameter uses a weight.
+    pub fn load<M: Module>(&self, module: M, key: impl Fn(&str) -> Key) -> M {
+        let mut loader = Loader {
+            walk: Walk::new(self, "weight", key),
+        };
+        let module = module.map(&mut loader);
+        loader.walk.assert_all_used();
+        module
+    }
+
+    /// The sum whose gradients are in a file with a probe.
+    pub fn probed<const D: usize>(&self, output: Tensor<D>) -> Tensor<1> {
+        let probe = self.input("probe", &output.device());
+        (output * probe).sum()
+    }
+
+    /// Checks the gradients of `value` by all parameters of a module.
+    pub fn check_gradients<M: Module>(
+        &self,
+        module: &M,
+        value: Tensor<1>,
+        key: impl Fn(&str) -> Key,
+    ) {
+        let gradients = value.backward();
+        let mut checker = Checker {
+            walk: Walk::new(self, "gradient", key),
+            gradients,
+        };
+        module.visit(&mut checker);
+        checker.walk.assert_all_used();
+    }
+}
+
+/// Where the reference has a parameter.
+pub struct Key {
+    /// The name in the state dict.
+    pub name: String,
+    /// Which part of how many, one after the other along the first dimension.
+    pub part: [usize; 2],
+}
+
+impl Key {
+    /// All of a tensor.
+    pub fn whole(name: String) -> Self {
+        Self { name, part: [0, 1] }
+    }
+}
+
+/// A walk over parameters with the reference's tensors of one kind.
+struct Walk<'a, F> {
+    reference: &'a Reference,
+    kind: &'a str,
+    key: F,
+    path: Vec<String>,
+    containers: Vec<String>,
+    used: BTreeSet<(String, usize)>,
+}
+
+impl<'a, F: Fn(&str) -> Key> Walk<'a, F> {
+    fn new(reference: &'a Reference, kind: &'a str, key: F) -> Self {
+        Self {
+            reference,
+            kind,
+            key,
+            path: Vec::new(),
+            containers: Vec::new(),
+            used: BTreeSet::new(),
+        }
+    }
+
+    fn enter(&mut self, name: &str, container: &str) {
+        self.path.push(name.to_owned());
+        self.containers.push(container.to_owned());
+    }
+
+    fn exit(&mut self) {
+        self.path.pop();
+        self.containers.pop();
+    }
+
+    /// The reference's tensor for the parameter at the path, in Burn's layout.
+    fn tensor<const D: usize>(&mut self, shape: Shape) -> TensorData {
+        let Key { name, part } = (self.key)(&self.path.join("."));
+        let [index, of] = part;
+        let data = self.reference.data(&format!("{}.{name}", self.kind));
+        let rows = data.shape()[0] / of;
+        let of_linear = self.containers.last().is_some_and(|c| c == "Struct:Linear");
+        let device = Device::flex();
+        let data = if D == 2 && of_linear {
+            let matrix = Tensor::<2>::from_data(data, &device);
+            let part = matrix.narrow(0, index * rows, rows);
+            part.transpose().into_data()
+        } else {
+            let tensor = Tensor::<D>::from_data(data, &device);
+            tensor.narrow(0, index * rows, rows).into_data()
+        };
+        assert_eq!(data.shape(), &shape, "{name}");
+        assert!(
+            self.used.insert((name.clone(), index)),
+            "{name} is used twice"
+        );
+        data
+    }
+
+    /// Every tensor of the reference was used, and every part of it.
+    fn assert_all_used(&self) {
+        let prefix = format!("{}.", self.kind);
+        let names = self.reference.0.keys();
+        for name in names.filter_map(|name| name.strip_prefix(&prefix)) {
+            let used = self.used.iter().any(|(used, _)| used == name);
+            assert!(used, "no parameter uses {prefix}{name}");
+        }
+    }
+}
+
+struct Loader<'a, F> {
+    walk: Walk<'a, F>,
+}
+
+impl<F: Fn(&str) -> Key> ModuleMapper for Loader<'_, F> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.walk.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.walk.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let data = self.walk.tensor::<D>(param.lazy_shape());
+        param.map(|old| {
+            let trains = old.is_require_grad();
+            Tensor::from_data(data, &old.device()).set_require_grad(trains)
+        })
+    }
+}
+
+struct Checker<'a, F> {
+    walk: Walk<'a, F>,
+    gradients: Gradients,
+}
+
+impl<F: Fn(&str) -> Key> ModuleVisitor for Checker<'_, F> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.walk.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.walk.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let path = self.walk.path.join(".");
+        let gradient = param.val().grad(&self.gradients);
+        let gradient = gradient.unwrap_or_else(|| panic!("{path} has no gradient"));
+        let expected = self.walk.tensor::<D>(param.lazy_shape());
+        assert_close(gradient, expected, &path);
+    }
+}
+
+/// Checks that no value is off by more than 1e-5, or by 1e-5 of the largest.
+fn assert_close<const D: usize>(actual: Tensor<D>, expected: TensorData, name: &str) {
+    let actual = actual.into_data();
+    assert_eq!(actual.shape(), expected.shape(), "{name}");
+    let largest = expected.iter::<f32>().fold(1.0, |a: f32, b| a.max(b.abs()));
+    for (actual, expected) in actual.iter::<f32>().zip(expected.iter::<f32>()) {
+        let error = (actual - expected).abs();
+        assert!(
+            error <= 1e-5 * largest,
+            "{name}: {actual} instead of {expected}"
+        );
+    }
+}
