@@ -20,6 +20,10 @@ pub enum Purpose {
     SceneDrawing = 5,
     /// Which activations dropout zeroes in a batch.
     Dropout = 6,
+    /// Which questions are asked about a generated scene, and in what words.
+    SceneQuestions = 7,
+    /// Which statements are made about two generated scenes, and in what words.
+    SceneStatements = 8,
 }
 
 /// The random stream for `purpose`, in `epoch`, of the example or batch `index`.

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+pub(super) use layouts::Row;
 use layouts::{albef, easy_vqa, own, vqa};
 
 use super::collection::Split;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+pub(super) use layouts::Row;
 
 use super::collection::Split;
 use super::listing::{Faults, Listed, Place, Skipped, check_images, fingerprint};
