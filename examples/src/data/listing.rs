@@ -138,10 +138,13 @@ pub(super) fn check_images<T: Listed>(
 }
 
 /// SHA-256 of rows of fields, in hexadecimal: no other rows have it.
-pub(super) fn fingerprint<'a, R: AsRef<[&'a [u8]]>>(rows: impl Iterator<Item = R>) -> String {
+pub(super) fn fingerprint<F: AsRef<[u8]>, R: IntoIterator<Item = F>>(
+    rows: impl IntoIterator<Item = R>,
+) -> String {
     let mut hash = Sha256::new();
     for row in rows {
-        for field in row.as_ref() {
+        for field in row {
+            let field = field.as_ref();
             hash.update((field.len() as u64).to_le_bytes());
             hash.update(field);
         }

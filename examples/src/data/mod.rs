@@ -19,11 +19,13 @@ mod loader;
 mod prefetch;
 #[cfg(test)]
 mod properties;
+mod questions;
 pub mod random;
 mod sampler;
 pub mod scenes;
 mod shard;
 mod source;
+mod statements;
 mod table;
 #[cfg(test)]
 mod testing;
@@ -35,10 +37,12 @@ pub use augment::RandAugmentConfig;
 pub use collection::{Collection, Example, Place, Skipped, Split};
 pub use evaluation::{CaptionBatch, EvaluationSet};
 pub use loader::{Loader, LoaderConfig, PairLoader};
+pub use questions::{Question, Questions};
 pub use sampler::plan_batches;
 pub use scenes::{Scene, ScenesConfig};
 pub use shard::{Pair, Shard};
 pub use source::{Draw, Examples, Pairs};
+pub use statements::{Statement, Statements};
 pub use tokenizer::{
     CaptionTokenizer, PaddedTokens, Padding, SpecialTokens, TokenStyle, TokenizerConfig,
 };

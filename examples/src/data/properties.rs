@@ -1,4 +1,4 @@
-//! Whatever a file holds, reading it ends with a collection or an error, never with a panic.
+//! Whatever a file holds, reading it ends with what it lists or an error, never with a panic.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::testing::picture;
-use super::{CaptionTokenizer, Collection, TokenizerConfig};
+use super::{CaptionTokenizer, Collection, Questions, Statements, TokenizerConfig};
 
 /// A folder with an image, and `list` with this content.
 fn folder(list: &str, content: &[u8]) -> TempDir {
@@ -36,6 +36,44 @@ fn read(list: &str, content: &[u8]) -> Result<(), TestCaseError> {
                     .iter()
                     .all(|caption| !caption.trim().is_empty())
             );
+        }
+    }
+    Ok(())
+}
+
+/// Reads both ways, as questions or as statements by the name; whatever is taken is whole.
+fn read_asked(list: &str, content: &[u8]) -> Result<(), TestCaseError> {
+    let dir = folder(list, content);
+    let file = dir.path().join(list);
+    if list == "dev.json" {
+        for image in ["dev/dev-1-0-img0.png", "dev/dev-1-0-img1.png"] {
+            picture(&dir.path().join(image), [1; 3]);
+        }
+    }
+    let questions = [false, true].map(|skip_bad| Questions::read(&file, skip_bad));
+    if let [Ok(strict), lenient] = &questions {
+        prop_assert!(strict.skipped.is_empty());
+        let lenient = lenient.as_ref().unwrap();
+        prop_assert_eq!(strict.fingerprint(), lenient.fingerprint());
+    }
+    for questions in questions.iter().flatten() {
+        prop_assert!(!questions.items.is_empty() && !questions.answers.is_empty());
+        for item in &questions.items {
+            prop_assert!(!item.question.trim().is_empty() && !item.answers.is_empty());
+            let shares = item.answers.iter().map(|(_, share)| *share);
+            prop_assert!(shares.sum::<f32>() <= 1.01);
+        }
+    }
+    let statements = [false, true].map(|skip_bad| Statements::read(&file, skip_bad));
+    if let [Ok(strict), lenient] = &statements {
+        prop_assert!(strict.skipped.is_empty());
+        let lenient = lenient.as_ref().unwrap();
+        prop_assert_eq!(strict.fingerprint(), lenient.fingerprint());
+    }
+    for statements in statements.iter().flatten() {
+        prop_assert!(!statements.items.is_empty());
+        for item in &statements.items {
+            prop_assert!(!item.text.trim().is_empty());
         }
     }
     Ok(())
@@ -73,6 +111,7 @@ fn value() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(3, 24, 6, |inner| {
         let key = prop_oneof![
             "images|filename|filepath|split|sentences|raw|tokens|scene|file_name",
+            "image|question|answer|answers|kind|text|label|sentence|identifier|directory",
             any::<String>(),
         ];
         prop_oneof![
@@ -102,6 +141,25 @@ fn karpathy() -> String {
         "filepath": "", "imgid": 0, "sentids": [0],
     }]})
     .to_string()
+}
+
+fn asked() -> String {
+    json!({
+        "answers": ["red", "blue"],
+        "questions": [
+            {"image": "a.png", "question": "what?", "answers": {"red": 0.5}, "split": "train"},
+            {"image": "a.png", "question": "what?", "answer": "blue", "split": "val"},
+        ],
+        "statements": [
+            {"images": ["a.png", "a.png"], "text": "Red.", "label": true, "split": "train"},
+        ],
+    })
+    .to_string()
+}
+
+fn line() -> String {
+    let line = json!({"sentence": "x", "label": "True", "identifier": "dev-1-0-0", "directory": 1});
+    format!("{line}\n{line}\n")
 }
 
 fn tokenizer() -> String {
@@ -146,6 +204,26 @@ proptest! {
     #[test]
     fn damaged_split_files(bytes in mutated(karpathy())) {
         read("list.json", &bytes)?;
+    }
+
+    #[test]
+    fn questions_and_statements_of_any_values(value in value()) {
+        let row = json!({"questions": [value], "statements": [value]});
+        for text in [value.to_string(), row.to_string()] {
+            for list in ["list.json", "vqa_train.json"] {
+                read_asked(list, text.as_bytes())?;
+            }
+        }
+    }
+
+    #[test]
+    fn damaged_questions_and_statements(bytes in mutated(asked())) {
+        read_asked("list.json", &bytes)?;
+    }
+
+    #[test]
+    fn damaged_lines(bytes in mutated(line())) {
+        read_asked("dev.json", &bytes)?;
     }
 
     #[test]

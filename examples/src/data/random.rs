@@ -20,8 +20,12 @@ pub enum Purpose {
     SceneDrawing = 5,
     /// Which activations dropout zeroes in a batch.
     Dropout = 6,
+    /// Which questions are asked about a generated scene, and in what words.
+    SceneQuestions = 7,
+    /// Which statements are made about two generated scenes, and in what words.
+    SceneStatements = 8,
     /// Which negatives are drawn and which tokens are hidden in a shard of a step.
-    Pretraining = 20,
+    Pretraining = 9,
 }
 
 /// The random stream for `purpose`, in `epoch`, of the example or batch `index`.

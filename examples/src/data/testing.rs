@@ -59,6 +59,20 @@ pub(super) fn picture(file: &Path, colour: [u8; 3]) -> PathBuf {
     file.to_owned()
 }
 
+/// A folder with pictures and text files.
+pub(super) fn folder(images: &[&str], files: &[(&str, String)]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for image in images {
+        picture(&dir.path().join(image), [9; 3]);
+    }
+    for (name, text) in files {
+        let file = dir.path().join(name);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, text).unwrap();
+    }
+    dir
+}
+
 /// Cuts a file's last half off: the header stays.
 pub(super) fn truncate(file: &Path) {
     let bytes = std::fs::read(file).unwrap();

@@ -4,7 +4,7 @@
 use rand::Rng;
 use rand::seq::{IndexedRandom, SliceRandom};
 
-use super::scene::{Colour, Layout, Object, Scene, Shape, Size};
+use super::scene::{Colour, Layout, Object, Relation, Scene, Shape, Size};
 
 /// `count` differently worded captions of `scene`, at most one of each template.
 pub(super) fn captions(scene: &Scene, count: usize, rng: &mut impl Rng) -> Vec<String> {
@@ -162,11 +162,34 @@ fn pair(
 }
 
 fn name(object: &Object, rng: &mut impl Rng) -> String {
-    let size = match object.size {
+    let (size, colour, shape) = object.kind();
+    let (size, colour) = (size_word(size, rng), colour_word(colour, rng));
+    let shape = shape_word(shape, rng);
+    format!("a {size} {colour} {shape}")
+}
+
+/// Words for a relation.
+pub(super) fn relation_words(relation: Relation, rng: &mut impl Rng) -> &'static str {
+    let words = match relation {
+        Relation::LeftOf => ACROSS.before,
+        Relation::RightOf => ACROSS.after,
+        Relation::Above => DOWN.before,
+        Relation::Below => DOWN.after,
+    };
+    pick(words, rng)
+}
+
+/// A word for a size.
+pub(super) fn size_word(size: Size, rng: &mut impl Rng) -> &'static str {
+    match size {
         Size::Small => pick(&["small", "little", "tiny"], rng),
         Size::Large => pick(&["large", "big"], rng),
-    };
-    let colour = match object.colour {
+    }
+}
+
+/// A word for a colour.
+pub(super) fn colour_word(colour: Colour, rng: &mut impl Rng) -> &'static str {
+    match colour {
         Colour::Red => "red",
         Colour::Green => "green",
         Colour::Blue => "blue",
@@ -175,22 +198,26 @@ fn name(object: &Object, rng: &mut impl Rng) -> String {
         Colour::Orange => "orange",
         Colour::White => "white",
         Colour::Black => "black",
-    };
-    let shape = match object.shape {
+    }
+}
+
+/// A noun for a shape.
+pub(super) fn shape_word(shape: Shape, rng: &mut impl Rng) -> &'static str {
+    match shape {
         Shape::Circle => pick(&["circle", "disc"], rng),
         Shape::Square => pick(&["square", "box"], rng),
         Shape::Triangle => "triangle",
         Shape::Cross => pick(&["cross", "plus sign"], rng),
-    };
-    format!("a {size} {colour} {shape}")
+    }
 }
 
-fn pick(words: &[&'static str], rng: &mut impl Rng) -> &'static str {
+/// One of `words`.
+pub(super) fn pick(words: &[&'static str], rng: &mut impl Rng) -> &'static str {
     words.choose(rng).expect("at least one word")
 }
 
 /// A capital letter at the start and a full stop at the end.
-fn sentence(words: &str) -> String {
+pub(super) fn sentence(words: &str) -> String {
     let mut letters = words.chars();
     letters
         .next()

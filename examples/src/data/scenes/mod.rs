@@ -10,15 +10,22 @@
 //! images/000000.png …
 //! dataset.json         the captions, splits and true attributes, written last:
 //!                      a set without it is unfinished
+//! questions.json       questions with their answers, by generate_questions
+//! statements.json      statements about two images, by generate_statements
 //! ```
 //!
 //! No meaning of the validation or test split occurs twice or in another split, so every caption
 //! there has one right image.
 
+mod additions;
 mod caption;
+mod describe;
+mod questions;
 mod render;
 mod scene;
+mod statements;
 
+pub use additions::{generate_questions, generate_statements};
 pub use scene::{Colour, Layout, Object, Relation, Scene, Shape, Size};
 
 use std::collections::HashSet;
@@ -36,6 +43,7 @@ use super::collection::Split;
 use super::karpathy::{Entry, Sentence};
 use super::random::{Purpose, stream};
 use crate::lock::Lock;
+use additions::{QUESTIONS, STATEMENTS};
 
 /// Captions of each image, as in Flickr30K and MS-COCO.
 const CAPTIONS: usize = 5;
@@ -191,10 +199,10 @@ pub fn generate(dir: impl AsRef<Path>, config: &ScenesConfig) -> Result<bool> {
 
 /// Removes a set that this module wrote, the listing first: from then on it counts as unfinished.
 fn clear(dir: &Path) -> Result<()> {
-    let removed = [
-        fs::remove_file(dir.join(LISTING)),
-        fs::remove_dir_all(dir.join("images")),
-    ];
+    let lists = [LISTING, QUESTIONS, STATEMENTS].map(|list| fs::remove_file(dir.join(list)));
+    let removed = lists
+        .into_iter()
+        .chain([fs::remove_dir_all(dir.join("images"))]);
     for result in removed {
         match result {
             Err(error) if error.kind() != ErrorKind::NotFound => {
