@@ -129,6 +129,7 @@ pub fn train<S: Program>(arguments: TrainingArguments, command: &[&str]) -> Resu
         team,
         command: words(std::env::args_os()).join(" "),
         to_resume,
+        stage_of: None,
     };
     let interrupter = Interrupter::new();
     stop_on_ctrl_c(interrupter.clone())?;

@@ -31,6 +31,7 @@ fn options(run: &Path, scenes: &Path) -> Options {
         team: Arc::default(),
         command: "clip".to_string(),
         to_resume: vec!["clip".to_string(), "--resume".to_string()],
+        stage_of: None,
     }
 }
 

@@ -25,7 +25,11 @@ use crate::report::{Change, ParameterCount, RunReport, Stage};
 /// The effective configuration in a run's folder.
 pub const CONFIG_FILE: &str = "config.json";
 
+/// The results for programs in a run's folder, which a finished run has.
+const METRICS_FILE: &str = "metrics.json";
+
 /// The arguments of a run besides its configuration.
+#[derive(Clone)]
 pub struct Options {
     /// The run's folder: configuration, tokenizer, checkpoints, report.
     pub folder: Folder,
@@ -47,6 +51,8 @@ pub struct Options {
     pub command: String,
     /// The words of a command that resumes the run whose folder is put behind them.
     pub to_resume: Vec<String>,
+    /// The run that this one is a stage of, which is the one to resume.
+    pub stage_of: Option<PathBuf>,
 }
 
 /// The folder of a run.
@@ -81,6 +87,22 @@ pub trait Program: System {
         options: &Options,
         resumed: Option<&Path>,
     ) -> Result<Data<Self>>;
+
+    /// What comes before its training, such as the training of a teacher, as [stages](stage) in the
+    /// folder `run`. Returns the configuration with their results in place, or `None` if one was
+    /// interrupted. All workers of a team call it.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`].
+    fn prepare(
+        config: &TrainingConfig<Self::Config>,
+        _options: &Options,
+        _run: &Path,
+        _interrupter: &Interrupter,
+    ) -> Result<Option<TrainingConfig<Self::Config>>> {
+        Ok(Some(config.clone()))
+    }
 
     /// Its scores, `batch_size` examples at a time.
     ///
@@ -147,6 +169,44 @@ pub fn run<S: Program>(
     }
 }
 
+/// A run that comes before another, in a folder `name` of its own in the folder of the other. One
+/// that is finished is left as it is; one that was interrupted goes on. Returns its folder, or
+/// `None` if it is interrupted.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn stage<S: Program>(
+    name: &str,
+    config: &TrainingConfig<S::Config>,
+    options: &Options,
+    of: &Path,
+    interrupter: &Interrupter,
+) -> Result<Option<PathBuf>> {
+    let path = of.join(name);
+    if path.join(METRICS_FILE).is_file() {
+        return Ok(Some(path));
+    }
+    let folder = if path.join(CONFIG_FILE).is_file() {
+        Folder::Resume(path.clone())
+    } else {
+        Folder::New(path.clone())
+    };
+    let options = Options {
+        folder,
+        stage_of: Some(of.to_path_buf()),
+        ..options.clone()
+    };
+    if options.team.is_first() {
+        say(format_args!("Stage: {name}"));
+    }
+    let ended = run::<S>(config, &options, interrupter.clone())?;
+    Ok(match ended {
+        Ended::Reached(_) | Ended::Helped => Some(path),
+        Ended::Interrupted => None,
+    })
+}
+
 /// A run of one worker, or of the first of several.
 fn lead<S: Program>(
     config: &TrainingConfig<S::Config>,
@@ -172,8 +232,12 @@ fn lead<S: Program>(
     data.tokenizer.save(run.path.join(TOKENIZER_FILE))?;
     tell(options, &run.path)?;
     stages.end("data");
+    let Some(prepared) = S::prepare(config, options, &run.path, &interrupter)? else {
+        return Ok(Ended::Interrupted);
+    };
+    stages.end("earlier stages");
 
-    let fresh = Start::<S>::fresh(config, device)?;
+    let fresh = Start::<S>::fresh(&prepared, device)?;
     let parameters = parameter_counts(&fresh.model);
     print_parameters(&parameters);
     let division = config.division(device, options.team.count());
@@ -221,7 +285,7 @@ fn lead<S: Program>(
     say(format_args!(
         "Report: {}\nFor programs: {}",
         run.path.join("report.html").display(),
-        run.path.join("metrics.json").display()
+        run.path.join(METRICS_FILE).display()
     ));
     Ok(Ended::Reached(Box::new(Reached {
         test: data.test,
@@ -242,9 +306,12 @@ fn help<S: Program>(
     let data = S::open(config, options, Some(&run))?;
     let device = &options.device;
     let checkpoint = Start::resumed(config, &data.fingerprint, &run, device)?;
+    let Some(prepared) = S::prepare(config, options, &run, &interrupter)? else {
+        return Ok(Ended::Interrupted);
+    };
     let start = match checkpoint {
         Some(start) => start,
-        None => Start::fresh(config, device)?,
+        None => Start::fresh(&prepared, device)?,
     };
     options.team.check_equal(&data.fingerprint, &start.model)?;
     let trained = train_on(&data, config, options, &run, start, interrupter)?;
@@ -279,7 +346,7 @@ impl Folder {
 impl Options {
     /// The command that resumes the run in the folder `run`.
     fn resume_command(&self, run: &Path) -> String {
-        let run = run.to_string_lossy();
+        let run = self.stage_of.as_deref().unwrap_or(run).to_string_lossy();
         let words = self.to_resume.iter().map(String::as_str).chain([&*run]);
         // Without a NUL, which no argument has, every word can be quoted.
         shlex::try_join(words).unwrap_or_else(|_| format!("clip --resume {run}"))

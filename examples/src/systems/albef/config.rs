@@ -57,6 +57,9 @@ pub struct LossesConfig {
     pub matching: bool,
     /// Masked language modelling.
     pub masked_language: bool,
+    /// Whether the captions of one image match each other, in the batch and in the queue, as in
+    /// ALBEF's fine-tuning on retrieval; in its pretraining they do not.
+    pub same_image: bool,
 }
 
 /// The momentum copy and the queue.
@@ -87,6 +90,9 @@ pub struct MaskingConfig {
 pub struct TeacherConfig {
     /// The folder of the run that trained it; null trains one first.
     pub run: Option<PathBuf>,
+    /// What it is trained on, a clean data set, where it is trained first; null for the data of the
+    /// run.
+    pub data: Option<PathBuf>,
     /// Steps of its training, where it is trained first.
     pub steps: usize,
 }

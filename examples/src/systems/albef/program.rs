@@ -4,16 +4,18 @@ use std::path::Path;
 
 use anyhow::Result;
 use burn::tensor::Tensor;
+use burn::train::Interrupter;
+use burn_contrastive::objective::ObjectiveConfig;
 
 use super::Albef;
-use super::config::AlbefConfig;
+use super::config::{AlbefConfig, LossesConfig};
 use crate::data::{CaptionBatch, EvaluationSet};
 use crate::report::RunReport;
 use crate::training::config::TrainingConfig;
 use crate::training::evaluation::{EmbedsPairs, Retrieved};
 use crate::training::history::History;
 use crate::training::inputs::{self, Data};
-use crate::training::run::{Options, Program};
+use crate::training::run::{Options, Program, stage};
 
 impl EmbedsPairs for Albef {
     fn embed_images(&self, images: Tensor<4>) -> Tensor<2> {
@@ -39,6 +41,24 @@ impl Program for Albef {
         inputs::pairs(config, options, resumed)
     }
 
+    /// Trains the teacher of the objective's weights, where it has none yet.
+    fn prepare(
+        config: &TrainingConfig<AlbefConfig>,
+        options: &Options,
+        run: &Path,
+        interrupter: &Interrupter,
+    ) -> Result<Option<TrainingConfig<AlbefConfig>>> {
+        let mut config = config.clone();
+        if !config.system.needs_teacher() || config.system.teacher.run.is_some() {
+            return Ok(Some(config));
+        }
+        let trained = stage::<Self>("teacher", &of_teacher(&config), options, run, interrupter)?;
+        Ok(trained.map(|run| {
+            config.system.teacher.run = Some(run);
+            config
+        }))
+    }
+
     fn evaluate(&self, test: &EvaluationSet, batch_size: usize) -> Result<Retrieved> {
         Retrieved::new(self, test, batch_size)
     }
@@ -59,4 +79,28 @@ impl Program for Albef {
     ) -> RunReport {
         after.report(test, before)
     }
+}
+
+/// How the teacher is trained: the same encoders, by plain contrast, on batches without false
+/// negatives.
+fn of_teacher(config: &TrainingConfig<AlbefConfig>) -> TrainingConfig<AlbefConfig> {
+    let mut config = config.clone();
+    let (system, shared) = (&mut config.system, &mut config.shared);
+    system.objective = ObjectiveConfig::named("info-nce").expect("an objective of the library");
+    system.losses = LossesConfig {
+        matching: false,
+        masked_language: false,
+        same_image: false,
+    };
+    // The queue is not read.
+    system.momentum.queue = 1;
+    shared.init = None;
+    shared.data.equal_meaning = 0.0;
+    if let Some(path) = system.teacher.data.take() {
+        shared.data.path = Some(path);
+    }
+    shared.schedule.steps = system.teacher.steps;
+    shared.schedule.epochs = None;
+    shared.schedule.warmup_steps = shared.schedule.warmup_steps.min(system.teacher.steps / 10);
+    config
 }

@@ -256,9 +256,9 @@ impl Albef {
             queue_text: of_queue(|queue| Some(queue.text.clone())),
             queue_teacher_image: of_queue(|queue| queue.teacher_image.clone()),
             queue_teacher_text: of_queue(|queue| queue.teacher_text.clone()),
-            queue_image_label: ids.clone(),
-            queue_text_label: ids,
-            label: Some(label),
+            queue_image_label: ids.clone().filter(|_| self.losses.same_image),
+            queue_text_label: ids.filter(|_| self.losses.same_image),
+            label: Some(label).filter(|_| self.losses.same_image),
             ..Features::new(rows.image.clone(), rows.text.clone())
         })
     }
