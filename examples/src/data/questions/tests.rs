@@ -155,7 +155,7 @@ fn bad_files_are_refused_whether_skipping_or_not() {
         ),
         ("", "questions.json:1:0"),
         ("[]", "questions.json:1:2: not a file of questions"),
-        ("{\"questions\": 7}", "expected an array"),
+        ("{\"questions\": 7}", "expected an array of questions"),
         ("{\"questions\": []}", "no usable question about an image"),
         ("{\"questions\": [{}]}", "questions.json"),
         (
