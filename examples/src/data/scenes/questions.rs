@@ -9,7 +9,7 @@
 //! | `size` | likewise, for its size | 2 |
 //! | `count` | how many objects fit a description | 0 to 3 |
 //! | `exists` | whether an object fits a description | yes, no |
-//! | `relation` | whether one object is left of, above … another; what is | yes, no, shape, colour |
+//! | `relation` | whether an object is left of, above … another; what is | yes, no, 4 + 8 |
 //!
 //! What is asked about is unambiguous: "the red circle" is said where there is one. Relations are
 //! asked for in the direction in which the layout places the two objects. Whether the answer is
