@@ -14,6 +14,9 @@ pub struct Pair {
     pub tokens: Vec<u32>,
     /// Index of the image in its collection.
     pub image_id: usize,
+    /// Equal for two pairs exactly if their captions say the same, where that is known; otherwise
+    /// that of no other image.
+    pub meaning: usize,
 }
 
 /// Items of a batch that are encoded together, such as [`Pair`]s: a quarter of the memory of their

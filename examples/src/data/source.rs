@@ -69,6 +69,8 @@ pub struct Pairs {
     collection: Arc<Collection>,
     tokenizer: Arc<CaptionTokenizer>,
     transform: TransformConfig,
+    /// Of each example of the collection.
+    meanings: Arc<Vec<usize>>,
 }
 
 impl Pairs {
@@ -83,11 +85,18 @@ impl Pairs {
         transform: TransformConfig,
     ) -> Result<Self> {
         transform.validate()?;
+        let all: Vec<usize> = (0..collection.examples.len()).collect();
         Ok(Self {
+            meanings: Arc::new(collection.meanings(&all)),
             collection,
             tokenizer,
             transform,
         })
+    }
+
+    /// The captioned images.
+    pub fn collection(&self) -> &Collection {
+        &self.collection
     }
 }
 
@@ -129,6 +138,7 @@ impl Examples for Pairs {
             pixels,
             tokens: tokens.with_context(place)?,
             image_id: index,
+            meaning: self.meanings[index],
         })
     }
 

@@ -169,7 +169,7 @@ impl Program for Clip {
         options: &Options,
         resumed: Option<&Path>,
     ) -> Result<Data<Self>> {
-        inputs::pairs(config, options, resumed)
+        inputs::pairs(config, options, resumed, |set, _| Ok(set))
     }
 
     fn evaluate(

@@ -35,7 +35,7 @@ pub struct Data<S: Program> {
 }
 
 /// Captioned images; says what was left out or cut. `resumed`, the folder of a run, has its
-/// tokenizer.
+/// tokenizer. `test` makes of the held-out split, and of all pairs, what the system is evaluated on.
 ///
 /// # Errors
 ///
@@ -45,9 +45,10 @@ pub fn pairs<S>(
     config: &TrainingConfig<S::Config>,
     options: &Options,
     resumed: Option<&Path>,
+    test: impl FnOnce(EvaluationSet, &Pairs) -> Result<S::Test>,
 ) -> Result<Data<S>>
 where
-    S: Program<Examples = Pairs, Test = EvaluationSet>,
+    S: Program<Examples = Pairs>,
 {
     let Options {
         device, workers, ..
@@ -60,8 +61,8 @@ where
     let pairs = Pairs::new(collection.clone(), tokenizer.clone(), transform.clone())?;
     let loader = |part| config.loader(*workers, device, part);
     let train = Loader::shuffled(pairs.clone(), Split::Train, loader(part))?;
-    let valid = Loader::ordered(pairs, Split::Validation, loader([0, 1]))?;
-    let test = EvaluationSet::new(
+    let valid = Loader::ordered(pairs.clone(), Split::Validation, loader([0, 1]))?;
+    let set = EvaluationSet::new(
         collection.clone(),
         Split::Test,
         tokenizer.clone(),
@@ -71,7 +72,7 @@ where
     Ok(Data {
         train,
         valid,
-        test,
+        test: test(set, &pairs)?,
         fingerprint: format!("{} {}", collection.fingerprint(), tokenizer.fingerprint()),
         tokenizer,
         dataset: dataset(&collection),

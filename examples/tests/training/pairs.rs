@@ -83,6 +83,7 @@ impl Pairs {
                 pixels: pixels.collect(),
                 tokens,
                 image_id,
+                meaning: image_id,
             }
         };
         let pairs: Vec<_> = (0..PAIRS).map(pair).collect();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use burn::tensor::Device;
 use burn_contrastive::objective::{Input, ObjectiveConfig, Value as Parameter};
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use super::{Albef, AlbefModel};
 use crate::data::TokenStyle;
 use crate::models::{BertConfig, ImageEncoderConfig, Pooling, ProjectionHead};
 use crate::training::config::TrainingConfig;
+use crate::training::objective::TrainingObjective;
 use crate::training::system::{InitRules, SystemConfig, TextLimits};
 
 /// The settings of [`Albef`].
@@ -35,6 +36,19 @@ pub struct AlbefConfig {
     /// Candidates of a query, the most similar ones, that the matching head orders anew when the
     /// model is evaluated; 128 on Flickr30K and 256 on MS-COCO in ALBEF.
     pub rerank: usize,
+    /// The look at the weights of negatives, for objectives that have them.
+    pub looks: LooksConfig,
+}
+
+/// The look at the weights of negatives, after the training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LooksConfig {
+    /// Training batches whose weights are counted; 0 for none.
+    pub batches: usize,
+    /// Share of the pairs of such a batch that share their meaning with another pair of it, where
+    /// meanings are known.
+    pub equal_meaning: f64,
 }
 
 /// Shape of the encoders.
@@ -72,6 +86,10 @@ pub struct MomentumConfig {
     pub queue: usize,
     /// Passes over the data during which the share of soft targets rises from 0; 1 in ALBEF.
     pub ramp_epochs: f64,
+    /// Passes over the data during which the weight of the queue rises from 0; 0 in ALBEF. A short
+    /// training changes its features faster than a queue can follow, and would learn to tell new
+    /// features from old ones.
+    pub queue_ramp_epochs: f64,
 }
 
 /// Masked language modelling.
@@ -128,6 +146,18 @@ impl AlbefConfig {
             .unwrap_or(0.0)
     }
 
+    fn model(name: &str) -> Result<Value> {
+        let model = match name {
+            "tiny" => Self::defaults().system.model,
+            "base" => Self::base().system.model,
+            _ => bail!(
+                "there is no preset `{name}`; there are {}",
+                PRESETS.join(", ")
+            ),
+        };
+        Ok(serde_json::to_value(model)?)
+    }
+
     /// The objective of that name in ALBEF's place: with the momentum copy's candidates and the
     /// queue, and where it has weights, ALBEF's soft targets.
     fn objective(name: &str) -> Result<Value> {
@@ -139,8 +169,11 @@ impl AlbefConfig {
                 config.set(extra, Parameter::Flag(true)).map_err(refused)?;
             }
             if config.needs().contains(&Input::TeacherImage) {
-                let share = Parameter::Number(0.4);
-                config.set("soft_targets", share).map_err(refused)?;
+                // The weights of the paper's figures, which the literal reading does not give.
+                for (extra, value) in [("soft_targets", 0.4), ("weight_temperature", 0.3)] {
+                    let value = Parameter::Number(value);
+                    config.set(extra, value).map_err(refused)?;
+                }
             }
         }
         Ok(serde_json::to_value(config)?)
@@ -238,6 +271,7 @@ impl SystemConfig for AlbefConfig {
             momentum,
             queue,
             ramp_epochs,
+            queue_ramp_epochs,
         } = self.momentum;
         ensure!(
             (0.0..=1.0).contains(&momentum),
@@ -247,10 +281,15 @@ impl SystemConfig for AlbefConfig {
             (1..=100_000_000).contains(&queue),
             "momentum.queue = {queue} must be in 1..=100000000"
         );
-        ensure!(
-            ramp_epochs >= 0.0 && ramp_epochs.is_finite(),
-            "momentum.ramp_epochs = {ramp_epochs} must be at least 0"
-        );
+        for (key, epochs) in [
+            ("ramp_epochs", ramp_epochs),
+            ("queue_ramp_epochs", queue_ramp_epochs),
+        ] {
+            ensure!(
+                epochs >= 0.0 && epochs.is_finite(),
+                "momentum.{key} = {epochs} must be at least 0"
+            );
+        }
         for (key, share) in [
             ("probability", self.masking.probability),
             ("soft_targets", self.masking.soft_targets),
@@ -268,22 +307,21 @@ impl SystemConfig for AlbefConfig {
             self.tokens
         );
         ensure!(self.rerank > 0, "rerank must be at least 1");
+        ensure!(
+            (0.0..=1.0).contains(&self.looks.equal_meaning),
+            "looks.equal_meaning = {} must be in [0, 1]",
+            self.looks.equal_meaning
+        );
         Ok(())
     }
 
+    /// `model=NAME` is short for that preset's settings, `objective=NAME` for that objective's in
+    /// ALBEF's place.
     fn preset(key: &str, value: &Value) -> Option<Result<Value>> {
-        let name = value.as_str()?;
-        match key {
-            "model" => Some(match name {
-                "tiny" => Ok(Self::defaults().system.model),
-                "base" => Ok(Self::base().system.model),
-                _ => Err(anyhow!(
-                    "there is no preset `{name}`; there are {}",
-                    PRESETS.join(", ")
-                )),
-            })
-            .map(|model| Ok(serde_json::to_value(model?)?)),
-            "objective" => Some(Self::objective(name)),
+        match (key, value) {
+            ("model", Value::String(name)) => Some(Self::model(name)),
+            ("objective", Value::String(name)) => Some(Self::objective(name)),
+            ("objective", _) => TrainingObjective::preset(value),
             _ => None,
         }
     }

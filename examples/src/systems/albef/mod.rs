@@ -9,6 +9,7 @@
 //! first by plain contrast ([`AlbefConfig::teacher`]).
 
 mod config;
+mod looks;
 mod program;
 mod rerank;
 mod step;
@@ -26,8 +27,11 @@ use crate::training::system::Moment;
 use crate::training::weights::Weights;
 
 pub use config::{
-    AlbefConfig, AlbefModelConfig, LossesConfig, MaskingConfig, MomentumConfig, TeacherConfig,
+    AlbefConfig, AlbefModelConfig, LooksConfig, LossesConfig, MaskingConfig, MomentumConfig,
+    TeacherConfig,
 };
+pub use looks::Batches;
+pub use program::{AlbefScores, AlbefTest};
 
 /// The encoders and their heads, of which there is a momentum copy.
 #[derive(Module, Debug)]
@@ -136,7 +140,7 @@ pub struct Albef {
     #[module(skip)]
     rerank: usize,
     #[module(skip)]
-    ramp_epochs: f64,
+    schedule: MomentumConfig,
     #[module(skip)]
     soft_targets: f64,
     #[module(skip)]
@@ -167,7 +171,7 @@ impl Albef {
             losses: config.losses.clone(),
             masking: config.masking.clone(),
             rerank: config.rerank,
-            ramp_epochs: config.momentum.ramp_epochs,
+            schedule: config.momentum.clone(),
             soft_targets: config.soft_targets(),
             moment: Moment::default(),
         }
@@ -199,8 +203,13 @@ impl Albef {
 
     /// The share of the soft targets at this moment, of what it will be.
     fn ramp(&self) -> f64 {
-        if self.ramp_epochs > 0.0 {
-            (self.moment.epochs / self.ramp_epochs).min(1.0)
+        self.risen(self.schedule.ramp_epochs)
+    }
+
+    /// How far a value is that rises from 0 to 1 over the first `epochs`.
+    fn risen(&self, epochs: f64) -> f64 {
+        if epochs > 0.0 {
+            (self.moment.epochs / epochs).min(1.0)
         } else {
             1.0
         }

@@ -1,6 +1,7 @@
 //! What `albef` reads, measures and reports.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Result;
 use burn::tensor::Tensor;
@@ -9,9 +10,10 @@ use burn_contrastive::objective::ObjectiveConfig;
 
 use super::Albef;
 use super::config::{AlbefConfig, LossesConfig};
+use super::looks::{Batches, regulation};
 use super::rerank::retrieve;
-use crate::data::{CaptionBatch, EvaluationSet};
-use crate::report::RunReport;
+use crate::data::{CaptionBatch, Collection, EvaluationSet, Loader, Pairs, Split};
+use crate::report::{self, Fact, RunReport};
 use crate::training::config::TrainingConfig;
 use crate::training::evaluation::{EmbedsPairs, Retrieved};
 use crate::training::history::History;
@@ -28,18 +30,44 @@ impl EmbedsPairs for Albef {
     }
 }
 
+/// What [`Albef`] is evaluated on.
+pub struct AlbefTest {
+    /// The held-out pairs.
+    pub set: EvaluationSet,
+    /// The batches whose weights are looked at, for objectives that have weights.
+    pub batches: Option<Batches>,
+    collection: Arc<Collection>,
+    pairs_a_batch: usize,
+}
+
+/// What [`Albef`] scores.
+pub struct AlbefScores {
+    /// Retrieval on the held-out pairs.
+    pub retrieved: Retrieved,
+    /// The weights of negatives.
+    pub weights: Option<report::Weights>,
+}
+
 impl Program for Albef {
     const TITLE: &'static str = "ALBEF pretraining";
 
-    type Test = EvaluationSet;
-    type Scores = Retrieved;
+    type Test = AlbefTest;
+    type Scores = AlbefScores;
 
     fn open(
         config: &TrainingConfig<AlbefConfig>,
         options: &Options,
         resumed: Option<&Path>,
     ) -> Result<Data<Self>> {
-        inputs::pairs(config, options, resumed)
+        inputs::pairs(config, options, resumed, |set, pairs| {
+            let collection = set.collection().clone();
+            Ok(AlbefTest {
+                batches: batches(config, options, pairs)?,
+                collection,
+                pairs_a_batch: config.shared.data.batch_size,
+                set,
+            })
+        })
     }
 
     /// Trains the teacher of the objective's weights, where it has none yet.
@@ -60,33 +88,71 @@ impl Program for Albef {
         }))
     }
 
-    /// The matching head takes part once it is trained.
+    /// The matching head takes part once it is trained, and weights are looked at.
     fn evaluate(
         &self,
-        test: &EvaluationSet,
+        test: &AlbefTest,
         batch_size: usize,
         is_trained: bool,
-    ) -> Result<Retrieved> {
+    ) -> Result<AlbefScores> {
         let reranks = is_trained && self.losses.matching;
-        retrieve(self, test, batch_size, reranks.then_some(self.rerank))
+        let batches = test.batches.as_ref().filter(|_| is_trained);
+        let weights = batches.map(|batches| self.weights(batches, &test.collection));
+        Ok(AlbefScores {
+            retrieved: retrieve(self, &test.set, batch_size, reranks.then_some(self.rerank))?,
+            weights: weights.transpose()?,
+        })
     }
 
-    fn before(test: &EvaluationSet, scores: &Retrieved) -> String {
-        scores.before(test)
+    fn before(test: &AlbefTest, scores: &AlbefScores) -> String {
+        scores.retrieved.before(&test.set)
     }
 
-    fn after(_test: &EvaluationSet, scores: &Retrieved) -> String {
-        scores.after()
+    fn after(_test: &AlbefTest, scores: &AlbefScores) -> String {
+        scores.retrieved.after()
     }
 
     fn report(
-        test: &EvaluationSet,
-        before: &Retrieved,
-        after: &Retrieved,
-        _history: &History,
+        test: &AlbefTest,
+        before: &AlbefScores,
+        after: &AlbefScores,
+        history: &History,
     ) -> RunReport {
-        after.report(test, before)
+        let scale = history.steps.last().and_then(|step| step.logit_scale);
+        let pairs = test.pairs_a_batch as f64;
+        let fact = |name: &str, value: f64| Fact {
+            name: name.to_string(),
+            value,
+            unit: None,
+        };
+        let mut facts = vec![fact("Pairs a batch", pairs), fact("ln of that", pairs.ln())];
+        facts.extend(scale.map(|scale| fact("Logit scale at the end", scale)));
+        RunReport {
+            facts,
+            weights: after.weights.clone(),
+            ..after.retrieved.report(&test.set, &before.retrieved)
+        }
     }
+}
+
+/// The batches whose weights are looked at.
+fn batches(
+    config: &TrainingConfig<AlbefConfig>,
+    options: &Options,
+    pairs: &Pairs,
+) -> Result<Option<Batches>> {
+    let looks = &config.system.looks;
+    let regulation = regulation(&config.system.objective);
+    let Some(regulation) = regulation.filter(|_| looks.batches > 0) else {
+        return Ok(None);
+    };
+    let mut loader = config.loader(options.workers, &options.device, [0, 1]);
+    loader.equal_meaning = looks.equal_meaning;
+    Ok(Some(Batches {
+        loader: Loader::shuffled(pairs.clone(), Split::Train, loader)?,
+        count: looks.batches,
+        regulation,
+    }))
 }
 
 /// How the teacher is trained: the same encoders, by plain contrast, on batches without false

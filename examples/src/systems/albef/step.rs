@@ -291,13 +291,13 @@ impl System for Albef {
     fn at(mut self, moment: &Moment) -> Self {
         self.moment = *moment;
         self.objective = self.objective.at(moment.progress);
-        if self.soft_targets > 0.0 {
-            let soft_targets = Some(self.soft_targets * self.ramp());
-            self.objective = self.objective.with_settings(&Settings {
-                soft_targets,
-                ..Settings::default()
-            });
-        }
+        let soft_targets = self.soft_targets * self.ramp();
+        let settings = Settings {
+            soft_targets: (self.soft_targets > 0.0).then_some(soft_targets),
+            queue_weight: Some(self.risen(self.schedule.queue_ramp_epochs)),
+            ..Settings::default()
+        };
+        self.objective = self.objective.with_settings(&settings);
         self
     }
 
