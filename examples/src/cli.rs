@@ -101,18 +101,63 @@ pub fn exit(program: impl FnOnce() -> Result<ExitCode>) -> ExitCode {
     }
 }
 
-/// Trains a system as the options say. `command` are the words of the subcommand, if it is one.
+/// What the options of a program come to.
+pub struct Started<C> {
+    /// The settings.
+    pub config: TrainingConfig<C>,
+    /// The rest.
+    pub options: Options,
+    /// What Ctrl-C sets.
+    pub interrupter: Interrupter,
+}
+
+/// A program of a system: the words of its subcommand, and the settings that it has in place of the
+/// system's own, as JSON.
+#[derive(Clone, Copy, Default)]
+pub struct Task<'a> {
+    /// The words of the subcommand; empty for the program itself.
+    pub command: &'a [&'a str],
+    /// Settings that lie over those of the system, or of the run that it starts from.
+    pub settings: Option<&'a str>,
+}
+
+/// Trains a system as the options say.
 ///
 /// # Errors
 ///
 /// On settings, data or files that are bad, and as [`run`].
-pub fn train<S: Program>(arguments: TrainingArguments, command: &[&str]) -> Result<ExitCode> {
+pub fn train<S: Program>(arguments: TrainingArguments, task: Task) -> Result<ExitCode> {
+    let Some(started) = start::<S>(arguments, task)? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let Started {
+        config,
+        options,
+        interrupter,
+    } = started;
+    let ended = run::<S>(&config, &options, interrupter)?;
+    options.team.finish();
+    Ok(match ended {
+        Ended::Reached(_) | Ended::Helped => ExitCode::SUCCESS,
+        Ended::Interrupted => INTERRUPTED.into(),
+    })
+}
+
+/// What the options come to; `None` if they only ask to print the configuration, which is done.
+///
+/// # Errors
+///
+/// On settings that are bad, and devices that there are not.
+pub fn start<S: Program>(
+    arguments: TrainingArguments,
+    task: Task,
+) -> Result<Option<Started<S::Config>>> {
     let team = Team::start(arguments.distributed)?;
-    let to_resume = to_resume(&arguments, command, &team);
-    let config = configuration::<S>(&arguments)?;
+    let to_resume = to_resume(&arguments, task.command, &team);
+    let config = configuration::<S>(&arguments, task)?;
     if arguments.print_config {
         say(config.to_json()?);
-        return Ok(ExitCode::SUCCESS);
+        return Ok(None);
     }
     let options = Options {
         device: parse_device(&arguments.device, S::NAME)?,
@@ -120,7 +165,7 @@ pub fn train<S: Program>(arguments: TrainingArguments, command: &[&str]) -> Resu
         folder: match (arguments.resume, arguments.output) {
             (Some(run), _) => Folder::Resume(run),
             (None, Some(run)) => Folder::New(run),
-            (None, None) => Folder::Numbered(new_run(S::NAME, command)),
+            (None, None) => Folder::Numbered(new_run(S::NAME, task.command)),
         },
         scenes: PathBuf::from("runs"),
         workers: arguments.workers.into(),
@@ -133,27 +178,31 @@ pub fn train<S: Program>(arguments: TrainingArguments, command: &[&str]) -> Resu
     };
     let interrupter = Interrupter::new();
     stop_on_ctrl_c(interrupter.clone())?;
-    let ended = run::<S>(&config, &options, interrupter)?;
-    options.team.finish();
-    Ok(match ended {
-        Ended::Reached(_) | Ended::Helped => ExitCode::SUCCESS,
-        Ended::Interrupted => INTERRUPTED.into(),
-    })
+    Ok(Some(Started {
+        config,
+        options,
+        interrupter,
+    }))
 }
 
-fn configuration<S: Program>(arguments: &TrainingArguments) -> Result<TrainingConfig<S::Config>> {
+fn configuration<S: Program>(
+    arguments: &TrainingArguments,
+    task: Task,
+) -> Result<TrainingConfig<S::Config>> {
     // The objective comes first: settings may be its own.
     let objective = arguments.objective.iter();
     let objective = objective.map(|name| format!("objective={name}"));
     let settings: Vec<_> = objective.chain(arguments.set.iter().cloned()).collect();
     let file = arguments.config.as_deref();
     let init = arguments.init.as_deref().map(str::parse::<InitConfig>);
-    let mut config = match (&arguments.resume, init.transpose()?) {
-        (Some(run), _) => {
-            TrainingConfig::<S::Config>::read(&run.join(CONFIG_FILE))?.with(None, &settings)?
-        }
-        (None, Some(init)) => started_from::<S>(init)?.with(file, &settings)?,
-        (None, None) => TrainingConfig::load(file, &settings)?,
+    let mut config = if let Some(run) = &arguments.resume {
+        TrainingConfig::<S::Config>::read(&run.join(CONFIG_FILE))?.with(None, &settings)?
+    } else {
+        let base = match init.transpose()? {
+            Some(init) => started_from::<S>(init)?,
+            None => TrainingConfig::default(),
+        };
+        base.over(task.settings)?.with(file, &settings)?
     };
     let shared = &mut config.shared;
     if let Some(path) = &arguments.data {

@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use burn_contrastive_examples::cli::{self, TrainingArguments};
+use burn_contrastive_examples::cli::{self, Task, TrainingArguments};
 use burn_contrastive_examples::systems::albef::Albef;
 use clap::Parser;
 
@@ -20,5 +20,5 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    cli::exit(|| cli::train::<Albef>(Arguments::parse().training, &[]))
+    cli::exit(|| cli::train::<Albef>(Arguments::parse().training, Task::default()))
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use burn_contrastive_examples::cli::{self, TrainingArguments};
+use burn_contrastive_examples::cli::{self, Task, TrainingArguments};
 use burn_contrastive_examples::systems::clip::Clip;
 use clap::Parser;
 
@@ -19,5 +19,5 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    cli::exit(|| cli::train::<Clip>(Arguments::parse().training, &[]))
+    cli::exit(|| cli::train::<Clip>(Arguments::parse().training, Task::default()))
 }

@@ -191,7 +191,7 @@ impl Program for Clip {
 
     fn report(
         test: &EvaluationSet,
-        before: &Retrieved,
+        before: Option<&Retrieved>,
         after: &Retrieved,
         _history: &History,
     ) -> RunReport {

@@ -214,21 +214,21 @@ impl Retrieved {
     }
 
     /// The parts of a report that retrieval gives, where `before` is that of the model before its
-    /// training.
-    pub fn report(&self, set: &EvaluationSet, before: &Self) -> RunReport {
+    /// training, if there was one.
+    pub fn report(&self, set: &EvaluationSet, before: Option<&Self>) -> RunReport {
         RunReport {
             retrieval: Retrieval {
                 split: "test".to_string(),
                 images: set.num_images() as u64,
                 captions: set.num_captions() as u64,
                 chance: Some(chance(set)),
-                before: Some((&before.metrics()).into()),
+                before: before.map(|before| (&before.metrics()).into()),
                 after: Some((&self.metrics()).into()),
                 reranked: self.reranked().map(|metrics| (&metrics).into()),
                 reranked_top: self.reranked.as_ref().map(|reranked| reranked.top as u64),
             },
             similarities: Similarities {
-                before: Some(before.embedded.histogram(HISTOGRAM_BINS).into()),
+                before: before.map(|before| before.embedded.histogram(HISTOGRAM_BINS).into()),
                 after: Some(self.embedded.histogram(HISTOGRAM_BINS).into()),
             },
             examples: summary::examples(set, &self.embedded, &self.ranks, EXAMPLES),

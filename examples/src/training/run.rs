@@ -123,10 +123,11 @@ pub trait Program: System {
     /// The scores after the training, in words.
     fn after(test: &Self::Test, scores: &Self::Scores) -> String;
 
-    /// The parts of the report that are its own.
+    /// The parts of the report that are its own; `before` are the scores before the training, if
+    /// there was one.
     fn report(
         test: &Self::Test,
-        before: &Self::Scores,
+        before: Option<&Self::Scores>,
         after: &Self::Scores,
         history: &History,
     ) -> RunReport;
@@ -173,6 +174,80 @@ pub fn run<S: Program>(
     } else {
         help(config, options, interrupter)
     }
+}
+
+/// Evaluates without training, such as weights of an earlier run on data that it never saw, and
+/// reports.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn evaluate<S: Program>(
+    config: &TrainingConfig<S::Config>,
+    options: &Options,
+) -> Result<S::Scores> {
+    let mut stages = Stages::default();
+    let started = SystemTime::now();
+    let data = S::open(config, options, None)?;
+    let folder = options.folder.begin()?;
+    config.write(&folder.path.join(CONFIG_FILE))?;
+    data.tokenizer.save(folder.path.join(TOKENIZER_FILE))?;
+    stages.end("data");
+    let model = Start::<S>::fresh(config, &options.device)?.model;
+    let parameters = parameter_counts(&model);
+    print_parameters(&parameters);
+    let batch_size = config.division(&options.device, 1).pairs;
+    let scores = model.valid().evaluate(&data.test, batch_size, true)?;
+    stages.end("evaluation");
+    let history = History::default();
+    let report = RunReport {
+        dataset: data.dataset,
+        parameters,
+        started: Some(started),
+        stages: stages.ended,
+        ..report::<S>(
+            config,
+            options,
+            &history,
+            S::report(&data.test, None, &scores, &history),
+        )?
+    };
+    let shown = S::after(&data.test, &scores);
+    publish(&report, &folder.path, &shown)?;
+    Ok(scores)
+}
+
+/// The report of a run, of which a system has given the parts that are its own.
+fn report<S: Program>(
+    config: &TrainingConfig<S::Config>,
+    options: &Options,
+    history: &History,
+    own: RunReport,
+) -> Result<RunReport> {
+    Ok(RunReport {
+        title: S::TITLE.to_string(),
+        command: options.command.clone(),
+        config: config.to_value()?,
+        changes: history.changes.clone(),
+        device: match options.team.count() {
+            1 => options.device_name.clone(),
+            count => format!("{count} × {}", options.device_name),
+        },
+        curves: summary::curves(history, S::LOSSES, S::FIGURES),
+        ..own
+    })
+}
+
+/// Writes a report into the folder of a run, and says where it is under the scores.
+fn publish(report: &RunReport, run: &Path, scores: &str) -> Result<()> {
+    report.write(run)?;
+    say(format_args!("\n{scores}\n"));
+    say(format_args!(
+        "Report: {}\nFor programs: {}",
+        run.join("report.html").display(),
+        run.join(METRICS_FILE).display()
+    ));
+    Ok(())
 }
 
 /// A run that comes before another, in a folder `name` of its own in the folder of the other. One
@@ -229,10 +304,9 @@ fn lead<S: Program>(
         Some(run) => Start::resumed(config, &data.fingerprint, run, device)?,
         None => None,
     };
-    let run = match (resumed, &options.folder) {
-        (Some(run), _) => run,
-        (None, Folder::Numbered(path)) => RunFolder::begin_new(path)?,
-        (None, Folder::New(path) | Folder::Resume(path)) => RunFolder::begin(path)?,
+    let run = match resumed {
+        Some(run) => run,
+        None => options.folder.begin()?,
     };
     config.write(&run.path.join(CONFIG_FILE))?;
     data.tokenizer.save(run.path.join(TOKENIZER_FILE))?;
@@ -270,29 +344,19 @@ fn lead<S: Program>(
 
     let history = &trained.history;
     let report = RunReport {
-        title: S::TITLE.to_string(),
-        command: options.command.clone(),
-        config: config.to_value()?,
-        changes: history.changes.clone(),
-        device: match options.team.count() {
-            1 => options.device_name.clone(),
-            count => format!("{count} × {}", options.device_name),
-        },
         dataset: data.dataset,
         parameters,
         started: Some(started),
         stages: stages.ended,
-        curves: summary::curves(history),
-        ..S::report(&data.test, &before, &after, history)
+        ..report::<S>(
+            config,
+            options,
+            history,
+            S::report(&data.test, Some(&before), &after, history),
+        )?
     };
-    report.write(&run.path)?;
     let scores = S::after(&data.test, &after);
-    say(format_args!("\nAfter training\n{scores}\n"));
-    say(format_args!(
-        "Report: {}\nFor programs: {}",
-        run.path.join("report.html").display(),
-        run.path.join(METRICS_FILE).display()
-    ));
+    publish(&report, &run.path, &format!("After training\n{scores}"))?;
     Ok(Ended::Reached(Box::new(Reached {
         test: data.test,
         before,
@@ -345,6 +409,14 @@ impl Folder {
             Self::New(path) => RunFolder::check(path).map(|()| None),
             Self::Numbered(_) => Ok(None),
             Self::Resume(path) => RunFolder::resume(path).map(Some),
+        }
+    }
+
+    /// A run that begins.
+    fn begin(&self) -> Result<RunFolder> {
+        match self {
+            Self::Numbered(path) => RunFolder::begin_new(path),
+            Self::New(path) | Self::Resume(path) => RunFolder::begin(path),
         }
     }
 }

@@ -114,7 +114,7 @@ impl Program for Albef {
 
     fn report(
         test: &AlbefTest,
-        before: &AlbefScores,
+        before: Option<&AlbefScores>,
         after: &AlbefScores,
         history: &History,
     ) -> RunReport {
@@ -130,7 +130,9 @@ impl Program for Albef {
         RunReport {
             facts,
             weights: after.weights.clone(),
-            ..after.retrieved.report(&test.set, &before.retrieved)
+            ..after
+                .retrieved
+                .report(&test.set, before.map(|before| &before.retrieved))
         }
     }
 }
