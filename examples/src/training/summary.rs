@@ -3,18 +3,29 @@
 use burn_contrastive::retrieval::CrossModal;
 
 use super::evaluation::Embedded;
-use super::history::History;
+use super::history::{History, StepRecord, ValidationRecord};
 use crate::data::EvaluationSet;
 use crate::report::{
-    CaptionQuery, Curves, Examples, ImageQuery, RankedCaption, RankedImage, Validation,
+    CaptionQuery, Curve, Curves, Examples, ImageQuery, NamedCurve, RankedCaption, RankedImage,
+    Validation,
 };
 
 /// Results shown for each query.
 const RESULTS: usize = 5;
 
-/// The curves of a run.
-pub fn curves(history: &History) -> Curves {
+/// The curves of a run of a system with those losses and figures.
+pub fn curves(history: &History, losses: &[&str], figures: &[&str]) -> Curves {
     let steps = || history.steps.iter();
+    let validations = || history.validations.iter();
+    let each = |names: &[&str], suffix: &str, curve: &dyn Fn(usize) -> Curve| {
+        let names = names.iter().enumerate();
+        let named = names.map(|(index, name)| NamedCurve {
+            name: name.to_lowercase() + suffix,
+            curve: curve(index),
+            reference: None,
+        });
+        named.collect()
+    };
     Curves {
         loss: steps()
             .map(|record| (record.step as u64, record.loss))
@@ -25,14 +36,10 @@ pub fn curves(history: &History) -> Curves {
         logit_scale: steps()
             .filter_map(|record| Some((record.step as u64, record.logit_scale?)))
             .collect(),
-        validation_loss: history
-            .validations
-            .iter()
+        validation_loss: validations()
             .map(|record| (record.step as u64, record.loss))
             .collect(),
-        validation: history
-            .validations
-            .iter()
+        validation: validations()
             .filter_map(|record| {
                 Some(Validation {
                     step: record.step as u64,
@@ -40,7 +47,15 @@ pub fn curves(history: &History) -> Curves {
                 })
             })
             .collect(),
-        ..Curves::default()
+        losses: each(losses, "", &|index| {
+            let of = |record: &StepRecord| Some((record.step as u64, *record.losses.get(index)?));
+            steps().filter_map(of).collect()
+        }),
+        figures: each(figures, " on validation", &|index| {
+            let of =
+                |record: &ValidationRecord| Some((record.step as u64, *record.figures.get(index)?));
+            validations().filter_map(of).collect()
+        }),
     }
 }
 

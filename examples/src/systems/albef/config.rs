@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use burn::tensor::Device;
 use burn_contrastive::objective::{Input, ObjectiveConfig, Value as Parameter};
 use serde::{Deserialize, Serialize};
@@ -148,6 +148,28 @@ impl AlbefConfig {
 }
 
 impl AlbefModelConfig {
+    /// The settings that the name of a preset is short for.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such preset.
+    pub fn preset(name: &str) -> Result<Value> {
+        let model = match name {
+            "tiny" => AlbefConfig::defaults().system.model,
+            "base" => AlbefConfig::base().system.model,
+            _ => bail!(
+                "there is no preset `{name}`; there are {}",
+                PRESETS.join(", ")
+            ),
+        };
+        Ok(serde_json::to_value(model)?)
+    }
+
+    /// Whether training draws dropout masks.
+    pub fn has_dropout(&self) -> bool {
+        self.image.dropout > 0.0 || self.bert.dropout > 0.0
+    }
+
     /// New encoders; without the fusion layers and the language head for a teacher of the contrast.
     pub(super) fn init(&self, fusion: bool, device: &Device) -> AlbefModel {
         let mut bert = self.bert.clone();
@@ -274,15 +296,7 @@ impl SystemConfig for AlbefConfig {
     fn preset(key: &str, value: &Value) -> Option<Result<Value>> {
         let name = value.as_str()?;
         match key {
-            "model" => Some(match name {
-                "tiny" => Ok(Self::defaults().system.model),
-                "base" => Ok(Self::base().system.model),
-                _ => Err(anyhow!(
-                    "there is no preset `{name}`; there are {}",
-                    PRESETS.join(", ")
-                )),
-            })
-            .map(|model| Ok(serde_json::to_value(model?)?)),
+            "model" => Some(AlbefModelConfig::preset(name)),
             "objective" => Some(Self::objective(name)),
             _ => None,
         }
@@ -297,7 +311,7 @@ impl SystemConfig for AlbefConfig {
     }
 
     fn has_dropout(&self) -> bool {
-        self.model.image.dropout > 0.0 || self.model.bert.dropout > 0.0
+        self.model.has_dropout()
     }
 
     fn image_size(&self) -> usize {
