@@ -11,6 +11,7 @@
 mod config;
 mod program;
 mod step;
+pub mod vqa;
 
 use anyhow::{Context, Result};
 use burn::module::Module;
