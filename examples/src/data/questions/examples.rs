@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use rand::seq::SliceRandom;
 
 use super::Questions;
-use crate::data::random::Purpose;
+use crate::data::random::{Purpose, stream};
 use crate::data::{
     CaptionTokenizer, Draw, Examples, Padding, Split, TokenStyle, TransformConfig, decode,
 };
@@ -158,7 +159,7 @@ impl QuestionExamples {
         })
     }
 
-    /// The same, with at most so many questions of each split, spread evenly over it.
+    /// The same, with at most so many questions of each split: always the same ones, drawn at random.
     pub fn at_most(&self, most: usize) -> Self {
         Self {
             most,
@@ -189,9 +190,15 @@ impl Examples for QuestionExamples {
     }
 
     fn indices(&self, split: Split) -> Vec<usize> {
-        let all = self.questions.indices(split);
-        let (total, count) = (all.len(), self.most.min(all.len()));
-        (0..count).map(|k| all[k * total / count]).collect()
+        let mut all = self.questions.indices(split);
+        if self.most < all.len() {
+            // Every n-th one could be of one kind.
+            let mut order = stream(0, 0, split as u64, Purpose::Order);
+            all.shuffle(&mut order);
+            all.truncate(self.most);
+            all.sort_unstable();
+        }
+        all
     }
 
     fn load(&self, index: usize, draw: Option<Draw>) -> Result<Asked> {
@@ -312,9 +319,11 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_split_is_spread_over_it() {
+    fn a_part_of_a_split_is_always_the_same() {
         let (_dir, examples) = examples(2);
-        assert_eq!(examples.indices(Split::Train), [0, 1]);
+        let some = examples.indices(Split::Train);
+        assert!(some.len() == 2 && some[0] < some[1] && some[1] < 3);
+        assert_eq!(examples.indices(Split::Train), some);
         assert_eq!(examples.at_most(9).indices(Split::Train), [0, 1, 2]);
         assert!(examples.indices(Split::Test).is_empty());
     }
