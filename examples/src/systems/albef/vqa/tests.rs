@@ -224,9 +224,7 @@ fn an_answer_with_a_likely_first_token_and_an_unlikely_rest_loses() {
     let mut after = [[1e-6f32; 7]; 7];
     after[1][3..].copy_from_slice(&[0.6, 0.05, 0.3, 0.05]);
     after[3][4..].copy_from_slice(&[0.4, 0.2, 0.4]);
-    for last in 4..7 {
-        after[last][2] = 1.0;
-    }
+    after[4..].iter_mut().for_each(|next| next[2] = 1.0);
     let table = Tensor::<2>::from_data(after, &device).log();
     let tensors = |rows: Vec<(usize, &[u32])>| {
         let longest = rows.iter().map(|(_, row)| row.len()).max().unwrap();
