@@ -286,18 +286,17 @@ fn what_does_not_fit_is_refused_by_name_before_anything_is_written() {
     );
 
     // An answer that is not on the list, and an image that is not there.
-    let row = |image: &str, answer: &str| json!({"image": image, "question": "what is it", "answer": answer, "split": "train"});
-    std::fs::copy(
-        std::fs::read_dir(scenes)
-            .unwrap()
-            .find_map(|entry| {
-                let image = entry.unwrap().path().join("images/000000.png");
-                image.is_file().then_some(image)
-            })
-            .unwrap(),
-        folder.path().join("a.png"),
-    )
-    .unwrap();
+    let row = |image: &str, answer: &str| {
+        let mut row = json!({"image": image, "question": "what is it", "split": "train"});
+        row["answer"] = answer.into();
+        row
+    };
+    let mut sets = std::fs::read_dir(scenes).unwrap();
+    let image = sets.find_map(|entry| {
+        let image = entry.unwrap().path().join("images/000000.png");
+        image.is_file().then_some(image)
+    });
+    std::fs::copy(image.unwrap(), folder.path().join("a.png")).unwrap();
     for (rows, part) in [
         (vec![row("a.png", "red"), row("a.png", "purple")], "purple"),
         (vec![row("a.png", "red"), row("b.png", "red")], "b.png"),

@@ -159,7 +159,8 @@ impl QuestionExamples {
         })
     }
 
-    /// The same, with at most so many questions of each split: always the same ones, drawn at random.
+    /// The same, with at most so many questions of each split: always the same ones, drawn at
+    /// random.
     pub fn at_most(&self, most: usize) -> Self {
         Self {
             most,
@@ -248,8 +249,9 @@ mod tests {
 
     fn examples(most: usize) -> (tempfile::TempDir, QuestionExamples) {
         let row = |image: &str, answers: serde_json::Value| {
-            json!({"image": image, "question": "What is it?", "answers": answers,
-                   "split": "train"})
+            let mut row = json!({"image": image, "question": "What is it?", "split": "train"});
+            row["answers"] = answers;
+            row
         };
         let rows = [
             row("a.png", json!({"red": 0.1, "blue": 0.3})),

@@ -236,7 +236,12 @@ impl Program for Vqa {
         })
     }
 
-    fn evaluate(&self, test: &QuestionTest, batch_size: usize) -> Result<Answered> {
+    fn evaluate(
+        &self,
+        test: &QuestionTest,
+        batch_size: usize,
+        _is_trained: bool,
+    ) -> Result<Answered> {
         let model = self.valid();
         let device = model.device();
         let config = LoaderConfig {

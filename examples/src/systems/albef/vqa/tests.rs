@@ -42,7 +42,11 @@ fn examples(config: &TrainingConfig<VqaConfig>) -> (TempDir, QuestionExamples) {
         let picture = RgbImage::from_pixel(16, 16, Rgb(colour));
         picture.save(folder.path().join(name)).unwrap();
     }
-    let row = |image: &str, question: &str, answers: serde_json::Value| json!({"image": image, "question": question, "answers": answers, "split": "train"});
+    let row = |image: &str, question: &str, answers: serde_json::Value| {
+        let mut row = json!({"image": image, "question": question, "split": "train"});
+        row["answers"] = answers;
+        row
+    };
     let list = json!({"questions": [
         row("a.png", "what colour is it", json!({"dark red": 0.7, "red": 0.3})),
         row("b.png", "is it blue", json!({"yes": 1.0})),
