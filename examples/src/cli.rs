@@ -121,6 +121,16 @@ pub struct Task<'a> {
     pub settings: Option<&'a str>,
 }
 
+impl<'a> Task<'a> {
+    /// A subcommand whose system has settings of its own.
+    pub fn named(command: &'a [&'a str]) -> Self {
+        Self {
+            command,
+            settings: None,
+        }
+    }
+}
+
 /// Trains a system as the options say.
 ///
 /// # Errors

@@ -1,11 +1,12 @@
 //! Pretrains ALBEF, or SRCL on top of it, on image–caption files, and reports how well it retrieves,
-//! before and after its matching head orders the candidates anew.
+//! before and after its matching head orders the candidates anew; its subcommands fine-tune it.
 
 use std::process::ExitCode;
 
 use burn_contrastive_examples::cli::{self, Task, TrainingArguments};
 use burn_contrastive_examples::systems::albef::Albef;
-use clap::Parser;
+use burn_contrastive_examples::systems::albef::vqa::Vqa;
+use clap::{Parser, Subcommand};
 
 /// Pretrain ALBEF on image–caption files.
 ///
@@ -13,12 +14,29 @@ use clap::Parser;
 /// minutes on the CPU, and writes report.html and metrics.json. Ctrl-C saves a checkpoint and
 /// stops. With `--objective srcl` a teacher of the weights is trained first, in the same run.
 #[derive(Parser)]
-#[command(name = "albef", version)]
+#[command(name = "albef", version, args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(flatten)]
     training: TrainingArguments,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What a pretrained model is fine-tuned for.
+#[derive(Subcommand)]
+enum Command {
+    /// Answer questions about images, from a pretrained run (--init RUN)
+    ///
+    /// --data takes a questions.json or the folder of easy-VQA, of VQA v2 or of ALBEF's
+    /// vqa_train.json; without it, questions about the generated scenes are made.
+    Vqa(TrainingArguments),
 }
 
 fn main() -> ExitCode {
-    cli::exit(|| cli::train::<Albef>(Arguments::parse().training, Task::default()))
+    let Arguments { training, command } = Arguments::parse();
+    cli::exit(|| match command {
+        None => cli::train::<Albef>(training, Task::default()),
+        Some(Command::Vqa(training)) => cli::train::<Vqa>(training, Task::named(&["vqa"])),
+    })
 }

@@ -40,7 +40,7 @@ pub use augment::RandAugmentConfig;
 pub use collection::{Collection, Example, Place, Skipped, Split};
 pub use evaluation::{CaptionBatch, EvaluationSet};
 pub use loader::{Loader, LoaderConfig, PairLoader};
-pub use questions::{Question, Questions};
+pub use questions::{Answer, Asked, Choices, Question, QuestionExamples, Questions, credit};
 pub use sampler::plan_batches;
 pub use scenes::{Scene, ScenesConfig};
 pub use shard::{Pair, Shard};

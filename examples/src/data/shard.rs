@@ -52,6 +52,21 @@ impl<T> Shard<T> {
         let tokens: Vec<_> = self.items.iter().map(tokens).collect();
         self.padding.pad(&tokens).into_tensors(tokens.len(), device)
     }
+
+    /// The token ids of texts that are not one an item, and where they are padding, `[texts,
+    /// length]` each: as long as the longest, whatever the context.
+    pub fn rows(
+        &self,
+        tokens: &[impl AsRef<[u32]>],
+        device: &Device,
+    ) -> (Tensor<2, Int>, Tensor<2, Bool>) {
+        let lengths = tokens.iter().map(|row| row.as_ref().len());
+        let padding = Padding {
+            context_length: lengths.max().unwrap_or(0),
+            ..self.padding
+        };
+        padding.pad(tokens).into_tensors(tokens.len(), device)
+    }
 }
 
 impl Shard {

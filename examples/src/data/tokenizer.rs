@@ -472,3 +472,4 @@ fn train_word_piece(
 
 #[cfg(test)]
 mod tests;
+mod words;

@@ -236,6 +236,20 @@ impl<C: SystemConfig> TrainingConfig<C> {
             .expect("the file is a whole configuration")
     }
 
+    /// This configuration with the settings of a file that is part of this program laid over it.
+    ///
+    /// # Panics
+    ///
+    /// If they are no settings of it.
+    pub(crate) fn overlaid(&self, text: &str) -> Self {
+        let overlay = || -> Result<Self> {
+            let mut value = self.to_value()?;
+            settings::apply_file(&mut value, text, &C::preset)?;
+            Self::from_value(value)
+        };
+        overlay().expect("the file has settings")
+    }
+
     /// The defaults, with the settings of `file` and then each `key=value` of `pairs` laid over
     /// them.
     ///

@@ -1,6 +1,6 @@
 //! The data of a run, split three ways, and their tokenizer.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
@@ -54,8 +54,18 @@ where
         device, workers, ..
     } = options;
     let collection = Arc::new(open_data(&config.shared.data, options)?);
-    let tokenizer = Arc::new(open_tokenizer(config, resumed, &collection)?);
-    report_cut_captions(&tokenizer, &collection)?;
+    let captions = || {
+        ensure!(
+            !collection.indices(Split::Train).is_empty(),
+            "{} has no image in the split train",
+            collection.file.display()
+        );
+        Ok(collection.captions(Split::Train))
+    };
+    let tokenizer = Arc::new(open_tokenizer(config, resumed, captions)?);
+    let captions = collection.examples.par_iter();
+    let captions = captions.flat_map_iter(|example| &example.captions);
+    report_cut(&tokenizer, captions, "caption")?;
     let part = [options.team.rank(), options.team.count()];
     let transform = config.transform();
     let pairs = Pairs::new(collection.clone(), tokenizer.clone(), transform.clone())?;
@@ -95,7 +105,7 @@ fn open_data(config: &DataConfig, options: &Options) -> Result<Collection> {
     let path = match &config.path {
         Some(path) => path.clone(),
         None => {
-            let folder = options.scenes.join(scenes_name(&config.scenes));
+            let folder = scenes_folder(config, options);
             if scenes::generate(&folder, &config.scenes)? {
                 say(format_args!("Generated scenes in {}", folder.display()));
             }
@@ -103,13 +113,13 @@ fn open_data(config: &DataConfig, options: &Options) -> Result<Collection> {
         }
     };
     let collection = Collection::read(&path, config.skip_bad)?;
-    report_skipped(&collection.skipped);
+    report_skipped(&collection.skipped, "image");
     say(format_args!("Data: {}", collection.file.display()));
     Ok(collection)
 }
 
-/// One folder for each set of parameters.
-fn scenes_name(scenes: &ScenesConfig) -> String {
+/// The folder of the generated scenes: one for each set of parameters.
+pub fn scenes_folder(config: &DataConfig, options: &Options) -> PathBuf {
     let ScenesConfig {
         train,
         validation,
@@ -118,17 +128,26 @@ fn scenes_name(scenes: &ScenesConfig) -> String {
         repeated,
         three_objects,
         seed,
-    } = scenes;
-    format!("scenes-{train}-{validation}-{test}-{image_size}px-{repeated}-{three_objects}-{seed}")
+    } = &config.scenes;
+    options.scenes.join(format!(
+        "scenes-{train}-{validation}-{test}-{image_size}px-{repeated}-{three_objects}-{seed}"
+    ))
 }
 
-/// The tokenizer of the run that goes on, or the configured one, or one trained on the training
-/// captions.
-fn open_tokenizer<C: SystemConfig>(
+/// The tokenizer of the run that goes on, or the configured one, or one trained on `texts`.
+///
+/// # Errors
+///
+/// If it cannot be read or trained, or does not fit the model.
+pub fn open_tokenizer<C: SystemConfig, T, S>(
     config: &TrainingConfig<C>,
     resumed: Option<&Path>,
-    collection: &Collection,
-) -> Result<CaptionTokenizer> {
+    texts: impl FnOnce() -> Result<T>,
+) -> Result<CaptionTokenizer>
+where
+    T: Iterator<Item = S> + Send,
+    S: AsRef<str> + Send,
+{
     let own = resumed.map(|run| run.join(TOKENIZER_FILE));
     let TextLimits {
         vocabulary,
@@ -140,12 +159,7 @@ fn open_tokenizer<C: SystemConfig>(
     } else if let Some(file) = &config.shared.data.tokenizer {
         CaptionTokenizer::load(file, context)?.with_style(style)?
     } else {
-        ensure!(
-            !collection.indices(Split::Train).is_empty(),
-            "{} has no image in the split train",
-            collection.file.display()
-        );
-        CaptionTokenizer::train(collection.captions(Split::Train), &config.tokenizer())?
+        CaptionTokenizer::train(texts()?, &config.tokenizer())?
     };
     ensure!(
         tokenizer.vocab_size() <= vocabulary,
@@ -156,23 +170,30 @@ fn open_tokenizer<C: SystemConfig>(
     Ok(tokenizer)
 }
 
-/// Says how many captions do not fit the context.
-fn report_cut_captions(tokenizer: &CaptionTokenizer, collection: &Collection) -> Result<()> {
-    let captions = collection.examples.par_iter();
-    let captions = captions.flat_map_iter(|example| &example.captions);
-    let cut = captions.map(|caption| tokenizer.cuts(caption).map(u64::from));
+/// Says how many texts do not fit the context.
+///
+/// # Errors
+///
+/// If one cannot be tokenized.
+pub fn report_cut<T: AsRef<str>>(
+    tokenizer: &CaptionTokenizer,
+    texts: impl ParallelIterator<Item = T>,
+    noun: &str,
+) -> Result<()> {
+    let cut = texts.map(|text| tokenizer.cuts(text.as_ref()).map(u64::from));
     let cut = cut.try_reduce(|| 0, |a, b| Ok(a + b))?;
     if cut > 0 {
         say(format_args!(
             "Cut {} to model.text.context = {} tokens",
-            counted(cut, "caption"),
+            counted(cut, noun),
             tokenizer.context_length()
         ));
     }
     Ok(())
 }
 
-fn report_skipped(skipped: &[Skipped]) {
+/// Says how many rows, each of a `noun`, were left out as bad.
+pub fn report_skipped(skipped: &[Skipped], noun: &str) {
     let Some(first) = skipped.first() else {
         return;
     };
@@ -185,7 +206,7 @@ fn report_skipped(skipped: &[Skipped]) {
     let images = Split::ALL.map(|split| (of(split), split)).into_iter();
     let images: Vec<_> = images
         .filter(|(number, _)| *number > 0)
-        .map(|(number, split)| format!("{} of the split {split}", counted(number, "image")))
+        .map(|(number, split)| format!("{} of the split {split}", counted(number, noun)))
         .collect();
     let images = if images.is_empty() {
         String::new()

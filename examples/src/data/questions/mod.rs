@@ -11,6 +11,7 @@
 //!   training questions). Answers of other splits that no training question has are kept, since
 //!   the list is no part of the data: such questions count as answered wrongly.
 
+mod examples;
 mod layouts;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+pub use examples::{Answer, Asked, Choices, QuestionExamples, credit};
 pub(super) use layouts::Row;
 use layouts::{albef, easy_vqa, own, vqa};
 

@@ -146,18 +146,6 @@ impl AlbefConfig {
             .unwrap_or(0.0)
     }
 
-    fn model(name: &str) -> Result<Value> {
-        let model = match name {
-            "tiny" => Self::defaults().system.model,
-            "base" => Self::base().system.model,
-            _ => bail!(
-                "there is no preset `{name}`; there are {}",
-                PRESETS.join(", ")
-            ),
-        };
-        Ok(serde_json::to_value(model)?)
-    }
-
     /// The objective of that name in ALBEF's place: with the momentum copy's candidates and the
     /// queue, and where it has weights, ALBEF's soft targets.
     fn objective(name: &str) -> Result<Value> {
@@ -181,6 +169,28 @@ impl AlbefConfig {
 }
 
 impl AlbefModelConfig {
+    /// The settings that the name of a preset is short for.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such preset.
+    pub fn preset(name: &str) -> Result<Value> {
+        let model = match name {
+            "tiny" => AlbefConfig::defaults().system.model,
+            "base" => AlbefConfig::base().system.model,
+            _ => bail!(
+                "there is no preset `{name}`; there are {}",
+                PRESETS.join(", ")
+            ),
+        };
+        Ok(serde_json::to_value(model)?)
+    }
+
+    /// Whether training draws dropout masks.
+    pub fn has_dropout(&self) -> bool {
+        self.image.dropout > 0.0 || self.bert.dropout > 0.0
+    }
+
     /// New encoders; without the fusion layers and the language head for a teacher of the contrast.
     pub(super) fn init(&self, fusion: bool, device: &Device) -> AlbefModel {
         let mut bert = self.bert.clone();
@@ -319,7 +329,7 @@ impl SystemConfig for AlbefConfig {
     /// ALBEF's place.
     fn preset(key: &str, value: &Value) -> Option<Result<Value>> {
         match (key, value) {
-            ("model", Value::String(name)) => Some(Self::model(name)),
+            ("model", Value::String(name)) => Some(AlbefModelConfig::preset(name)),
             ("objective", Value::String(name)) => Some(Self::objective(name)),
             ("objective", _) => TrainingObjective::preset(value),
             _ => None,
@@ -335,7 +345,7 @@ impl SystemConfig for AlbefConfig {
     }
 
     fn has_dropout(&self) -> bool {
-        self.model.image.dropout > 0.0 || self.model.bert.dropout > 0.0
+        self.model.has_dropout()
     }
 
     fn image_size(&self) -> usize {

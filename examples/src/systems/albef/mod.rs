@@ -13,6 +13,7 @@ mod looks;
 mod program;
 mod rerank;
 mod step;
+pub mod vqa;
 
 use anyhow::{Context, Result};
 use burn::module::Module;
