@@ -1,6 +1,8 @@
 //! The data of a run, split three ways, and their tokenizer.
 
-use std::path::Path;
+mod statements;
+
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
@@ -12,11 +14,13 @@ use super::run::{Options, Program};
 use super::system::{SystemConfig, TextLimits};
 use crate::console::say;
 use crate::data::{
-    CaptionTokenizer, Collection, EvaluationSet, Loader, Pairs, ScenesConfig, Skipped, Split,
-    scenes,
+    CaptionTokenizer, Collection, EvaluationSet, Examples, Loader, Pairs, ScenesConfig, Skipped,
+    Split, scenes,
 };
 use crate::number::counted;
 use crate::report;
+
+pub use statements::statements;
 
 /// The data of a run, split three ways.
 pub struct Data<S: Program> {
@@ -49,25 +53,43 @@ pub fn pairs<S>(
 where
     S: Program<Examples = Pairs, Test = EvaluationSet>,
 {
-    let Options {
-        device, workers, ..
-    } = options;
+    pairs_and(config, options, resumed, |collection, tokenizer, _| {
+        let transform = config.transform();
+        EvaluationSet::new(
+            collection.clone(),
+            Split::Test,
+            tokenizer.clone(),
+            transform,
+            options.workers,
+        )
+    })
+}
+
+/// [`pairs`], of whose held-out split `test` makes what the system is evaluated on.
+///
+/// # Errors
+///
+/// As [`pairs`].
+pub fn pairs_and<S: Program<Examples = Pairs>>(
+    config: &TrainingConfig<S::Config>,
+    options: &Options,
+    resumed: Option<&Path>,
+    test: impl FnOnce(&Arc<Collection>, &Arc<CaptionTokenizer>, &Pairs) -> Result<S::Test>,
+) -> Result<Data<S>> {
     let collection = Arc::new(open_data(&config.shared.data, options)?);
-    let tokenizer = Arc::new(open_tokenizer(config, resumed, &collection)?);
-    report_cut_captions(&tokenizer, &collection)?;
-    let part = [options.team.rank(), options.team.count()];
-    let transform = config.transform();
-    let pairs = Pairs::new(collection.clone(), tokenizer.clone(), transform.clone())?;
-    let loader = |part| config.loader(*workers, device, part);
-    let train = Loader::shuffled(pairs.clone(), Split::Train, loader(part))?;
-    let valid = Loader::ordered(pairs, Split::Validation, loader([0, 1]))?;
-    let test = EvaluationSet::new(
-        collection.clone(),
-        Split::Test,
-        tokenizer.clone(),
-        transform,
-        *workers,
-    )?;
+    let train = || collection.captions(Split::Train);
+    let tokenizer = open_tokenizer(config, resumed, train, || {
+        format!(
+            "{} has no image in the split train",
+            collection.file.display()
+        )
+    })?;
+    let all = collection.examples.par_iter();
+    let all = all.flat_map_iter(|example| example.captions.iter().map(String::as_str));
+    report_cut(&tokenizer, all, "caption")?;
+    let pairs = Pairs::new(collection.clone(), tokenizer.clone(), config.transform())?;
+    let test = test(&collection, &tokenizer, &pairs)?;
+    let [train, valid] = training_loaders(config, options, pairs)?;
     Ok(Data {
         train,
         valid,
@@ -90,21 +112,46 @@ fn dataset(collection: &Collection) -> report::Dataset {
     }
 }
 
+/// Batches of the training and of the validation split.
+fn training_loaders<C: SystemConfig, E: Examples + Clone>(
+    config: &TrainingConfig<C>,
+    options: &Options,
+    examples: E,
+) -> Result<[Loader<E>; 2]> {
+    let part = [options.team.rank(), options.team.count()];
+    let loader = |part| config.loader(options.workers, &options.device, part);
+    Ok([
+        Loader::shuffled(examples.clone(), Split::Train, loader(part))?,
+        Loader::ordered(examples, Split::Validation, loader([0, 1]))?,
+    ])
+}
+
 fn open_data(config: &DataConfig, options: &Options) -> Result<Collection> {
-    let path = match &config.path {
-        Some(path) => path.clone(),
-        None => {
-            let folder = options.scenes.join(scenes_name(&config.scenes));
-            if scenes::generate(&folder, &config.scenes)? {
-                say(format_args!("Generated scenes in {}", folder.display()));
-            }
-            folder
-        }
-    };
+    let path = locate(config, options, "scenes", |folder, scenes| {
+        scenes::generate(folder, scenes)
+    })?;
     let collection = Collection::read(&path, config.skip_bad)?;
-    report_skipped(&collection.skipped);
+    report_skipped(&collection.skipped, "image");
     say(format_args!("Data: {}", collection.file.display()));
     Ok(collection)
+}
+
+/// Where the data are: what is configured, or the folder of the scenes, once `generate` has made
+/// sure of what it should hold, `what`, and answered whether it was made now.
+fn locate(
+    config: &DataConfig,
+    options: &Options,
+    what: &str,
+    generate: impl FnOnce(&Path, &ScenesConfig) -> Result<bool>,
+) -> Result<PathBuf> {
+    if let Some(path) = &config.path {
+        return Ok(path.clone());
+    }
+    let folder = options.scenes.join(scenes_name(&config.scenes));
+    if generate(&folder, &config.scenes)? {
+        say(format_args!("Generated {what} in {}", folder.display()));
+    }
+    Ok(folder)
 }
 
 /// One folder for each set of parameters.
@@ -122,12 +169,13 @@ fn scenes_name(scenes: &ScenesConfig) -> String {
 }
 
 /// The tokenizer of the run that goes on, or the configured one, or one trained on the training
-/// captions.
-fn open_tokenizer<C: SystemConfig>(
+/// texts; without any, `none` says why not.
+fn open_tokenizer<'a, C: SystemConfig, T: Iterator<Item = &'a str> + Send>(
     config: &TrainingConfig<C>,
     resumed: Option<&Path>,
-    collection: &Collection,
-) -> Result<CaptionTokenizer> {
+    texts: impl Fn() -> T,
+    none: impl Fn() -> String,
+) -> Result<Arc<CaptionTokenizer>> {
     let own = resumed.map(|run| run.join(TOKENIZER_FILE));
     let TextLimits {
         vocabulary,
@@ -139,12 +187,8 @@ fn open_tokenizer<C: SystemConfig>(
     } else if let Some(file) = &config.shared.data.tokenizer {
         CaptionTokenizer::load(file, context)?.with_style(style)?
     } else {
-        ensure!(
-            !collection.indices(Split::Train).is_empty(),
-            "{} has no image in the split train",
-            collection.file.display()
-        );
-        CaptionTokenizer::train(collection.captions(Split::Train), &config.tokenizer())?
+        ensure!(texts().next().is_some(), none());
+        CaptionTokenizer::train(texts(), &config.tokenizer())?
     };
     ensure!(
         tokenizer.vocab_size() <= vocabulary,
@@ -152,26 +196,29 @@ fn open_tokenizer<C: SystemConfig>(
          set model.text.vocabulary={size}",
         size = tokenizer.vocab_size(),
     );
-    Ok(tokenizer)
+    Ok(Arc::new(tokenizer))
 }
 
-/// Says how many captions do not fit the context.
-fn report_cut_captions(tokenizer: &CaptionTokenizer, collection: &Collection) -> Result<()> {
-    let captions = collection.examples.par_iter();
-    let captions = captions.flat_map_iter(|example| &example.captions);
-    let cut = captions.map(|caption| tokenizer.cuts(caption).map(u64::from));
+/// Says how many texts, each a `noun`, do not fit the context.
+fn report_cut<'a>(
+    tokenizer: &CaptionTokenizer,
+    texts: impl ParallelIterator<Item = &'a str>,
+    noun: &str,
+) -> Result<()> {
+    let cut = texts.map(|text| tokenizer.cuts(text).map(u64::from));
     let cut = cut.try_reduce(|| 0, |a, b| Ok(a + b))?;
     if cut > 0 {
         say(format_args!(
             "Cut {} to model.text.context = {} tokens",
-            counted(cut, "caption"),
+            counted(cut, noun),
             tokenizer.context_length()
         ));
     }
     Ok(())
 }
 
-fn report_skipped(skipped: &[Skipped]) {
+/// Says what was left out as bad; each is a `noun`.
+fn report_skipped(skipped: &[Skipped], noun: &str) {
     let Some(first) = skipped.first() else {
         return;
     };
@@ -184,7 +231,7 @@ fn report_skipped(skipped: &[Skipped]) {
     let images = Split::ALL.map(|split| (of(split), split)).into_iter();
     let images: Vec<_> = images
         .filter(|(number, _)| *number > 0)
-        .map(|(number, split)| format!("{} of the split {split}", counted(number, "image")))
+        .map(|(number, split)| format!("{} of the split {split}", counted(number, noun)))
         .collect();
     let images = if images.is_empty() {
         String::new()
