@@ -276,7 +276,7 @@ fn lead<S: Program>(
         parameters,
         started: Some(started),
         stages: stages.ended,
-        curves: summary::curves(history),
+        curves: summary::curves::<S>(history),
         ..S::report(&data.test, &before, &after, history)
     };
     report.write(&run.path)?;

@@ -4,18 +4,40 @@ use burn_contrastive::retrieval::CrossModal;
 
 use super::evaluation::Embedded;
 use super::history::History;
+use super::system::System;
 use crate::data::EvaluationSet;
 use crate::report::{
-    CaptionQuery, Curves, Examples, ImageQuery, RankedCaption, RankedImage, Validation,
+    CaptionQuery, Curves, Examples, ImageQuery, NamedCurve, RankedCaption, RankedImage, Validation,
 };
 
 /// Results shown for each query.
 const RESULTS: usize = 5;
 
-/// The curves of a run.
-pub fn curves(history: &History) -> Curves {
+/// The curves of a run of a system.
+pub fn curves<S: System>(history: &History) -> Curves {
     let steps = || history.steps.iter();
+    let named = |name: String, curve| NamedCurve {
+        name,
+        curve,
+        reference: None,
+    };
+    let losses = S::LOSSES.iter().enumerate().map(|(index, name)| {
+        let values =
+            steps().filter_map(|record| Some((record.step as u64, *record.losses.get(index)?)));
+        named(name.to_lowercase(), values.collect())
+    });
+    let figures = S::FIGURES.iter().enumerate().map(|(index, name)| {
+        let records = history.validations.iter();
+        let values =
+            records.filter_map(|record| Some((record.step as u64, *record.figures.get(index)?)));
+        named(
+            format!("{} on validation", name.to_lowercase()),
+            values.collect(),
+        )
+    });
     Curves {
+        losses: losses.collect(),
+        figures: figures.collect(),
         loss: steps()
             .map(|record| (record.step as u64, record.loss))
             .collect(),
@@ -40,7 +62,6 @@ pub fn curves(history: &History) -> Curves {
                 })
             })
             .collect(),
-        ..Curves::default()
     }
 }
 
@@ -97,7 +118,7 @@ pub fn examples(
 }
 
 /// `count` indices below `total`, spread evenly.
-fn spread(total: usize, count: usize) -> impl Iterator<Item = usize> {
+pub(crate) fn spread(total: usize, count: usize) -> impl Iterator<Item = usize> {
     let count = count.min(total);
     (0..count).map(move |i| (2 * i + 1) * total / (2 * count))
 }

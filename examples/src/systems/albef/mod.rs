@@ -9,6 +9,7 @@
 //! first by plain contrast ([`AlbefConfig::teacher`]).
 
 mod config;
+pub mod nlvr;
 mod program;
 mod step;
 
