@@ -299,3 +299,82 @@ impl SystemConfig for TextAssignmentConfig {
         TextAssignment::new(self, device)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rng(seed: u64) -> impl Rng {
+        random::stream(seed, 0, 0, Purpose::TextAssignment)
+    }
+
+    /// Each of several shards of ids, drawn many times.
+    fn drawn(ids: &[usize], similarities: Option<&[f64]>) -> Vec<Assigned> {
+        let draw = |seed| Assigned::draw(ids, similarities, &mut rng(seed));
+        (0..600).map(draw).collect()
+    }
+
+    #[test]
+    fn a_third_of_the_captions_have_their_image_first_second_or_not_at_all() {
+        // Images 3 and 4 are the same.
+        let ids = [10, 11, 12, 7, 7];
+        let mut classes = [0; CLASSES];
+        for assigned in drawn(&ids, None) {
+            assert_eq!(assigned.captions, [0, 1, 2, 3, 4]);
+            for (row, &class) in assigned.classes.iter().enumerate() {
+                let images = assigned.images.each_ref().map(|images| images[row]);
+                let own = images.map(|image| ids[image] == ids[row]);
+                assert_eq!(own, [class == 0, class == 1]);
+                if class < NEITHER {
+                    assert_eq!(images[class], row, "its own image, not an equal one");
+                } else {
+                    assert_ne!(images[0], images[1]);
+                }
+                classes[class] += 1;
+            }
+        }
+        // 1,000 each on average, with a deviation of 26.
+        assert!(
+            classes.iter().all(|n| (900..1100).contains(n)),
+            "{classes:?}"
+        );
+    }
+
+    #[test]
+    fn similar_images_are_drawn_more_often_and_each_as_its_weight_says() {
+        let step = TEMPERATURE * 3f64.ln();
+        // Of the first caption, image 2 has three times the weight of image 1.
+        let similarities = [1.0, 0.2, 0.2 + step, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0];
+        let mut counts = [0; 3];
+        for assigned in drawn(&[0, 1, 2], Some(&similarities)) {
+            match assigned.classes[0] {
+                0 => counts[assigned.images[1][0]] += 1,
+                1 => counts[assigned.images[0][0]] += 1,
+                _ => {}
+            }
+        }
+        let share = f64::from(counts[2]) / f64::from(counts[1] + counts[2]);
+        assert_eq!(counts[0], 0);
+        assert!((share - 0.75).abs() < 0.07, "{counts:?}");
+    }
+
+    #[test]
+    fn weights_that_vanish_or_are_no_numbers_do_not_stop_the_draw() {
+        let far = [1.0, -1e9, -2e9, -1e9, 1.0, -2e9, f64::NAN, f64::NAN, 1.0];
+        for assigned in drawn(&[0, 1, 2], Some(&far)) {
+            assert_eq!(assigned.captions, [0, 1, 2]);
+        }
+    }
+
+    #[test]
+    fn a_caption_without_a_negative_is_left_out() {
+        assert_eq!(Assigned::draw(&[4], None, &mut rng(0)), Assigned::default());
+        for assigned in drawn(&[4, 4, 4], None) {
+            assert_eq!(assigned, Assigned::default());
+        }
+        // With one, it is both.
+        let two = drawn(&[4, 5], None);
+        let neither = two.iter().find(|two| two.classes[0] == NEITHER).unwrap();
+        assert_eq!(neither.images.each_ref().map(|images| images[0]), [1, 1]);
+    }
+}
