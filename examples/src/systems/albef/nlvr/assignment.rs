@@ -48,7 +48,7 @@ pub struct TextAssignment {
     /// The encoders, which are trained for what comes after.
     pub model: TwinEncoder,
     /// Tells the classes apart.
-    pub head: ProjectionHead,
+    pub assignment_head: ProjectionHead,
     /// The pretrained embedding of an image, by which negatives are drawn; not trained.
     pub image_projection: ProjectionHead,
     #[module(skip)]
@@ -131,7 +131,7 @@ impl TextAssignment {
         let projection = ProjectionHead::linear(image.width, *embedding, true, &plain);
         Self {
             model: TwinEncoder::new(&config.model, device),
-            head: ProjectionHead::linear(image.width, CLASSES, true, device),
+            assignment_head: ProjectionHead::linear(image.width, CLASSES, true, device),
             image_projection: projection.no_grad(),
             moment: Moment::default(),
         }
@@ -185,7 +185,9 @@ impl TextAssignment {
         let captions = rows(&drawn.captions);
         let tokens = batch.tokens.select(0, captions.clone());
         let padding = batch.padding.int().select(0, captions).bool();
-        let logits = self.head.forward(self.model.fuse(images, tokens, padding));
+        let logits = self
+            .assignment_head
+            .forward(self.model.fuse(images, tokens, padding));
         let mut judged = Judged::new(logits, drawn.classes, None);
         if !counts {
             judged.loss = judged.loss * 0.0;
@@ -230,7 +232,7 @@ impl System for TextAssignment {
 
     fn parts(&self) -> Vec<(&'static str, usize)> {
         let mut parts = self.model.parts();
-        parts.push(("head", self.head.num_params()));
+        parts.push(("head", self.assignment_head.num_params()));
         parts
     }
 }
@@ -268,7 +270,7 @@ impl SystemConfig for TextAssignmentConfig {
 
     fn rules(&self) -> InitRules {
         InitRules {
-            new: &["^head\\."],
+            new: &["^assignment_head\\."],
             unused: &[
                 "^model\\.(text_projection|language_head)\\.",
                 "^(momentum|queue|teacher|objective|matching_head)\\.",

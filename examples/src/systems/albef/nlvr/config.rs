@@ -242,7 +242,7 @@ impl SystemConfig for NlvrConfig {
             // Of the pretraining, or of text assignment.
             unused: &[
                 "^model\\.(image_projection|text_projection|language_head)\\.",
-                "^(momentum|queue|teacher|objective|matching_head|head|image_projection)\\.",
+                "^(momentum|queue|teacher|objective|matching_head|assignment_head|image_projection)\\.",
             ],
         }
     }
