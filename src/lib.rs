@@ -60,7 +60,7 @@
 //!   over rows and columns of the similarity matrix.
 //! - [`sharded`]: one exact step over the shards of a batch that is too large to encode at once.
 //! - [`workers`]: threads, devices, processes and machines that share a step and its negatives.
-//! - [`retrieval`]: recall@k, ranks, R@sum, precision@k, similarity histograms.
+//! - [`retrieval`]: recall@k, ranks, R@sum, precision@k, re-ranking, similarity histograms.
 //!
 //! # Memory
 //!

@@ -2,7 +2,8 @@
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_contrastive::retrieval::{
-    CrossModal, CrossModalMetrics, cross_modal, five_fold, precision_at_k, similarity_histogram,
+    CrossModal, CrossModalMetrics, Ranks, Shortlist, cross_modal, five_fold, precision_at_k,
+    similarity_histogram,
 };
 use proptest::prelude::*;
 
@@ -75,6 +76,45 @@ fn naive_precision(
     }
     let percent = |(found, k): (usize, &usize)| 100.0 * found as f64 / (k * queries.len()) as f64;
     found.into_iter().zip(ks).map(percent).collect()
+}
+
+/// The `k` nearest by definition: by similarity, and among equals the lowest index first.
+fn naive_shortlist(query: &[i8], candidates: &Rows, k: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..candidates.len()).collect();
+    order.sort_by_key(|&c| (-1e6 * cosine(query, &candidates[c])).round() as i64);
+    order.truncate(k);
+    order
+}
+
+/// The rank of the best match in the whole order that re-ranking makes: the listed candidates by
+/// score, then the others by similarity, with matches last among equals. If a candidate that is not
+/// listed is as similar as the best match, the order is that of the similarities.
+fn naive_reranked(
+    query: &[i8],
+    candidates: &Rows,
+    list: &[usize],
+    scores: &[f64],
+    is_match: impl Fn(usize) -> bool,
+) -> usize {
+    let similarity = |c: usize| (1e6 * cosine(query, &candidates[c])).round();
+    let all = 0..candidates.len();
+    let unlisted: Vec<usize> = all.filter(|c| !list.contains(c)).collect();
+    let best = list.iter().copied().filter(|&c| is_match(c));
+    let best = best.map(similarity).fold(f64::NEG_INFINITY, f64::max);
+    if unlisted
+        .iter()
+        .any(|&c| !is_match(c) && similarity(c) >= best)
+    {
+        return naive_rank(query, candidates, is_match);
+    }
+    let listed = list.iter().zip(scores).map(|(&c, &score)| (0, score, c));
+    let others = unlisted.into_iter().map(|c| (1, similarity(c), c));
+    let mut order: Vec<(u8, f64, usize)> = listed.chain(others).collect();
+    order.sort_by(|(part, x, a), (other, y, b)| {
+        let by_value = part.cmp(other).then(y.total_cmp(x));
+        by_value.then(is_match(*a).cmp(&is_match(*b)))
+    });
+    1 + order.iter().take_while(|(_, _, c)| !is_match(*c)).count()
 }
 
 fn rows(count: std::ops::Range<usize>, width: usize) -> impl Strategy<Value = Rows> {
@@ -159,6 +199,38 @@ proptest! {
         let expected = naive_precision(&queries, query_labels, &candidates, candidate_labels, &ks);
         for (precision, expected) in whole.iter().zip(expected) {
             prop_assert!((precision - expected).abs() < 1e-9, "{precision} is not {expected}");
+        }
+    }
+
+    #[test]
+    fn shortlists_and_their_reranking_are_the_naive_ones(
+        (images, texts, owners) in pairs(), k in 1usize..40,
+        scores in prop::collection::vec(-3i8..3, 40),
+    ) {
+        let before = cross_modal(tensor(&images), tensor(&texts), &owners);
+        let is_pair = |image: usize, text: usize| owners[text] == image;
+        for (queries, candidates, before, to_text) in [
+            (&images, &texts, &before.image_to_text, true),
+            (&texts, &images, &before.text_to_image, false),
+        ] {
+            let is_match = |q, c| if to_text { is_pair(q, c) } else { is_pair(c, q) };
+            let list = Shortlist::new(tensor(queries), tensor(candidates), k);
+            let score = |q: usize, c: usize| f64::from(scores[(7 * q + c) % scores.len()]);
+            let (mut all, mut expected) = (vec![], vec![]);
+            for (q, query) in queries.iter().enumerate() {
+                let listed = naive_shortlist(query, candidates, k);
+                prop_assert_eq!(list.candidates(q), &listed[..]);
+                let own: Vec<f64> = listed.iter().map(|&c| score(q, c)).collect();
+                let rank = naive_reranked(query, candidates, &listed, &own, |c| is_match(q, c));
+                expected.push(rank);
+                all.extend(own);
+            }
+            prop_assert_eq!(expected, defined(&list.reranked(&all, is_match, before)));
+
+            let same: Vec<f64> = (0..list.queries())
+                .flat_map(|q| list.similarities(q).to_vec())
+                .collect();
+            prop_assert_eq!(&list.reranked(&same, is_match, before), before);
         }
     }
 
@@ -298,6 +370,12 @@ fn several_blocks_match_naive_loops() {
     let mean = own.sum::<f64>() / candidate_count as f64;
     assert!((histogram.positive.mean - mean).abs() < 1e-6);
 
+    let list = Shortlist::new(tensor(&images), tensor(&texts), 150);
+    for image in (0..query_count).step_by(23) {
+        let expected = naive_shortlist(&images[image], &texts, 150);
+        assert_eq!(list.candidates(image), expected);
+    }
+
     let labels = |rows: &Rows| rows.iter().map(|x| (x[0] + 2) as usize).collect::<Vec<_>>();
     let (of_images, of_texts) = (labels(&images), labels(&texts));
     let ks = [1, 10, 300];
@@ -306,6 +384,45 @@ fn several_blocks_match_naive_loops() {
     for (found, expected) in found.iter().zip(expected) {
         assert!((found - expected).abs() < 1e-9, "{found} is not {expected}");
     }
+}
+
+/// A shortlist of equals is one by index: no scores can make it a hit.
+#[test]
+fn n_equal_embeddings_score_nothing_after_reranking() {
+    for (count, width) in [(37, 67), (130, 513), (700, 33)] {
+        let same = noise(1, width, 9).repeat_dim(0, count);
+        let owners: Vec<usize> = (0..count).collect();
+        let before = cross_modal(same.clone(), same.clone(), &owners).image_to_text;
+        let list = Shortlist::new(same.clone(), same, 10);
+        let mut scores = vec![];
+        for query in 0..count {
+            assert_eq!(list.candidates(query), &owners[..10]);
+            let right = |&one: &usize| if one == query { 1.0 } else { 0.0 };
+            scores.extend(list.candidates(query).iter().map(right));
+        }
+        assert_eq!(list.reranked(&scores, |a, b| a == b, &before), before);
+    }
+}
+
+#[test]
+fn scores_of_a_perfect_model_find_all_that_is_listed() {
+    let images = noise(60, 8, 12);
+    let texts = images.clone() + noise(60, 8, 13);
+    let owners: Vec<usize> = (0..60).collect();
+    let before = cross_modal(images.clone(), texts.clone(), &owners).image_to_text;
+    let list = Shortlist::new(images.clone().autodiff(), texts.autodiff(), 5);
+    let scores: Vec<f64> = (0..60)
+        .flat_map(|query| list.candidates(query).iter().map(move |&one| (one, query)))
+        .map(|(one, query)| if one == query { 1.0 } else { 0.0 })
+        .collect();
+    let after = list.reranked(&scores, |a, b| a == b, &before);
+    let expected = defined(&before).into_iter();
+    let expected: Vec<usize> = expected
+        .map(|rank| if rank <= 5 { 1 } else { rank })
+        .collect();
+    assert_eq!(defined(&after), expected);
+    assert!(before.recall_at(1) < before.recall_at(5) && before.recall_at(5) < 100.0);
+    assert_eq!(after.recall_at(1), before.recall_at(5));
 }
 
 #[test]
@@ -595,5 +712,46 @@ mod misuse {
     #[should_panic(expected = "`ks` holds 4: each must lie in [1, 3]")]
     fn k_beyond_candidates() {
         precision_at_k(noise(2, 4, 1), &[0, 1], noise(3, 4, 1), &[0, 1, 0], &[1, 4]);
+    }
+
+    #[test]
+    #[should_panic(expected = "Shortlist: `k` is 0")]
+    fn shortlist_of_none() {
+        Shortlist::new(noise(2, 4, 1), noise(3, 4, 1), 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "Shortlist: `queries` has width 4, `candidates` has width 5")]
+    fn shortlist_of_other_widths() {
+        Shortlist::new(noise(2, 4, 1), noise(3, 5, 1), 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "Shortlist: `candidates` is empty")]
+    fn shortlist_from_none() {
+        let empty = Tensor::<2>::empty([0, 4], &Device::default());
+        Shortlist::new(noise(2, 4, 1), empty, 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "`scores` has 5 values: it needs 4, 2 for each of the 2 queries")]
+    fn scores_in_excess() {
+        let list = Shortlist::new(noise(2, 4, 1), noise(3, 4, 1), 2);
+        let before = Ranks::new(vec![Some(1); 2]);
+        list.reranked(&[0.0; 5], |a, b| a == b, &before);
+    }
+
+    #[test]
+    #[should_panic(expected = "`before` has 3 ranks: it needs one for each of the 2 queries")]
+    fn ranks_in_excess() {
+        let list = Shortlist::new(noise(2, 4, 1), noise(3, 4, 1), 2);
+        let before = Ranks::new(vec![Some(1); 3]);
+        list.reranked(&[0.0; 4], |a, b| a == b, &before);
+    }
+
+    #[test]
+    #[should_panic(expected = "Shortlist: there is no query 2: it must be below 2")]
+    fn no_such_query() {
+        Shortlist::new(noise(2, 4, 1), noise(3, 4, 1), 2).candidates(2);
     }
 }

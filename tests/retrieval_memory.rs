@@ -4,7 +4,9 @@
 mod counting;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use burn_contrastive::retrieval::{cross_modal, five_fold, precision_at_k, similarity_histogram};
+use burn_contrastive::retrieval::{
+    Shortlist, cross_modal, five_fold, precision_at_k, similarity_histogram,
+};
 use counting::peak_of;
 
 const WIDTH: usize = 8;
@@ -57,6 +59,9 @@ fn memory_is_bounded_by_a_block_and_the_embeddings() {
     check("precision_at_k", 20 * MIB, &|| {
         let (images, texts) = (images.clone(), texts.clone());
         precision_at_k(images, &labels, texts, &text_labels, &[5, 50]);
+    });
+    check("shortlist", 20 * MIB, &|| {
+        Shortlist::new(images.clone(), texts.clone(), 16);
     });
     check("similarity_histogram", 20 * MIB, &|| {
         similarity_histogram(images.clone(), texts.clone(), &owners, 100);

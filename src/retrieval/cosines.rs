@@ -10,7 +10,7 @@ use crate::similarity::{l2_normalize, rowwise_dot};
 use crate::tensor::{read, select_rows, values_like};
 
 /// Rows and columns of a block of cosines that is read from the device: 4 MiB in f32.
-const BLOCK: [usize; 2] = [512, 2048];
+pub(super) const BLOCK: [usize; 2] = [512, 2048];
 
 /// Largest number of rows or columns: a count of them is exact in f32.
 const MOST: usize = 1 << 24;
@@ -99,10 +99,14 @@ impl Cosines {
         cosines
     }
 
-    /// Blocks that cover the matrix: of all spans of rows, the spans of columns in order.
-    pub fn blocks(&self) -> impl Iterator<Item = (Range<usize>, Vec<Range<usize>>)> {
+    /// Blocks of this many rows and columns, or less, that cover the matrix: of all spans of rows,
+    /// the spans of columns in order.
+    pub fn blocks(
+        &self,
+        [height, width]: [usize; 2],
+    ) -> impl Iterator<Item = (Range<usize>, Vec<Range<usize>>)> {
         let [rows, columns] = self.dims();
-        spans(rows, BLOCK[0]).map(move |rows| (rows, spans(columns, BLOCK[1]).collect()))
+        spans(rows, height).map(move |rows| (rows, spans(columns, width).collect()))
     }
 }
 

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::cosines::Cosines;
+use super::cosines::{BLOCK, Cosines};
 use super::cross_modal::check_pairs;
 use super::metrics::nan_if_null;
 
@@ -96,7 +96,7 @@ pub fn similarity_histogram(
     let cosine = cosines.pairs.similarity();
     let [mut positive, mut negative] = [0, 1].map(|_| Population::new(bins));
     let finite = cosines.all_finite();
-    for (images, spans) in cosines.blocks().filter(|_| finite) {
+    for (images, spans) in cosines.blocks(BLOCK).filter(|_| finite) {
         for texts in spans {
             let block = cosines.pairs.block(&cosine, images.clone(), texts.clone());
             let block = block.into_data();

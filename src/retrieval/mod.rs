@@ -5,6 +5,7 @@
 //! | [`cross_modal`] | [`CrossModal`]: ranks both ways, several captions an image | R@k, R@sum |
 //! | [`five_fold`] | [`CrossModalMetrics`]: means over five folds | MS-COCO 1K |
 //! | [`precision_at_k`] | precision among the k nearest, by label | Prec@k |
+//! | [`Shortlist`] | the k nearest of each query; [`Ranks`] after re-ranking them | matching head |
 //! | [`similarity_histogram`] | [`SimilarityHistogram`]: positives and negatives apart | figures |
 //!
 //! Similarity is the cosine: every function normalises the embeddings. f16 and bf16 are widened to
@@ -28,7 +29,8 @@
 //!
 //! Similarities are computed in blocks, never all at once. Beyond the embeddings and one
 //! normalised copy of them, an evaluation takes about 20 MiB (twice that in f64) and a few values
-//! for each row: 25,000 captions against 5,000 images need no matrix of 500 MB.
+//! for each row: 25,000 captions against 5,000 images need no matrix of 500 MB. A [`Shortlist`]
+//! holds 16 bytes for each candidate of each query.
 //!
 //! # Example
 //!
@@ -53,6 +55,7 @@ mod histogram;
 mod metrics;
 mod precision;
 mod ranks;
+mod shortlist;
 
 #[cfg(feature = "train")]
 mod train;
@@ -62,6 +65,7 @@ pub use histogram::{SimilarityHistogram, SimilarityMoments, similarity_histogram
 pub use metrics::{CrossModalMetrics, RankMetrics};
 pub use precision::precision_at_k;
 pub use ranks::Ranks;
+pub use shortlist::Shortlist;
 #[cfg(feature = "train")]
 pub use train::{
     LogitScaleInput, LogitScaleMetric, RetrievalDirection, RetrievalInput, RetrievalRecallMetric,

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::cosines::Cosines;
+use super::cosines::{BLOCK, Cosines};
 
 /// Prec@k in percent, one for each of `ks`: the share of a query's `k` nearest candidates that have
 /// its label, averaged over the queries.
@@ -74,7 +74,7 @@ pub fn precision_at_k(
     let is_same = cosines.same_label(&query_labels, &candidate_labels);
     let (pairs, cosine) = (&cosines.pairs, cosines.pairs.similarity());
     let mut found = vec![0; ks.len()];
-    for (queries, spans) in cosines.blocks() {
+    for (queries, spans) in cosines.blocks(BLOCK) {
         let [mut same, mut other] = [None, None];
         for candidates in spans {
             let block = pairs.block(&cosine, queries.clone(), candidates.clone());

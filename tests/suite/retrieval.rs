@@ -2,7 +2,9 @@
 //! What needs no device is in `tests/retrieval.rs`.
 
 use burn::tensor::DType;
-use burn_contrastive::retrieval::{cross_modal, precision_at_k, similarity_histogram};
+use burn_contrastive::retrieval::{
+    Ranks, Shortlist, cross_modal, precision_at_k, similarity_histogram,
+};
 
 use super::*;
 use crate::oracle::{self, Matrix};
@@ -12,6 +14,8 @@ on_every_backend! {
     equal_embeddings_have_zero_recall,
     a_nan_row_has_no_rank,
     precision_and_histogram_match_values_worked_by_hand,
+    shortlists_match_naive_loops,
+    what_is_nan_is_listed_last_and_has_no_rank,
 }
 
 /// Rank of each query's best positive: one more than the negatives at least as similar.
@@ -82,4 +86,59 @@ fn precision_and_histogram_match_values_worked_by_hand(backend: &Backend) {
     assert_eq!(histogram.positive_counts, [0, 0, 0, 4]);
     assert_eq!(histogram.negative_counts.iter().sum::<u64>(), 12);
     assert!((histogram.positive.mean - 1.0).abs() < 1e-6);
+}
+
+fn shortlists_match_naive_loops(backend: &Backend) {
+    let (images, mut texts) = (random(5, 6, 54), random(9, 6, 55));
+    // The second half repeats the first.
+    texts = Matrix::new(18, 6, texts.values.repeat(2));
+    let image_of_text: Vec<usize> = (0..18).map(|text| (3 * text + text / 9) % 5).collect();
+    let is_match = |image: usize, text: usize| image_of_text[text] == image;
+    for dtype in [&[DType::F32], backend.dtypes.as_slice()].concat() {
+        let tensor = |m| backend.tensor(m, dtype);
+        let [images, texts] = [&images, &texts].map(|m| backend.rounded(m, dtype));
+        let before = cross_modal(tensor(&images), tensor(&texts), &image_of_text).image_to_text;
+        for k in [1, 4, 18, 30] {
+            let list = Shortlist::new(tensor(&images), tensor(&texts), k);
+            assert_eq!((list.queries(), list.k()), (5, k.min(18)));
+            for image in 0..5 {
+                let cosine = |text: usize| oracle::cosine(images.row(image), texts.row(text));
+                let mut order: Vec<usize> = (0..18).collect();
+                order.sort_by(|&a, &b| cosine(b).total_cmp(&cosine(a)));
+                order.truncate(k);
+                assert_eq!(list.candidates(image), order, "{k} of {image}, {dtype:?}");
+                let expected: Vec<f64> = order.into_iter().map(cosine).collect();
+                assert_close(list.similarities(image), &expected, 1e-6);
+            }
+            let scores: Vec<f64> = (0..5).flat_map(|i| list.similarities(i).to_vec()).collect();
+            assert_eq!(list.reranked(&scores, is_match, &before), before, "{k}");
+        }
+    }
+}
+
+fn what_is_nan_is_listed_last_and_has_no_rank(backend: &Backend) {
+    let clean = random(3, 4, 56);
+    let mut broken = clean.clone();
+    broken.values[5] = f64::NAN;
+    let [clean, broken] = [&clean, &broken].map(|m| backend.tensor(m, DType::F32));
+    let before = Ranks::new(vec![Some(1); 3]);
+    let rerank = |list: &Shortlist| list.reranked(&[1.0; 9], |a, b| a == b, &before);
+
+    let list = Shortlist::new(broken.clone(), clean.clone(), 3);
+    assert_eq!(rerank(&list).as_slice(), [Some(3), None, Some(3)]);
+    assert_eq!(list.candidates(1), [0, 1, 2]);
+    assert!(list.similarities(1).iter().all(|one| one.is_nan()));
+    assert!(list.similarities(0).iter().all(|one| one.is_finite()));
+
+    let list = Shortlist::new(clean, broken, 3);
+    assert_eq!(rerank(&list).as_slice(), [None; 3]);
+    for query in 0..3 {
+        assert_eq!(list.candidates(query)[2], 1);
+        assert!(list.similarities(query)[2].is_nan());
+        assert!(
+            list.similarities(query)[..2]
+                .iter()
+                .all(|one| one.is_finite())
+        );
+    }
 }

@@ -60,6 +60,8 @@ pub(super) struct Sentence {
 }
 
 impl Element for Entry {
+    const MANY: &'static str = "images";
+
     fn known_otherwise(value: &Value) -> Option<&'static str> {
         let is_of_coco = value.get("file_name").is_some() && value.get("sentences").is_none();
         is_of_coco.then_some(

@@ -156,6 +156,9 @@ pub(super) fn fingerprint<F: AsRef<[u8]>, R: IntoIterator<Item = F>>(
 
 /// An element of an array that is read one at a time.
 pub(super) trait Element: DeserializeOwned {
+    /// What such an array holds, in the plural.
+    const MANY: &'static str;
+
     /// What a file is that has `value` in the place of such an element, where that is known.
     fn known_otherwise(_value: &Value) -> Option<&'static str> {
         None
@@ -177,7 +180,7 @@ impl<'de, T: Element> Visitor<'de> for ElementsVisitor<T> {
     type Value = Elements<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
+        write!(f, "an array of {}", T::MANY)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {

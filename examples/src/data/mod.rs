@@ -7,6 +7,9 @@
 //!                                                └─► EvaluationSet ──► each image, each caption
 //! ```
 //!
+//! [`Questions`] and [`Statements`] are read likewise, from the forms of the public sets or from
+//! what [`scenes`] adds to its folder.
+//!
 //! Everything drawn at random comes from [`random::stream`], a function of seed, epoch and example
 //! alone, so that neither the number of threads nor an interruption changes what the model sees.
 

@@ -172,7 +172,12 @@ impl Program for Clip {
         inputs::pairs(config, options, resumed)
     }
 
-    fn evaluate(&self, test: &EvaluationSet, batch_size: usize) -> Result<Retrieved> {
+    fn evaluate(
+        &self,
+        test: &EvaluationSet,
+        batch_size: usize,
+        _is_trained: bool,
+    ) -> Result<Retrieved> {
         Retrieved::new(self, test, batch_size)
     }
 
@@ -181,7 +186,7 @@ impl Program for Clip {
     }
 
     fn after(_test: &EvaluationSet, scores: &Retrieved) -> String {
-        scores.metrics().to_string()
+        scores.after()
     }
 
     fn report(

@@ -69,11 +69,25 @@ impl Embedded {
             .map(|captions| captions.map(|batch| model.embed_captions(batch)))
             .collect::<Result<Vec<_>, _>>()
             .context("a caption of the evaluation could not be read")?;
-        Ok(Self {
-            images: l2_normalize(Tensor::cat(images, 0)),
-            texts: l2_normalize(Tensor::cat(texts, 0)),
+        Ok(Self::from_parts(
+            Tensor::cat(images, 0),
+            Tensor::cat(texts, 0),
+            set,
+        ))
+    }
+
+    /// The embeddings of all images and of all captions of `set`, in its order, `[rows, width]`.
+    pub fn from_parts(images: Tensor<2>, texts: Tensor<2>, set: &EvaluationSet) -> Self {
+        Self {
+            images: l2_normalize(images),
+            texts: l2_normalize(texts),
             image_of_caption: set.image_of_caption().to_vec(),
-        })
+        }
+    }
+
+    /// The embeddings of the images and of the captions, normalised.
+    pub fn embeddings(&self) -> [&Tensor<2>; 2] {
+        [&self.images, &self.texts]
     }
 
     /// Ranks both ways.
@@ -118,6 +132,15 @@ impl Embedded {
 pub struct Retrieved {
     embedded: Embedded,
     ranks: CrossModal,
+    reranked: Option<Reranked>,
+}
+
+/// Ranks after the most similar candidates of each query were ordered anew.
+pub struct Reranked {
+    /// The ranks.
+    pub ranks: CrossModal,
+    /// How many candidates were.
+    pub top: usize,
 }
 
 const HISTOGRAM_BINS: usize = 50;
@@ -132,7 +155,43 @@ impl Retrieved {
     pub fn new(model: &impl EmbedsPairs, set: &EvaluationSet, batch_size: usize) -> Result<Self> {
         let embedded = Embedded::new(model, set, batch_size)?;
         let ranks = embedded.ranks();
-        Ok(Self { embedded, ranks })
+        Ok(Self::of(embedded, ranks))
+    }
+
+    /// Embeddings with their ranks.
+    pub fn of(embedded: Embedded, ranks: CrossModal) -> Self {
+        Self {
+            embedded,
+            ranks,
+            reranked: None,
+        }
+    }
+
+    /// With ranks after the most similar candidates were ordered anew.
+    pub fn with_reranked(self, reranked: Reranked) -> Self {
+        Self {
+            reranked: Some(reranked),
+            ..self
+        }
+    }
+
+    /// Recall and ranks after the most similar candidates were ordered anew.
+    pub fn reranked(&self) -> Option<CrossModalMetrics> {
+        self.reranked
+            .as_ref()
+            .map(|reranked| reranked.ranks.metrics())
+    }
+
+    /// How well the trained model retrieves, in words.
+    pub fn after(&self) -> String {
+        let metrics = self.metrics();
+        match &self.reranked {
+            None => metrics.to_string(),
+            Some(Reranked { ranks, top }) => format!(
+                "{metrics}\n\nThe {top} most similar candidates ordered by the matching head\n{}",
+                ranks.metrics()
+            ),
+        }
     }
 
     /// Recall and ranks both ways.
@@ -165,7 +224,8 @@ impl Retrieved {
                 chance: Some(chance(set)),
                 before: Some((&before.metrics()).into()),
                 after: Some((&self.metrics()).into()),
-                ..Retrieval::default()
+                reranked: self.reranked().map(|metrics| (&metrics).into()),
+                reranked_top: self.reranked.as_ref().map(|reranked| reranked.top as u64),
             },
             similarities: Similarities {
                 before: Some(before.embedded.histogram(HISTOGRAM_BINS).into()),

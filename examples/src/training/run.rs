@@ -104,12 +104,18 @@ pub trait Program: System {
         Ok(Some(config.clone()))
     }
 
-    /// Its scores, `batch_size` examples at a time.
+    /// Its scores, `batch_size` examples at a time; before its training perhaps only those that
+    /// say something.
     ///
     /// # Errors
     ///
     /// If a file cannot be read.
-    fn evaluate(&self, test: &Self::Test, batch_size: usize) -> Result<Self::Scores>;
+    fn evaluate(
+        &self,
+        test: &Self::Test,
+        batch_size: usize,
+        is_trained: bool,
+    ) -> Result<Self::Scores>;
 
     /// What is evaluated, and the scores before the training, in words.
     fn before(test: &Self::Test, scores: &Self::Scores) -> String;
@@ -241,7 +247,7 @@ fn lead<S: Program>(
     let parameters = parameter_counts(&fresh.model);
     print_parameters(&parameters);
     let division = config.division(device, options.team.count());
-    let before = fresh.model.evaluate(&data.test, division.pairs)?;
+    let before = fresh.model.evaluate(&data.test, division.pairs, false)?;
     say(format_args!("\n{}", S::before(&data.test, &before)));
     stages.end("evaluation before training");
 
@@ -259,7 +265,7 @@ fn lead<S: Program>(
         return Ok(Ended::Interrupted);
     }
 
-    let after = trained.model.evaluate(&data.test, division.pairs)?;
+    let after = trained.model.evaluate(&data.test, division.pairs, true)?;
     stages.end("evaluation after training");
 
     let history = &trained.history;

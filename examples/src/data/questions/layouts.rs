@@ -42,7 +42,9 @@ pub(in crate::data) struct Row {
     pub split: String,
 }
 
-impl Element for Row {}
+impl Element for Row {
+    const MANY: &'static str = "questions";
+}
 
 #[derive(Deserialize)]
 struct OwnFile {
@@ -84,7 +86,9 @@ pub(super) fn own(file: &Path, reading: &mut Reading) -> Result<AnswerList> {
 #[derive(Deserialize)]
 struct EasyRow(String, String, u64);
 
-impl Element for EasyRow {}
+impl Element for EasyRow {
+    const MANY: &'static str = "questions";
+}
 
 /// Reads the folder `data` of easy-VQA.
 pub(super) fn easy_vqa(folder: &Path, reading: &mut Reading) -> Result<AnswerList> {
@@ -124,7 +128,9 @@ struct VqaQuestion {
     question: String,
 }
 
-impl Element for VqaQuestion {}
+impl Element for VqaQuestion {
+    const MANY: &'static str = "questions";
+}
 
 #[derive(Deserialize)]
 struct VqaQuestions {
@@ -143,7 +149,9 @@ struct VqaAnswer {
     answer: String,
 }
 
-impl Element for VqaAnnotation {}
+impl Element for VqaAnnotation {
+    const MANY: &'static str = "annotations";
+}
 
 #[derive(Deserialize)]
 struct VqaAnnotations {
@@ -218,7 +226,9 @@ enum AlbefAnswer {
     Several(Vec<String>),
 }
 
-impl Element for AlbefRow {}
+impl Element for AlbefRow {
+    const MANY: &'static str = "questions";
+}
 
 /// Reads ALBEF's lists.
 pub(super) fn albef(files: &[PathBuf], reading: &mut Reading) -> Result<AnswerList> {

@@ -49,7 +49,12 @@ fn the_own_form_is_read_with_shares_kinds_and_splits() {
 
 #[test]
 fn answers_are_listed_by_their_shares_in_training() {
-    let soft = |answers: Value, split: &str| json!({"image": "a.png", "question": "q", "answers": answers, "split": split});
+    let soft = |answers: Value, split: &str| {
+        let mut row = row("a.png", "", split);
+        row.as_object_mut().unwrap().remove("answer");
+        row["answers"] = answers;
+        row
+    };
     let rows = json!([
         soft(json!({"b": 0.5, "c": 0.5}), "train"),
         soft(json!({"a": 0.4, "c": 0.1}), "train"),
@@ -155,7 +160,7 @@ fn bad_files_are_refused_whether_skipping_or_not() {
         ),
         ("", "questions.json:1:0"),
         ("[]", "questions.json:1:2: not a file of questions"),
-        ("{\"questions\": 7}", "expected an array"),
+        ("{\"questions\": 7}", "expected an array of questions"),
         ("{\"questions\": []}", "no usable question about an image"),
         ("{\"questions\": [{}]}", "questions.json"),
         (

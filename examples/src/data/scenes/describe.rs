@@ -6,7 +6,7 @@ use super::caption::{colour_word, pick, shape_word, size_word};
 use super::scene::{Colour, Object, Scene, Shape, Size};
 
 /// Nouns for an object whose shape is not told.
-const NOUNS: &[&str] = &["object", "shape", "thing"];
+pub(super) const NOUNS: &[&str] = &["object", "shape", "thing"];
 /// Likewise, where the shape is what is asked for.
 pub(super) const SHAPELESS: &[&str] = &["object", "thing"];
 
@@ -94,13 +94,7 @@ impl Description {
 
     /// Likewise, with "a" or "an".
     pub fn an(self, rng: &mut impl Rng) -> String {
-        let name = self.one(rng);
-        let article = if name.starts_with(['o', 'a', 'e', 'i', 'u']) {
-            "an"
-        } else {
-            "a"
-        };
-        format!("{article} {name}")
+        with_article(&self.one(rng))
     }
 
     /// The words for several such objects.
@@ -116,6 +110,16 @@ impl Description {
             self.several(rng)
         }
     }
+}
+
+/// A phrase after "a" or "an".
+pub(super) fn with_article(words: &str) -> String {
+    let article = if words.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        "an"
+    } else {
+        "a"
+    };
+    format!("{article} {words}")
 }
 
 /// The plural of a phrase that ends with its noun.

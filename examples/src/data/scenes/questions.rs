@@ -9,7 +9,7 @@
 //! | `size` | likewise, for its size | 2 |
 //! | `count` | how many objects fit a description | 0 to 3 |
 //! | `exists` | whether an object fits a description | yes, no |
-//! | `relation` | whether one object is left of, above … another; what is | yes, no, shape, colour |
+//! | `relation` | whether an object is left of, above … another; what is | yes, no, 4 + 8 |
 //!
 //! What is asked about is unambiguous: "the red circle" is said where there is one. Relations are
 //! asked for in the direction in which the layout places the two objects. Whether the answer is
@@ -20,7 +20,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt};
 
 use super::caption::{pick, relation_words};
-use super::describe::{Description, SHAPELESS, plural};
+use super::describe::{Description, NOUNS, SHAPELESS, plural, with_article};
 use super::scene::{Colour, Layout, Object, Relation, Scene, Shape, Size};
 
 /// A question with its answer.
@@ -97,10 +97,10 @@ fn the_one<'a>(
     nouns: &[&'static str],
     rng: &mut impl Rng,
 ) -> (&'a Object, String) {
-    let mut described: Vec<_> = Description::all()
-        .filter(|&description| allowed(description) && description.count(scene) == 1)
+    let described: Vec<_> = Description::all()
+        .filter(|description| description.attributes() > 0 && description.count(scene) == 1)
+        .filter(|&description| allowed(description))
         .collect();
-    described.retain(|description| description.attributes() > 0);
     let placed: Vec<_> = (0..scene.objects.len())
         .filter_map(|index| Some((index, place(scene, index)?)))
         .collect();
@@ -121,7 +121,7 @@ fn the_one<'a>(
 
 fn colour(scene: &Scene, rng: &mut impl Rng) -> (String, String) {
     let allowed = |description: Description| description.colour.is_none();
-    let (object, name) = the_one(scene, allowed, &["object", "shape", "thing"], rng);
+    let (object, name) = the_one(scene, allowed, NOUNS, rng);
     let question = match rng.random_range(0..3) {
         0 => format!("what colour is the {name}"),
         1 => format!("what is the colour of the {name}"),
@@ -143,7 +143,7 @@ fn shape(scene: &Scene, rng: &mut impl Rng) -> (String, String) {
 
 fn size(scene: &Scene, rng: &mut impl Rng) -> (String, String) {
     let allowed = |description: Description| description.size.is_none();
-    let (object, name) = the_one(scene, allowed, &["object", "shape", "thing"], rng);
+    let (object, name) = the_one(scene, allowed, NOUNS, rng);
     let question = match rng.random_range(0..3) {
         0 => format!("what size is the {name}"),
         1 => format!("is the {name} large or small"),
@@ -217,10 +217,8 @@ fn exists(scene: &Scene, rng: &mut impl Rng) -> (String, String) {
     let description = *fit
         .choose(rng)
         .expect("three objects have and lack something");
-    let (one, an) = {
-        let an = description.an(rng);
-        (an.split_once(' ').expect("an article").1.to_owned(), an)
-    };
+    let one = description.one(rng);
+    let an = with_article(&one);
     let question = match rng.random_range(0..4) {
         0 => format!("is there {an}"),
         1 => format!("are there any {}", plural(&one)),

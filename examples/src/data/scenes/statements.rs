@@ -15,7 +15,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt};
 
 use super::caption::{pick, sentence};
-use super::describe::{Description, plural};
+use super::describe::{Description, NOUNS, plural};
 use super::scene::{Colour, Scene, Shape, Size};
 
 /// The kinds of statements.
@@ -256,7 +256,7 @@ fn exists(which: Which, what: Description, form: usize, verb: &str, rng: &mut im
 
 fn all(side: Option<Side>, attribute: Attribute, form: usize, rng: &mut impl Rng) -> String {
     let images = side.map_or("both images", |side| side.name(rng));
-    let thing = pick(&["object", "shape", "thing"], rng);
+    let thing = pick(NOUNS, rng);
     let things = plural(thing);
     let what = attribute.description();
     match attribute {

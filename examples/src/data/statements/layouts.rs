@@ -24,7 +24,9 @@ pub(in crate::data) struct Row {
     pub split: String,
 }
 
-impl Element for Row {}
+impl Element for Row {
+    const MANY: &'static str = "statements";
+}
 
 #[derive(Deserialize)]
 struct OwnFile {

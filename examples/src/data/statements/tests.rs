@@ -101,7 +101,7 @@ fn bad_files_are_refused_whether_skipping_or_not() {
             "statements.json:3:2: not a file of statements",
         ),
         ("", "statements.json:1:0"),
-        ("{\"statements\": {}}", "expected an array"),
+        ("{\"statements\": {}}", "expected an array of statements"),
         (
             "{\"statements\": []}",
             "no usable statement about two images",

@@ -11,6 +11,7 @@
 mod config;
 pub mod nlvr;
 mod program;
+mod rerank;
 mod step;
 
 use anyhow::{Context, Result};
@@ -134,6 +135,8 @@ pub struct Albef {
     #[module(skip)]
     masking: MaskingConfig,
     #[module(skip)]
+    rerank: usize,
+    #[module(skip)]
     ramp_epochs: f64,
     #[module(skip)]
     soft_targets: f64,
@@ -164,6 +167,7 @@ impl Albef {
             matching: ImageTextMatchingConfig::new().init(),
             losses: config.losses.clone(),
             masking: config.masking.clone(),
+            rerank: config.rerank,
             ramp_epochs: config.momentum.ramp_epochs,
             soft_targets: config.soft_targets(),
             moment: Moment::default(),

@@ -9,6 +9,7 @@ use burn_contrastive::objective::ObjectiveConfig;
 
 use super::Albef;
 use super::config::{AlbefConfig, LossesConfig};
+use super::rerank::retrieve;
 use crate::data::{CaptionBatch, EvaluationSet};
 use crate::report::RunReport;
 use crate::training::config::TrainingConfig;
@@ -59,8 +60,15 @@ impl Program for Albef {
         }))
     }
 
-    fn evaluate(&self, test: &EvaluationSet, batch_size: usize) -> Result<Retrieved> {
-        Retrieved::new(self, test, batch_size)
+    /// The matching head takes part once it is trained.
+    fn evaluate(
+        &self,
+        test: &EvaluationSet,
+        batch_size: usize,
+        is_trained: bool,
+    ) -> Result<Retrieved> {
+        let reranks = is_trained && self.losses.matching;
+        retrieve(self, test, batch_size, reranks.then_some(self.rerank))
     }
 
     fn before(test: &EvaluationSet, scores: &Retrieved) -> String {
@@ -68,7 +76,7 @@ impl Program for Albef {
     }
 
     fn after(_test: &EvaluationSet, scores: &Retrieved) -> String {
-        scores.metrics().to_string()
+        scores.after()
     }
 
     fn report(

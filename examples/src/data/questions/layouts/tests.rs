@@ -83,8 +83,11 @@ fn easy_vqa_with_an_unknown_answer_is_refused_in_the_test_split_too() {
     );
 }
 
-/// VQA v2 in small: (question, image, answers) of each subset.
-fn vqa(subsets: &[(&str, Vec<(u64, u64, Vec<&str>)>)]) -> TempDir {
+/// A question, its image and the answers that people gave.
+type Asked = (u64, u64, Vec<&'static str>);
+
+/// VQA v2 in small: what is asked in each subset.
+fn vqa(subsets: &[(&str, Vec<Asked>)]) -> TempDir {
     let mut files = Vec::new();
     let mut images = Vec::new();
     for (subset, rows) in subsets {
