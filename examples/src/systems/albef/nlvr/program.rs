@@ -101,7 +101,9 @@ impl Program for Nlvr {
         interrupter: &Interrupter,
     ) -> Result<Option<TrainingConfig<NlvrConfig>>> {
         let mut config = config.clone();
-        let Some(assignment) = NlvrConfig::of_assignment(&config, run) else {
+        // As all workers know it.
+        let absolute = std::path::absolute(run)?;
+        let Some(assignment) = NlvrConfig::of_assignment(&config, &absolute) else {
             if !config.system.assignment.is_left_out() && options.team.is_first() {
                 say(
                     "There is no text assignment: assignment.data names no captioned images for \
@@ -123,7 +125,12 @@ impl Program for Nlvr {
         }))
     }
 
-    fn evaluate(&self, test: &StatementTest, _batch_size: usize) -> Result<Answers> {
+    fn evaluate(
+        &self,
+        test: &StatementTest,
+        _batch_size: usize,
+        _is_trained: bool,
+    ) -> Result<Answers> {
         let model = self.valid();
         let device = model.device();
         answers(&test.held_out, |shard: &Shard<StatedPair>| {
@@ -185,7 +192,12 @@ impl Program for TextAssignment {
         })
     }
 
-    fn evaluate(&self, test: &Loader<Pairs>, _batch_size: usize) -> Result<Answers> {
+    fn evaluate(
+        &self,
+        test: &Loader<Pairs>,
+        _batch_size: usize,
+        _is_trained: bool,
+    ) -> Result<Answers> {
         let model = self.valid();
         let device = model.device();
         answers(test, |shard: &Shard| {
