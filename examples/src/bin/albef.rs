@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use burn_contrastive_examples::cli::{self, Task, TrainingArguments};
 use burn_contrastive_examples::systems::albef::Albef;
+use burn_contrastive_examples::systems::albef::nlvr::Nlvr;
 use burn_contrastive_examples::systems::albef::vqa::Vqa;
 use clap::{Parser, Subcommand};
 
@@ -31,6 +32,13 @@ enum Command {
     /// --data takes a questions.json or the folder of easy-VQA, of VQA v2 or of ALBEF's
     /// vqa_train.json; without it, questions about the generated scenes are made.
     Vqa(TrainingArguments),
+
+    /// Tell whether statements about two images are true, after text assignment on captioned
+    /// images, from a pretrained run (--init RUN)
+    ///
+    /// --data takes a statements.json or the folder of NLVR2 or NLVR; without it, statements about
+    /// the generated scenes are made.
+    Nlvr2(TrainingArguments),
 }
 
 fn main() -> ExitCode {
@@ -38,5 +46,6 @@ fn main() -> ExitCode {
     cli::exit(|| match command {
         None => cli::train::<Albef>(training, Task::default()),
         Some(Command::Vqa(training)) => cli::train::<Vqa>(training, Task::named(&["vqa"])),
+        Some(Command::Nlvr2(training)) => cli::train::<Nlvr>(training, Task::named(&["nlvr2"])),
     })
 }

@@ -45,7 +45,7 @@ pub use sampler::plan_batches;
 pub use scenes::{Scene, ScenesConfig};
 pub use shard::{Pair, Shard};
 pub use source::{Draw, Examples, Pairs};
-pub use statements::{Statement, Statements};
+pub use statements::{StatedPair, StatedPairs, Statement, Statements};
 pub use tokenizer::{
     CaptionTokenizer, PaddedTokens, Padding, SpecialTokens, TokenStyle, TokenizerConfig,
 };

@@ -26,6 +26,8 @@ pub enum Purpose {
     SceneStatements = 8,
     /// Which negatives are drawn and which tokens are hidden in a shard of a step.
     Pretraining = 9,
+    /// Which two images a caption has in text assignment, in a shard of a step.
+    TextAssignment = 10,
 }
 
 /// The random stream for `purpose`, in `epoch`, of the example or batch `index`.

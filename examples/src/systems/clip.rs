@@ -169,7 +169,9 @@ impl Program for Clip {
         options: &Options,
         resumed: Option<&Path>,
     ) -> Result<Data<Self>> {
-        inputs::pairs(config, options, resumed, |set, _| Ok(set))
+        inputs::pairs(config, options, resumed, |collection, tokenizer, _| {
+            inputs::held_out(config, options, collection, tokenizer)
+        })
     }
 
     fn evaluate(

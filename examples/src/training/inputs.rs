@@ -1,5 +1,7 @@
 //! The data of a run, split three ways, and their tokenizer.
 
+mod statements;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,11 +14,13 @@ use super::run::{Options, Program};
 use super::system::{SystemConfig, TextLimits};
 use crate::console::say;
 use crate::data::{
-    CaptionTokenizer, Collection, EvaluationSet, Loader, Pairs, ScenesConfig, Skipped, Split,
-    scenes,
+    CaptionTokenizer, Collection, EvaluationSet, Examples, Loader, Pairs, ScenesConfig, Skipped,
+    Split, scenes,
 };
 use crate::number::counted;
 use crate::report;
+
+pub use statements::statements;
 
 /// The data of a run, split three ways.
 pub struct Data<S: Program> {
@@ -35,24 +39,19 @@ pub struct Data<S: Program> {
 }
 
 /// Captioned images; says what was left out or cut. `resumed`, the folder of a run, has its
-/// tokenizer. `test` makes of the held-out split, and of all pairs, what the system is evaluated on.
+/// tokenizer. `test` makes of the collection, and of all pairs, what the system is evaluated on,
+/// such as [`held_out`] does.
 ///
 /// # Errors
 ///
 /// On bad data, on files that cannot be read or written, and on a tokenizer that does not fit the
 /// model.
-pub fn pairs<S>(
+pub fn pairs<S: Program<Examples = Pairs>>(
     config: &TrainingConfig<S::Config>,
     options: &Options,
     resumed: Option<&Path>,
-    test: impl FnOnce(EvaluationSet, &Pairs) -> Result<S::Test>,
-) -> Result<Data<S>>
-where
-    S: Program<Examples = Pairs>,
-{
-    let Options {
-        device, workers, ..
-    } = options;
+    test: impl FnOnce(&Arc<Collection>, &Arc<CaptionTokenizer>, &Pairs) -> Result<S::Test>,
+) -> Result<Data<S>> {
     let collection = Arc::new(open_data(&config.shared.data, options)?);
     let captions = || {
         ensure!(
@@ -66,27 +65,53 @@ where
     let captions = collection.examples.par_iter();
     let captions = captions.flat_map_iter(|example| &example.captions);
     report_cut(&tokenizer, captions, "caption")?;
-    let part = [options.team.rank(), options.team.count()];
-    let transform = config.transform();
-    let pairs = Pairs::new(collection.clone(), tokenizer.clone(), transform.clone())?;
-    let loader = |part| config.loader(*workers, device, part);
-    let train = Loader::shuffled(pairs.clone(), Split::Train, loader(part))?;
-    let valid = Loader::ordered(pairs.clone(), Split::Validation, loader([0, 1]))?;
-    let set = EvaluationSet::new(
-        collection.clone(),
-        Split::Test,
-        tokenizer.clone(),
-        transform,
-        *workers,
-    )?;
+    let pairs = Pairs::new(collection.clone(), tokenizer.clone(), config.transform())?;
+    let test = test(&collection, &tokenizer, &pairs)?;
+    let [train, valid] = training_loaders(config, options, pairs)?;
     Ok(Data {
         train,
         valid,
-        test: test(set, &pairs)?,
+        test,
         fingerprint: format!("{} {}", collection.fingerprint(), tokenizer.fingerprint()),
         tokenizer,
         dataset: dataset(&collection),
     })
+}
+
+/// The held-out pairs of a collection.
+///
+/// # Errors
+///
+/// If there are none.
+pub fn held_out<C: SystemConfig>(
+    config: &TrainingConfig<C>,
+    options: &Options,
+    collection: &Arc<Collection>,
+    tokenizer: &Arc<CaptionTokenizer>,
+) -> Result<EvaluationSet> {
+    let (collection, tokenizer) = (collection.clone(), tokenizer.clone());
+    let transform = config.transform();
+    EvaluationSet::new(
+        collection,
+        Split::Test,
+        tokenizer,
+        transform,
+        options.workers,
+    )
+}
+
+/// Batches of the training and of the validation split.
+pub(super) fn training_loaders<C: SystemConfig, E: Examples + Clone>(
+    config: &TrainingConfig<C>,
+    options: &Options,
+    examples: E,
+) -> Result<[Loader<E>; 2]> {
+    let part = [options.team.rank(), options.team.count()];
+    let loader = |part| config.loader(options.workers, &options.device, part);
+    Ok([
+        Loader::shuffled(examples.clone(), Split::Train, loader(part))?,
+        Loader::ordered(examples, Split::Validation, loader([0, 1]))?,
+    ])
 }
 
 fn dataset(collection: &Collection) -> report::Dataset {
@@ -102,24 +127,39 @@ fn dataset(collection: &Collection) -> report::Dataset {
 }
 
 fn open_data(config: &DataConfig, options: &Options) -> Result<Collection> {
-    let path = match &config.path {
-        Some(path) => path.clone(),
-        None => {
-            let folder = scenes_folder(config, options);
-            if scenes::generate(&folder, &config.scenes)? {
-                say(format_args!("Generated scenes in {}", folder.display()));
-            }
-            folder
-        }
-    };
+    let path = locate(config, options, "scenes", |folder, scenes| {
+        scenes::generate(folder, scenes)
+    })?;
     let collection = Collection::read(&path, config.skip_bad)?;
     report_skipped(&collection.skipped, "image");
     say(format_args!("Data: {}", collection.file.display()));
     Ok(collection)
 }
 
-/// The folder of the generated scenes: one for each set of parameters.
-pub fn scenes_folder(config: &DataConfig, options: &Options) -> PathBuf {
+/// Where the data are: what is configured, or the folder of the scenes, once `generate` has made
+/// sure of what it should hold, `what`, and answered whether it was made now.
+///
+/// # Errors
+///
+/// As `generate`.
+pub fn locate(
+    config: &DataConfig,
+    options: &Options,
+    what: &str,
+    generate: impl FnOnce(&Path, &ScenesConfig) -> Result<bool>,
+) -> Result<PathBuf> {
+    if let Some(path) = &config.path {
+        return Ok(path.clone());
+    }
+    let folder = options.scenes.join(scenes_name(&config.scenes));
+    if generate(&folder, &config.scenes)? {
+        say(format_args!("Generated {what} in {}", folder.display()));
+    }
+    Ok(folder)
+}
+
+/// One folder for each set of parameters.
+fn scenes_name(scenes: &ScenesConfig) -> String {
     let ScenesConfig {
         train,
         validation,
@@ -128,10 +168,8 @@ pub fn scenes_folder(config: &DataConfig, options: &Options) -> PathBuf {
         repeated,
         three_objects,
         seed,
-    } = &config.scenes;
-    options.scenes.join(format!(
-        "scenes-{train}-{validation}-{test}-{image_size}px-{repeated}-{three_objects}-{seed}"
-    ))
+    } = scenes;
+    format!("scenes-{train}-{validation}-{test}-{image_size}px-{repeated}-{three_objects}-{seed}")
 }
 
 /// The tokenizer of the run that goes on, or the configured one, or one trained on `texts`.

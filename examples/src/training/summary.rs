@@ -112,7 +112,7 @@ pub fn examples(
 }
 
 /// `count` indices below `total`, spread evenly.
-fn spread(total: usize, count: usize) -> impl Iterator<Item = usize> {
+pub(crate) fn spread(total: usize, count: usize) -> impl Iterator<Item = usize> {
     let count = count.min(total);
     (0..count).map(move |i| (2 * i + 1) * total / (2 * count))
 }

@@ -128,6 +128,12 @@ pub trait SystemConfig:
         InitRules::default()
     }
 
+    /// The paths in this system of what an earlier run's weights have at `path`: several for what
+    /// starts as copies.
+    fn renamed(&self, path: &str) -> Vec<String> {
+        vec![path.to_string()]
+    }
+
     /// Whether training draws dropout masks.
     fn has_dropout(&self) -> bool;
 

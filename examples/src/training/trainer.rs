@@ -49,7 +49,7 @@ impl<S: System> Start<S> {
     pub fn fresh(config: &TrainingConfig<S::Config>, device: &Device) -> Result<Self> {
         let mut model = Self::drawn(config, device);
         if let Some(init) = &config.shared.init {
-            model = init.start(model, config.system.rules())?;
+            model = init.start(model, &config.system)?;
         }
         Ok(Self {
             model: config.shared.optimizer.freeze(model.begun(&config.system)?),

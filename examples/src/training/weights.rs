@@ -15,7 +15,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoint, Checkpoints, MODEL};
-use super::system::InitRules;
+use super::system::SystemConfig;
 use crate::models::resize_positions;
 use crate::words::list;
 
@@ -72,8 +72,9 @@ impl InitConfig {
     /// # Errors
     ///
     /// If they cannot be read, or do not fit the model.
-    pub(super) fn start<M: Module>(&self, model: M, rules: InitRules) -> Result<M> {
+    pub(super) fn start<C: SystemConfig>(&self, model: C::System, config: &C) -> Result<C::System> {
         let weights = Weights::of_run(&self.run);
+        let rules = config.rules();
         let mut new: Vec<&str> = self.new.iter().map(String::as_str).collect();
         let mut unused: Vec<&str> = self.unused.iter().map(String::as_str).collect();
         new.extend(rules.new);
@@ -83,6 +84,7 @@ impl InitConfig {
                 None => weights,
                 Some(path) => weights.below(path)?,
             };
+            let weights = weights.renamed(|path| config.renamed(path));
             weights.load_into(model, &new, &unused)
         };
         weights
@@ -177,6 +179,18 @@ impl Weights {
             source: below.source,
             prefix,
         })
+    }
+
+    /// The same parameters at the paths that `paths` gives for each.
+    pub fn renamed(self, paths: impl Fn(&str) -> Vec<String>) -> Self {
+        let tensors = self.tensors.into_iter().flat_map(|(path, data)| {
+            let paths = paths(&path).into_iter();
+            paths.map(move |path| (path, data.clone()))
+        });
+        Self {
+            tensors: tensors.collect(),
+            ..self
+        }
     }
 
     /// Outermost modules, for messages.

@@ -1,5 +1,6 @@
 //! Statements about two images, true or false (natural language for visual reasoning).
 
+mod examples;
 mod layouts;
 
 use std::collections::BTreeSet;
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+pub use examples::{StatedPair, StatedPairs};
 pub(super) use layouts::Row;
 
 use super::collection::Split;

@@ -1,10 +1,15 @@
 use std::fs;
+use std::sync::Arc;
 
+use burn::data::dataloader::DataLoader;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
 use crate::data::testing::{folder, picture, truncate};
+use crate::data::{
+    CaptionTokenizer, Examples, Loader, LoaderConfig, Shard, TokenizerConfig, TransformConfig,
+};
 
 fn row(right: &str, label: bool, split: &str) -> Value {
     json!({"images": ["a.png", right], "text": " A. ", "label": label, "split": split})
@@ -295,4 +300,65 @@ fn the_fingerprint_is_that_of_what_is_stated_wherever_it_lies() {
         change(&mut changed);
         assert_ne!(changed.fingerprint(), a.fingerprint(), "change {index}");
     }
+}
+
+#[test]
+fn an_item_has_both_images_in_order_the_statement_and_its_label() {
+    let dir = own(&[
+        row("images/b.png", true, "train"),
+        row("a.png", false, "train"),
+    ]);
+    picture(&dir.path().join("images/b.png"), [200, 30, 7]);
+    let statements = Arc::new(Statements::read(dir.path(), false).unwrap());
+    let tokenizer = TokenizerConfig {
+        vocab_size: 300,
+        ..TokenizerConfig::default()
+    };
+    let tokenizer = CaptionTokenizer::train(statements.texts(Split::Train), &tokenizer).unwrap();
+    let tokenizer = Arc::new(tokenizer);
+    let transform = TransformConfig {
+        size: 4,
+        ..TransformConfig::default()
+    };
+    let pairs = StatedPairs::new(statements.clone(), tokenizer.clone(), transform).unwrap();
+    let of = |colour: [u8; 3]| colour.into_iter().flat_map(|value| [value; 16]);
+    let [a, b] = [[9; 3], [200, 30, 7]].map(|colour| of(colour).collect::<Vec<_>>());
+    let expected = StatedPair {
+        pixels: [a.clone(), b],
+        tokens: tokenizer.encode("A.").unwrap(),
+        label: true,
+        index: 0,
+    };
+    assert_eq!(pairs.load(0, None).unwrap(), expected);
+    let second = pairs.load(1, None).unwrap();
+    assert_eq!((second.label, second.index), (false, 1));
+    assert_eq!(second.pixels, [a.clone(), a]);
+
+    let config = LoaderConfig {
+        batch_size: 2,
+        ..LoaderConfig::default()
+    };
+    let error = Loader::ordered(pairs.clone(), Split::Test, config.clone());
+    let error = error.err().unwrap().to_string();
+    assert!(
+        error.ends_with("statements.json has no statement in split test"),
+        "{error}"
+    );
+    let loader = Loader::shuffled(pairs.clone(), Split::Train, config).unwrap();
+    let labels = |batch: Vec<Shard<StatedPair>>| {
+        let items = batch.into_iter().flat_map(|shard| shard.items);
+        let mut labels: Vec<_> = items.map(|item| (item.index, item.label)).collect();
+        labels.sort();
+        labels
+    };
+    for batch in loader.iter() {
+        assert_eq!(labels(batch.unwrap()), [(0, true), (1, false)]);
+    }
+
+    fs::remove_file(dir.path().join("images/b.png")).unwrap();
+    let error = format!("{:#}", pairs.load(0, None).unwrap_err());
+    assert!(
+        error.contains("statements.json, statements[0]: ") && error.contains("b.png"),
+        "{error}"
+    );
 }

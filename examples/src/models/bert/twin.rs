@@ -30,6 +30,31 @@ impl TwinFusion {
         }
     }
 
+    /// The paths in twins of a parameter of the fusion layers that they start from, whose own path
+    /// is `path`: by them, weights of fusion layers become those that
+    /// [`from_fusion`](Self::from_fusion) gives.
+    pub fn paths_of(path: &str) -> Vec<String> {
+        let layer = path.strip_prefix("layers.");
+        let Some((layer, rest)) = layer.and_then(|path| path.split_once('.')) else {
+            return Vec::new();
+        };
+        let path = |twin: &str, rest: &str| format!("twins.{layer}.{twin}.{rest}");
+        let mut paths = vec![path("first", rest)];
+        let own = [
+            ("attention.", "attention."),
+            ("cross_attention.attention.query.", "cross_query."),
+            ("cross_attention.attention.output.", "cross_output."),
+            ("cross_attention.norm.", "cross_norm."),
+            ("feed_forward.", "feed_forward."),
+        ];
+        let second = own.iter().find_map(|(from, to)| {
+            let rest = rest.strip_prefix(from)?;
+            Some(path("second", &format!("{to}{rest}")))
+        });
+        paths.extend(second);
+        paths
+    }
+
     /// The states of a sentence after its look at two images.
     ///
     /// # Shapes
@@ -113,4 +138,64 @@ fn cross_attention(layer: &BertLayer) -> &AttentionBlock {
         .cross_attention
         .as_ref()
         .expect("bert: twins need layers with cross-attention")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use burn::module::{ModuleVisitor, Param};
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+    use crate::models::BertConfig;
+
+    /// The parameters of a module by their paths.
+    #[derive(Default)]
+    struct ByPath {
+        path: Vec<String>,
+        found: BTreeMap<String, TensorData>,
+    }
+
+    impl ModuleVisitor for ByPath {
+        fn enter_module(&mut self, name: &str, _container: &str) {
+            self.path.push(name.to_string());
+        }
+
+        fn exit_module(&mut self, _name: &str, _container: &str) {
+            self.path.pop();
+        }
+
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.found.insert(self.path.join("."), param.to_data());
+        }
+    }
+
+    fn by_path(module: &impl Module) -> BTreeMap<String, TensorData> {
+        let mut paths = ByPath::default();
+        module.visit(&mut paths);
+        paths.found
+    }
+
+    #[test]
+    fn weights_of_fusion_layers_moved_by_their_paths_are_those_of_new_twins() {
+        let config = BertConfig {
+            vocabulary: 20,
+            context: 8,
+            width: 12,
+            layers: 4,
+            fusion_layers: 2,
+            heads: 3,
+            intermediate: 20,
+            dropout: 0.0,
+        };
+        let fusion = config.init(&Device::flex()).fusion;
+        let moved = by_path(&fusion).into_iter().flat_map(|(path, value)| {
+            let paths = TwinFusion::paths_of(&path).into_iter();
+            paths.map(move |path| (path, value.clone()))
+        });
+        let moved: BTreeMap<_, _> = moved.collect();
+        assert_eq!(moved, by_path(&TwinFusion::from_fusion(&fusion)));
+        assert!(TwinFusion::paths_of("norm.gamma").is_empty());
+    }
 }

@@ -10,6 +10,7 @@
 
 mod config;
 mod looks;
+pub mod nlvr;
 mod program;
 mod rerank;
 mod step;

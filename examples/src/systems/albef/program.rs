@@ -59,13 +59,12 @@ impl Program for Albef {
         options: &Options,
         resumed: Option<&Path>,
     ) -> Result<Data<Self>> {
-        inputs::pairs(config, options, resumed, |set, pairs| {
-            let collection = set.collection().clone();
+        inputs::pairs(config, options, resumed, |collection, tokenizer, pairs| {
             Ok(AlbefTest {
+                set: inputs::held_out(config, options, collection, tokenizer)?,
                 batches: batches(config, options, pairs)?,
-                collection,
+                collection: collection.clone(),
                 pairs_a_batch: config.shared.data.batch_size,
-                set,
             })
         })
     }

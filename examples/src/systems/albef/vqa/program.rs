@@ -345,16 +345,9 @@ impl fmt::Display for Table {
 
 /// The questions of a run: those at its path, or those about its scenes.
 fn open_questions(config: &DataConfig, options: &Options) -> Result<Questions> {
-    let path = match &config.path {
-        Some(path) => path.clone(),
-        None => {
-            let folder = inputs::scenes_folder(config, options);
-            if scenes::generate_questions(&folder, &config.scenes)? {
-                say(format_args!("Generated questions in {}", folder.display()));
-            }
-            folder
-        }
-    };
+    let path = inputs::locate(config, options, "questions", |folder, scenes| {
+        scenes::generate_questions(folder, scenes)
+    })?;
     let questions = Questions::read(&path, config.skip_bad)?;
     inputs::report_skipped(&questions.skipped, "question");
     for file in &questions.files {
