@@ -141,7 +141,7 @@ impl Program for Nlvr {
 
     fn before(test: &StatementTest, scores: &Answers) -> String {
         let kind = |index| test.kind(index);
-        let accuracy = scores.report(scores, kind, test.training());
+        let accuracy = scores.report(None, kind, test.training());
         format!(
             "Held-out split: {}. The more frequent label of the training split is right for \
              {:.2} %.\n\nBefore training\n{}\n",
@@ -152,7 +152,7 @@ impl Program for Nlvr {
     }
 
     fn after(test: &StatementTest, scores: &Answers) -> String {
-        let accuracy = scores.report(scores, |index| test.kind(index), test.training());
+        let accuracy = scores.report(None, |index| test.kind(index), test.training());
         let kinds = accuracy.by_kind.iter().map(|of| {
             let (kind, after, majority) = (&of.kind, of.after, of.majority);
             format!("\n  {kind}: {after:.2} % (more frequent label {majority:.2} %)")
