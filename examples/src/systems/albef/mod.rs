@@ -9,6 +9,7 @@
 //! first by plain contrast ([`AlbefConfig::teacher`]).
 
 mod config;
+mod losses;
 mod program;
 mod rerank;
 mod step;
@@ -28,6 +29,7 @@ use crate::training::weights::Weights;
 pub use config::{
     AlbefConfig, AlbefModelConfig, LossesConfig, MaskingConfig, MomentumConfig, TeacherConfig,
 };
+pub use losses::Rows;
 
 /// The encoders and their heads, of which there is a momentum copy.
 #[derive(Module, Debug)]
