@@ -123,7 +123,13 @@ impl Weights {
                 .map_err(|error| anyhow!("{error}"))?;
             let data = all.iter().map(|(path, tensor)| {
                 let data = bridge::to_data(tensor).map_err(|error| anyhow!("{error}"))?;
-                Ok((path.clone(), data))
+                // Read now: they are wanted whatever becomes of that run.
+                let bytes = data.as_bytes().to_vec();
+                let (shape, dtype) = (data.shape().clone(), data.dtype());
+                Ok((
+                    path.clone(),
+                    TensorData::from_bytes_vec(bytes, shape, dtype),
+                ))
             });
             data.collect()
         };
