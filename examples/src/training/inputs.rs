@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 
 use super::config::{DataConfig, TrainingConfig};
@@ -35,7 +35,7 @@ pub struct Data<S: Program> {
 }
 
 /// Captioned images; says what was left out or cut. `resumed`, the folder of a run, has its
-/// tokenizer.
+/// tokenizer; a stage has that of the run that it is a stage of, whatever its data.
 ///
 /// # Errors
 ///
@@ -53,8 +53,9 @@ where
         device, workers, ..
     } = options;
     let collection = Arc::new(open_data(&config.shared.data, options)?);
-    let tokenizer = Arc::new(open_tokenizer(config, resumed, &collection)?);
-    report_cut_captions(&tokenizer, &collection)?;
+    let own = resumed.or(options.stage_of.as_deref());
+    let tokenizer = Arc::new(open_tokenizer(config, own, &collection)?);
+    report_cut_captions(&tokenizer, config.system.text().context_key, &collection)?;
     let part = [options.team.rank(), options.team.count()];
     let transform = config.transform();
     let pairs = Pairs::new(collection.clone(), tokenizer.clone(), transform.clone())?;
@@ -121,17 +122,19 @@ fn scenes_name(scenes: &ScenesConfig) -> String {
     format!("scenes-{train}-{validation}-{test}-{image_size}px-{repeated}-{three_objects}-{seed}")
 }
 
-/// The tokenizer of the run that goes on, or the configured one, or one trained on the training
+/// The tokenizer of the run in the folder `own`, or the configured one, or one trained on the training
 /// captions.
 fn open_tokenizer<C: SystemConfig>(
     config: &TrainingConfig<C>,
-    resumed: Option<&Path>,
+    own: Option<&Path>,
     collection: &Collection,
 ) -> Result<CaptionTokenizer> {
-    let own = resumed.map(|run| run.join(TOKENIZER_FILE));
+    let own = own.map(|run| run.join(TOKENIZER_FILE));
     let TextLimits {
         vocabulary,
+        vocabulary_key,
         context,
+        context_key,
         style,
     } = config.system.text();
     let tokenizer = if let Some(file) = own.filter(|file| file.exists()) {
@@ -144,26 +147,36 @@ fn open_tokenizer<C: SystemConfig>(
             "{} has no image in the split train",
             collection.file.display()
         );
-        CaptionTokenizer::train(collection.captions(Split::Train), &config.tokenizer())?
+        let captions = collection.captions(Split::Train);
+        let tokenizer = CaptionTokenizer::train(captions, &config.tokenizer());
+        tokenizer.with_context(|| {
+            format!(
+                "no tokenizer has {vocabulary_key} = {vocabulary} and {context_key} = {context}"
+            )
+        })?
     };
     ensure!(
         tokenizer.vocab_size() <= vocabulary,
         "the tokenizer has {size} tokens and the model room for {vocabulary}: \
-         set model.text.vocabulary={size}",
+         set {vocabulary_key}={size}",
         size = tokenizer.vocab_size(),
     );
     Ok(tokenizer)
 }
 
 /// Says how many captions do not fit the context.
-fn report_cut_captions(tokenizer: &CaptionTokenizer, collection: &Collection) -> Result<()> {
+fn report_cut_captions(
+    tokenizer: &CaptionTokenizer,
+    key: &str,
+    collection: &Collection,
+) -> Result<()> {
     let captions = collection.examples.par_iter();
     let captions = captions.flat_map_iter(|example| &example.captions);
     let cut = captions.map(|caption| tokenizer.cuts(caption).map(u64::from));
     let cut = cut.try_reduce(|| 0, |a, b| Ok(a + b))?;
     if cut > 0 {
         say(format_args!(
-            "Cut {} to model.text.context = {} tokens",
+            "Cut {} to {key} = {} tokens",
             counted(cut, "caption"),
             tokenizer.context_length()
         ));

@@ -208,7 +208,7 @@ impl SystemConfig for AlbefConfig {
 
     /// All settings are taken over but the weights that it started from itself.
     fn started_from(earlier: &Value) -> Result<TrainingConfig<Self>> {
-        TrainingConfig::from_value(earlier.clone())
+        TrainingConfig::from_value(earlier.clone()).context("it is no run of albef")
     }
 
     fn check(&self) -> Result<()> {
@@ -307,9 +307,16 @@ impl SystemConfig for AlbefConfig {
     fn text(&self) -> TextLimits {
         TextLimits {
             vocabulary: self.model.bert.vocabulary,
+            vocabulary_key: "model.bert.vocabulary",
             context: self.tokens,
+            context_key: "tokens",
             style: TokenStyle::albef(),
         }
+    }
+
+    fn paths(&mut self) -> Vec<&mut PathBuf> {
+        let TeacherConfig { run, data, .. } = &mut self.teacher;
+        run.iter_mut().chain(data).collect()
     }
 
     fn init(&self, device: &Device) -> Albef {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use burn::tensor::Tensor;
 use burn::train::Interrupter;
 use burn_contrastive::objective::ObjectiveConfig;
@@ -10,13 +10,15 @@ use burn_contrastive::objective::ObjectiveConfig;
 use super::Albef;
 use super::config::{AlbefConfig, LossesConfig};
 use super::rerank::retrieve;
-use crate::data::{CaptionBatch, EvaluationSet};
+use crate::data::{CaptionBatch, CaptionTokenizer, EvaluationSet};
 use crate::report::RunReport;
 use crate::training::config::TrainingConfig;
 use crate::training::evaluation::{EmbedsPairs, Retrieved};
+use crate::training::folder::TOKENIZER_FILE;
 use crate::training::history::History;
 use crate::training::inputs::{self, Data};
 use crate::training::run::{Options, Program, stage};
+use crate::training::system::{SystemConfig, TextLimits};
 
 impl EmbedsPairs for Albef {
     fn embed_images(&self, images: Tensor<4>) -> Tensor<2> {
@@ -39,7 +41,11 @@ impl Program for Albef {
         options: &Options,
         resumed: Option<&Path>,
     ) -> Result<Data<Self>> {
-        inputs::pairs(config, options, resumed)
+        let data = inputs::pairs(config, options, resumed)?;
+        if let Some(teacher) = &config.system.teacher.run {
+            check_tokens(teacher, config, &data).context("teacher.run")?;
+        }
+        Ok(data)
     }
 
     /// Trains the teacher of the objective's weights, where it has none yet.
@@ -87,6 +93,24 @@ impl Program for Albef {
     ) -> RunReport {
         after.report(test, before)
     }
+}
+
+/// Checks that a teacher reads the tokens of these data.
+fn check_tokens(
+    teacher: &Path,
+    config: &TrainingConfig<AlbefConfig>,
+    data: &Data<Albef>,
+) -> Result<()> {
+    let TextLimits { context, style, .. } = config.system.text();
+    let file = teacher.join(TOKENIZER_FILE);
+    let its_own = CaptionTokenizer::load(&file, context)?.with_style(style)?;
+    ensure!(
+        its_own.fingerprint() == data.tokenizer.fingerprint(),
+        "it was trained with another tokenizer, whose tokens are other words: set \
+         data.tokenizer={}",
+        file.display()
+    );
+    Ok(())
 }
 
 /// How the teacher is trained: the same encoders, by plain contrast, on batches without false

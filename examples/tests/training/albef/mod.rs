@@ -1,5 +1,8 @@
 //! `albef`, and SRCL on top of it, on the made-up pairs.
 
+mod init;
+mod resume;
+mod sharding;
 mod step;
 
 use std::collections::BTreeMap;
