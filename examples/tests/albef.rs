@@ -167,7 +167,7 @@ fn a_teacher_on_data_of_its_own_reads_the_tokens_of_the_run() {
         seed: 7,
         ..small(&[]).shared.data.scenes
     };
-    burn_contrastive_examples::data::scenes::generate(&at("clean"), &scenes).unwrap();
+    burn_contrastive_examples::data::scenes::generate(at("clean"), &scenes).unwrap();
     let mut config = small(&["objective=srcl", "teacher.steps=1", "schedule.steps=1"]);
     config.system.teacher.data = Some(at("clean"));
     let options = options(Folder::New(at("run")), &at("scenes"));

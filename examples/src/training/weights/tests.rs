@@ -180,7 +180,10 @@ fn what_is_missing_unused_or_of_another_shape_is_refused_by_name() {
     );
     assert_says(
         weights(&whole).load_into(small(4), NONE, NONE),
-        &["does not fit", "first.weight is [2, 3] there and [2, 4] here"],
+        &[
+            "does not fit",
+            "first.weight is [2, 3] there and [2, 4] here",
+        ],
     );
 }
 
