@@ -60,6 +60,7 @@ fn config() -> AlbefConfig {
             heads: 3,
             intermediate: 20,
             dropout: 0.0,
+            initializer_range: 0.02,
         },
         embedding: 6,
     };
