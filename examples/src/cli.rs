@@ -223,8 +223,9 @@ fn configuration<S: Program>(
     let absolute = |path: Option<PathBuf>| path.map(std::path::absolute).transpose();
     shared.data.path = absolute(shared.data.path.take())?;
     shared.data.tokenizer = absolute(shared.data.tokenizer.take())?;
-    if let Some(init) = &mut shared.init {
-        init.run = std::path::absolute(&init.run)?;
+    let init = shared.init.iter_mut().map(|init| &mut init.run);
+    for path in init.chain(config.system.paths()) {
+        *path = std::path::absolute(&*path)?;
     }
     Ok(config)
 }

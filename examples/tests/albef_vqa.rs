@@ -55,7 +55,7 @@ fn pretrained() -> (&'static Path, PathBuf) {
             &[
                 "data.scenes.train=120",
                 "data.scenes.validation=10",
-                "data.scenes.test=20",
+                "data.scenes.test=10",
                 "data.scenes.image_size=32",
                 "data.scenes.three_objects=0",
                 "data.batch_size=16",
@@ -63,6 +63,7 @@ fn pretrained() -> (&'static Path, PathBuf) {
                 "model.image.patch_size=8",
                 "model.image.width=32",
                 "model.image.layers=1",
+                "model.bert.vocabulary=300",
                 "model.bert.width=32",
                 "model.bert.layers=2",
                 "model.bert.fusion_layers=1",
@@ -96,7 +97,7 @@ fn from(run: &Path, pairs: &[&str]) -> TrainingConfig<VqaConfig> {
     config.shared.data.tokenizer = Some(run.join("tokenizer.json"));
     let small = [
         "data.batch_size=24",
-        "validation_questions=20",
+        "validation_questions=12",
         "optimizer.learning_rate=3e-3",
         "schedule.warmup_steps=5",
         "momentum.momentum=0.9",
@@ -126,13 +127,13 @@ fn a_small_run_learns_to_answer_and_reports_it() {
     let (scenes, pretrained) = pretrained();
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let config = from(&pretrained, &["schedule.steps=150", "validation.every=75"]);
+    let config = from(&pretrained, &["schedule.steps=100", "validation.every=50"]);
     let reached = finished(&config, &options(&out, scenes));
     let (first, last) = reached.losses;
     assert!(last < 0.5 * first, "the loss went from {first} to {last}");
     let (before, after) = (reached.before.accuracy(), reached.after.accuracy());
     let majority = reached.test.majority();
-    assert_eq!(reached.test.indices().len(), 120);
+    assert_eq!(reached.test.indices().len(), 60);
     assert!(
         after > before && after > majority,
         "{after} %, before training {before} %, majority {majority} %"
@@ -140,7 +141,7 @@ fn a_small_run_learns_to_answer_and_reports_it() {
 
     let metrics = metrics(&out);
     let accuracy = metrics.accuracy.unwrap();
-    assert_eq!((accuracy.count, accuracy.after), (120, after));
+    assert_eq!((accuracy.count, accuracy.after), (60, after));
     assert_eq!(accuracy.before, Some(before));
     let kinds: Vec<_> = accuracy
         .by_kind
@@ -149,8 +150,8 @@ fn a_small_run_learns_to_answer_and_reports_it() {
         .collect();
     let all = ["colour", "count", "exists", "relation", "shape", "size"];
     assert_eq!(kinds, all);
-    assert!(accuracy.by_kind.iter().all(|kind| kind.count == 20));
-    assert_eq!(metrics.curves.loss.points.len(), 150);
+    assert!(accuracy.by_kind.iter().all(|kind| kind.count == 10));
+    assert_eq!(metrics.curves.loss.points.len(), 100);
     assert_eq!(metrics.curves.figures.len(), 1);
     assert_eq!(metrics.curves.figures[0].name, "accuracy on validation");
     assert_eq!(metrics.curves.figures[0].curve.points.len(), 2);

@@ -205,8 +205,8 @@ impl CaptionTokenizer {
         let vocabulary = inner.get_vocab_size(false);
         ensure!(
             vocabulary <= config.vocab_size,
-            "model.text.vocabulary is {}, but the captions' characters alone need {vocabulary}: \
-             raise it",
+            "a vocabulary of {} tokens is too small: the captions' characters alone need \
+             {vocabulary}",
             config.vocab_size
         );
         inner.add_special_tokens(&specials);
@@ -282,7 +282,7 @@ impl CaptionTokenizer {
         });
         ensure!(
             context_length > specials,
-            "model.text.context is {context_length}; {specials} special tokens and one of the \
+            "a context of {context_length} tokens is too short: {specials} special tokens and one of the \
              caption's need at least {}",
             specials + 1
         );
@@ -305,7 +305,7 @@ impl CaptionTokenizer {
         };
         inner
             .with_truncation(Some(truncation))
-            .map_err(|error| anyhow!("model.text.context is {context_length}: {error}"))?;
+            .map_err(|error| anyhow!("a context of {context_length} tokens: {error}"))?;
         Ok(Self {
             inner,
             pad,

@@ -48,7 +48,7 @@ impl SystemConfig for ClipConfig {
 
     /// All settings are taken over but the weights that it started from itself.
     fn started_from(earlier: &Value) -> Result<TrainingConfig<Self>> {
-        TrainingConfig::from_value(earlier.clone())
+        TrainingConfig::from_value(earlier.clone()).context("it is no run of clip")
     }
 
     fn check(&self) -> Result<()> {
@@ -84,7 +84,9 @@ impl SystemConfig for ClipConfig {
     fn text(&self) -> TextLimits {
         TextLimits {
             vocabulary: self.model.text.vocabulary,
+            vocabulary_key: "model.text.vocabulary",
             context: self.model.text.context,
+            context_key: "model.text.context",
             style: TokenStyle::default(),
         }
     }

@@ -83,6 +83,24 @@ impl RunFolder {
         Self::lock(path)
     }
 
+    /// Takes back what was written at the beginning of a run that failed before its first step,
+    /// and the folder where nothing else is in it. What an earlier stage has done stays, and with
+    /// it the run, which can be resumed.
+    pub fn take_back(self) {
+        let has_stage = fs::read_dir(&self.path).is_ok_and(|entries| {
+            let mut entries = entries.flatten();
+            entries.any(|entry| entry.path().join(CONFIG_FILE).exists())
+        });
+        if has_stage || Checkpoints::last_of(&self.path).is_ok_and(|last| last.is_some()) {
+            return;
+        }
+        // What cannot be removed is in nobody's way: the next run begins over it.
+        for name in [CONFIG_FILE, TOKENIZER_FILE, LOCK] {
+            let _ = fs::remove_file(self.path.join(name));
+        }
+        let _ = fs::remove_dir(&self.path);
+    }
+
     fn lock(path: &Path) -> Result<Self> {
         let lock = Lock::now(&path.join(LOCK))?;
         let lock = lock.with_context(|| {
@@ -133,6 +151,34 @@ mod tests {
         drop(RunFolder::begin(&path).unwrap());
         fs::create_dir_all(path.join("checkpoints/step-000001")).unwrap();
         assert!(message(RunFolder::begin(&path)).contains("already holds a run"));
+    }
+
+    #[test]
+    fn a_start_that_is_taken_back_leaves_what_is_not_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
+        let begin = || {
+            let run = RunFolder::begin(&path).unwrap();
+            fs::write(path.join(CONFIG_FILE), "{}").unwrap();
+            fs::write(path.join(TOKENIZER_FILE), "{}").unwrap();
+            run
+        };
+        begin().take_back();
+        assert!(!path.exists());
+
+        let run = begin();
+        fs::write(path.join("notes.txt"), "mine").unwrap();
+        run.take_back();
+        let left: Vec<_> = fs::read_dir(&path).unwrap().flatten().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+
+        for done in ["teacher/config.json", "checkpoints/step-000001"] {
+            let run = begin();
+            fs::create_dir_all(path.join(done)).unwrap();
+            run.take_back();
+            assert!(path.join(CONFIG_FILE).exists(), "{done}");
+            fs::remove_dir_all(&path).unwrap();
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod statements;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 
 use super::config::{DataConfig, TrainingConfig};
@@ -39,8 +39,8 @@ pub struct Data<S: Program> {
 }
 
 /// Captioned images; says what was left out or cut. `resumed`, the folder of a run, has its
-/// tokenizer. `test` makes of the collection, and of all pairs, what the system is evaluated on,
-/// such as [`held_out`] does.
+/// tokenizer; a stage has that of the run that it is a stage of, whatever its data. `test` makes of
+/// the collection, and of all pairs, what the system is evaluated on, such as [`held_out`] does.
 ///
 /// # Errors
 ///
@@ -61,10 +61,11 @@ pub fn pairs<S: Program<Examples = Pairs>>(
         );
         Ok(collection.captions(Split::Train))
     };
-    let tokenizer = Arc::new(open_tokenizer(config, resumed, captions)?);
+    let own = resumed.or(options.stage_of.as_deref());
+    let tokenizer = Arc::new(open_tokenizer(config, own, captions)?);
     let captions = collection.examples.par_iter();
     let captions = captions.flat_map_iter(|example| &example.captions);
-    report_cut(&tokenizer, captions, "caption")?;
+    report_cut(&tokenizer, config, captions, "caption")?;
     let pairs = Pairs::new(collection.clone(), tokenizer.clone(), config.transform())?;
     let test = test(&collection, &tokenizer, &pairs)?;
     let [train, valid] = training_loaders(config, options, pairs)?;
@@ -172,24 +173,26 @@ fn scenes_name(scenes: &ScenesConfig) -> String {
     format!("scenes-{train}-{validation}-{test}-{image_size}px-{repeated}-{three_objects}-{seed}")
 }
 
-/// The tokenizer of the run that goes on, or the configured one, or one trained on `texts`.
+/// The tokenizer of the run in the folder `own`, or the configured one, or one trained on `texts`.
 ///
 /// # Errors
 ///
 /// If it cannot be read or trained, or does not fit the model.
 pub fn open_tokenizer<C: SystemConfig, T, S>(
     config: &TrainingConfig<C>,
-    resumed: Option<&Path>,
+    own: Option<&Path>,
     texts: impl FnOnce() -> Result<T>,
 ) -> Result<CaptionTokenizer>
 where
     T: Iterator<Item = S> + Send,
     S: AsRef<str> + Send,
 {
-    let own = resumed.map(|run| run.join(TOKENIZER_FILE));
+    let own = own.map(|run| run.join(TOKENIZER_FILE));
     let TextLimits {
         vocabulary,
+        vocabulary_key,
         context,
+        context_key,
         style,
     } = config.system.text();
     let tokenizer = if let Some(file) = own.filter(|file| file.exists()) {
@@ -197,12 +200,17 @@ where
     } else if let Some(file) = &config.shared.data.tokenizer {
         CaptionTokenizer::load(file, context)?.with_style(style)?
     } else {
-        CaptionTokenizer::train(texts()?, &config.tokenizer())?
+        let tokenizer = CaptionTokenizer::train(texts()?, &config.tokenizer());
+        tokenizer.with_context(|| {
+            format!(
+                "no tokenizer has {vocabulary_key} = {vocabulary} and {context_key} = {context}"
+            )
+        })?
     };
     ensure!(
         tokenizer.vocab_size() <= vocabulary,
         "the tokenizer has {size} tokens and the model room for {vocabulary}: \
-         set model.text.vocabulary={size}",
+         set {vocabulary_key}={size}",
         size = tokenizer.vocab_size(),
     );
     Ok(tokenizer)
@@ -213,8 +221,9 @@ where
 /// # Errors
 ///
 /// If one cannot be tokenized.
-pub fn report_cut<T: AsRef<str>>(
+pub fn report_cut<C: SystemConfig, T: AsRef<str>>(
     tokenizer: &CaptionTokenizer,
+    config: &TrainingConfig<C>,
     texts: impl ParallelIterator<Item = T>,
     noun: &str,
 ) -> Result<()> {
@@ -222,8 +231,9 @@ pub fn report_cut<T: AsRef<str>>(
     let cut = cut.try_reduce(|| 0, |a, b| Ok(a + b))?;
     if cut > 0 {
         say(format_args!(
-            "Cut {} to model.text.context = {} tokens",
+            "Cut {} to {} = {} tokens",
             counted(cut, noun),
+            config.system.text().context_key,
             tokenizer.context_length()
         ));
     }

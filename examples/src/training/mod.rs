@@ -12,6 +12,7 @@ pub mod interrupt;
 pub mod learned;
 pub mod objective;
 pub mod optimizer;
+mod options;
 pub mod output;
 pub mod progress;
 pub mod resume;

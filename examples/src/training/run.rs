@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, Result};
-use burn::tensor::Device;
 use burn::train::Interrupter;
 
 use super::config::TrainingConfig;
-use super::distributed::Team;
-use super::folder::{RunFolder, TOKENIZER_FILE};
+use super::folder::TOKENIZER_FILE;
 use super::history::History;
 use super::inputs::Data;
+pub use super::options::{Folder, Options};
 use super::progress::{Extent, Lines, dashboard};
 use super::strategy::Ending;
 use super::summary;
@@ -27,44 +26,6 @@ pub const CONFIG_FILE: &str = "config.json";
 
 /// The results for programs in a run's folder, which a finished run has.
 const METRICS_FILE: &str = "metrics.json";
-
-/// The arguments of a run besides its configuration.
-#[derive(Clone)]
-pub struct Options {
-    /// The run's folder: configuration, tokenizer, checkpoints, report.
-    pub folder: Folder,
-    /// Where generated scenes are kept, for all runs.
-    pub scenes: PathBuf,
-    /// The device to compute on.
-    pub device: Device,
-    /// Its name, for the report.
-    pub device_name: String,
-    /// Threads that decode images.
-    pub workers: usize,
-    /// Whether to show Burn's dashboard, which needs a terminal, instead of lines.
-    pub dashboard: bool,
-    /// Steps between two progress lines.
-    pub lines_every: usize,
-    /// The processes that train together.
-    pub team: Arc<Team>,
-    /// The command line, for the report.
-    pub command: String,
-    /// The words of a command that resumes the run whose folder is put behind them.
-    pub to_resume: Vec<String>,
-    /// The run that this one is a stage of, which is the one to resume.
-    pub stage_of: Option<PathBuf>,
-}
-
-/// The folder of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Folder {
-    /// It holds no run yet.
-    New(PathBuf),
-    /// It does not exist; where it does, a number is put behind its name.
-    Numbered(PathBuf),
-    /// It holds a run, which goes on from its last checkpoint, or begins anew if there is none.
-    Resume(PathBuf),
-}
 
 /// What the program of a system reads, measures and reports.
 pub trait Program: System {
@@ -282,6 +243,8 @@ pub fn stage<S: Program>(
         say(format_args!("Stage: {name}"));
     }
     let ended = run::<S>(config, &options, interrupter.clone())?;
+    // The other workers read what the first one writes at its end.
+    options.team.of_first("")?;
     Ok(match ended {
         Ended::Reached(_) | Ended::Helped => Some(path),
         Ended::Interrupted => None,
@@ -304,6 +267,7 @@ fn lead<S: Program>(
         Some(run) => Start::resumed(config, &data.fingerprint, run, device)?,
         None => None,
     };
+    let is_new = resumed.is_none();
     let run = match resumed {
         Some(run) => run,
         None => options.folder.begin()?,
@@ -312,12 +276,18 @@ fn lead<S: Program>(
     data.tokenizer.save(run.path.join(TOKENIZER_FILE))?;
     tell(options, &run.path)?;
     stages.end("data");
-    let Some(prepared) = S::prepare(config, options, &run.path, &interrupter)? else {
-        return Ok(Ended::Interrupted);
+    let fresh = match fresh::<S>(config, options, &run.path, &interrupter) {
+        Ok(Some(fresh)) => fresh,
+        Ok(None) => return Ok(Ended::Interrupted),
+        Err(error) => {
+            if is_new {
+                run.take_back();
+            }
+            return Err(error);
+        }
     };
     stages.end("earlier stages");
 
-    let fresh = Start::<S>::fresh(&prepared, device)?;
     let parameters = parameter_counts(&fresh.model);
     print_parameters(&parameters);
     let division = config.division(device, options.team.count());
@@ -365,6 +335,18 @@ fn lead<S: Program>(
     })))
 }
 
+/// The model before its first step, after what comes before; `None` if that is interrupted.
+fn fresh<S: Program>(
+    config: &TrainingConfig<S::Config>,
+    options: &Options,
+    run: &Path,
+    interrupter: &Interrupter,
+) -> Result<Option<Start<S>>> {
+    let prepared = S::prepare(config, options, run, interrupter)?;
+    let start = |prepared| Start::fresh(&prepared, &options.device);
+    prepared.map(start).transpose()
+}
+
 /// The part of any other worker: it trains with the others, and writes nothing.
 fn help<S: Program>(
     config: &TrainingConfig<S::Config>,
@@ -400,35 +382,6 @@ fn tell(options: &Options, run: &Path) -> Result<()> {
         options.team.of_first(path)?;
     }
     Ok(())
-}
-
-impl Folder {
-    /// The run to resume, or that there is room for a new one.
-    fn open(&self) -> Result<Option<RunFolder>> {
-        match self {
-            Self::New(path) => RunFolder::check(path).map(|()| None),
-            Self::Numbered(_) => Ok(None),
-            Self::Resume(path) => RunFolder::resume(path).map(Some),
-        }
-    }
-
-    /// A run that begins.
-    fn begin(&self) -> Result<RunFolder> {
-        match self {
-            Self::Numbered(path) => RunFolder::begin_new(path),
-            Self::New(path) | Self::Resume(path) => RunFolder::begin(path),
-        }
-    }
-}
-
-impl Options {
-    /// The command that resumes the run in the folder `run`.
-    fn resume_command(&self, run: &Path) -> String {
-        let run = self.stage_of.as_deref().unwrap_or(run).to_string_lossy();
-        let words = self.to_resume.iter().map(String::as_str).chain([&*run]);
-        // Without a NUL, which no argument has, every word can be quoted.
-        shlex::try_join(words).unwrap_or_else(|_| format!("clip --resume {run}"))
-    }
 }
 
 /// Trains from `start` with a dashboard or lines of progress.

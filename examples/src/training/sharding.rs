@@ -89,7 +89,7 @@ impl ShardingConfig {
                 !dropout,
                 "sharding.at_once = {at_once} and dropout: threads would draw from Burn's one \
                  generator in no order, and no run could be repeated; set sharding.at_once to 1 \
-                 or null, or model.image.dropout and model.text.dropout to 0"
+                 or null, or the model's dropout to 0"
             );
             ensure!(
                 self.mode != ShardingMode::Recompute,

@@ -15,6 +15,8 @@
 //! Optimiser, schedule, checkpoints and progress are the same for all systems. What a system's
 //! program reads, measures and reports is its [`Program`](super::run::Program).
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use burn::module::{Module, ModuleDisplay};
 use burn::optim::GradientsParams;
@@ -143,6 +145,11 @@ pub trait SystemConfig:
     /// What its texts may be.
     fn text(&self) -> TextLimits;
 
+    /// Its paths of files, which are made absolute: a run may be resumed from another folder.
+    fn paths(&mut self) -> Vec<&mut PathBuf> {
+        Vec::new()
+    }
+
     /// A new system on `device`.
     fn init(&self, device: &Device) -> Self::System;
 }
@@ -152,8 +159,12 @@ pub trait SystemConfig:
 pub struct TextLimits {
     /// Tokens that the model has room for.
     pub vocabulary: usize,
+    /// The setting that says so.
+    pub vocabulary_key: &'static str,
     /// Longest text in tokens, special ones included.
     pub context: usize,
+    /// The setting that says so.
+    pub context_key: &'static str,
     /// How texts are read.
     pub style: TokenStyle,
 }

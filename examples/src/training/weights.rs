@@ -125,7 +125,13 @@ impl Weights {
                 .map_err(|error| anyhow!("{error}"))?;
             let data = all.iter().map(|(path, tensor)| {
                 let data = bridge::to_data(tensor).map_err(|error| anyhow!("{error}"))?;
-                Ok((path.clone(), data))
+                // Read now: they are wanted whatever becomes of that run.
+                let bytes = data.as_bytes().to_vec();
+                let (shape, dtype) = (data.shape().clone(), data.dtype());
+                Ok((
+                    path.clone(),
+                    TensorData::from_bytes_vec(bytes, shape, dtype),
+                ))
             });
             data.collect()
         };
@@ -204,8 +210,9 @@ impl Weights {
         modules.join(", ")
     }
 
-    /// A module that starts from these weights: all of it, or the part that they are of. Parameters whose paths match one of `new` may be
-    /// missing here, and those that match one of `unused` may be of no use there. Position
+    /// A module that starts from these weights: all of it, or the part that they are of.
+    /// Parameters whose paths match one of `new` may be missing here, and those that match one of
+    /// `unused` may be of no use there; one of another shape may if it matches both. Position
     /// embeddings of images of another size are interpolated.
     ///
     /// # Errors
@@ -220,9 +227,11 @@ impl Weights {
         let (new, unused) = (groups(new)?, groups(unused)?);
         let mut load = Load {
             path: Vec::new(),
+            containers: Vec::new(),
             left: self.tensors,
             prefix: self.prefix,
             new,
+            unused: &unused,
             missing: Vec::new(),
             misshapen: Vec::new(),
         };
@@ -267,23 +276,36 @@ fn matches(groups: &[ParamGroup], path: &str) -> bool {
 }
 
 /// Gives parameters the values of the same paths.
-struct Load {
+struct Load<'a> {
     path: Vec<String>,
+    /// The kinds of modules on that path.
+    containers: Vec<String>,
     left: BTreeMap<String, TensorData>,
     /// Of the parameters that are looked for.
     prefix: String,
     new: Vec<ParamGroup>,
+    unused: &'a [ParamGroup],
     missing: Vec<String>,
     misshapen: Vec<String>,
 }
 
-impl ModuleMapper for Load {
-    fn enter_module(&mut self, name: &str, _container: &str) {
+impl Load<'_> {
+    /// Whether the parameter is an image encoder's: positions of words are no square.
+    fn is_of_image(&self) -> bool {
+        let container = self.containers.last();
+        container.is_some_and(|container| container == "Struct:ImageEncoder")
+    }
+}
+
+impl ModuleMapper for Load<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
         self.path.push(name.to_string());
+        self.containers.push(container.to_string());
     }
 
     fn exit_module(&mut self, _name: &str, _container: &str) {
         self.path.pop();
+        self.containers.pop();
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
@@ -298,7 +320,7 @@ impl ModuleMapper for Load {
         let found = data.shape().clone();
         let value = if found == shape {
             Some(Tensor::from_data(data, &device))
-        } else if path.ends_with("positions") {
+        } else if self.is_of_image() && path.ends_with("positions") {
             resized(data, &shape.to_vec(), &device)
         } else {
             None
@@ -308,7 +330,10 @@ impl ModuleMapper for Load {
                 let id = param.id;
                 param.transform_for_load(value, id)
             }
+            // One that may be new in place of one that may stay unused.
+            None if matches(&self.new, &path) && matches(self.unused, &path) => param,
             None => {
+                let [found, shape] = [found, shape].map(|shape| shape.to_vec());
                 self.misshapen
                     .push(format!("{path} is {found:?} there and {shape:?} here"));
                 param
@@ -323,7 +348,10 @@ fn resized<const D: usize>(data: TensorData, to: &[usize], device: &Device) -> O
     let (&[1, old, width], &[1, new, same]) = (&from[..], to) else {
         return None;
     };
-    let side = |patches: usize| (patches.isqrt().pow(2) == patches).then(|| patches.isqrt());
+    let side = |patches: usize| {
+        let side = patches.isqrt();
+        (side > 0 && side.pow(2) == patches).then_some(side)
+    };
     // A class token stands before the patches of both, or of none.
     let first = (0..2).find(|first| side(old - first).is_some() && side(new - first).is_some())?;
     if width != same {
@@ -333,3 +361,6 @@ fn resized<const D: usize>(data: TensorData, to: &[usize], device: &Device) -> O
     let resized = resize_positions(positions, first, side(new - first)?);
     Some(Tensor::from_data(resized.into_data(), device))
 }
+
+#[cfg(test)]
+mod tests;

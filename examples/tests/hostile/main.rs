@@ -1,12 +1,14 @@
-//! Hostile use of `clip`: files, arguments, settings, damaged runs, signals, closed pipes, two
-//! programs at once. Nothing may panic, abort, hang or lie.
+//! Hostile use of `clip` and `albef`: files, arguments, settings, damaged runs, signals, closed
+//! pipes, two programs at once. Nothing may panic, abort, hang or lie.
 //!
 //! Each test prints how many inputs it tried, how many were refused with a message, and how many
 //! the program took (`cargo test --release --test hostile -- --nocapture`).
 #![cfg(unix)]
 
+mod albef;
 mod arguments;
 mod data;
 mod events;
+mod init;
 mod program;
 mod runs;

@@ -1,5 +1,6 @@
-//! The program under test, and what counts as an answer of it.
+//! The programs under test, and what counts as an answer of it.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Read;
@@ -9,28 +10,67 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use burn::store::{BurnpackStore, ModuleStore, bridge};
+use burn::tensor::TensorData;
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// Longer than anything here takes, on a slow machine and without optimisation.
 const HANGS: Duration = Duration::from_secs(180);
 
-/// Settings of a run of a few small steps.
-pub const SMALL: &[&str] = &[
-    "data.batch_size=4",
-    "model.image.image_size=16",
-    "model.image.patch_size=8",
-    "model.image.width=8",
-    "model.image.heads=1",
-    "model.image.layers=1",
-    "model.text.width=8",
-    "model.text.heads=1",
-    "model.text.layers=1",
-    "model.text.vocabulary=300",
-    "model.text.context=12",
-    "model.embedding=4",
-    "schedule.steps=2",
-    "schedule.warmup_steps=0",
-];
+/// A program under test.
+#[derive(Clone, Copy)]
+pub struct Program {
+    file: &'static str,
+    /// Settings of a run of a few small steps.
+    small: &'static [&'static str],
+}
+
+pub const CLIP: Program = Program {
+    file: env!("CARGO_BIN_EXE_clip"),
+    small: &[
+        "data.batch_size=4",
+        "model.image.image_size=16",
+        "model.image.patch_size=8",
+        "model.image.width=8",
+        "model.image.heads=1",
+        "model.image.layers=1",
+        "model.text.width=8",
+        "model.text.heads=1",
+        "model.text.layers=1",
+        "model.text.vocabulary=300",
+        "model.text.context=12",
+        "model.embedding=4",
+        "schedule.steps=2",
+        "schedule.warmup_steps=0",
+    ],
+};
+
+pub const ALBEF: Program = Program {
+    file: env!("CARGO_BIN_EXE_albef"),
+    small: &[
+        "data.batch_size=4",
+        "model.image.image_size=16",
+        "model.image.patch_size=8",
+        "model.image.width=8",
+        "model.image.heads=1",
+        "model.image.layers=1",
+        "model.bert.width=8",
+        "model.bert.heads=1",
+        "model.bert.layers=2",
+        "model.bert.fusion_layers=1",
+        "model.bert.intermediate=16",
+        "model.bert.vocabulary=300",
+        "model.bert.context=12",
+        "model.embedding=4",
+        "tokens=12",
+        "rerank=2",
+        "momentum.queue=6",
+        "teacher.steps=2",
+        "schedule.steps=2",
+        "schedule.warmup_steps=0",
+    ],
+};
 
 /// A folder to run the program in.
 pub struct Place {
@@ -59,9 +99,13 @@ impl Place {
         path
     }
 
-    /// `clip` with these arguments, here.
-    pub fn clip<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_clip"));
+    /// A program with these arguments, here.
+    pub fn run<A: AsRef<OsStr>>(
+        &self,
+        program: Program,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Command {
+        let mut command = Command::new(program.file);
         let arguments: Vec<OsString> = arguments.into_iter().map(|a| a.as_ref().into()).collect();
         command
             .args(arguments)
@@ -70,12 +114,63 @@ impl Place {
         command
     }
 
-    /// `clip` with the settings of a small run, and these arguments.
-    pub fn small(&self, arguments: &[&str]) -> Command {
-        let mut command = self.clip(arguments);
-        command.args(SMALL.iter().flat_map(|pair| ["--set", pair]));
+    /// A program with the settings of a small run, and these arguments.
+    pub fn small_run(&self, program: Program, arguments: &[&str]) -> Command {
+        let mut command = self.run(program, arguments);
+        command.args(program.small.iter().flat_map(|pair| ["--set", pair]));
         command
     }
+
+    /// `clip` with these arguments, here.
+    pub fn clip<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
+        self.run(CLIP, arguments)
+    }
+
+    /// `clip` with the settings of a small run, and these arguments.
+    pub fn small(&self, arguments: &[&str]) -> Command {
+        self.small_run(CLIP, arguments)
+    }
+
+    /// A run of two steps in the folder `run`, of the settings `pairs` on top of a small one's.
+    pub fn finished(&self, program: Program, run: &str, pairs: &[&str]) {
+        let mut command = self.small_run(program, &["--output", run, "--data", "table.csv"]);
+        command.args(pairs.iter().flat_map(|pair| ["--set", pair]));
+        let answer = Answer::of(&mut command);
+        assert!(answer.status.success(), "{}", answer.err);
+    }
+}
+
+/// The files in a folder, by their names.
+pub fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .map(|path| {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            (name, fs::read(&path).unwrap())
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+/// The results of a run.
+pub fn metrics(run: &Path) -> Value {
+    serde_json::from_slice(&fs::read(run.join("metrics.json")).unwrap()).unwrap()
+}
+
+/// The parameters of a run's last checkpoint, by their paths.
+pub fn parameters(run: &Path) -> BTreeMap<String, TensorData> {
+    let folders = fs::read_dir(run.join("checkpoints")).unwrap();
+    let last = folders.map(|entry| entry.unwrap().path()).max().unwrap();
+    let mut store = BurnpackStore::from_file(last.join("model.bpk"));
+    let all = store.get_all_tensors().unwrap();
+    let all = all.iter().map(|(path, tensor)| {
+        let data = bridge::to_data(tensor).unwrap();
+        (path.clone(), data)
+    });
+    all.collect()
 }
 
 /// How a program ended.

@@ -1,37 +1,20 @@
 //! Runs that were damaged, changed or moved.
 
 use std::fs;
-use std::path::Path;
 
-use super::program::{Answer, Count, Place, table};
+use super::program::{Answer, CLIP, Count, Place, files, table};
 
 /// A folder with a finished run of two steps in `run`.
 fn finished() -> Place {
     let place = Place::new();
     table(&place, "");
-    let mut command = place.small(&["--output", "run", "--data", "table.csv"]);
-    let answer = Answer::of(&mut command);
-    assert!(answer.status.success(), "{}", answer.err);
+    place.finished(CLIP, "run", &[]);
     place
 }
 
 fn resume(place: &Place, pairs: &[&str]) -> Answer {
     let sets = pairs.iter().flat_map(|pair| ["--set", pair]);
     Answer::of(&mut place.clip(["--resume", "run"].into_iter().chain(sets)))
-}
-
-fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    let mut files: Vec<_> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.is_file())
-        .map(|path| {
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            (name, fs::read(&path).unwrap())
-        })
-        .collect();
-    files.sort();
-    files
 }
 
 #[test]

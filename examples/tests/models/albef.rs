@@ -1,47 +1,47 @@
-//! The losses of ALBEF's pretraining, of the models and plain operations, against PyTorch's.
+//! The losses of a step of `albef`, by its own code, against PyTorch's.
 
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
-use burn::nn::loss::CrossEntropyLossConfig;
-use burn::tensor::activation::{log_softmax, softmax};
-use burn::tensor::{Bool, Device, Int, Tensor};
+use burn::tensor::{Bool, Device, Gradients, Int, Tensor};
+use burn_contrastive::momentum::MomentumEncoderConfig;
+use burn_contrastive::negatives::PairFeatures;
+use burn_contrastive::objective::{Masked, MatchingPairs};
+use burn_contrastive::similarity::l2_normalize;
 use burn_contrastive_examples::models::{
-    Bert, BertConfig, ImageEncoder, ImageEncoderConfig, ImageLayout, LanguageHead, MatchingHead,
-    Pooling, ProjectionHead,
+    BertConfig, ImageEncoderConfig, ImageLayout, MatchingHead, Pooling,
 };
+use burn_contrastive_examples::systems::albef::{
+    Albef, AlbefConfig, AlbefModel, AlbefModelConfig, Encoded, Rows,
+};
+use burn_contrastive_examples::training::system::{Moment, System, SystemConfig};
 
 use crate::reference::{Key, Reference};
 use crate::{bert, image_encoder};
 
-/// What student and momentum model both have.
-#[derive(Module, Debug)]
-struct Encoders {
-    image: ImageEncoder,
-    bert: Bert,
-    head: LanguageHead,
-    image_projection: ProjectionHead,
-    text_projection: ProjectionHead,
-}
+/// The pairs of the file's batch.
+const PAIRS: usize = 4;
 
+/// What is trained there.
 #[derive(Module, Debug)]
 struct Student {
-    encoders: Encoders,
+    model: AlbefModel,
     matching: MatchingHead,
     temperature: Param<Tensor<1>>,
 }
 
 /// All that the file has weights of.
 #[derive(Module, Debug)]
-struct Albef {
+struct Weights {
     student: Student,
-    momentum: Encoders,
+    momentum: AlbefModel,
     image_queue: Param<Tensor<2>>,
     text_queue: Param<Tensor<2>>,
 }
 
-impl Encoders {
-    fn new(device: &Device) -> Self {
-        let image = ImageEncoderConfig {
+fn config() -> AlbefConfig {
+    let mut config = AlbefConfig::defaults().system;
+    config.model = AlbefModelConfig {
+        image: ImageEncoderConfig {
             image_size: 12,
             patch_size: 4,
             width: 12,
@@ -50,8 +50,8 @@ impl Encoders {
             pooling: Pooling::Token,
             dropout: 0.0,
             layout: ImageLayout::Deit,
-        };
-        let bert = BertConfig {
+        },
+        bert: BertConfig {
             vocabulary: 30,
             context: 10,
             width: 12,
@@ -60,76 +60,28 @@ impl Encoders {
             heads: 3,
             intermediate: 20,
             dropout: 0.0,
-        };
-        Self {
-            image: image.init(device),
-            bert: bert.init(device),
-            head: bert.init_language_head(device),
-            image_projection: ProjectionHead::linear(12, 6, true, device),
-            text_projection: ProjectionHead::linear(12, 6, true, device),
-        }
-    }
-
-    /// States of all tokens, and the embedding of unit length.
-    fn image(&self, images: Tensor<4>) -> (Tensor<3>, Tensor<2>) {
-        let states = self.image.tokens(images);
-        let embedding = self.image_projection.forward(first(states.clone()));
-        (states, unit(embedding))
-    }
-
-    /// States of all tokens, and the embedding of unit length.
-    fn text(&self, text: &Text) -> (Tensor<3>, Tensor<2>) {
-        let states = self.bert.read(text.tokens.clone(), text.padding.clone());
-        let embedding = self.text_projection.forward(first(states.clone()));
-        (states, unit(embedding))
-    }
-
-    /// Logits of the words at those places of all sentences.
-    fn words(&self, text: &Text, image: Tensor<3>, places: Tensor<1, Int>) -> Tensor<2> {
-        let (states, _) = self.text(text);
-        let fused = self.bert.fuse(states, text.padding.clone(), image);
-        let states: Tensor<2> = fused.flatten(0, 1);
-        let states = states.select(0, places);
-        self.head.forward(states, &self.bert.embeddings)
-    }
+            initializer_range: 0.02,
+        },
+        embedding: 6,
+    };
+    config.momentum.queue = 5;
+    config.tokens = 10;
+    config.check().unwrap();
+    config
 }
 
-struct Text {
-    tokens: Tensor<2, Int>,
-    padding: Tensor<2, Bool>,
-}
-
-fn first(states: Tensor<3>) -> Tensor<2> {
-    states.narrow(1, 0, 1).squeeze_dim(1)
-}
-
-fn unit(x: Tensor<2>) -> Tensor<2> {
-    let norm = x.clone().powi_scalar(2).sum_dim(1).sqrt();
-    x / norm
-}
-
-fn soft_cross_entropy(logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
-    -(targets * log_softmax(logits, 1)).sum_dim(1).mean()
-}
-
-fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>) -> Tensor<1> {
-    let device = logits.device();
-    CrossEntropyLossConfig::new()
-        .init(&device)
-        .forward(logits, labels)
-}
-
-/// ALBEF's name of a parameter of [`Albef`].
+/// ALBEF's name of a parameter of [`Weights`].
 fn key(path: &str) -> Key {
-    let (of_momentum, path) = match path.split_once('.') {
-        Some(("student", rest)) => (false, rest.trim_start_matches("encoders.")),
-        Some(("momentum", rest)) => (true, rest),
-        _ => (false, path),
+    let path = path.trim_start_matches("student.");
+    let (of_momentum, path) = match path.strip_prefix("momentum.") {
+        Some(rest) => (true, rest),
+        None => (false, path.trim_start_matches("model.")),
     };
     let (part, rest) = path.split_once('.').unwrap_or((path, ""));
     let (name, Key { name: rest, part }) = match part {
         "image" => ("visual_encoder", image_encoder::key(rest)),
-        "bert" | "head" => ("text_encoder", bert::key(path, 2)),
+        "bert" => ("text_encoder", bert::key(path, 2)),
+        "language_head" => ("text_encoder", bert::key(&path.replace("language_", ""), 2)),
         "image_projection" => ("vision_proj", Key::whole(rest.replace("output.", ""))),
         "text_projection" => ("text_proj", Key::whole(rest.replace("output.", ""))),
         "matching" => ("itm_head", Key::whole(rest.replace("linear.", ""))),
@@ -143,124 +95,175 @@ fn key(path: &str) -> Key {
     }
 }
 
+/// The file's batch, and what it was drawn.
+struct Given {
+    reference: Reference,
+    albef: Albef,
+    temperature: f32,
+    device: Device,
+    padding: Tensor<2, Bool>,
+    encoded: Encoded,
+    momentum: Encoded,
+}
+
+impl Given {
+    /// At the end of the ramp of soft targets.
+    fn new() -> Self {
+        let reference = Reference::read("albef/albef");
+        let device = Device::flex().autodiff();
+        let mut albef = config().init(&device);
+        let numbers = |shape| Initializer::Zeros.init(shape, &device);
+        let weights = Weights {
+            student: Student {
+                model: albef.model.clone(),
+                matching: albef.matching_head.clone(),
+                temperature: Initializer::Zeros.init([1], &device),
+            },
+            momentum: config().init(&device).model,
+            image_queue: numbers([6, 5]),
+            text_queue: numbers([6, 5]),
+        };
+        let weights = reference.load(weights, key);
+        let temperature: f32 = weights.student.temperature.val().into_scalar();
+        albef.model = weights.student.model;
+        albef.matching_head = weights.student.matching;
+        albef.momentum = MomentumEncoderConfig::new().init(&weights.momentum);
+        let rows = |queue: &Param<Tensor<2>>| queue.val().inner().transpose();
+        let queued = PairFeatures::new(rows(&weights.image_queue), rows(&weights.text_queue));
+        albef.queue = albef.queue.push(queued);
+        for scale in albef.objective.logit_scales() {
+            let log = (1.0 / temperature).ln();
+            scale.log_scale = scale
+                .log_scale
+                .clone()
+                .map(|old| (old * 0.0 + log).detach().require_grad());
+        }
+        let albef = albef.at(&Moment {
+            epochs: 1.0,
+            ..Moment::default()
+        });
+        let encode = |model: &AlbefModel, device: &Device| {
+            let tokens = reference.integers("tokens", device);
+            let padding = reference.padding("padding", device);
+            model.encode(reference.input("images", device), tokens, padding)
+        };
+        Self {
+            padding: reference.padding("padding", &device),
+            encoded: encode(&albef.model, &device),
+            momentum: encode(albef.momentum.encoder(), &Device::flex()),
+            reference,
+            albef,
+            temperature,
+            device,
+        }
+    }
+
+    fn contrast(&self) -> Tensor<1> {
+        let rows = Rows {
+            image: self.encoded.image.clone(),
+            text: self.encoded.text.clone(),
+            momentum: [self.momentum.image.clone(), self.momentum.text.clone()],
+            ids: Tensor::arange(0..PAIRS as i64, &Device::flex()),
+            teacher: None,
+        };
+        self.albef.contrast(&rows)
+    }
+
+    fn matching(&self) -> Tensor<1> {
+        let device = self.encoded.image.device();
+        let own = || Tensor::<1, Int>::arange(0..PAIRS as i64, &device);
+        let drawn = |name| self.reference.integers(name, &device);
+        let matches = [vec![true; PAIRS], vec![false; 2 * PAIRS]].concat();
+        let pairs = MatchingPairs {
+            image: Tensor::cat(vec![own(), drawn("negative_images"), own()], 0),
+            text: Tensor::cat(vec![own(), own(), drawn("negative_texts")], 0),
+            matches: Tensor::from_data(&matches[..], &device),
+            exists: Tensor::full([3 * PAIRS], true, &device),
+        };
+        self.albef
+            .match_pairs(&self.encoded, self.padding.clone(), &pairs)
+    }
+
+    fn words(&self, albef: &Albef) -> Tensor<1> {
+        let labels = self.reference.integers::<2>("labels", &self.device);
+        let labels = labels.into_data();
+        let hidden = labels.iter::<i32>().enumerate();
+        let hidden = hidden.filter(|(_, label)| *label >= 0);
+        let hidden = hidden.map(|(position, label)| (position, label as usize));
+        let (positions, targets) = hidden.unzip();
+        let masked = Masked {
+            tokens: self.reference.integers("masked_tokens", &self.device),
+            positions,
+            targets,
+        };
+        let (encoded, momentum) = (&self.encoded, &self.momentum);
+        albef.predict_words(self.padding.clone(), encoded, momentum, &masked)
+    }
+
+    /// The gradient by the temperature, of that by the logarithm of its inverse.
+    fn by_temperature(&self, gradients: &Gradients) -> Tensor<1> {
+        let mut objective = self.albef.objective.clone();
+        let log_scale = objective.logit_scales()[0].log_scale.val();
+        let gradient = log_scale.grad(gradients);
+        gradient.expect("the contrast reads it") / -self.temperature
+    }
+}
+
 #[test]
 fn losses_and_gradients_are_those_of_albefs_equations() {
-    let reference = Reference::read("albef/albef");
-    let device = Device::flex().autodiff();
-    let numbers = |shape| Initializer::Zeros.init(shape, &device);
-    let albef = Albef {
-        student: Student {
-            encoders: Encoders::new(&device),
-            matching: MatchingHead::new(12, &device),
-            temperature: Initializer::Zeros.init([1], &device),
-        },
-        momentum: Encoders::new(&device),
-        image_queue: numbers([6, 5]),
-        text_queue: numbers([6, 5]),
-    };
-    let albef = reference.load(albef, key);
-    let Student {
-        encoders: student,
-        matching,
-        temperature,
-    } = &albef.student;
-    let momentum = &albef.momentum;
-    let padding = reference.padding("padding", &device);
-    let text = |name| Text {
-        tokens: reference.integers(name, &device),
-        padding: padding.clone(),
-    };
-    let alpha: f32 = reference.input::<1>("alpha", &device).into_scalar();
-    let blend = |soft: Tensor<2>, hard: Tensor<2>| soft * alpha + hard * (1.0 - alpha);
-    let images = || reference.input("images", &device);
-
-    // Contrast.
-    let (image_states, image_features) = student.image(images());
-    let (text_states, text_features) = student.text(&text("tokens"));
-    let (image_states_m, image_features_m) = momentum.image(images());
-    let (_, text_features_m) = momentum.text(&text("tokens"));
-    for (name, features) in [
-        ("image_features", &image_features),
-        ("text_features", &text_features),
-        ("image_features_m", &image_features_m),
-        ("text_features_m", &text_features_m),
+    let given = Given::new();
+    let Given {
+        reference, albef, ..
+    } = &given;
+    for (name, embedding) in [
+        ("image_features", &given.encoded.image),
+        ("text_features", &given.encoded.text),
+        ("image_features_m", &given.momentum.image),
+        ("text_features_m", &given.momentum.text),
     ] {
-        reference.check(&format!("output.{name}"), features.clone());
+        let name = format!("output.{name}");
+        reference.check(&name, l2_normalize(embedding.clone()));
     }
-    let own_pair = Tensor::<2>::eye(4, &device).pad((0, 5, 0, 0), 0.0);
-    let contrast = |direction: &str, features: Tensor<2>, features_m: Tensor<2>, keys: [_; 2]| {
-        let keys = Tensor::cat(keys.to_vec(), 1).detach();
-        let similarity =
-            |features: Tensor<2>| features.matmul(keys.clone()) / temperature.val().unsqueeze();
-        let soft = softmax(similarity(features_m), 1).detach();
-        let targets = blend(soft, own_pair.clone());
-        let similarity = similarity(features);
-        reference.check(&format!("output.targets_{direction}"), targets.clone());
-        reference.check(
-            &format!("output.similarity_{direction}"),
-            similarity.clone(),
-        );
-        let loss = soft_cross_entropy(similarity, targets);
-        reference.check(&format!("loss.{direction}"), loss.clone());
-        loss
-    };
-    let text_keys = [text_features_m.clone().transpose(), albef.text_queue.val()];
-    let image_keys = [
-        image_features_m.clone().transpose(),
-        albef.image_queue.val(),
-    ];
-    let i2t = contrast("i2t", image_features, image_features_m, text_keys);
-    let t2i = contrast("t2i", text_features, text_features_m, image_keys);
-    let ita = (i2t + t2i) / 2.0;
-    reference.check("loss.ita", ita.clone());
+    let (contrast, matching, words) = (given.contrast(), given.matching(), given.words(albef));
+    reference.check("loss.ita", contrast.clone());
+    reference.check("loss.itm", matching.clone());
+    reference.check("loss.mlm", words.clone());
 
-    // Matching.
-    let other_images = reference.integers("negative_images", &device);
-    let other_texts: Tensor<1, Int> = reference.integers("negative_texts", &device);
-    let fuse = |text, padding, image| first(student.bert.fuse(text, padding, image));
-    let fused = vec![
-        fuse(text_states.clone(), padding.clone(), image_states.clone()),
-        fuse(
-            text_states.clone(),
-            padding.clone(),
-            image_states.clone().select(0, other_images),
-        ),
-        fuse(
-            text_states.select(0, other_texts.clone()),
-            padding.clone().int().select(0, other_texts).bool(),
-            image_states.clone(),
-        ),
-    ];
-    let logits = matching.forward(Tensor::cat(fused, 0));
-    reference.check("output.itm_logits", logits.clone());
-    let matches = [1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0];
-    let itm = cross_entropy(logits, Tensor::from_data(matches, &device));
-    reference.check("loss.itm", itm.clone());
-
-    // Masked words.
-    let labels = reference.integers::<2>("labels", &device).into_data();
-    let masked = labels
-        .iter::<i32>()
-        .zip(0..)
-        .filter(|(label, _)| *label >= 0);
-    let (labels, places): (Vec<i32>, Vec<i32>) = masked.unzip();
-    let places = || Tensor::<1, Int>::from_data(places.as_slice(), &device);
-    let seen = text("masked_tokens");
-    let logits = student.words(&seen, image_states, places());
-    let logits_m = momentum.words(&seen, image_states_m, places()).detach();
-    reference.check("output.mlm_logits", logits.clone());
-    reference.check("output.mlm_logits_m", logits_m.clone());
-    let labels = Tensor::from_data(labels.as_slice(), &device);
-    let hard = cross_entropy(logits.clone(), labels);
-    let soft = soft_cross_entropy(logits, softmax(logits_m, 1));
-    reference.check("loss.mlm_hard", hard.clone());
-    reference.check("loss.mlm_soft", soft.clone());
-    let mlm = soft * alpha + hard * (1.0 - alpha);
-    reference.check("loss.mlm", mlm.clone());
-
-    let total = mlm + ita + itm;
+    let total = contrast + matching + words;
     reference.check("loss.total", total.clone());
-    reference.check_gradients(&albef.student, total, |path| {
-        key(&format!("student.{path}"))
-    });
+    let gradients = total.backward();
+    reference.check("gradient.temp", given.by_temperature(&gradients));
+    let student = (albef.model.clone(), albef.matching_head.clone());
+    let key = |path: &str| match path.strip_prefix("1.") {
+        Some(rest) => key(&format!("matching.{rest}")),
+        None => key(path.trim_start_matches("0.")),
+    };
+    reference.check_those(&student, gradients, key, &["temp"]);
+}
+
+#[test]
+fn the_contrast_alone_has_albefs_gradient_by_the_temperature() {
+    let given = Given::new();
+    let gradients = given.contrast().backward();
+    let by_temperature = given.by_temperature(&gradients);
+    given.reference.check("temp_gradient.ita", by_temperature);
+}
+
+#[test]
+fn before_the_ramp_of_soft_targets_only_the_hidden_words_count() {
+    let given = Given::new();
+    let at = |epochs| {
+        given.words(&given.albef.clone().at(&Moment {
+            epochs,
+            ..Moment::default()
+        }))
+    };
+    let hard = at(0.0);
+    given.reference.check("loss.mlm_hard", hard.clone());
+    // Half-way, half of the share.
+    let whole = at(1.0);
+    given
+        .reference
+        .check("loss.mlm", (at(0.5) - hard / 2.0) * 2.0);
+    given.reference.check("loss.mlm", whole);
 }

@@ -16,6 +16,8 @@ fn config(layers: usize, fusion_layers: usize) -> BertConfig {
         heads: 3,
         intermediate: 20,
         dropout: 0.0,
+        initializer_range: 0.02,
+        initializer_range: 0.02,
     }
 }
 

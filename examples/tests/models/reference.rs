@@ -96,12 +96,25 @@ impl Reference {
         value: Tensor<1>,
         key: impl Fn(&str) -> Key,
     ) {
-        let gradients = value.backward();
+        self.check_those(module, value.backward(), key, &[]);
+    }
+
+    /// Checks gradients by all parameters of a module, which are all that the reference has
+    /// `besides` those of that name.
+    pub fn check_those<M: Module>(
+        &self,
+        module: &M,
+        gradients: Gradients,
+        key: impl Fn(&str) -> Key,
+        besides: &[&str],
+    ) {
         let mut checker = Checker {
             walk: Walk::new(self, "gradient", key),
             gradients,
         };
         module.visit(&mut checker);
+        let besides = besides.iter().map(|name| (name.to_string(), 0));
+        checker.walk.used.extend(besides);
         checker.walk.assert_all_used();
     }
 }

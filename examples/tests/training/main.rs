@@ -1,40 +1,31 @@
 //! The training loop on synthetic batches: resumption, interruption, NaN losses, accumulation and
-//! progress lines, shards.
+//! progress lines, shards; of `clip`, and of `albef` with all that it carries from step to step.
 
+mod albef;
 mod pairs;
+mod run;
 mod sharding;
 
-use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use burn::train::Interrupter;
 use burn_contrastive_examples::audit::heap::CountingAllocator;
-use burn_contrastive_examples::models::DualEncoder;
 use burn_contrastive_examples::systems::clip::{Clip, ClipConfig};
 use burn_contrastive_examples::training::config;
 use burn_contrastive_examples::training::progress::{Extent, Lines};
-use burn_contrastive_examples::training::strategy::Ending;
 use burn_contrastive_examples::training::system::System;
-use burn_contrastive_examples::training::trainer::{Loaders, Start, Trained, train};
+use burn_contrastive_examples::training::trainer::{Loaders, Start, train};
 
 use pairs::{BATCHES, Event, PAIRS, Page, Pairs, Validation};
+use run::{
+    DATA, bits, exclusively, from_scratch, go_on, resume, resumed_equals_uninterrupted, start_again,
+};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// The fingerprint of the made-up pairs.
-const DATA: &str = "pairs";
-
 type TrainingConfig = config::TrainingConfig<ClipConfig>;
-
-/// Burn has one random generator per process, which initialization and dropout use, so tests that
-/// train run one at a time.
-fn exclusively() -> MutexGuard<'static, ()> {
-    static LOCK: Mutex<()> = Mutex::new(());
-    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 fn config(pairs: &[&str]) -> TrainingConfig {
     let small = [
@@ -58,138 +49,13 @@ fn config(pairs: &[&str]) -> TrainingConfig {
     TrainingConfig::load(None, &pairs).unwrap()
 }
 
-fn go_on(
-    config: &TrainingConfig,
-    run: &Path,
-    start: Start<Clip>,
-    event: Event,
-    interrupter: Interrupter,
-    page: Page,
-) -> anyhow::Result<Trained<Clip>> {
-    let shard = config.division(&Device::flex(), 1).pairs;
-    let data = Pairs {
-        event,
-        ..Pairs::new(shard)
-    };
-    *data.next.lock().unwrap() = start.state.cursor;
-    let extent = Extent {
-        first_step: start.state.step,
-        total_steps: config
-            .shared
-            .schedule
-            .total_steps(BATCHES, config.shared.accumulation),
-        pairs_a_step: 8 * config.shared.accumulation,
-    };
-    let loaders = Loaders {
-        fingerprint: DATA.to_string(),
-        train: Arc::new(data),
-        batches_per_epoch: BATCHES,
-        valid: Arc::new(Validation(Pairs::new(shard))),
-    };
-    train(
-        config,
-        run,
-        start,
-        loaders,
-        Box::new(Lines::new(page, extent, 2)),
-        interrupter,
-        Arc::default(),
-    )
-}
-
-fn from_scratch(
-    config: &TrainingConfig,
-    run: &Path,
-    event: Event,
-    interrupter: Interrupter,
-) -> anyhow::Result<Trained<Clip>> {
-    let start = Start::fresh(config, &Device::flex()).unwrap();
-    go_on(config, run, start, event, interrupter, Page::default())
-}
-
-fn start_again(config: &TrainingConfig, run: &Path) -> anyhow::Result<Start<Clip>> {
-    let start = Start::resumed(config, DATA, run, &Device::flex())?;
-    Ok(start.expect("there is a checkpoint"))
-}
-
-fn resume(config: &TrainingConfig, run: &Path) -> Trained<Clip> {
-    let start = start_again(config, run).unwrap();
-    go_on(
-        config,
-        run,
-        start,
-        Event::None,
-        Interrupter::new(),
-        Page::default(),
-    )
-    .unwrap()
-}
-
-#[derive(Default)]
-struct Bits(Vec<u32>);
-
-impl ModuleVisitor for Bits {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.0
-            .extend(param.val().into_data().iter::<f32>().map(f32::to_bits));
-    }
-}
-
-fn bits(model: &DualEncoder) -> Vec<u32> {
-    let mut visitor = Bits::default();
-    model.visit(&mut visitor);
-    visitor.0
-}
-
-/// Interrupts a run while it reads batch `at`, resumes it, and compares with an uninterrupted run.
-fn resumed_equals_uninterrupted(settings: &[&str], at: usize) {
-    let config = config(settings);
-    let folder = tempfile::tempdir().unwrap();
-    let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
-    let expected = from_scratch(&config, &whole, Event::None, Interrupter::new()).unwrap();
-    assert_eq!(expected.ending, Ending::Finished);
-    assert_eq!(expected.history.steps.len(), 12);
-
-    let interrupter = Interrupter::new();
-    let first = from_scratch(
-        &config,
-        &parts,
-        Event::Interrupt(at, interrupter.clone()),
-        interrupter,
-    )
-    .unwrap();
-    let Ending::Interrupted(checkpoint) = &first.ending else {
-        panic!("the interruption was not noticed: {:?}", first.ending);
-    };
-    assert!(
-        checkpoint.join("model.bpk").is_file(),
-        "{}",
-        checkpoint.display()
-    );
-    let done = first.history.steps.len();
-    assert_eq!(
-        done,
-        at / config.shared.accumulation + 1,
-        "an interrupted run must finish its step and stop"
-    );
-    assert_eq!(first.history.steps, expected.history.steps[..done]);
-
-    let rest = resume(&config, &parts);
-    assert_eq!(rest.ending, Ending::Finished);
-    assert_eq!(rest.history, expected.history);
-    assert!(
-        bits(&rest.model) == bits(&expected.model),
-        "the parameters differ"
-    );
-}
-
 #[test]
 fn a_resumed_run_continues_to_the_same_bits() {
     let _lock = exclusively();
     // Within an epoch, at its last batch (so that the next one starts an epoch), and between
     // checkpoints.
     for at in [2, 4, 7] {
-        resumed_equals_uninterrupted(&[], at);
+        resumed_equals_uninterrupted(&config(&[]), at);
     }
 }
 
@@ -203,7 +69,7 @@ fn a_resumed_run_continues_to_the_same_bits_with_accumulation_and_dropout() {
         "model.text.dropout=0.2",
     ];
     for at in [4, 9] {
-        resumed_equals_uninterrupted(&settings, at);
+        resumed_equals_uninterrupted(&config(&settings), at);
     }
 }
 
@@ -216,7 +82,7 @@ fn any_objective_of_images_and_texts_trains_and_resumes() {
         {"objective": "uniformity", "weight": 0.1}
     ]}"#;
     for objective in ["objective=siglip", "objective=vse", sum] {
-        resumed_equals_uninterrupted(&[objective], 4);
+        resumed_equals_uninterrupted(&config(&[objective]), 4);
     }
     let config = config(&["objective=vse", "schedule.steps=1"]);
     let folder = tempfile::tempdir().unwrap();
@@ -400,7 +266,7 @@ fn accumulating_one_batch_twice_is_a_step_on_that_batch() {
     let run = |accumulation: usize| {
         let folder = tempfile::tempdir().unwrap();
         let config = config(&[&format!("accumulation={accumulation}"), "schedule.steps=2"]);
-        let start = Start::fresh(&config, &Device::flex()).unwrap();
+        let start = Start::<Clip>::fresh(&config, &Device::flex()).unwrap();
         let data = Pairs {
             varied: false,
             ..Pairs::new(PAIRS)
@@ -487,7 +353,7 @@ fn plain_lines_show_step_loss_rate_scale_speed_and_time_left() {
     let _lock = exclusively();
     let folder = tempfile::tempdir().unwrap();
     let config = config(&["schedule.steps=5"]);
-    let start = Start::fresh(&config, &Device::flex()).unwrap();
+    let start = Start::<Clip>::fresh(&config, &Device::flex()).unwrap();
     let page = Page::default();
     go_on(
         &config,

@@ -34,6 +34,8 @@ pub struct Pairs {
     pub event: Event,
     /// Pairs of a shard.
     pub shard: usize,
+    /// The tokens that stand for no word.
+    pub specials: SpecialTokens,
 }
 
 impl Pairs {
@@ -43,10 +45,16 @@ impl Pairs {
             varied: true,
             event: Event::None,
             shard,
+            specials: SpecialTokens {
+                first: Some(1),
+                last: None,
+                mask: Some(3),
+            },
         }
     }
 
-    fn batch(&self, at: Cursor) -> Result<Vec<Shard>, DatasetError> {
+    /// The batch at a place, counted over all epochs from 0.
+    pub fn batch(&self, at: Cursor) -> Result<Vec<Shard>, DatasetError> {
         let served = at.epoch * BATCHES + at.batch;
         // Pixels are their values.
         let mut transform = TransformConfig {
@@ -93,7 +101,7 @@ impl Pairs {
             padding: Padding {
                 id: 0,
                 context_length: 16,
-                specials: SpecialTokens::default(),
+                specials: self.specials,
             },
         };
         Ok(pairs.chunks(self.shard).map(shard).collect())

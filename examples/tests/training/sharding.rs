@@ -87,9 +87,9 @@ fn a_sharded_run_with_dropout_resumes_to_the_same_bits() {
     for mode in ["auto", "recompute"] {
         let mode = format!("sharding.mode={mode}");
         let settings = [&DROPOUT[..], &["sharding.pairs=3", &mode]].concat();
-        resumed_equals_uninterrupted(&settings, 4);
+        resumed_equals_uninterrupted(&config(&settings), 4);
     }
-    resumed_equals_uninterrupted(&["sharding.pairs=3", "sharding.at_once=2"], 2);
+    resumed_equals_uninterrupted(&config(&["sharding.pairs=3", "sharding.at_once=2"]), 2);
 }
 
 #[test]

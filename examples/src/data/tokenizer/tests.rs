@@ -170,11 +170,11 @@ fn a_tokenizer_that_cannot_be_used_says_why() {
         ),
         (
             CaptionTokenizer::train(CAPTIONS.iter(), &config(10, 32)),
-            "model.text.vocabulary is 10",
+            "a vocabulary of 10 tokens is too small",
         ),
         (
             CaptionTokenizer::train(CAPTIONS.iter(), &config(100, 2)),
-            "model.text.context is 2",
+            "a context of 2 tokens is too short",
         ),
     ] {
         let error = format!("{:#}", result.unwrap_err());

@@ -5,7 +5,6 @@ use burn::nn::{Dropout, DropoutConfig, Embedding, EmbeddingConfig, LayerNorm};
 use burn::tensor::{Device, Int, Tensor};
 
 use super::{BertConfig, layer};
-use crate::models::EMBEDDING_INIT;
 
 /// Number of token types: first and second sentence of a pair.
 const TOKEN_TYPES: usize = 2;
@@ -23,13 +22,13 @@ pub struct BertEmbeddings {
 
 impl BertEmbeddings {
     pub(super) fn new(config: &BertConfig, device: &Device) -> Self {
-        let width = config.width;
+        let (width, initializer) = (config.width, config.initializer());
         Self {
             words: EmbeddingConfig::new(config.vocabulary, width)
-                .with_initializer(EMBEDDING_INIT)
+                .with_initializer(initializer.clone())
                 .init(device),
-            positions: EMBEDDING_INIT.init([config.context, width], device),
-            token_types: EMBEDDING_INIT.init([TOKEN_TYPES, width], device),
+            positions: initializer.init([config.context, width], device),
+            token_types: initializer.init([TOKEN_TYPES, width], device),
             norm: layer::norm(width, device),
             dropout: DropoutConfig::new(config.dropout).init(),
         }

@@ -20,7 +20,7 @@ pub struct LanguageHead {
 impl LanguageHead {
     pub(super) fn new(config: &BertConfig, device: &Device) -> Self {
         Self {
-            dense: linear(config.width, config.width, device),
+            dense: linear(config, config.width, config.width, device),
             norm: layer::norm(config.width, device),
             bias: Initializer::Zeros.init([config.vocabulary], device),
         }

@@ -8,7 +8,7 @@ use burn::tensor::{Bool, Device, Tensor};
 
 use super::{BertConfig, linear};
 use crate::models::attention::Attention;
-use crate::models::{EMBEDDING_INIT, zero_bias};
+use crate::models::zero_bias;
 
 /// Added to the variance in BERT's norms.
 const EPSILON: f64 = 1e-12;
@@ -60,7 +60,7 @@ impl AttentionBlock {
     fn new(config: &BertConfig, device: &Device) -> Self {
         let mut attention = MultiHeadAttentionConfig::new(config.width, config.heads)
             .with_dropout(config.dropout)
-            .with_initializer(EMBEDDING_INIT)
+            .with_initializer(config.initializer())
             .init(device);
         for linear in [
             &mut attention.query,
@@ -133,8 +133,8 @@ pub(super) struct FeedForwardBlock {
 impl FeedForwardBlock {
     fn new(config: &BertConfig, device: &Device) -> Self {
         Self {
-            inner: linear(config.width, config.intermediate, device),
-            outer: linear(config.intermediate, config.width, device),
+            inner: linear(config, config.width, config.intermediate, device),
+            outer: linear(config, config.intermediate, config.width, device),
             norm: norm(config.width, device),
             dropout: DropoutConfig::new(config.dropout).init(),
         }

@@ -16,6 +16,8 @@ fn config() -> BertConfig {
         heads: 3,
         intermediate: 20,
         dropout: 0.0,
+        initializer_range: 0.02,
+        initializer_range: 0.02,
     }
 }
 
@@ -305,6 +307,7 @@ fn dropout_acts_in_training_alone() {
     let device = Device::flex();
     let config = BertConfig {
         dropout: 0.5,
+        initializer_range: 0.02,
         ..config()
     };
     let (bert, _) = init(&config, &device.clone().autodiff());

@@ -208,6 +208,17 @@ impl AlbefModelConfig {
         }
     }
 
+    /// What texts of at most `tokens` tokens may be.
+    pub(super) fn text(&self, tokens: usize) -> TextLimits {
+        TextLimits {
+            vocabulary: self.bert.vocabulary,
+            vocabulary_key: "model.bert.vocabulary",
+            context: tokens,
+            context_key: "tokens",
+            style: TokenStyle::albef(),
+        }
+    }
+
     /// Checks that the encoders fit each other.
     ///
     /// # Errors
@@ -251,7 +262,7 @@ impl SystemConfig for AlbefConfig {
 
     /// All settings are taken over but the weights that it started from itself.
     fn started_from(earlier: &Value) -> Result<TrainingConfig<Self>> {
-        TrainingConfig::from_value(earlier.clone())
+        TrainingConfig::from_value(earlier.clone()).context("it is no run of albef")
     }
 
     fn check(&self) -> Result<()> {
@@ -353,11 +364,12 @@ impl SystemConfig for AlbefConfig {
     }
 
     fn text(&self) -> TextLimits {
-        TextLimits {
-            vocabulary: self.model.bert.vocabulary,
-            context: self.tokens,
-            style: TokenStyle::albef(),
-        }
+        self.model.text(self.tokens)
+    }
+
+    fn paths(&mut self) -> Vec<&mut PathBuf> {
+        let TeacherConfig { run, data, .. } = &mut self.teacher;
+        run.iter_mut().chain(data).collect()
     }
 
     fn init(&self, device: &Device) -> Albef {

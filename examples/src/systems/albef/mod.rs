@@ -10,6 +10,7 @@
 
 mod config;
 mod looks;
+mod losses;
 pub mod nlvr;
 mod program;
 mod rerank;
@@ -33,6 +34,7 @@ pub use config::{
     TeacherConfig,
 };
 pub use looks::Batches;
+pub use losses::Rows;
 pub use program::{AlbefScores, AlbefTest};
 
 /// The encoders and their heads, of which there is a momentum copy.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use burn::tensor::Tensor;
 use burn::train::Interrupter;
 use burn_contrastive::objective::ObjectiveConfig;
@@ -12,13 +12,17 @@ use super::Albef;
 use super::config::{AlbefConfig, LossesConfig};
 use super::looks::{Batches, regulation};
 use super::rerank::retrieve;
-use crate::data::{CaptionBatch, Collection, EvaluationSet, Loader, Pairs, Split};
+use crate::data::{
+    CaptionBatch, CaptionTokenizer, Collection, EvaluationSet, Loader, Pairs, Split,
+};
 use crate::report::{self, Fact, RunReport};
 use crate::training::config::TrainingConfig;
 use crate::training::evaluation::{EmbedsPairs, Retrieved};
+use crate::training::folder::TOKENIZER_FILE;
 use crate::training::history::History;
 use crate::training::inputs::{self, Data};
 use crate::training::run::{Options, Program, stage};
+use crate::training::system::{SystemConfig, TextLimits};
 
 impl EmbedsPairs for Albef {
     fn embed_images(&self, images: Tensor<4>) -> Tensor<2> {
@@ -59,14 +63,18 @@ impl Program for Albef {
         options: &Options,
         resumed: Option<&Path>,
     ) -> Result<Data<Self>> {
-        inputs::pairs(config, options, resumed, |collection, tokenizer, pairs| {
+        let data = inputs::pairs(config, options, resumed, |collection, tokenizer, pairs| {
             Ok(AlbefTest {
                 set: inputs::held_out(config, options, collection, tokenizer)?,
                 batches: batches(config, options, pairs)?,
                 collection: collection.clone(),
                 pairs_a_batch: config.shared.data.batch_size,
             })
-        })
+        })?;
+        if let Some(teacher) = &config.system.teacher.run {
+            check_tokens(teacher, config, &data).context("teacher.run")?;
+        }
+        Ok(data)
     }
 
     /// Trains the teacher of the objective's weights, where it has none yet.
@@ -154,6 +162,24 @@ fn batches(
         count: looks.batches,
         regulation,
     }))
+}
+
+/// Checks that a teacher reads the tokens of these data.
+fn check_tokens(
+    teacher: &Path,
+    config: &TrainingConfig<AlbefConfig>,
+    data: &Data<Albef>,
+) -> Result<()> {
+    let TextLimits { context, style, .. } = config.system.text();
+    let file = teacher.join(TOKENIZER_FILE);
+    let its_own = CaptionTokenizer::load(&file, context)?.with_style(style)?;
+    ensure!(
+        its_own.fingerprint() == data.tokenizer.fingerprint(),
+        "it was trained with another tokenizer, whose tokens are other words: set \
+         data.tokenizer={}",
+        file.display()
+    );
+    Ok(())
 }
 
 /// How the teacher is trained: the same encoders, by plain contrast, on batches without false

@@ -4,24 +4,23 @@
 //! shard, as they are those of one GPU's part of a batch in ALBEF: hard negatives are drawn among
 //! the pairs of a shard.
 
+use anyhow::Result;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use burn_contrastive::negatives::{FeatureQueue, PairFeatures};
-use burn_contrastive::objective::{Features, MaskedLanguageConfig};
-use burn_contrastive::pairwise::Positives;
+use burn_contrastive::objective::Masked;
 use burn_contrastive::schedule::Settings;
 use burn_contrastive::sharded::{self, Sharding};
 use rand::RngExt;
 
 use super::config::AlbefConfig;
-use super::{Albef, AlbefModel, Encoded, first};
+use super::losses::{Rows, nothing};
+use super::{Albef, AlbefModel, Encoded};
 use crate::data::random::{self, Purpose};
-use crate::data::{Batch, Padding, Pairs, Shard};
+use crate::data::{Batch, Pairs, Shard};
 use crate::training::objective::logit_scale;
 use crate::training::output::Output;
 use crate::training::system::{Moment, Step, System};
-
-use anyhow::Result;
 
 /// What a shard gives to the contrast, and its own two losses.
 struct Shared {
@@ -32,40 +31,6 @@ struct Shared {
     ids: Tensor<1, Int>,
     matching: Option<Tensor<1>>,
     masked_language: Option<Tensor<1>>,
-}
-
-/// The rows of a batch, in the order in which shards hand them over.
-struct Rows {
-    image: Tensor<2>,
-    text: Tensor<2>,
-    momentum: [Tensor<2>; 2],
-    ids: Tensor<1, Int>,
-    teacher: Option<[Tensor<2>; 2]>,
-}
-
-impl Rows {
-    /// From what [`Shared::into_rows`] gave, without the losses.
-    fn new(embeddings: &[Tensor<2>]) -> Self {
-        let each = |index: usize| embeddings[index].clone();
-        let ids = each(4).without_autodiff();
-        Self {
-            image: each(0),
-            text: each(1),
-            momentum: [each(2), each(3)],
-            ids: ids.squeeze_dim::<1>(1).int(),
-            teacher: (embeddings.len() > 6).then(|| [each(5), each(6)]),
-        }
-    }
-
-    /// What a queue keeps of them.
-    fn into_carry(self) -> PairFeatures {
-        let [image, text] = self.momentum;
-        let carry = PairFeatures::new(image, text).with_ids(self.ids);
-        match self.teacher {
-            Some([image, text]) => carry.with_teacher(image, text),
-            None => carry,
-        }
-    }
 }
 
 impl Shared {
@@ -98,6 +63,19 @@ impl Shared {
     }
 }
 
+/// The rows of a batch, of what [`Shared::into_rows`] gave but the losses.
+fn rows_of(embeddings: &[Tensor<2>]) -> Rows {
+    let each = |index: usize| embeddings[index].clone();
+    let ids = each(4).without_autodiff();
+    Rows {
+        image: each(0),
+        text: each(1),
+        momentum: [each(2), each(3)],
+        ids: ids.squeeze_dim::<1>(1).int(),
+        teacher: (embeddings.len() > 6).then(|| [each(5), each(6)]),
+    }
+}
+
 impl Albef {
     /// A shard through the student, its momentum copy and the teacher.
     fn encode(&self, shard: &Shard, device: &Device) -> Shared {
@@ -125,14 +103,17 @@ impl Albef {
         let ids = Tensor::<1, Int>::from_data(&ids[..], &device.clone().inner());
         let draw = self.draw(shard);
         Shared {
-            matching: self
-                .losses
-                .matching
-                .then(|| self.match_pairs(&batch, &encoded, &momentum, ids.clone(), draw)),
-            masked_language: self
-                .losses
-                .masked_language
-                .then(|| self.predict_words(&batch, &shard.padding, &encoded, &momentum, draw)),
+            matching: self.losses.matching.then(|| {
+                let pairs = self.draw_pairs(&encoded, &momentum, ids.clone(), draw);
+                self.match_pairs(&encoded, batch.padding.clone(), &pairs)
+            }),
+            masked_language: self.losses.masked_language.then(|| {
+                let masked = self.hide_words(batch.tokens.clone(), &shard.padding, draw);
+                let predict = |masked: &Masked| {
+                    self.predict_words(batch.padding.clone(), &encoded, &momentum, masked)
+                };
+                masked.as_ref().map_or_else(|| nothing(&encoded), predict)
+            }),
             encoded,
             momentum: [momentum.image, momentum.text],
             teacher,
@@ -140,127 +121,12 @@ impl Albef {
         }
     }
 
-    /// What a shard draws: of its own, and the same when it is encoded again.
-    fn draw(&self, shard: &Shard) -> u64 {
+    /// The number that decides what a shard draws: of its own, and the same when it is encoded
+    /// again.
+    pub fn draw(&self, shard: &Shard) -> u64 {
         let Moment { seed, step, .. } = self.moment;
         let first = shard.items.first().map_or(0, |pair| pair.image_id);
         random::stream(seed, step as u64, first as u64, Purpose::Pretraining).random()
-    }
-
-    /// Matching: the pairs, and hard negatives that the student and its momentum copy find similar.
-    fn match_pairs(
-        &self,
-        batch: &Batch,
-        encoded: &Encoded,
-        momentum: &Encoded,
-        ids: Tensor<1, Int>,
-        draw: u64,
-    ) -> Tensor<1> {
-        let matching = match logit_scale(&self.objective) {
-            Some(scale) => self.matching.with_logit_scale(scale),
-            None => self.matching.clone(),
-        };
-        let positives = Positives::Labels {
-            rows: ids.clone(),
-            columns: ids,
-        };
-        let pairs = matching.pairs(
-            (encoded.image.clone(), momentum.image.clone()),
-            (encoded.text.clone(), momentum.text.clone()),
-            positives,
-            draw,
-        );
-        let padding = batch.padding.clone().int();
-        let padding = padding.select(0, pairs.text.clone()).bool();
-        let fused = self.model.fuse(
-            pairs.texts(encoded.text_states.clone()),
-            padding,
-            pairs.images(encoded.image_tokens.clone()),
-        );
-        matching.forward(self.matching_head.forward(first(fused)), &pairs)
-    }
-
-    /// Masked language: words hidden, predicted from the others and the image, with soft targets of
-    /// the momentum copy, which sees the same.
-    fn predict_words(
-        &self,
-        batch: &Batch,
-        padding: &Padding,
-        encoded: &Encoded,
-        momentum: &Encoded,
-        draw: u64,
-    ) -> Tensor<1> {
-        let (model, teacher) = (&self.model, self.momentum.encoder());
-        let none = || encoded.text.clone().slice([0..1, 0..1]).reshape([1]) * 0.0;
-        let Some(mask) = padding.specials.mask else {
-            return none();
-        };
-        let vocabulary = model.bert.embeddings.words().dims()[0];
-        let specials = [
-            Some(padding.id),
-            padding.specials.first,
-            padding.specials.last,
-        ];
-        let specials = specials.into_iter().flatten().map(|id| id as usize);
-        let language = MaskedLanguageConfig::new(vocabulary, mask as usize, specials.collect())
-            .with_probability(self.masking.probability)
-            .init();
-        let masked = language.mask(batch.tokens.clone(), draw);
-        let logits = |model: &AlbefModel, tokens: Tensor<2, Int>, images: Tensor<3>| {
-            let padding = batch.padding.clone();
-            let padding = if tokens.device().is_autodiff() {
-                padding
-            } else {
-                padding.without_autodiff()
-            };
-            let states = model.bert.read(tokens, padding.clone());
-            let states = masked.gather(model.fuse(states, padding, images))?;
-            let head = model.language_head.as_ref()?;
-            Some(head.forward(states, &model.bert.embeddings))
-        };
-        let student = logits(model, masked.tokens.clone(), encoded.image_tokens.clone());
-        let Some(student) = student else {
-            return none();
-        };
-        let share = self.masking.soft_targets * self.ramp();
-        if share == 0.0 {
-            return language.forward_gathered(student, &masked);
-        }
-        let tokens = masked.tokens.clone().without_autodiff();
-        let soft = logits(teacher, tokens, momentum.image_tokens.clone());
-        let soft = soft.expect("the copy has the same head and sees the same tokens");
-        language.forward_distilled(student, soft, share, &masked)
-    }
-
-    /// The contrast of a batch with the queue.
-    fn contrast(&self, rows: &Rows) -> Tensor<1> {
-        let [momentum_image, momentum_text] = rows.momentum.clone().map(Some);
-        let [teacher_image, teacher_text] = match rows.teacher.clone() {
-            Some(both) => both.map(Some),
-            None => [None, None],
-        };
-        let queue = self.queue.features().map(|queue| queue.like(&rows.image));
-        let of_queue = |of: fn(&PairFeatures) -> Option<Tensor<2>>| queue.as_ref().and_then(of);
-        let ids = queue.as_ref().and_then(|queue| queue.ids.clone());
-        let label = if rows.image.device().is_autodiff() {
-            Tensor::from_inner(rows.ids.clone())
-        } else {
-            rows.ids.clone()
-        };
-        self.objective.forward(&Features {
-            momentum_image,
-            momentum_text,
-            teacher_image,
-            teacher_text,
-            queue_image: of_queue(|queue| Some(queue.image.clone())),
-            queue_text: of_queue(|queue| Some(queue.text.clone())),
-            queue_teacher_image: of_queue(|queue| queue.teacher_image.clone()),
-            queue_teacher_text: of_queue(|queue| queue.teacher_text.clone()),
-            queue_image_label: ids.clone().filter(|_| self.losses.same_image),
-            queue_text_label: ids.filter(|_| self.losses.same_image),
-            label: Some(label).filter(|_| self.losses.same_image),
-            ..Features::new(rows.image.clone(), rows.text.clone())
-        })
     }
 
     /// The names and values of the losses that there are.
@@ -314,13 +180,13 @@ impl System for Albef {
                 model.encode(shard, &device).into_rows(share)
             },
             |embeddings| {
-                let loss = self.contrast(&Rows::new(&embeddings[..embeddings.len() - 1]));
+                let loss = self.contrast(&rows_of(&embeddings[..embeddings.len() - 1]));
                 contrast = Some(loss.clone().inner());
                 loss
             },
         );
         let (own, embeddings) = step.embeddings.split_last().expect("losses come last");
-        let rows = Rows::new(embeddings);
+        let rows = rows_of(embeddings);
         let contrast = contrast.expect("the loss was taken");
         let own = own.clone().sum_dim(0).squeeze_dim::<1>(0);
         Step {

@@ -50,6 +50,7 @@ pub fn statements<S: Program<Examples = StatedPairs>>(
     let all = statements.items.par_iter();
     report_cut(
         &tokenizer,
+        config,
         all.map(|statement| statement.text.as_str()),
         "statement",
     )?;

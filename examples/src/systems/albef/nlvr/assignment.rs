@@ -14,7 +14,7 @@ use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::config::{NlvrConfig, check_encoders, renamed, text_limits};
+use super::config::{NlvrConfig, check_encoders, renamed};
 use super::{Judged, TwinEncoder, infer, train_on};
 use crate::data::random::{self, Purpose};
 use crate::data::{Pairs, Shard};
@@ -294,7 +294,7 @@ impl SystemConfig for TextAssignmentConfig {
     }
 
     fn text(&self) -> TextLimits {
-        text_limits(&self.model, self.tokens)
+        self.model.text(self.tokens)
     }
 
     fn init(&self, device: &Device) -> TextAssignment {

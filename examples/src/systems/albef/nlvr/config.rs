@@ -9,7 +9,6 @@ use serde_json::Value;
 
 use super::Nlvr;
 use super::assignment::TextAssignmentConfig;
-use crate::data::TokenStyle;
 use crate::models::TwinFusion;
 use crate::systems::albef::config::{AlbefConfig, AlbefModelConfig};
 use crate::training::config::TrainingConfig;
@@ -125,15 +124,6 @@ pub(super) fn check_encoders(model: &AlbefModelConfig, tokens: usize) -> Result<
         "tokens = {tokens} must be in 2..=model.bert.context = {context}"
     );
     Ok(())
-}
-
-/// What the texts of both stages may be.
-pub(super) fn text_limits(model: &AlbefModelConfig, tokens: usize) -> TextLimits {
-    TextLimits {
-        vocabulary: model.bert.vocabulary,
-        context: tokens,
-        style: TokenStyle::albef(),
-    }
 }
 
 /// The path of a pretrained parameter in a [`TwinEncoder`](super::TwinEncoder): the layers of its
@@ -267,7 +257,7 @@ impl SystemConfig for NlvrConfig {
     }
 
     fn text(&self) -> TextLimits {
-        text_limits(&self.model, self.tokens)
+        self.model.text(self.tokens)
     }
 
     fn init(&self, device: &Device) -> Nlvr {

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Vqa;
-use crate::data::TokenStyle;
 use crate::systems::albef::{AlbefConfig, AlbefModelConfig};
 use crate::training::config::{SharedConfig, TrainingConfig};
 use crate::training::system::{InitRules, SystemConfig, TextLimits};
@@ -184,11 +183,7 @@ impl SystemConfig for VqaConfig {
     }
 
     fn text(&self) -> TextLimits {
-        TextLimits {
-            vocabulary: self.model.bert.vocabulary,
-            context: self.tokens,
-            style: TokenStyle::albef(),
-        }
+        self.model.text(self.tokens)
     }
 
     fn init(&self, device: &Device) -> Vqa {

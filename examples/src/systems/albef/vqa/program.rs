@@ -205,7 +205,7 @@ impl Program for Vqa {
         let tokenizer = tokenizer.with_words(answers, config.system.text().vocabulary)?;
         let tokenizer = Arc::new(tokenizer);
         let texts = questions.items.par_iter().map(|item| &item.question);
-        inputs::report_cut(&tokenizer, texts, "question")?;
+        inputs::report_cut(&tokenizer, config, texts, "question")?;
 
         let transform = config.transform();
         let examples = QuestionExamples::new(questions.clone(), tokenizer.clone(), transform)?;

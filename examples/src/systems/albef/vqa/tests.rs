@@ -312,6 +312,35 @@ fn the_decoder_starts_as_the_fusion_layers_and_the_copies_as_both() {
     assert_eq!(values(other.momentum_decoder.encoder()), learned);
 }
 
+/// One question about two images: only they tell the answer.
+#[test]
+fn the_image_decides_what_a_question_leaves_open() {
+    let device = Device::flex();
+    device.seed(5);
+    let config = config(&["optimizer.learning_rate=1e-2"]);
+    let (_folder, examples) = examples(&config);
+    let mut vqa = config.system.init(&device.clone().autodiff());
+    vqa = vqa.begun(&config.system).unwrap();
+    let mut batch = [shard(&examples, &[0, 1])];
+    let items = &mut batch[0].items;
+    items[1].tokens = items[0].tokens.clone();
+    items[0].answers.truncate(1);
+    let right: Vec<_> = items.iter().map(|asked| asked.answers[0].place).collect();
+    let mut optimizer = config.shared.optimizer.init();
+    for _ in 0..60 {
+        let step = vqa.train_on(&batch, &Sharding::recompute());
+        let rates = config.shared.optimizer.learning_rates(|peak| peak);
+        vqa = optimizer.step(rates, vqa, step.gradients).updated(vec![]);
+    }
+    let given = vqa.valid().answer(&batch[0], &device);
+    let places: Vec<_> = given.iter().map(|given| Some(given.place)).collect();
+    assert_eq!(places, right);
+    assert!(
+        given.iter().all(|given| given.probability > 0.8),
+        "{given:?}"
+    );
+}
+
 #[test]
 fn the_published_settings_fit_the_published_pretraining() {
     let earlier = crate::systems::albef::AlbefConfig::base();

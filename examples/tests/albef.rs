@@ -1,0 +1,185 @@
+//! Small runs of `albef` from data to report, of one stage and of two, interrupted after every step.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use burn::store::{BurnpackStore, ModuleStore, bridge};
+use burn::tensor::{Device, TensorData};
+use burn::train::Interrupter;
+use burn_contrastive_examples::report::Metrics;
+use burn_contrastive_examples::systems::albef::{Albef, AlbefConfig};
+use burn_contrastive_examples::training::config;
+use burn_contrastive_examples::training::run::{Ended, Folder, Options, run};
+
+type TrainingConfig = config::TrainingConfig<AlbefConfig>;
+
+/// Burn has one random generator per process, so tests that initialize models run one at a time.
+fn exclusively() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn options(folder: Folder, scenes: &Path) -> Options {
+    Options {
+        folder,
+        scenes: scenes.to_path_buf(),
+        device: Device::flex(),
+        device_name: "flex".to_string(),
+        workers: 2,
+        dashboard: false,
+        lines_every: 50,
+        team: Arc::default(),
+        command: "albef".to_string(),
+        to_resume: vec!["albef".to_string(), "--resume".to_string()],
+        stage_of: None,
+    }
+}
+
+fn small(pairs: &[&str]) -> TrainingConfig {
+    let settings = [
+        "data.scenes.train=24",
+        "data.scenes.validation=8",
+        "data.scenes.test=8",
+        "data.scenes.image_size=16",
+        "data.batch_size=8",
+        "model.image.image_size=16",
+        "model.image.patch_size=8",
+        "model.image.width=16",
+        "model.image.layers=1",
+        "model.bert.vocabulary=300",
+        "model.bert.width=16",
+        "model.bert.layers=2",
+        "model.bert.fusion_layers=1",
+        "model.bert.intermediate=24",
+        "model.embedding=8",
+        "momentum.queue=20",
+        "teacher.steps=4",
+        "rerank=3",
+        "schedule.steps=5",
+        "schedule.warmup_steps=1",
+        "validation.every=2",
+    ];
+    let pairs: Vec<String> = settings
+        .iter()
+        .chain(pairs)
+        .map(ToString::to_string)
+        .collect();
+    TrainingConfig::load(None, &pairs).unwrap()
+}
+
+/// The parameters of the last checkpoint of a run.
+fn parameters(run: &Path) -> BTreeMap<String, TensorData> {
+    let folders = fs::read_dir(run.join("checkpoints")).unwrap();
+    let last = folders.map(|entry| entry.unwrap().path()).max().unwrap();
+    let mut store = BurnpackStore::from_file(last.join("model.bpk"));
+    let all = store.get_all_tensors().unwrap();
+    let all = all
+        .iter()
+        .map(|(path, tensor)| (path.clone(), bridge::to_data(tensor).unwrap()));
+    all.collect()
+}
+
+fn metrics(run: &Path) -> Metrics {
+    serde_json::from_slice(&fs::read(run.join("metrics.json")).unwrap()).unwrap()
+}
+
+#[track_caller]
+fn assert_same(found: &Path, expected: &Path) {
+    let [a, b] = [found, expected].map(metrics);
+    assert_eq!(a.curves, b.curves);
+    assert_eq!(a.retrieval.after, b.retrieval.after);
+    assert_eq!(a.similarities, b.similarities);
+    assert!(
+        parameters(found) == parameters(expected),
+        "the parameters differ"
+    );
+}
+
+fn is_finished(ended: &Ended<Albef>) -> bool {
+    matches!(ended, Ended::Reached(_))
+}
+
+#[test]
+fn a_run_in_stages_that_is_interrupted_after_every_step_ends_like_another() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let config = small(&["objective=srcl"]);
+    let go = |folder: Folder, interrupter| {
+        run::<Albef>(&config, &options(folder, &at("scenes")), interrupter).unwrap()
+    };
+    let whole = go(Folder::New(at("whole")), Interrupter::new());
+    assert!(is_finished(&whole));
+
+    let stopped = || {
+        let interrupter = Interrupter::new();
+        interrupter.stop(Some("test"));
+        interrupter
+    };
+    let parts = at("parts");
+    assert!(!is_finished(&go(Folder::New(parts.clone()), stopped())));
+    assert!(
+        !parts.join("checkpoints").exists(),
+        "the teacher comes first"
+    );
+    let mut calls = 1;
+    while !is_finished(&go(Folder::Resume(parts.clone()), stopped())) {
+        calls += 1;
+        assert!(!parts.join("report.html").exists());
+        if parts.join("checkpoints/step-000001").exists() && calls == 4 {
+            // As if it had ended between both stages.
+            fs::remove_dir_all(parts.join("checkpoints")).unwrap();
+        }
+    }
+    // Four steps of the teacher, of which the last goes on to the first of the run, that once
+    // more, and four more, of which the last ends it.
+    assert_eq!(calls, 8);
+    for stage in ["teacher", ""] {
+        assert_same(&parts.join(stage), &at("whole").join(stage));
+    }
+    // The teacher was trained by plain contrast, on the run's tokens; the run does not train it.
+    let teacher = parameters(&parts.join("teacher"));
+    let frozen = parameters(&parts);
+    let frozen = frozen.iter().filter_map(|(path, data)| {
+        let rest = path.strip_prefix("teacher.")?;
+        Some((rest, data))
+    });
+    let mut compared = 0;
+    for (path, data) in frozen {
+        assert!(teacher[&format!("model.{path}")] == *data, "{path}");
+        compared += 1;
+    }
+    assert!(compared > 20, "{compared}");
+    let tokens = |run: &Path| fs::read(run.join("tokenizer.json")).unwrap();
+    assert!(tokens(&parts) == tokens(&parts.join("teacher")));
+}
+
+#[test]
+fn a_teacher_on_data_of_its_own_reads_the_tokens_of_the_run() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    // Scenes in other words.
+    let scenes = burn_contrastive_examples::data::ScenesConfig {
+        train: 40,
+        seed: 7,
+        ..small(&[]).shared.data.scenes
+    };
+    burn_contrastive_examples::data::scenes::generate(at("clean"), &scenes).unwrap();
+    let mut config = small(&["objective=srcl", "teacher.steps=1", "schedule.steps=1"]);
+    config.system.teacher.data = Some(at("clean"));
+    let options = options(Folder::New(at("run")), &at("scenes"));
+    assert!(is_finished(
+        &run::<Albef>(&config, &options, Interrupter::new()).unwrap()
+    ));
+    let [run, teacher] = [at("run"), at("run/teacher")];
+    let tokens = |run: &Path| fs::read(run.join("tokenizer.json")).unwrap();
+    assert!(tokens(&run) == tokens(&teacher));
+    let names = [run, teacher].map(|run| metrics(&run).dataset.name);
+    assert!(
+        names[1].contains("clean") && !names[0].contains("clean"),
+        "{names:?}"
+    );
+}
