@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use burn::train::Interrupter;
 use clap::Args;
 use serde_json::Value;
@@ -14,12 +14,13 @@ use serde_json::Value;
 use crate::console::{self, say, warn};
 use crate::memory;
 use crate::signals::INTERRUPTED;
+use crate::training::comparison::Comparison;
 use crate::training::config::TrainingConfig;
 use crate::training::device::parse_device;
 use crate::training::distributed::{Distributed, Team};
 use crate::training::folder::TOKENIZER_FILE;
 use crate::training::interrupt::stop_on_ctrl_c;
-use crate::training::run::{CONFIG_FILE, Ended, Folder, Options, Program, run};
+use crate::training::run::{self, CONFIG_FILE, Ended, Folder, Options, Program};
 use crate::training::system::SystemConfig;
 use crate::training::weights::InitConfig;
 
@@ -135,7 +136,7 @@ impl<'a> Task<'a> {
 ///
 /// # Errors
 ///
-/// On settings, data or files that are bad, and as [`run`].
+/// On settings, data or files that are bad, and as [`run`](run::run).
 pub fn train<S: Program>(arguments: TrainingArguments, task: Task) -> Result<ExitCode> {
     let Some(started) = start::<S>(arguments, task)? else {
         return Ok(ExitCode::SUCCESS);
@@ -145,11 +146,64 @@ pub fn train<S: Program>(arguments: TrainingArguments, task: Task) -> Result<Exi
         options,
         interrupter,
     } = started;
-    let ended = run::<S>(&config, &options, interrupter)?;
+    let ended = run::run::<S>(&config, &options, interrupter)?;
     options.team.finish();
     Ok(match ended {
         Ended::Reached(_) | Ended::Helped => ExitCode::SUCCESS,
         Ended::Interrupted => INTERRUPTED.into(),
+    })
+}
+
+/// Evaluates the weights of an earlier run, without training.
+///
+/// # Errors
+///
+/// Without `--init`, with several processes, and as [`evaluate`](run::evaluate).
+pub fn evaluate<S: Program>(arguments: TrainingArguments, task: Task) -> Result<ExitCode> {
+    let Some(started) = start::<S>(arguments, task)? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let Started {
+        config, options, ..
+    } = started;
+    ensure!(
+        config.shared.init.is_some(),
+        "evaluate needs --init RUN, the run whose weights to evaluate"
+    );
+    ensure!(
+        options.team.count() == 1 && !matches!(options.folder, Folder::Resume(_)),
+        "evaluate is done by one process, at once: leave out --distributed and --resume"
+    );
+    run::evaluate::<S>(&config, &options)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Trains several runs that differ in one setting, and compares them.
+///
+/// # Errors
+///
+/// As `comparison`, and as [`Comparison::run`].
+pub fn compare<S: Program>(
+    arguments: TrainingArguments,
+    task: Task,
+    comparison: impl FnOnce(&TrainingConfig<S::Config>) -> Result<Comparison<S::Config>>,
+) -> Result<ExitCode> {
+    let Some(started) = start::<S>(arguments, task)? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let Started {
+        config,
+        options,
+        interrupter,
+    } = started;
+    ensure!(
+        options.team.count() == 1,
+        "a comparison trains its runs one after another in one process: leave out --distributed"
+    );
+    let ended = comparison(&config)?.run::<S>(&options, &interrupter)?;
+    Ok(match ended {
+        Some(_) => ExitCode::SUCCESS,
+        None => INTERRUPTED.into(),
     })
 }
 
@@ -212,7 +266,11 @@ fn configuration<S: Program>(
             Some(init) => started_from::<S>(init)?,
             None => TrainingConfig::default(),
         };
-        base.over(task.settings)?.with(file, &settings)?
+        let base = match task.settings {
+            Some(text) => base.overlaid(text),
+            None => base,
+        };
+        base.with(file, &settings)?
     };
     let shared = &mut config.shared;
     if let Some(path) = &arguments.data {

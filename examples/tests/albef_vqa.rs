@@ -100,7 +100,7 @@ fn from(run: &Path, pairs: &[&str]) -> TrainingConfig<VqaConfig> {
         "validation_questions=12",
         "optimizer.learning_rate=3e-3",
         "schedule.warmup_steps=5",
-        "momentum.momentum=0.9",
+        "distillation.momentum=0.9",
     ];
     with(&config, &[&small, pairs].concat())
 }
@@ -321,8 +321,8 @@ fn what_does_not_fit_is_refused_by_name_before_anything_is_written() {
         ("tokens=48", "tokens = 48 must be in 2..=47"),
         ("answers=0", "answers must be at least 1"),
         (
-            "momentum.soft_targets=2",
-            "momentum.soft_targets = 2 must be in [0, 1]",
+            "distillation.soft_targets=2",
+            "distillation.soft_targets = 2 must be in [0, 1]",
         ),
         ("momentum.queue=4", "momentum.queue"),
         ("decoder=twin", "decoder"),

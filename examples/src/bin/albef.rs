@@ -4,10 +4,10 @@
 use std::process::ExitCode;
 
 use burn_contrastive_examples::cli::{self, Task, TrainingArguments};
-use burn_contrastive_examples::systems::albef::Albef;
 use burn_contrastive_examples::systems::albef::nlvr::Nlvr;
 use burn_contrastive_examples::systems::albef::vqa::Vqa;
-use clap::{Parser, Subcommand};
+use burn_contrastive_examples::systems::albef::{Albef, RETRIEVAL, comparisons};
+use clap::{Args, Parser, Subcommand};
 
 /// Pretrain ALBEF on image–caption files.
 ///
@@ -24,9 +24,22 @@ struct Arguments {
     command: Option<Command>,
 }
 
-/// What a pretrained model is fine-tuned for.
+/// What else there is to do.
 #[derive(Subcommand)]
 enum Command {
+    /// Fine-tune on retrieval, from a pretrained run (--init RUN): contrast and matching, where the
+    /// captions of one image match each other
+    Retrieval(TrainingArguments),
+
+    /// Evaluate a run (--init RUN) without training it, such as on --data that it never saw
+    Evaluate(TrainingArguments),
+
+    /// Train with negatives removed by their weight, at several thresholds, beside SRCL's weights
+    Sweep(SweepArguments),
+
+    /// Train with all negatives, and without those that are known to match
+    Pilot(TrainingArguments),
+
     /// Answer questions about images, from a pretrained run (--init RUN)
     ///
     /// --data takes a questions.json or the folder of easy-VQA, of VQA v2 or of ALBEF's
@@ -41,10 +54,39 @@ enum Command {
     Nlvr2(TrainingArguments),
 }
 
+#[derive(Args)]
+struct SweepArguments {
+    #[command(flatten)]
+    training: TrainingArguments,
+
+    /// Weights below which negatives are removed, of a mean of 1
+    #[arg(long, value_delimiter = ',', default_value = "0.1,0.2,0.3,0.5,0.7")]
+    thresholds: Vec<f64>,
+}
+
 fn main() -> ExitCode {
     let Arguments { training, command } = Arguments::parse();
     cli::exit(|| match command {
         None => cli::train::<Albef>(training, Task::default()),
+        Some(Command::Retrieval(training)) => {
+            let task = Task {
+                command: &["retrieval"],
+                settings: Some(RETRIEVAL),
+            };
+            cli::train::<Albef>(training, task)
+        }
+        Some(Command::Evaluate(training)) => {
+            cli::evaluate::<Albef>(training, Task::named(&["evaluate"]))
+        }
+        Some(Command::Sweep(SweepArguments {
+            training,
+            thresholds,
+        })) => cli::compare::<Albef>(training, Task::named(&["sweep"]), |config| {
+            comparisons::sweep(config, &thresholds)
+        }),
+        Some(Command::Pilot(training)) => {
+            cli::compare::<Albef>(training, Task::named(&["pilot"]), comparisons::pilot)
+        }
         Some(Command::Vqa(training)) => cli::train::<Vqa>(training, Task::named(&["vqa"])),
         Some(Command::Nlvr2(training)) => cli::train::<Nlvr>(training, Task::named(&["nlvr2"])),
     })

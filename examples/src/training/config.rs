@@ -282,19 +282,6 @@ impl<C: SystemConfig> TrainingConfig<C> {
         Ok(config)
     }
 
-    /// This configuration with the settings of a file that is part of this program laid over it.
-    ///
-    /// # Errors
-    ///
-    /// If the settings do not fit this configuration.
-    pub(crate) fn over(&self, settings: Option<&str>) -> Result<Self> {
-        let mut value = self.to_value()?;
-        if let Some(text) = settings {
-            settings::apply_file(&mut value, text, &C::preset)?;
-        }
-        Self::from_value(value)
-    }
-
     /// The configuration saved in a run's folder.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The training loop: configuration, optimisation, checkpoints.
 
 pub mod checkpoint;
+pub mod comparison;
 pub mod config;
 pub mod device;
 pub mod distributed;

@@ -25,7 +25,7 @@ use crate::report::{Change, ParameterCount, RunReport, Stage};
 pub const CONFIG_FILE: &str = "config.json";
 
 /// The results for programs in a run's folder, which a finished run has.
-const METRICS_FILE: &str = "metrics.json";
+pub(super) const METRICS_FILE: &str = "metrics.json";
 
 /// What the program of a system reads, measures and reports.
 pub trait Program: System {
@@ -200,7 +200,7 @@ fn report<S: Program>(
 }
 
 /// Writes a report into the folder of a run, and says where it is under the scores.
-fn publish(report: &RunReport, run: &Path, scores: &str) -> Result<()> {
+pub(super) fn publish(report: &RunReport, run: &Path, scores: &str) -> Result<()> {
     report.write(run)?;
     say(format_args!("\n{scores}\n"));
     say(format_args!(
@@ -236,7 +236,8 @@ pub fn stage<S: Program>(
     };
     let options = Options {
         folder,
-        stage_of: Some(of.to_path_buf()),
+        // Of stages in stages, the outermost run is the one to resume.
+        stage_of: Some(options.stage_of.clone().unwrap_or_else(|| of.to_path_buf())),
         ..options.clone()
     };
     if options.team.is_first() {

@@ -122,7 +122,7 @@ fn what_a_run_was_trained_with_stays() {
         ("momentum.queue=7", "momentum.queue = 6"),
         ("momentum.ramp_epochs=2", "momentum.ramp_epochs = 1"),
         ("losses.matching=false", "losses.matching = true"),
-        ("losses.same_image=true", "losses.same_image = false"),
+        ("losses.ids=image", "losses.ids = \"none\""),
         ("masking.probability=0.3", "masking.probability = 0.15"),
         ("objective=srcl", "objective"),
         ("tokens=11", "tokens = 12"),

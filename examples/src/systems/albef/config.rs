@@ -71,9 +71,22 @@ pub struct LossesConfig {
     pub matching: bool,
     /// Masked language modelling.
     pub masked_language: bool,
-    /// Whether the captions of one image match each other, in the batch and in the queue, as in
-    /// ALBEF's fine-tuning on retrieval; in its pretraining they do not.
-    pub same_image: bool,
+    /// Which pairs are known to match besides those of the data, in the batch and in the queue.
+    pub ids: MatchIds,
+}
+
+/// Which pairs are known to match besides those of the data. What the contrast makes of them is its
+/// `same_id`; as hard negatives of matching they are never drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MatchIds {
+    /// None, as in ALBEF's pretraining.
+    #[default]
+    None,
+    /// The captions of one image, as in its fine-tuning on retrieval.
+    Image,
+    /// Images whose captions say the same, which the scenes know.
+    Meaning,
 }
 
 /// The momentum copy and the queue.

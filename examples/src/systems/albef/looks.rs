@@ -1,19 +1,21 @@
-//! A look inside: the weights that SRCL gives to the negatives of batches with known false ones
+//! Looks inside: mutual information over the training, and the weights that SRCL gives to the negatives of batches with known false ones
 //! (Jiang et al., 2023, figures 3b, 7 and 8).
 
 use anyhow::{Context, Result, anyhow};
 use burn::data::dataloader::DataLoader;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use burn_contrastive::analysis::BatchWeights;
+use burn_contrastive::analysis::{BatchWeights, mutual_information_bound};
 use burn_contrastive::negatives::PairFeatures;
-use burn_contrastive::objective::{AnyConfig, ObjectiveConfig};
-use burn_contrastive::similarity::SimilarityConfig;
+use burn_contrastive::objective::{AnyConfig, ContrastiveConfig, ObjectiveConfig};
+use burn_contrastive::similarity::{LogitScaleConfig, SimilarityConfig};
 use burn_contrastive::weighting::SimilarityRegulation;
 
-use super::Albef;
+use super::{Albef, Rows};
 use crate::data::{Collection, Pair, PairLoader, Shard};
 use crate::report::{WeightExample, Weights};
+use crate::training::objective::logit_scale;
+use crate::training::output::Figure;
 
 /// Bins that weights are counted in at first, and the weight where the last one ends; larger
 /// weights are counted there.
@@ -53,6 +55,35 @@ struct Counts {
 }
 
 impl Albef {
+    /// The mutual information of a batch in nats, the mean of both directions: the bound on that of
+    /// its pairs, `ln N − L` (Jiang et al., equation 2), and that of anchors and negatives under
+    /// the weights of the model by itself, `E log(1/w)` (equation 40), which is 0 without weights.
+    pub(super) fn information(&self, rows: &Rows) -> Vec<Figure> {
+        let [pairs, _] = rows.image.dims();
+        let temperature = match logit_scale(&self.objective) {
+            Some(scale) => 1.0 / scale.into_scalar::<f64>(),
+            None => 1.0,
+        };
+        let contrast = ContrastiveConfig::new()
+            .with_logit_scale(LogitScaleConfig::fixed(temperature))
+            .init(&rows.image.device());
+        let (image, text) = (rows.image.clone(), rows.text.clone());
+        let directions = contrast.forward_directions(image.clone(), text.clone(), ());
+        let bounds =
+            directions.map(|losses| mutual_information_bound(losses, pairs).into_scalar::<f64>());
+        let of_negatives = self.regulation.map_or([0.0; 2], |regulation| {
+            let features = PairFeatures::new(image, text);
+            let similarity = SimilarityConfig::new();
+            BatchWeights::new(regulation.with_alpha(0.0), features, None, similarity).information()
+        });
+        [bounds, of_negatives]
+            .map(|[by_image, by_text]| Figure {
+                sum: (by_image + by_text) / 2.0 * pairs as f64,
+                count: pairs as f64,
+            })
+            .to_vec()
+    }
+
     /// The weights that the trained model gives by itself, α = 0, to the negatives of `batches`.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use burn_contrastive::objective::{
 };
 use burn_contrastive::pairwise::Positives;
 
+use super::config::MatchIds;
 use super::{Albef, AlbefModel, Encoded, first};
 use crate::data::Padding;
 use crate::training::objective::logit_scale;
@@ -168,6 +169,7 @@ impl Albef {
         } else {
             rows.ids.clone()
         };
+        let knows_ids = self.losses.ids != MatchIds::None;
         self.objective.forward(&Features {
             momentum_image,
             momentum_text,
@@ -177,9 +179,9 @@ impl Albef {
             queue_text: of_queue(|queue| Some(queue.text.clone())),
             queue_teacher_image: of_queue(|queue| queue.teacher_image.clone()),
             queue_teacher_text: of_queue(|queue| queue.teacher_text.clone()),
-            queue_image_label: ids.clone().filter(|_| self.losses.same_image),
-            queue_text_label: ids.filter(|_| self.losses.same_image),
-            label: Some(label).filter(|_| self.losses.same_image),
+            queue_image_label: ids.clone().filter(|_| knows_ids),
+            queue_text_label: ids.filter(|_| knows_ids),
+            label: Some(label).filter(|_| knows_ids),
             ..Features::new(rows.image.clone(), rows.text.clone())
         })
     }

@@ -8,7 +8,9 @@
 //! SRCL weighs the negatives of the contrast by a second, frozen teacher: the same encoders, trained
 //! first by plain contrast ([`AlbefConfig::teacher`]).
 
+pub mod comparisons;
 mod config;
+mod distillation;
 mod looks;
 mod losses;
 pub mod nlvr;
@@ -24,15 +26,20 @@ use burn_contrastive::momentum::{MomentumEncoder, MomentumEncoderConfig};
 use burn_contrastive::negatives::{FeatureQueue, FeatureQueueConfig, PairFeatures};
 use burn_contrastive::objective::{ImageTextMatching, ImageTextMatchingConfig, Objective};
 use burn_contrastive::similarity::l2_normalize;
+use burn_contrastive::weighting::SimilarityRegulation;
 
 use crate::models::{Bert, BertEncoder, ImageEncoder, LanguageHead, MatchingHead, ProjectionHead};
 use crate::training::system::Moment;
 use crate::training::weights::Weights;
 
+/// The settings of fine-tuning on retrieval, over those of the pretraining.
+pub const RETRIEVAL: &str = include_str!("../../../configs/albef_retrieval.json");
+
 pub use config::{
-    AlbefConfig, AlbefModelConfig, LooksConfig, LossesConfig, MaskingConfig, MomentumConfig,
-    TeacherConfig,
+    AlbefConfig, AlbefModelConfig, LooksConfig, LossesConfig, MaskingConfig, MatchIds,
+    MomentumConfig, TeacherConfig,
 };
+pub use distillation::DistillationConfig;
 pub use looks::Batches;
 pub use losses::Rows;
 pub use program::{AlbefScores, AlbefTest};
@@ -142,6 +149,8 @@ pub struct Albef {
     #[module(skip)]
     masking: MaskingConfig,
     #[module(skip)]
+    regulation: Option<SimilarityRegulation>,
+    #[module(skip)]
     rerank: usize,
     #[module(skip)]
     schedule: MomentumConfig,
@@ -174,6 +183,7 @@ impl Albef {
             matching: ImageTextMatchingConfig::new().init(),
             losses: config.losses.clone(),
             masking: config.masking.clone(),
+            regulation: looks::regulation(&config.objective),
             rerank: config.rerank,
             schedule: config.momentum.clone(),
             soft_targets: config.soft_targets(),

@@ -9,7 +9,7 @@ use burn::train::Interrupter;
 use burn_contrastive::objective::ObjectiveConfig;
 
 use super::Albef;
-use super::config::{AlbefConfig, LossesConfig};
+use super::config::{AlbefConfig, LossesConfig, MatchIds};
 use super::looks::{Batches, regulation};
 use super::rerank::retrieve;
 use crate::data::{
@@ -191,7 +191,7 @@ fn of_teacher(config: &TrainingConfig<AlbefConfig>) -> TrainingConfig<AlbefConfi
     system.losses = LossesConfig {
         matching: false,
         masked_language: false,
-        same_image: false,
+        ids: MatchIds::None,
     };
     // The queue is not read.
     system.momentum.queue = 1;

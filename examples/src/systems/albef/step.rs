@@ -13,11 +13,11 @@ use burn_contrastive::schedule::Settings;
 use burn_contrastive::sharded::{self, Sharding};
 use rand::RngExt;
 
-use super::config::AlbefConfig;
+use super::config::{AlbefConfig, MatchIds};
 use super::losses::{Rows, nothing};
 use super::{Albef, AlbefModel, Encoded};
 use crate::data::random::{self, Purpose};
-use crate::data::{Batch, Pairs, Shard};
+use crate::data::{Batch, Pair, Pairs, Shard};
 use crate::training::objective::logit_scale;
 use crate::training::output::Output;
 use crate::training::system::{Moment, Step, System};
@@ -99,7 +99,11 @@ impl Albef {
             let encoded = constants(teacher);
             [encoded.image, encoded.text]
         });
-        let ids: Vec<i32> = batch.image_ids.iter().map(|&id| id as i32).collect();
+        let id = |pair: &Pair| match self.losses.ids {
+            MatchIds::Meaning => pair.meaning as i32,
+            MatchIds::Image | MatchIds::None => pair.image_id as i32,
+        };
+        let ids: Vec<i32> = shard.items.iter().map(id).collect();
         let ids = Tensor::<1, Int>::from_data(&ids[..], &device.clone().inner());
         let draw = self.draw(shard);
         Shared {
@@ -144,6 +148,7 @@ impl Albef {
 impl System for Albef {
     const NAME: &'static str = "albef";
     const LOSSES: &'static [&'static str] = &["Contrast", "Matching", "Masked Language"];
+    const FIGURES: &'static [&'static str] = &["MI bound", "MI of negatives"];
     const RETRIEVES: bool = true;
 
     type Config = AlbefConfig;
@@ -232,7 +237,10 @@ impl System for Albef {
         let own = Tensor::cat(own.collect(), 0).sum_dim(0).squeeze_dim::<1>(0);
         let contrast = self.contrast(&rows);
         let loss = contrast.clone() + own.clone().sum();
-        self.output(loss, contrast, own, &rows)
+        Output {
+            figures: self.information(&rows),
+            ..self.output(loss, contrast, own, &rows)
+        }
     }
 
     fn logit_scale(&self) -> Option<Tensor<1>> {

@@ -7,7 +7,7 @@ use crate::run::{exclusively, resumed_equals_uninterrupted};
 fn an_interrupted_run_goes_on_to_the_same_bits() {
     let _lock = exclusively();
     // Within the ramp of soft targets, at the end of an epoch, and after the ramp.
-    let config = config(&["momentum.ramp_epochs=1.5", "losses.same_image=true"]);
+    let config = config(&["momentum.ramp_epochs=1.5", "losses.ids=image"]);
     for at in [1, 4, 8] {
         resumed_equals_uninterrupted(&config, at);
     }

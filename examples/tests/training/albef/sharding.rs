@@ -113,7 +113,7 @@ fn matching_and_hidden_words_are_the_mean_of_the_shards() {
 fn two_workers_take_the_step_of_one() {
     let _lock = exclusively();
     let (srcl, _teacher) = with_teacher(&[]);
-    for config in [config(&["losses.same_image=true"]), srcl] {
+    for config in [config(&["losses.ids=image"]), srcl] {
         let model = at_half(fresh(&config).model);
         let shards = batch(0, 4);
         let one = step(&model, &shards, &Sharding::recompute());

@@ -25,12 +25,14 @@ use super::config::AlbefModelConfig;
 use super::first;
 use crate::data::{Shard, StatedPair, StatedPairs};
 use crate::models::{Bert, BertEmbeddings, BertEncoder, ClassifierHead, ImageEncoder, TwinFusion};
+use crate::systems::albef::distillation::DistillationConfig;
 use crate::training::output::{Figure, Output};
 use crate::training::system::{Item, Moment, Step, System};
 
 pub use answers::{Answer, Answers};
 pub use assignment::{TextAssignment, TextAssignmentConfig};
-pub use config::{AssignmentConfig, DistillationConfig, NlvrConfig};
+pub use config::{AssignmentConfig, NlvrConfig};
+
 pub use program::StatementTest;
 
 /// Classes of a statement: false and true.

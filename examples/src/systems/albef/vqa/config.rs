@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Vqa;
+use crate::systems::albef::distillation::DistillationConfig;
 use crate::systems::albef::{AlbefConfig, AlbefModelConfig};
 use crate::training::config::{SharedConfig, TrainingConfig};
 use crate::training::system::{InitRules, SystemConfig, TextLimits};
@@ -19,7 +20,7 @@ pub struct VqaConfig {
     /// From what the decoder of the answers starts.
     pub decoder: DecoderStart,
     /// The momentum copy, whose predictions are a part of the targets.
-    pub momentum: DistillationConfig,
+    pub distillation: DistillationConfig,
     /// The most tokens of a question, `[CLS]` included; 25 in ALBEF.
     pub tokens: usize,
     /// Answers of the list that are compared by their whole likelihood: those whose first tokens
@@ -39,29 +40,6 @@ pub enum DecoderStart {
     Decoder,
 }
 
-/// The momentum copy, and what is learned from it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DistillationConfig {
-    /// What the copy keeps of its own values at each step; 0.995 in ALBEF.
-    pub momentum: f64,
-    /// Share of the copy's predictions in the targets; 0.4 in ALBEF.
-    pub soft_targets: f64,
-    /// Passes over the data during which that share rises from 0; 1 in ALBEF.
-    pub ramp_epochs: f64,
-}
-
-impl DistillationConfig {
-    /// The share of the copy's predictions after so many passes over the data.
-    pub(super) fn share(&self, epochs: f64) -> f64 {
-        if self.ramp_epochs > 0.0 {
-            self.soft_targets * (epochs / self.ramp_epochs).min(1.0)
-        } else {
-            self.soft_targets
-        }
-    }
-}
-
 /// What differs from the settings of `albef`: minutes on two CPU cores.
 const TINY: &str = include_str!("../../../../configs/albef_tiny_vqa.json");
 
@@ -71,7 +49,7 @@ impl VqaConfig {
         Self {
             model,
             decoder: DecoderStart::Fusion,
-            momentum: DistillationConfig {
+            distillation: DistillationConfig {
                 momentum: 0.995,
                 soft_targets: 0.4,
                 ramp_epochs: 1.0,
@@ -117,21 +95,7 @@ impl SystemConfig for VqaConfig {
 
     fn check(&self) -> Result<()> {
         self.model.check().context("model")?;
-        let DistillationConfig {
-            momentum,
-            soft_targets,
-            ramp_epochs,
-        } = self.momentum;
-        for (key, share) in [("momentum", momentum), ("soft_targets", soft_targets)] {
-            ensure!(
-                (0.0..=1.0).contains(&share),
-                "momentum.{key} = {share} must be in [0, 1]"
-            );
-        }
-        ensure!(
-            ramp_epochs >= 0.0 && ramp_epochs.is_finite(),
-            "momentum.ramp_epochs = {ramp_epochs} must be at least 0"
-        );
+        self.distillation.check()?;
         // An answer has one token more than its tokenizer gives, for its end.
         let most = self.model.bert.context.saturating_sub(1);
         ensure!(

@@ -17,9 +17,10 @@ use burn_contrastive::momentum::{MomentumEncoder, MomentumEncoderConfig};
 
 use super::AlbefModel;
 use crate::models::BertDecoder;
+use crate::systems::albef::distillation::DistillationConfig;
 use crate::training::system::Moment;
 
-pub use config::{DecoderStart, DistillationConfig, VqaConfig};
+pub use config::{DecoderStart, VqaConfig};
 pub use program::{Answered, QuestionTest};
 pub use ranking::Ranked;
 
@@ -47,13 +48,13 @@ impl Vqa {
     fn new(config: &VqaConfig, device: &Device) -> Self {
         let model = config.model.init(true, device);
         let decoder = decoder_of(&model);
-        let momentum = MomentumEncoderConfig::new().with_momentum(config.momentum.momentum);
+        let momentum = MomentumEncoderConfig::new().with_momentum(config.distillation.momentum);
         Self {
             momentum_model: momentum.init(&model),
             momentum_decoder: momentum.init(&decoder),
             model,
             decoder,
-            distillation: config.momentum.clone(),
+            distillation: config.distillation.clone(),
             most_answers: config.answers,
             moment: Moment::default(),
         }
@@ -64,7 +65,7 @@ impl Vqa {
         if config.decoder == DecoderStart::Fusion {
             self.decoder = decoder_of(&self.model);
         }
-        let momentum = MomentumEncoderConfig::new().with_momentum(config.momentum.momentum);
+        let momentum = MomentumEncoderConfig::new().with_momentum(config.distillation.momentum);
         self.momentum_model = momentum.init(&self.model);
         self.momentum_decoder = momentum.init(&self.decoder);
         self

@@ -148,7 +148,7 @@ fn two_answers_with_shares_cost_what_they_do_by_hand() {
 #[test]
 fn a_batch_costs_the_answers_of_its_questions_by_their_shares() {
     let device = Device::flex();
-    let config = config(&["momentum.soft_targets=0"]);
+    let config = config(&["distillation.soft_targets=0"]);
     let (_folder, examples) = examples(&config);
     let vqa = vqa(&config, &device.clone().autodiff());
     let plain = vqa.valid();
@@ -190,7 +190,10 @@ fn a_batch_costs_the_answers_of_its_questions_by_their_shares() {
 #[test]
 fn the_momentum_copy_is_a_part_of_the_targets_after_the_ramp() {
     let device = Device::flex();
-    let config = config(&["momentum.soft_targets=0.5", "momentum.ramp_epochs=2"]);
+    let config = config(&[
+        "distillation.soft_targets=0.5",
+        "distillation.ramp_epochs=2",
+    ]);
     let (_folder, examples) = examples(&config);
     let vqa = vqa(&config, &device.clone().autodiff());
     let batch = [shard(&examples, &[0, 1])];
