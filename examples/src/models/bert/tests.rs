@@ -17,7 +17,6 @@ fn config() -> BertConfig {
         intermediate: 20,
         dropout: 0.0,
         initializer_range: 0.02,
-        initializer_range: 0.02,
     }
 }
 

@@ -188,6 +188,7 @@ mod tests {
             heads: 3,
             intermediate: 20,
             dropout: 0.0,
+            initializer_range: 0.02,
         };
         let fusion = config.init(&Device::flex()).fusion;
         let moved = by_path(&fusion).into_iter().flat_map(|(path, value)| {

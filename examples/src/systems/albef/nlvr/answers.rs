@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn examples_of_one_kind_have_no_table_of_kinds() {
         let after = answers(&[0, 1], &[0, 0]);
-        let report = after.report(&after, |_| "", [("", 0)].into_iter());
+        let report = after.report(None, |_| "", [("", 0)].into_iter());
         assert!(report.by_kind.is_empty());
         assert_eq!((report.majority, report.after), (50.0, 50.0));
     }

@@ -42,7 +42,7 @@ pub struct DistillationConfig {
 }
 
 /// Text assignment, which comes before.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AssignmentConfig {
     /// Captioned images to train on, those of the pretraining in ALBEF; null for the scenes, where
@@ -60,7 +60,7 @@ pub struct AssignmentConfig {
     pub image_size: Option<usize>,
 }
 
-/// The settings of `albef nlvr2` unless others are given.
+/// The settings of `albef nlvr2` unless others are given, over those of `albef`.
 const TINY: &str = include_str!("../../../../configs/albef_tiny_nlvr2.json");
 /// The published ones, over those of a pretrained run.
 #[cfg(test)]
@@ -189,7 +189,14 @@ impl SystemConfig for NlvrConfig {
 
     /// Small encoders on statements about small scenes: minutes on two CPU cores.
     fn defaults() -> TrainingConfig<Self> {
-        TrainingConfig::embedded(TINY)
+        let TrainingConfig { system, shared } = AlbefConfig::defaults();
+        let system = Self {
+            model: system.model,
+            tokens: system.tokens,
+            distillation: DistillationConfig::default(),
+            assignment: AssignmentConfig::default(),
+        };
+        TrainingConfig { system, shared }.overlaid(TINY)
     }
 
     fn check(&self) -> Result<()> {
