@@ -1,4 +1,5 @@
-//! Small runs of `albef` from data to report, of one stage and of two, interrupted after every step.
+//! Small runs of `albef` from data to report, of one stage and of two, interrupted after every
+//! step.
 
 use std::collections::BTreeMap;
 use std::fs;

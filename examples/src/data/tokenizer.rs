@@ -282,8 +282,8 @@ impl CaptionTokenizer {
         });
         ensure!(
             context_length > specials,
-            "a context of {context_length} tokens is too short: {specials} special tokens and one of the \
-             caption's need at least {}",
+            "a context of {context_length} tokens is too short: {specials} special tokens and one \
+             of the caption's need at least {}",
             specials + 1
         );
         let named = inner.get_padding().map(|padding| padding.pad_token.clone());

@@ -20,7 +20,6 @@ use anyhow::{Context, Result, ensure};
 use burn::module::Module;
 use burn::optim::{ModuleOptimizer, OptimizerRecord};
 use burn::store::ModuleRecord;
-use burn::tensor::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -249,17 +248,10 @@ impl Checkpoint {
         optimizer: ModuleOptimizer,
     ) -> Result<(M, ModuleOptimizer)> {
         (|| {
-            // Read now: `load` reads a parameter when it is first used, and later checkpoints
-            // replace this one before one that is not trained is.
-            let read = |name: &str| {
-                let bytes = fs::read(self.folder.join(name));
-                let bytes = bytes.with_context(|| format!("{name} cannot be read"))?;
-                anyhow::Ok(Bytes::from_bytes_vec(bytes))
-            };
-            let model = ModuleRecord::from_bytes(read(MODEL)?)
+            let model = ModuleRecord::load(self.folder.join(MODEL))
                 .and_then(|record| model.try_load_record(record))
                 .with_context(|| format!("{MODEL} is of another model"))?;
-            let record = OptimizerRecord::from_bytes(read(OPTIMIZER)?)
+            let record = OptimizerRecord::load(self.folder.join(OPTIMIZER))
                 .with_context(|| format!("{OPTIMIZER} cannot be read"))?;
             anyhow::Ok((model, optimizer.load_record(record)))
         })()

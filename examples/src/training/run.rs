@@ -154,7 +154,13 @@ pub fn evaluate<S: Program>(
     config.write(&folder.path.join(CONFIG_FILE))?;
     data.tokenizer.save(folder.path.join(TOKENIZER_FILE))?;
     stages.end("data");
-    let model = Start::<S>::fresh(config, &options.device)?.model;
+    let model = match Start::<S>::fresh(config, &options.device) {
+        Ok(start) => start.model,
+        Err(error) => {
+            folder.take_back();
+            return Err(error);
+        }
+    };
     let parameters = parameter_counts(&model);
     print_parameters(&parameters);
     let batch_size = config.division(&options.device, 1).pairs;

@@ -115,10 +115,7 @@ fn what_a_run_was_trained_with_stays() {
     place.finished(ALBEF, "run", &[]);
     let before = files(&place.join("run"));
     for (pair, reason) in [
-        (
-            "momentum.momentum=0.5",
-            "momentum.momentum = 0.99, it cannot go on with 0.5",
-        ),
+        ("momentum.momentum=0.5", "it cannot go on with 0.5"),
         ("momentum.queue=7", "momentum.queue = 6"),
         ("momentum.ramp_epochs=2", "momentum.ramp_epochs = 1"),
         ("losses.matching=false", "losses.matching = true"),

@@ -65,6 +65,7 @@ fn config() -> AlbefConfig {
         embedding: 6,
     };
     config.momentum.queue = 5;
+    config.momentum.queue_ramp_epochs = 0.0;
     config.tokens = 10;
     config.check().unwrap();
     config

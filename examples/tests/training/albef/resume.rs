@@ -35,10 +35,9 @@ fn the_frozen_teacher_goes_on_with_the_run() {
     drop(teacher);
 }
 
-/// Layers that a run does not use are in its checkpoints, also after the one that they were read
-/// from is gone.
+/// As a teacher is trained; layers that a run does not use are in its checkpoints too.
 #[test]
-fn what_is_not_trained_outlives_the_checkpoint_that_it_came_from() {
+fn a_run_that_trains_no_more_than_the_contrast_goes_on_too() {
     let _lock = exclusively();
     let config = config(&[
         "objective=info-nce",

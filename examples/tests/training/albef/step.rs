@@ -239,17 +239,21 @@ fn a_step_is_the_sum_of_its_losses() {
 }
 
 #[test]
-fn soft_targets_rise_and_the_teachers_share_falls_as_training_goes_on() {
+fn soft_targets_and_the_queue_rise_and_the_teachers_share_falls_as_training_goes_on() {
     let _lock = exclusively();
-    let ramp = ["momentum.ramp_epochs=2", "sharding.mode=off"];
+    let ramp = [
+        "momentum.ramp_epochs=2",
+        "momentum.queue_ramp_epochs=4",
+        "sharding.mode=off",
+    ];
     let (config, _teacher) = with_teacher(&ramp);
     let model = fresh(&config).model;
     let plain = model.valid();
-    for (step, epoch, place, share) in [
-        (0, 0, 0, 0.0),
-        (3, 0, 3, 0.4 * 0.3),
-        (5, 1, 0, 0.4 * 0.5),
-        (9, 4, 1, 0.4),
+    for (step, epoch, place, share, queue) in [
+        (0, 0, 0, 0.0, 0.0),
+        (3, 0, 3, 0.4 * 0.3, 0.15),
+        (5, 1, 0, 0.4 * 0.5, 0.25),
+        (9, 4, 1, 0.4, 1.0),
     ] {
         let cursor = Cursor {
             epoch,
@@ -258,11 +262,12 @@ fn soft_targets_rise_and_the_teachers_share_falls_as_training_goes_on() {
         let trained = one_step(&config, model.clone(), step, cursor);
         let found = trained.history.steps[0].losses[0];
         let shard = &batch(epoch * BATCHES + place, PAIRS)[0];
-        let contrast = |alpha: f64, soft_targets: f64| {
+        let contrast = |alpha: f64, soft_targets: f64, queue: f64| {
             let mut model = plain.clone();
             model.objective = model.objective.with_settings(&Settings {
                 alpha: Some(alpha),
                 soft_targets: Some(soft_targets),
+                queue_weight: Some(queue),
                 ..Settings::default()
             });
             let encoded = encode(&model.model, shard, &Device::flex());
@@ -270,12 +275,16 @@ fn soft_targets_rise_and_the_teachers_share_falls_as_training_goes_on() {
             model.contrast(&rows).into_scalar::<f64>()
         };
         let alpha = 1.0 - step as f64 / (step + 1) as f64;
-        let expected = contrast(alpha, share);
+        let expected = contrast(alpha, share, queue);
         assert!(
             (found - expected).abs() < 1e-5,
             "step {step}: {found}, {expected}"
         );
-        for other in [contrast(alpha - 0.09, share), contrast(alpha, share + 0.05)] {
+        for other in [
+            contrast(alpha - 0.09, share, queue),
+            contrast(alpha, share + 0.05, queue),
+            contrast(alpha, share, (queue - 0.1f64).abs()),
+        ] {
             assert!((found - other).abs() > 1e-4, "{found} says nothing");
         }
     }
