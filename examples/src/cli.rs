@@ -146,7 +146,7 @@ pub fn train<S: Program>(arguments: TrainingArguments, task: Task) -> Result<Exi
         options,
         interrupter,
     } = started;
-    let ended = run::run::<S>(&config, &options, interrupter)?;
+    let ended = S::run(&config, &options, interrupter)?;
     options.team.finish();
     Ok(match ended {
         Ended::Reached(_) | Ended::Helped => ExitCode::SUCCESS,

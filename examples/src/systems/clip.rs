@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use burn::train::Interrupter;
 use burn_contrastive::objective::{Features, InfoNceConfig};
 use burn_contrastive::sharded::{Encoded, Sharding};
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,7 @@ use crate::training::history::History;
 use crate::training::inputs::{self, Data};
 use crate::training::objective::{TrainingObjective, logit_scale};
 use crate::training::output::Output;
-use crate::training::run::{Options, Program};
+use crate::training::run::{self, Ended, Options, Program};
 use crate::training::system::{Moment, Step, System, SystemConfig, TextLimits};
 
 /// The settings of [`Clip`].
@@ -200,6 +201,14 @@ impl Program for Clip {
         _history: &History,
     ) -> RunReport {
         after.report(test, before)
+    }
+
+    fn run(
+        config: &TrainingConfig<ClipConfig>,
+        options: &Options,
+        interrupter: Interrupter,
+    ) -> Result<Ended<Self>> {
+        run::run(config, options, interrupter)
     }
 }
 

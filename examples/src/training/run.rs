@@ -13,6 +13,7 @@ use super::folder::TOKENIZER_FILE;
 use super::history::History;
 use super::inputs::Data;
 pub use super::options::{Folder, Options};
+pub use super::program::Program;
 use super::progress::{Extent, Lines, dashboard};
 use super::strategy::Ending;
 use super::summary;
@@ -26,73 +27,6 @@ pub const CONFIG_FILE: &str = "config.json";
 
 /// The results for programs in a run's folder, which a finished run has.
 pub(super) const METRICS_FILE: &str = "metrics.json";
-
-/// What the program of a system reads, measures and reports.
-pub trait Program: System {
-    /// Heading of its report.
-    const TITLE: &'static str;
-
-    /// What it is evaluated on.
-    type Test;
-
-    /// What it scores there.
-    type Scores;
-
-    /// Its data; `resumed` is the folder of the run that goes on.
-    ///
-    /// # Errors
-    ///
-    /// On bad data, and on files that cannot be read or written.
-    fn open(
-        config: &TrainingConfig<Self::Config>,
-        options: &Options,
-        resumed: Option<&Path>,
-    ) -> Result<Data<Self>>;
-
-    /// What comes before its training, such as the training of a teacher, as [stages](stage) in the
-    /// folder `run`. Returns the configuration with their results in place, or `None` if one was
-    /// interrupted. All workers of a team call it.
-    ///
-    /// # Errors
-    ///
-    /// As [`run`].
-    fn prepare(
-        config: &TrainingConfig<Self::Config>,
-        _options: &Options,
-        _run: &Path,
-        _interrupter: &Interrupter,
-    ) -> Result<Option<TrainingConfig<Self::Config>>> {
-        Ok(Some(config.clone()))
-    }
-
-    /// Its scores, `batch_size` examples at a time; before its training perhaps only those that
-    /// say something.
-    ///
-    /// # Errors
-    ///
-    /// If a file cannot be read.
-    fn evaluate(
-        &self,
-        test: &Self::Test,
-        batch_size: usize,
-        is_trained: bool,
-    ) -> Result<Self::Scores>;
-
-    /// What is evaluated, and the scores before the training, in words.
-    fn before(test: &Self::Test, scores: &Self::Scores) -> String;
-
-    /// The scores after the training, in words.
-    fn after(test: &Self::Test, scores: &Self::Scores) -> String;
-
-    /// The parts of the report that are its own; `before` are the scores before the training, if
-    /// there was one.
-    fn report(
-        test: &Self::Test,
-        before: Option<&Self::Scores>,
-        after: &Self::Scores,
-        history: &History,
-    ) -> RunReport;
-}
 
 /// How a run ended.
 pub enum Ended<S: Program> {
@@ -249,7 +183,7 @@ pub fn stage<S: Program>(
     if options.team.is_first() {
         say(format_args!("Stage: {name}"));
     }
-    let ended = run::<S>(config, &options, interrupter.clone())?;
+    let ended = S::run(config, &options, interrupter.clone())?;
     // The other workers read what the first one writes at its end.
     options.team.of_first("")?;
     Ok(match ended {

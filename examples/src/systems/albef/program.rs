@@ -21,7 +21,7 @@ use crate::training::evaluation::{EmbedsPairs, Retrieved};
 use crate::training::folder::TOKENIZER_FILE;
 use crate::training::history::History;
 use crate::training::inputs::{self, Data};
-use crate::training::run::{Options, Program, stage};
+use crate::training::run::{self, Ended, Options, Program, stage};
 use crate::training::system::{SystemConfig, TextLimits};
 
 impl EmbedsPairs for Albef {
@@ -141,6 +141,14 @@ impl Program for Albef {
                 .retrieved
                 .report(&test.set, before.map(|before| &before.retrieved))
         }
+    }
+
+    fn run(
+        config: &TrainingConfig<AlbefConfig>,
+        options: &Options,
+        interrupter: Interrupter,
+    ) -> Result<Ended<Self>> {
+        run::run(config, options, interrupter)
     }
 }
 

@@ -42,7 +42,7 @@ pub struct TextAssignmentConfig {
     pub tokens: usize,
 }
 
-/// The system: see [the module](self).
+/// The system of text assignment: twins and a head of three classes.
 #[derive(Module, Debug)]
 pub struct TextAssignment {
     /// The encoders, which are trained for what comes after.

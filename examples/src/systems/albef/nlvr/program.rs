@@ -17,7 +17,7 @@ use crate::report::{AnswerExample, RunReport};
 use crate::training::config::TrainingConfig;
 use crate::training::history::History;
 use crate::training::inputs::{self, Data};
-use crate::training::run::{Options, Program, stage};
+use crate::training::run::{self, Ended, Options, Program, stage};
 use crate::training::summary::spread;
 use crate::training::system::System;
 use crate::training::weights::InitConfig;
@@ -173,6 +173,14 @@ impl Program for Nlvr {
             ..RunReport::default()
         }
     }
+
+    fn run(
+        config: &TrainingConfig<NlvrConfig>,
+        options: &Options,
+        interrupter: Interrupter,
+    ) -> Result<Ended<Self>> {
+        run::run(config, options, interrupter)
+    }
 }
 
 impl Program for TextAssignment {
@@ -233,5 +241,13 @@ impl Program for TextAssignment {
             accuracy: Some(after.report(before, |_| "", std::iter::empty())),
             ..RunReport::default()
         }
+    }
+
+    fn run(
+        config: &TrainingConfig<TextAssignmentConfig>,
+        options: &Options,
+        interrupter: Interrupter,
+    ) -> Result<Ended<Self>> {
+        run::run(config, options, interrupter)
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow, ensure};
 use burn::data::dataloader::DataLoader;
 use burn::module::Module;
+use burn::train::Interrupter;
 use rayon::prelude::*;
 
 use super::config::VqaConfig;
@@ -23,7 +24,7 @@ use crate::report::{
 use crate::training::config::{DataConfig, TrainingConfig};
 use crate::training::history::History;
 use crate::training::inputs::{self, Data};
-use crate::training::run::{Options, Program};
+use crate::training::run::{self, Ended, Options, Program};
 use crate::training::system::{System, SystemConfig};
 
 /// Answers shown in a report.
@@ -319,6 +320,14 @@ impl Program for Vqa {
             answers: test.shown(after),
             ..RunReport::default()
         }
+    }
+
+    fn run(
+        config: &TrainingConfig<VqaConfig>,
+        options: &Options,
+        interrupter: Interrupter,
+    ) -> Result<Ended<Self>> {
+        run::run(config, options, interrupter)
     }
 }
 

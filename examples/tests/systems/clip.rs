@@ -1,38 +1,20 @@
 //! A small run of `clip` from data to report, and its interruption and resumption.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use burn::tensor::Device;
 use burn::train::Interrupter;
 use burn_contrastive_examples::report::Metrics;
 use burn_contrastive_examples::systems::clip::{Clip, ClipConfig};
 use burn_contrastive_examples::training::config;
 use burn_contrastive_examples::training::evaluation::chance;
-use burn_contrastive_examples::training::run::{Ended, Folder, Options, run};
+use burn_contrastive_examples::training::run::{Ended, Folder, Options, Program};
+
+use crate::exclusively;
 
 type TrainingConfig = config::TrainingConfig<ClipConfig>;
 
-/// Burn has one random generator per process, so tests that initialize models run one at a time.
-fn exclusively() -> MutexGuard<'static, ()> {
-    static LOCK: Mutex<()> = Mutex::new(());
-    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn options(run: &Path, scenes: &Path) -> Options {
-    Options {
-        folder: Folder::New(run.to_path_buf()),
-        scenes: scenes.to_path_buf(),
-        device: Device::flex(),
-        device_name: "flex".to_string(),
-        workers: 2,
-        dashboard: false,
-        lines_every: 50,
-        team: Arc::default(),
-        command: "clip".to_string(),
-        to_resume: vec!["clip".to_string(), "--resume".to_string()],
-        stage_of: None,
-    }
+    crate::options(Folder::New(run.to_path_buf()), scenes, &["clip"])
 }
 
 fn small(pairs: &[&str]) -> TrainingConfig {
@@ -70,8 +52,7 @@ fn a_small_run_learns_to_find_held_out_pairs_and_reports_it() {
     let out = folder.path().join("run");
     let config = small(&[]);
     let options = options(&out, folder.path());
-    let Ended::Reached(reached) = run::<Clip>(&config, &options, Interrupter::new()).unwrap()
-    else {
+    let Ended::Reached(reached) = Clip::run(&config, &options, Interrupter::new()).unwrap() else {
         panic!("the run was not finished");
     };
 
@@ -118,7 +99,7 @@ fn a_small_run_learns_to_find_held_out_pairs_and_reports_it() {
     assert!(page.contains("After training") && page.contains("data:image/"));
 
     // The folder is a run now: a new one does not write over it.
-    let error = run::<Clip>(&config, &options, Interrupter::new())
+    let error = Clip::run(&config, &options, Interrupter::new())
         .err()
         .unwrap()
         .to_string();
@@ -141,13 +122,13 @@ fn an_interrupted_run_leaves_no_report_and_resumes_to_one() {
     let mut options = options(&out, folder.path());
     let interrupter = Interrupter::new();
     interrupter.stop(Some("test"));
-    let ended = run::<Clip>(&config, &options, interrupter).unwrap();
+    let ended = Clip::run(&config, &options, interrupter).unwrap();
     assert!(matches!(ended, Ended::Interrupted));
     assert!(out.join("checkpoints/step-000001/state.json").is_file());
     assert!(!out.join("report.html").exists());
 
     options.folder = Folder::Resume(out.clone());
-    let ended = run::<Clip>(&config, &options, Interrupter::new()).unwrap();
+    let ended = Clip::run(&config, &options, Interrupter::new()).unwrap();
     assert!(matches!(ended, Ended::Reached(_)));
     let metrics: Metrics =
         serde_json::from_str(&std::fs::read_to_string(out.join("metrics.json")).unwrap()).unwrap();
@@ -162,7 +143,7 @@ fn data_that_cannot_be_read_leaves_no_run_behind() {
     let out = folder.path().join("run");
     let mut config = small(&[]);
     config.shared.data.path = Some(folder.path().join("absent"));
-    let error = run::<Clip>(&config, &options(&out, folder.path()), Interrupter::new())
+    let error = Clip::run(&config, &options(&out, folder.path()), Interrupter::new())
         .err()
         .unwrap();
     assert!(format!("{error:#}").contains("absent"), "{error:#}");

@@ -4,7 +4,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::{Device, Distribution, Tensor, TensorData, Tolerance};
 use burn::train::Interrupter;
@@ -16,18 +15,14 @@ use burn_contrastive_examples::systems::albef::nlvr::{
 use burn_contrastive_examples::systems::albef::{Albef, AlbefConfig};
 use burn_contrastive_examples::systems::clip::ClipConfig;
 use burn_contrastive_examples::training::config::TrainingConfig;
-use burn_contrastive_examples::training::run::{Ended, Folder, Options, Program, run};
+use burn_contrastive_examples::training::run::{Ended, Folder, Options, Program};
 use burn_contrastive_examples::training::system::SystemConfig;
 use burn_contrastive_examples::training::trainer::Start;
 use burn_contrastive_examples::training::weights::Weights;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Burn has one random generator per process, so tests that initialize models run one at a time.
-fn exclusively() -> MutexGuard<'static, ()> {
-    static LOCK: Mutex<()> = Mutex::new(());
-    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use crate::exclusively;
 
 const SHARED: [&str; 9] = [
     "data.scenes.train=24",
@@ -84,24 +79,12 @@ impl Place {
     }
 
     fn options(&self, folder: Folder) -> Options {
-        Options {
-            folder,
-            scenes: self.join("runs"),
-            device: Device::flex(),
-            device_name: "flex".to_string(),
-            workers: 2,
-            dashboard: false,
-            lines_every: 50,
-            team: Arc::default(),
-            command: "albef".to_string(),
-            to_resume: vec!["albef".to_string(), "--resume".to_string()],
-            stage_of: None,
-        }
+        crate::options(folder, &self.join("runs"), &["albef", "nlvr2"])
     }
 
     fn finish<S: Program>(&self, config: &TrainingConfig<S::Config>, name: &str) {
         let options = self.options(Folder::New(self.join(name)));
-        let ended = run::<S>(config, &options, Interrupter::new()).unwrap();
+        let ended = S::run(config, &options, Interrupter::new()).unwrap();
         assert!(matches!(ended, Ended::Reached(_)));
     }
 
@@ -189,7 +172,7 @@ fn both_stages_learn_and_report_and_are_the_same_when_interrupted() {
     loop {
         let interrupter = Interrupter::new();
         interrupter.stop(Some("test"));
-        let ended = run::<Nlvr>(&config, &place.options(folder), interrupter).unwrap();
+        let ended = Nlvr::run(&config, &place.options(folder), interrupter).unwrap();
         if let Ended::Reached(_) = ended {
             break;
         }

@@ -4,38 +4,21 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::store::{BurnpackStore, ModuleStore, bridge};
-use burn::tensor::{Device, TensorData};
+use burn::tensor::TensorData;
 use burn::train::Interrupter;
 use burn_contrastive_examples::report::Metrics;
 use burn_contrastive_examples::systems::albef::{Albef, AlbefConfig};
 use burn_contrastive_examples::training::config;
-use burn_contrastive_examples::training::run::{Ended, Folder, Options, run};
+use burn_contrastive_examples::training::run::{Ended, Folder, Options, Program};
+
+use crate::exclusively;
 
 type TrainingConfig = config::TrainingConfig<AlbefConfig>;
 
-/// Burn has one random generator per process, so tests that initialize models run one at a time.
-fn exclusively() -> MutexGuard<'static, ()> {
-    static LOCK: Mutex<()> = Mutex::new(());
-    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn options(folder: Folder, scenes: &Path) -> Options {
-    Options {
-        folder,
-        scenes: scenes.to_path_buf(),
-        device: Device::flex(),
-        device_name: "flex".to_string(),
-        workers: 2,
-        dashboard: false,
-        lines_every: 50,
-        team: Arc::default(),
-        command: "albef".to_string(),
-        to_resume: vec!["albef".to_string(), "--resume".to_string()],
-        stage_of: None,
-    }
+    crate::options(folder, scenes, &["albef"])
 }
 
 fn small(pairs: &[&str]) -> TrainingConfig {
@@ -109,7 +92,7 @@ fn a_run_in_stages_that_is_interrupted_after_every_step_ends_like_another() {
     let at = |name: &str| folder.path().join(name);
     let config = small(&["objective=srcl"]);
     let go = |folder: Folder, interrupter| {
-        run::<Albef>(&config, &options(folder, &at("scenes")), interrupter).unwrap()
+        Albef::run(&config, &options(folder, &at("scenes")), interrupter).unwrap()
     };
     let whole = go(Folder::New(at("whole")), Interrupter::new());
     assert!(is_finished(&whole));
@@ -173,7 +156,7 @@ fn a_teacher_on_data_of_its_own_reads_the_tokens_of_the_run() {
     config.system.teacher.data = Some(at("clean"));
     let options = options(Folder::New(at("run")), &at("scenes"));
     assert!(is_finished(
-        &run::<Albef>(&config, &options, Interrupter::new()).unwrap()
+        &Albef::run(&config, &options, Interrupter::new()).unwrap()
     ));
     let [run, teacher] = [at("run"), at("run/teacher")];
     let tokens = |run: &Path| fs::read(run.join("tokenizer.json")).unwrap();

@@ -2,7 +2,7 @@
 //! resumption, and what it refuses.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
@@ -12,32 +12,16 @@ use burn_contrastive_examples::systems::albef::vqa::{Vqa, VqaConfig};
 use burn_contrastive_examples::systems::albef::{Albef, AlbefConfig};
 use burn_contrastive_examples::systems::clip::ClipConfig;
 use burn_contrastive_examples::training::config::TrainingConfig;
-use burn_contrastive_examples::training::run::{Ended, Folder, Options, Reached, run};
+use burn_contrastive_examples::training::run::{Ended, Folder, Options, Program, Reached};
 use burn_contrastive_examples::training::system::SystemConfig;
 use burn_contrastive_examples::training::weights::Weights;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Burn has one random generator per process, so tests that initialize models run one at a time.
-fn exclusively() -> MutexGuard<'static, ()> {
-    static LOCK: Mutex<()> = Mutex::new(());
-    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use crate::exclusively;
 
 fn options(run: &Path, scenes: &Path) -> Options {
-    Options {
-        folder: Folder::New(run.to_path_buf()),
-        scenes: scenes.to_path_buf(),
-        device: Device::flex(),
-        device_name: "flex".to_string(),
-        workers: 2,
-        dashboard: false,
-        lines_every: 50,
-        team: Arc::default(),
-        command: "albef vqa".to_string(),
-        to_resume: ["albef", "vqa", "--resume"].map(str::to_string).to_vec(),
-        stage_of: None,
-    }
+    crate::options(Folder::New(run.to_path_buf()), scenes, &["albef", "vqa"])
 }
 
 fn with<C: SystemConfig>(config: &TrainingConfig<C>, pairs: &[&str]) -> TrainingConfig<C> {
@@ -75,7 +59,7 @@ fn pretrained() -> (&'static Path, PathBuf) {
             ],
         );
         let run_folder = folder.path().join("pretrained");
-        let ended = run::<Albef>(
+        let ended = Albef::run(
             &config,
             &options(&run_folder, folder.path()),
             Interrupter::new(),
@@ -106,14 +90,14 @@ fn from(run: &Path, pairs: &[&str]) -> TrainingConfig<VqaConfig> {
 }
 
 fn finished(config: &TrainingConfig<VqaConfig>, options: &Options) -> Box<Reached<Vqa>> {
-    match run::<Vqa>(config, options, Interrupter::new()).unwrap() {
+    match Vqa::run(config, options, Interrupter::new()).unwrap() {
         Ended::Reached(reached) => reached,
         _ => panic!("the run was not finished"),
     }
 }
 
 fn refused(config: &TrainingConfig<VqaConfig>, options: &Options) -> String {
-    let error = run::<Vqa>(config, options, Interrupter::new()).err();
+    let error = Vqa::run(config, options, Interrupter::new()).err();
     format!("{:#}", error.expect("it is refused"))
 }
 
@@ -209,7 +193,7 @@ fn an_interrupted_run_resumes_to_the_same_bits() {
     let mut options = options(&parts, scenes);
     let interrupter = Interrupter::new();
     interrupter.stop(Some("test"));
-    let ended = run::<Vqa>(&config, &options, interrupter).unwrap();
+    let ended = Vqa::run(&config, &options, interrupter).unwrap();
     assert!(matches!(ended, Ended::Interrupted));
     assert!(parts.join("checkpoints/step-000001/state.json").is_file());
     assert!(!parts.join("report.html").exists());

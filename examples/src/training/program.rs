@@ -1,0 +1,93 @@
+//! What the program of a system reads, measures and reports.
+
+use std::path::Path;
+
+use anyhow::Result;
+use burn::train::Interrupter;
+
+use super::config::TrainingConfig;
+use super::history::History;
+use super::inputs::Data;
+use super::options::Options;
+use super::run::Ended;
+use super::system::System;
+use crate::report::RunReport;
+
+/// What the program of a system reads, measures and reports.
+pub trait Program: System {
+    /// Heading of its report.
+    const TITLE: &'static str;
+
+    /// What it is evaluated on.
+    type Test;
+
+    /// What it scores there.
+    type Scores;
+
+    /// Its data; `resumed` is the folder of the run that goes on.
+    ///
+    /// # Errors
+    ///
+    /// On bad data, and on files that cannot be read or written.
+    fn open(
+        config: &TrainingConfig<Self::Config>,
+        options: &Options,
+        resumed: Option<&Path>,
+    ) -> Result<Data<Self>>;
+
+    /// What comes before its training, such as the training of a teacher, as [stages](super::run::stage) in the
+    /// folder `run`. Returns the configuration with their results in place, or `None` if one was
+    /// interrupted. All workers of a team call it.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](super::run::run).
+    fn prepare(
+        config: &TrainingConfig<Self::Config>,
+        _options: &Options,
+        _run: &Path,
+        _interrupter: &Interrupter,
+    ) -> Result<Option<TrainingConfig<Self::Config>>> {
+        Ok(Some(config.clone()))
+    }
+
+    /// Its scores, `batch_size` examples at a time; before its training perhaps only those that
+    /// say something.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read.
+    fn evaluate(
+        &self,
+        test: &Self::Test,
+        batch_size: usize,
+        is_trained: bool,
+    ) -> Result<Self::Scores>;
+
+    /// What is evaluated, and the scores before the training, in words.
+    fn before(test: &Self::Test, scores: &Self::Scores) -> String;
+
+    /// The scores after the training, in words.
+    fn after(test: &Self::Test, scores: &Self::Scores) -> String;
+
+    /// The parts of the report that are its own; `before` are the scores before the training, if
+    /// there was one.
+    fn report(
+        test: &Self::Test,
+        before: Option<&Self::Scores>,
+        after: &Self::Scores,
+        history: &History,
+    ) -> RunReport;
+
+    /// Trains and evaluates it: [`run`](super::run::run) of this system, which is compiled where
+    /// this is written, once, and not in every program that calls it.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](super::run::run).
+    fn run(
+        config: &TrainingConfig<Self::Config>,
+        options: &Options,
+        interrupter: Interrupter,
+    ) -> Result<Ended<Self>>;
+}
