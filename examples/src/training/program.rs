@@ -11,7 +11,7 @@ use super::inputs::Data;
 use super::options::Options;
 use super::run::Ended;
 use super::system::System;
-use crate::report::RunReport;
+use crate::report::{Reference, RunReport};
 
 /// What the program of a system reads, measures and reports.
 pub trait Program: System {
@@ -78,6 +78,12 @@ pub trait Program: System {
         after: &Self::Scores,
         history: &History,
     ) -> RunReport;
+
+    /// Lines to compare its losses with in the report, such as a loss by chance, by their names in
+    /// [`LOSSES`](System::LOSSES).
+    fn references(_config: &TrainingConfig<Self::Config>) -> Vec<(&'static str, Reference)> {
+        Vec::new()
+    }
 
     /// Trains and evaluates it: [`run`](super::run::run) of this system, which is compiled where
     /// this is written, once, and not in every program that calls it.

@@ -125,6 +125,14 @@ fn report<S: Program>(
     history: &History,
     own: RunReport,
 ) -> Result<RunReport> {
+    let mut curves = summary::curves(history, S::LOSSES, S::FIGURES);
+    for (name, reference) in S::references(config) {
+        let losses = S::LOSSES.iter().zip(&mut curves.losses);
+        let found = losses.into_iter().find(|(loss, _)| **loss == name);
+        if let Some((_, curve)) = found {
+            curve.reference = Some(reference);
+        }
+    }
     Ok(RunReport {
         title: S::TITLE.to_string(),
         command: options.command.clone(),
@@ -134,7 +142,7 @@ fn report<S: Program>(
             1 => options.device_name.clone(),
             count => format!("{count} × {}", options.device_name),
         },
-        curves: summary::curves(history, S::LOSSES, S::FIGURES),
+        curves,
         ..own
     })
 }

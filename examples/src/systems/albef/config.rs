@@ -389,3 +389,54 @@ impl SystemConfig for AlbefConfig {
         Albef::new(self, device)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::module::Module;
+    use burn_contrastive::objective::AnyConfig;
+
+    use super::*;
+    use crate::models::MatchingHead;
+
+    #[test]
+    fn the_published_configuration_has_the_published_size() {
+        // Burn draws a parameter when it is first read, so that counting costs no memory.
+        let config = AlbefConfig::base();
+        config.with(None, &[]).unwrap();
+        let AlbefConfig {
+            model, objective, ..
+        } = config.system;
+        let device = Device::flex();
+        let encoders = model.init(true, &device);
+        let head = encoders.language_head.as_ref().unwrap().num_params();
+        let [image, bert] = [encoders.image.num_params(), encoders.bert.num_params()];
+        // "BERT-base with 123.7M parameters and ViT-B/16 with 85.8M" (Li et al., section 3.5).
+        assert_eq!([image, bert + head], [85_844_736, 123_697_722]);
+        let matching = MatchingHead::new(model.bert.width, &device).num_params();
+        assert_eq!(encoders.num_params() + matching, 209_937_724);
+        // The temperature.
+        assert_eq!(objective.init(&device).num_params(), 1);
+    }
+
+    #[test]
+    fn a_name_is_the_objective_in_the_place_of_albefs() {
+        let with = |name: &str| {
+            let pairs = [format!("objective={name}")];
+            AlbefConfig::defaults().with(None, &pairs).unwrap().system
+        };
+        let srcl = with("srcl");
+        assert!(srcl.needs_teacher());
+        assert_eq!(srcl.soft_targets(), 0.4);
+        assert!(srcl.objective.needs().contains(&Input::QueueTeacherText));
+        let AnyConfig::Srcl(config) = &srcl.objective.kind else {
+            panic!("it is SRCL");
+        };
+        assert_eq!(config.regulation.weight_temperature, 0.3);
+
+        let plain = with("info-nce");
+        assert!(!plain.needs_teacher());
+        assert_eq!(plain.soft_targets(), 0.0);
+        assert!(plain.objective.needs().contains(&Input::MomentumImage));
+        assert_eq!(with("image-text-contrastive").soft_targets(), 0.4);
+    }
+}

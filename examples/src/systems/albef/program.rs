@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use burn::tensor::Tensor;
 use burn::train::Interrupter;
-use burn_contrastive::objective::ObjectiveConfig;
+use burn_contrastive::objective::{Input, ObjectiveConfig};
 
 use super::Albef;
 use super::config::{AlbefConfig, LossesConfig, MatchIds};
@@ -15,7 +15,7 @@ use super::rerank::retrieve;
 use crate::data::{
     CaptionBatch, CaptionTokenizer, Collection, EvaluationSet, Loader, Pairs, Split,
 };
-use crate::report::{self, Fact, RunReport};
+use crate::report::{self, Fact, Reference, RunReport};
 use crate::training::config::TrainingConfig;
 use crate::training::evaluation::{EmbedsPairs, Retrieved};
 use crate::training::folder::TOKENIZER_FILE;
@@ -42,6 +42,7 @@ pub struct AlbefTest {
     pub batches: Option<Batches>,
     collection: Arc<Collection>,
     pairs_a_batch: usize,
+    equal_meaning: f64,
 }
 
 /// What [`Albef`] scores.
@@ -69,6 +70,7 @@ impl Program for Albef {
                 batches: batches(config, options, pairs)?,
                 collection: collection.clone(),
                 pairs_a_batch: config.shared.data.batch_size,
+                equal_meaning: config.shared.data.equal_meaning,
             })
         })?;
         if let Some(teacher) = &config.system.teacher.run {
@@ -132,7 +134,17 @@ impl Program for Albef {
             value,
             unit: None,
         };
-        let mut facts = vec![fact("Pairs a batch", pairs), fact("ln of that", pairs.ln())];
+        let mut facts = vec![
+            fact("Pairs a batch, N", pairs),
+            fact("ln N", pairs.ln()),
+            Fact {
+                unit: Some("%".to_string()),
+                ..fact(
+                    "Pairs of a batch that share their meaning with another, as set",
+                    100.0 * test.equal_meaning,
+                )
+            },
+        ];
         facts.extend(scale.map(|scale| fact("Logit scale at the end", scale)));
         RunReport {
             facts,
@@ -141,6 +153,24 @@ impl Program for Albef {
                 .retrieved
                 .report(&test.set, before.map(|before| &before.retrieved))
         }
+    }
+
+    /// The contrast of an anchor that is as similar to all candidates as to its own: those of the
+    /// batch, and of the queue where it takes part.
+    fn references(config: &TrainingConfig<AlbefConfig>) -> Vec<(&'static str, Reference)> {
+        let objective = &config.system.objective;
+        let inputs = [objective.needs(), objective.uses()].concat();
+        let batch = config.shared.data.batch_size;
+        let (label, candidates) = if inputs.contains(&Input::QueueImage) {
+            ("ln(N + K)", batch + config.system.momentum.queue)
+        } else {
+            ("ln N", batch)
+        };
+        let reference = Reference {
+            label: label.to_string(),
+            value: (candidates as f64).ln(),
+        };
+        vec![("Contrast", reference)]
     }
 
     fn run(
