@@ -9,9 +9,9 @@ use burn::store::{BurnpackStore, ModuleStore, bridge};
 use burn::tensor::TensorData;
 use burn::train::Interrupter;
 use burn_contrastive_examples::report::Metrics;
-use burn_contrastive_examples::systems::albef::{Albef, AlbefConfig};
+use burn_contrastive_examples::systems::albef::{Albef, AlbefConfig, comparisons};
 use burn_contrastive_examples::training::config;
-use burn_contrastive_examples::training::run::{Ended, Folder, Options, Program};
+use burn_contrastive_examples::training::run::{Ended, Folder, Options, Program, evaluate};
 
 use crate::exclusively;
 
@@ -166,4 +166,72 @@ fn a_teacher_on_data_of_its_own_reads_the_tokens_of_the_run() {
         names[1].contains("clean") && !names[0].contains("clean"),
         "{names:?}"
     );
+}
+
+#[test]
+fn a_sweep_shares_a_teacher_is_resumed_and_has_the_scores_of_its_runs() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let config = small(&["teacher.steps=2", "schedule.steps=2"]);
+    assert!(comparisons::sweep(&config, &[]).is_err());
+    assert!(comparisons::sweep(&config, &[f64::NAN]).is_err());
+    let sweep = comparisons::sweep(&config, &[0.2, 0.6]).unwrap();
+    let go = |folder: Folder, interrupter: Interrupter| {
+        let options = options(folder, &at("scenes"));
+        sweep.run::<Albef>(&options, &interrupter).unwrap()
+    };
+    let interrupter = Interrupter::new();
+    interrupter.stop(Some("test"));
+    assert!(go(Folder::New(at("sweep")), interrupter).is_none());
+    let ended = go(Folder::Resume(at("sweep")), Interrupter::new()).unwrap();
+
+    let runs = ["threshold-0.2", "threshold-0.6", "srcl"].map(|run| at("sweep").join(run));
+    let rows: Vec<_> = ended.rows.iter().chain(&ended.baseline).collect();
+    assert_eq!(rows.len(), 3);
+    assert_eq!([rows[0].numeric, rows[1].numeric], [0.2, 0.6].map(Some));
+    for (row, run) in rows.iter().zip(&runs) {
+        let after = metrics(run).retrieval.after.unwrap();
+        let both = [after.scores.image_to_text, after.scores.text_to_image];
+        assert_eq!(row.numbers[..2], both.map(|scores| scores.recall_at_1));
+        assert!(!run.join("teacher").exists(), "one teacher serves all");
+    }
+    assert_eq!(metrics(&at("sweep")).sweeps, [ended]);
+    // Thresholds are not all the same to the runs.
+    assert!(metrics(&runs[0]).curves.loss != metrics(&runs[1]).curves.loss);
+}
+
+#[test]
+fn known_false_negatives_are_removed_in_the_pilot() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let config = small(&["schedule.steps=2", "data.scenes.repeated=1"]);
+    let pilot = comparisons::pilot(&config).unwrap();
+    let options = options(Folder::New(at("pilot")), &at("scenes"));
+    let ended = pilot.run::<Albef>(&options, &Interrupter::new()).unwrap();
+    assert_eq!(ended.unwrap().rows.len(), 2);
+    // The same batches, with fewer negatives.
+    let [all, removed] = ["all", "removed"].map(|run| {
+        let losses = metrics(&at("pilot").join(run)).curves.losses;
+        losses[0].curve.points[0].value
+    });
+    assert!(removed < all, "{removed} is not below {all}");
+}
+
+#[test]
+fn weights_are_evaluated_without_training_as_the_run_that_they_are_of() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let mut config = small(&[]);
+    let go = |name: &str| options(Folder::New(at(name)), &at("scenes"));
+    Albef::run(&config, &go("run"), Interrupter::new()).unwrap();
+    config.shared.init = Some(at("run").to_str().unwrap().parse().unwrap());
+    config.shared.data.tokenizer = Some(at("run/tokenizer.json"));
+    evaluate::<Albef>(&config, &go("evaluated")).unwrap();
+    let [run, evaluated] = ["run", "evaluated"].map(|run| metrics(&at(run)));
+    assert_eq!(evaluated.retrieval.after, run.retrieval.after);
+    assert_eq!(evaluated.retrieval.reranked, run.retrieval.reranked);
+    assert!(evaluated.retrieval.before.is_none() && evaluated.curves.loss.points.is_empty());
 }
