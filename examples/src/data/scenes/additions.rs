@@ -19,9 +19,12 @@ use crate::data::{questions as question_files, statements as statement_files};
 use crate::lock::Lock;
 
 /// Changes whenever the same parameters give other questions or statements.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 pub(super) const QUESTIONS: &str = "questions.json";
 pub(super) const STATEMENTS: &str = "statements.json";
+/// How often there are the statements of a held-out split for as many training images. Fewer are
+/// learned by heart before they are understood.
+const TRAINING: usize = 12;
 
 /// The file, and from what it was made.
 #[derive(Serialize)]
@@ -65,8 +68,8 @@ pub fn generate_questions(dir: impl AsRef<Path>, config: &ScenesConfig) -> Resul
 }
 
 /// Makes sure that the folder `dir` holds the set that `config` describes, with statements about
-/// two images of a split in `statements.json`: two for each image, half of them true in each of the
-/// kinds `count`, `compare`, `exists` and `all`.
+/// two images of a split in `statements.json`: two for each image, 24 for each training image, half
+/// of them true in each of the kinds `count`, `compare`, `exists` and `all`.
 ///
 /// If that is so already, nothing is done (answer: false). Statements about the held-out images are
 /// the same whatever the size of the training set.
@@ -166,11 +169,12 @@ fn statement_rows(config: &ScenesConfig) -> Vec<statement_files::Row> {
     let scenes = choose(config);
     let of_split = |(split, scenes): (Split, Vec<(usize, &Scene)>)| {
         let own: Vec<&Scene> = scenes.iter().map(|&(_, scene)| scene).collect();
-        // Two statements of each kind for every four images.
+        // Two statements of each kind for every four images, as often as the split wants.
+        let times = if split == Split::Train { TRAINING } else { 1 };
         let blocks = if own.len() < 2 {
             0
         } else {
-            (own.len() / 4).max(1)
+            (own.len() / 4).max(1) * times
         };
         let draws = (0..blocks * KINDS.len()).into_par_iter();
         let stated = draws.flat_map_iter(|draw| {
