@@ -115,7 +115,7 @@ fn half_of_the_statements_of_every_kind_are_true_whatever_they_say() {
     let (_dir, _, statements) = made(&larger());
     assert_eq!(statements.kinds(), ["all", "compare", "count", "exists"]);
     for (split, expected) in [
-        (Split::Train, 100),
+        (Split::Train, TRAINING * 100),
         (Split::Validation, 7),
         (Split::Test, 15),
     ] {
