@@ -1,5 +1,6 @@
-//! Pretrains ALBEF, or SRCL on top of it, on image–caption files, and reports how well it retrieves,
-//! before and after its matching head orders the candidates anew; its subcommands fine-tune it.
+//! Pretrains ALBEF, or SRCL on top of it, on image–caption files, and reports how well it
+//! retrieves, before and after its matching head orders the candidates anew; its subcommands
+//! fine-tune it.
 
 use std::process::ExitCode;
 

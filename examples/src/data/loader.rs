@@ -273,8 +273,8 @@ impl<E: Examples> DataLoader<Vec<Shard<E::Item>>> for Loader<E> {
         Arc::new(self.clone())
     }
 
-    /// A loader over the examples `start..end` of this one's split, which goes through the epochs on
-    /// its own.
+    /// A loader over the examples `start..end` of this one's split, which goes through the epochs
+    /// on its own.
     ///
     /// # Panics
     ///

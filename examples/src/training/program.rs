@@ -35,8 +35,8 @@ pub trait Program: System {
         resumed: Option<&Path>,
     ) -> Result<Data<Self>>;
 
-    /// What comes before its training, such as the training of a teacher, as [stages](super::run::stage) in the
-    /// folder `run`. Returns the configuration with their results in place, or `None` if one was
+    /// What comes before its training, such as the training of a teacher, as
+    /// [stages](super::run::stage) in the folder `run`. Returns the configuration with their results in place, or `None` if one was
     /// interrupted. All workers of a team call it.
     ///
     /// # Errors

@@ -74,7 +74,8 @@ pub struct StepStrategy<S: System> {
 }
 
 impl<S: System> StepStrategy<S> {
-    /// A strategy that continues from `state` with that optimiser to the end of `extent`; `saved` is the checkpoint they come from, if any.
+    /// A strategy that continues from `state` with that optimiser to the end of `extent`; `saved`
+    /// is the checkpoint they come from, if any.
     ///
     /// The outcome appears in the returned slot when training has ended. The training loader's
     /// first iterator must start at the state's cursor, and each further one give the next epoch.

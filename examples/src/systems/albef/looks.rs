@@ -1,4 +1,5 @@
-//! Looks inside: mutual information over the training, and the weights that SRCL gives to the negatives of batches with known false ones
+//! Looks inside: mutual information over the training, and the weights that SRCL gives to the
+//! negatives of batches with known false ones
 //! (Jiang et al., 2023, figures 3b, 7 and 8).
 
 use anyhow::{Context, Result, anyhow};

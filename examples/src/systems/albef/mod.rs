@@ -5,8 +5,8 @@
 //! to predict hidden words. A momentum copy of the encoders gives the contrast its candidates, a
 //! queue of earlier ones, and both losses their soft targets.
 //!
-//! SRCL weighs the negatives of the contrast by a second, frozen teacher: the same encoders, trained
-//! first by plain contrast ([`AlbefConfig::teacher`]).
+//! SRCL weighs the negatives of the contrast by a second, frozen teacher: the same encoders,
+//! trained first by plain contrast ([`AlbefConfig::teacher`]).
 
 pub mod comparisons;
 mod config;
@@ -163,8 +163,7 @@ pub struct Albef {
 impl Albef {
     fn new(config: &AlbefConfig, device: &Device) -> Self {
         let model = config.model.init(true, device);
-        let momentum = MomentumEncoderConfig::new().with_momentum(config.momentum.momentum);
-        let momentum = momentum.init(&model);
+        let momentum = momentum_copy(config, &model);
         let plain = device.clone().inner();
         let teacher = config.needs_teacher().then(|| {
             let teacher = config.model.init(false, &plain);
@@ -194,8 +193,7 @@ impl Albef {
     /// The momentum copy of the model as it is now, a queue of random unit vectors, the teacher's
     /// weights.
     fn start(mut self, config: &AlbefConfig) -> Result<Self> {
-        let momentum = MomentumEncoderConfig::new().with_momentum(config.momentum.momentum);
-        self.momentum = momentum.init(&self.model);
+        self.momentum = momentum_copy(config, &self.model);
         if let Some(teacher) = self.teacher.take() {
             let run = config.teacher.run.as_ref();
             let run = run.context("the objective's weights need teacher.run")?;
@@ -231,6 +229,13 @@ impl Albef {
 }
 
 const NOTHING: &[&str] = &[];
+
+/// The momentum copy of the model as it is.
+fn momentum_copy(config: &AlbefConfig, model: &AlbefModel) -> MomentumEncoder<AlbefModel> {
+    MomentumEncoderConfig::new()
+        .with_momentum(config.momentum.momentum)
+        .init(model)
+}
 
 /// A queue full of random unit vectors, as in ALBEF: they are no pair's features, and soon pushed
 /// out.
