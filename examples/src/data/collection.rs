@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::listing::{Faults, Listed, check_images, fingerprint};
+use super::listing::{Faults, Listed, check_images, fingerprint, indices};
 pub use super::listing::{Place, Skipped};
 use super::scenes::Scene;
 use super::{karpathy, table};
@@ -142,9 +142,7 @@ impl Collection {
 
     /// Indices of the examples of `split`, ascending.
     pub fn indices(&self, split: Split) -> Vec<usize> {
-        (0..self.examples.len())
-            .filter(|&index| self.examples[index].split == split)
-            .collect()
+        indices(&self.examples, split)
     }
 
     /// All captions of `split`, image by image.

@@ -115,6 +115,12 @@ pub(super) trait Listed: Send + Sync {
     fn place(&self) -> Place;
 }
 
+/// Indices of the items of `split`, ascending.
+pub(super) fn indices<T: Listed>(items: &[T], split: Split) -> Vec<usize> {
+    let of_split = |index: &usize| items[*index].split() == split;
+    (0..items.len()).filter(of_split).collect()
+}
+
 /// Drops (or refuses) what has an image that cannot be decoded. Every image is decoded once,
 /// however often it is listed.
 pub(super) fn check_images<T: Listed>(

@@ -24,7 +24,7 @@ pub(super) use layouts::Row;
 use layouts::{albef, easy_vqa, own, vqa};
 
 use super::collection::Split;
-use super::listing::{Faults, Listed, Place, Skipped, check_images, fingerprint};
+use super::listing::{Faults, Listed, Place, Skipped, check_images, fingerprint, indices};
 
 /// A question about an image.
 #[derive(Clone, Debug, PartialEq)]
@@ -134,9 +134,7 @@ impl Questions {
 
     /// Indices of the questions of `split`, ascending.
     pub fn indices(&self, split: Split) -> Vec<usize> {
-        (0..self.items.len())
-            .filter(|&index| self.items[index].split == split)
-            .collect()
+        indices(&self.items, split)
     }
 
     /// All questions of `split` and their answers, as text.

@@ -12,7 +12,7 @@ pub use examples::{StatedPair, StatedPairs};
 pub(super) use layouts::Row;
 
 use super::collection::Split;
-use super::listing::{Faults, Listed, Place, Skipped, check_images, fingerprint};
+use super::listing::{Faults, Listed, Place, Skipped, check_images, fingerprint, indices};
 
 /// A statement about two images.
 #[derive(Clone, Debug, PartialEq)]
@@ -116,9 +116,7 @@ impl Statements {
 
     /// Indices of the statements of `split`, ascending.
     pub fn indices(&self, split: Split) -> Vec<usize> {
-        (0..self.items.len())
-            .filter(|&index| self.items[index].split == split)
-            .collect()
+        indices(&self.items, split)
     }
 
     /// The texts of `split`.
