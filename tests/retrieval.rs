@@ -2,8 +2,8 @@
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_contrastive::retrieval::{
-    CrossModal, CrossModalMetrics, Ranks, Shortlist, cross_modal, five_fold, precision_at_k,
-    similarity_histogram,
+    CrossModal, CrossModalMetrics, MultiLabelAuc, Ranks, Scores, Shortlist, auc, cross_modal,
+    five_fold, label_histogram, precision_at_k, precision_by_chance, similarity_histogram,
 };
 use proptest::prelude::*;
 
@@ -264,6 +264,118 @@ proptest! {
             let variance = all.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / all.len() as f64;
             prop_assert!((moments.mean - mean).abs() < 1e-6);
             prop_assert!((moments.deviation - variance.sqrt()).abs() < 1e-6);
+        }
+    }
+}
+
+/// The area under the ROC curve by definition: over all pairs of one that has the label and one
+/// that has not.
+fn naive_auc(scores: &[f64], labels: &[Option<bool>]) -> Option<f64> {
+    let of = |kind| {
+        let examples = scores.iter().zip(labels);
+        let own = examples.filter(move |(_, label)| **label == Some(kind));
+        own.map(|(score, _)| *score)
+    };
+    let (mut won, mut pairs) = (0.0, 0.0);
+    for positive in of(true) {
+        for negative in of(false) {
+            pairs += 1.0;
+            won += f64::from(u8::from(positive > negative))
+                + 0.5 * f64::from(u8::from(positive == negative));
+        }
+    }
+    (pairs > 0.0).then(|| won / pairs)
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn rankings_by_given_cosines_are_those_of_the_embeddings(
+        (images, texts, owners) in pairs(), k in 1usize..40,
+        labels in prop::collection::vec(0usize..3, 60),
+    ) {
+        let cosines = images.iter().flat_map(|x| texts.iter().map(|y| cosine(x, y)));
+        let scores = Scores::new(cosines.collect(), texts.len()).with_tie(1e-6);
+        let found = cross_modal(tensor(&images), tensor(&texts), &owners);
+        prop_assert_eq!(scores.ranks(|i, text| owners[text] == i), found.image_to_text);
+        let (mine, list) = (scores.shortlist(k), Shortlist::new(tensor(&images), tensor(&texts), k));
+        for image in 0..images.len() {
+            prop_assert_eq!(mine.candidates(image), list.candidates(image));
+        }
+        let (of_images, of_texts) = labels.split_at(images.len());
+        let of_texts = &of_texts[..texts.len()];
+        let ks = [1, texts.len()];
+        let whole = precision_at_k(tensor(&images), of_images, tensor(&texts), of_texts, &ks);
+        let mine = scores.precision_at_k(of_images, of_texts, &ks);
+        prop_assert_eq!(&mine, &whole);
+        let chance = precision_by_chance(of_images, of_texts);
+        // All candidates are as many as in any order.
+        prop_assert!((mine[1] - chance).abs() < 1e-9, "{} is not {chance}", mine[1]);
+    }
+
+    #[test]
+    fn areas_are_the_naive_ones(
+        examples in prop::collection::vec((-3i8..3, prop::option::weighted(0.9, any::<bool>())), 0..60),
+        classes in 1usize..4,
+    ) {
+        let whole = examples.len() / classes * classes;
+        let (scores, labels): (Vec<f64>, Vec<Option<bool>>) =
+            examples[..whole].iter().map(|&(score, label)| (f64::from(score), label)).unzip();
+        let found = MultiLabelAuc::new(&scores, &labels, classes);
+        let mut areas = vec![];
+        for class in 0..classes {
+            let own = |i: &usize| i % classes == class;
+            let scores: Vec<f64> = (0..whole).filter(own).map(|i| scores[i]).collect();
+            let labels: Vec<_> = (0..whole).filter(own).map(|i| labels[i]).collect();
+            let expected = naive_auc(&scores, &labels);
+            prop_assert_eq!(found.by_class[class].is_some(), expected.is_some());
+            prop_assert_eq!(auc(&scores, &labels), found.by_class[class]);
+            if let (Some(found), Some(expected)) = (found.by_class[class], expected) {
+                prop_assert!((found - expected).abs() < 1e-12, "{found} is not {expected}");
+                // The other way round.
+                let turned: Vec<f64> = scores.iter().map(|score| -score).collect();
+                prop_assert!((auc(&turned, &labels).unwrap() - (1.0 - expected)).abs() < 1e-12);
+                areas.push(expected);
+            }
+        }
+        match found.mean() {
+            Some(mean) => {
+                let expected = areas.iter().sum::<f64>() / areas.len() as f64;
+                prop_assert!((mean - expected).abs() < 1e-12);
+            }
+            None => prop_assert!(areas.is_empty()),
+        }
+    }
+
+    #[test]
+    fn a_histogram_by_label_counts_every_pair_once(
+        queries in rows(1..9, 4), candidates in rows(1..24, 4),
+        labels in prop::collection::vec(0usize..3, 33),
+    ) {
+        let (query_labels, rest) = labels.split_at(queries.len());
+        let candidate_labels = &rest[..candidates.len()];
+        let bins = 23;
+        let (x, y) = (tensor(&queries), tensor(&candidates));
+        let found = label_histogram(x, query_labels, y, candidate_labels, bins);
+        let mut expected = [vec![0u64; bins], vec![0u64; bins]];
+        let mut sums = [0.0; 2];
+        for (query, label) in queries.iter().zip(query_labels) {
+            for (candidate, other) in candidates.iter().zip(candidate_labels) {
+                let similarity = cosine(query, candidate);
+                let kind = usize::from(label != other);
+                expected[kind][(((similarity + 1.0) / 2.0 * bins as f64) as usize).min(bins - 1)] += 1;
+                sums[kind] += similarity;
+            }
+        }
+        let counts = [&found.positive_counts, &found.negative_counts];
+        prop_assert_eq!(counts, expected.each_ref());
+        for (moments, (counts, sum)) in
+            [found.positive, found.negative].iter().zip(expected.iter().zip(sums))
+        {
+            let mean = sum / counts.iter().sum::<u64>() as f64;
+            prop_assert!(moments.mean.is_nan() == mean.is_nan());
+            prop_assert!(mean.is_nan() || (moments.mean - mean).abs() < 1e-6);
         }
     }
 }

@@ -5,7 +5,7 @@ mod counting;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_contrastive::retrieval::{
-    Shortlist, cross_modal, five_fold, precision_at_k, similarity_histogram,
+    Shortlist, cross_modal, five_fold, label_histogram, precision_at_k, similarity_histogram,
 };
 use counting::peak_of;
 
@@ -62,6 +62,10 @@ fn memory_is_bounded_by_a_block_and_the_embeddings() {
     });
     check("shortlist", 20 * MIB, &|| {
         Shortlist::new(images.clone(), texts.clone(), 16);
+    });
+    check("label_histogram", 20 * MIB, &|| {
+        let (images, texts) = (images.clone(), texts.clone());
+        label_histogram(images, &labels, texts, &text_labels, 100);
     });
     check("similarity_histogram", 20 * MIB, &|| {
         similarity_histogram(images.clone(), texts.clone(), &owners, 100);

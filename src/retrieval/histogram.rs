@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::cosines::{BLOCK, Cosines};
 use super::cross_modal::check_pairs;
 use super::metrics::nan_if_null;
+use super::precision;
 
 /// Histograms of the cosines of positive and of negative pairs over [−1, 1].
 ///
@@ -17,7 +18,7 @@ pub struct SimilarityHistogram {
     pub positive_counts: Vec<u64>,
     /// Number of negative pairs in each bin.
     pub negative_counts: Vec<u64>,
-    /// Mean and deviation over the positive pairs.
+    /// Mean and deviation over the positive pairs; NaN if there are none.
     pub positive: SimilarityMoments,
     /// Mean and deviation over the negative pairs; NaN if there are none.
     pub negative: SimilarityMoments,
@@ -90,22 +91,76 @@ pub fn similarity_histogram(
     bins: usize,
 ) -> SimilarityHistogram {
     let name = "similarity_histogram";
-    assert!(bins > 0, "{name}: `bins` is 0: it needs at least one");
     let cosines = Cosines::new(name, ("images", images), ("texts", texts));
     check_pairs(name, cosines.dims(), image_of_text);
+    histogram(name, &cosines, bins, |image, text| {
+        image_of_text[text] == image
+    })
+}
+
+/// The cosines of all queries with all candidates in `bins` equal bins over [−1, 1], those of equal
+/// labels apart from the others, as figure 4 of ReCo (Lin et al.) shows texts with images and
+/// images with images.
+///
+/// # Shapes
+///
+/// - `queries`: `[N, D]`, any norm; `query_labels`: N labels
+/// - `candidates`: `[M, D]`, any norm, on the same device; `candidate_labels`: M labels
+///
+/// # Panics
+///
+/// If an input is empty or has more than 2²⁴ rows, widths, dtypes or devices differ, the number of
+/// labels is another, or `bins` is 0.
+///
+/// # Example
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_contrastive::retrieval::label_histogram;
+///
+/// let device = Device::default();
+/// let query = Tensor::<2>::from_data([[1.0, 0.0]], &device);
+/// let candidates = Tensor::<2>::from_data([[0.9, 0.1], [-1.0, 0.1], [0.0, 1.0]], &device);
+/// let histogram = label_histogram(query, &[7], candidates, &[7, 7, 3], 4);
+/// assert_eq!(histogram.positive_counts, [1, 0, 0, 1]);
+/// assert_eq!(histogram.negative_counts, [0, 0, 1, 0]);
+/// ```
+#[track_caller]
+pub fn label_histogram(
+    queries: Tensor<2>,
+    query_labels: &[usize],
+    candidates: Tensor<2>,
+    candidate_labels: &[usize],
+    bins: usize,
+) -> SimilarityHistogram {
+    let name = "label_histogram";
+    let cosines = Cosines::new(name, ("queries", queries), ("candidates", candidates));
+    precision::check(name, cosines.dims(), query_labels, candidate_labels, &[]);
+    histogram(name, &cosines, bins, |query, candidate| {
+        query_labels[query] == candidate_labels[candidate]
+    })
+}
+
+#[track_caller]
+fn histogram(
+    name: &str,
+    cosines: &Cosines,
+    bins: usize,
+    is_positive: impl Fn(usize, usize) -> bool,
+) -> SimilarityHistogram {
+    assert!(bins > 0, "{name}: `bins` is 0: it needs at least one");
     let cosine = cosines.pairs.similarity();
     let [mut positive, mut negative] = [0, 1].map(|_| Population::new(bins));
     let finite = cosines.all_finite();
-    for (images, spans) in cosines.blocks(BLOCK).filter(|_| finite) {
-        for texts in spans {
-            let block = cosines.pairs.block(&cosine, images.clone(), texts.clone());
+    for (rows, spans) in cosines.blocks(BLOCK).filter(|_| finite) {
+        for columns in spans {
+            let block = cosines.pairs.block(&cosine, rows.clone(), columns.clone());
             let block = block.into_data();
-            let owners = &image_of_text[texts];
-            let is_positive = images
+            let pairs = rows
                 .clone()
-                .flat_map(|i| owners.iter().map(move |&owner| owner == i));
-            for (cosine, is_positive) in block.iter::<f64>().zip(is_positive) {
-                if is_positive {
+                .flat_map(|row| columns.clone().map(move |column| (row, column)));
+            for (cosine, (row, column)) in block.iter::<f64>().zip(pairs) {
+                if is_positive(row, column) {
                     positive.add(cosine);
                 } else {
                     negative.add(cosine);

@@ -5,10 +5,14 @@
 //! | [`cross_modal`] | [`CrossModal`]: ranks both ways, several captions an image | R@k, R@sum |
 //! | [`five_fold`] | [`CrossModalMetrics`]: means over five folds | MS-COCO 1K |
 //! | [`precision_at_k`] | precision among the k nearest, by label | Prec@k |
+//! | [`precision_by_chance`] | the same of a random order | |
 //! | [`Shortlist`] | the k nearest of each query; [`Ranks`] after re-ranking them | matching head |
+//! | [`Scores`] | the same from given scores instead of embeddings | ensembles |
 //! | [`similarity_histogram`] | [`SimilarityHistogram`]: positives and negatives apart | figures |
+//! | [`label_histogram`] | the same, by label | figures |
+//! | [`auc`], [`MultiLabelAuc`] | area under the ROC curve of labels by scores | AUC |
 //!
-//! Similarity is the cosine: every function normalises the embeddings. f16 and bf16 are widened to
+//! Similarity is the cosine: every function of embeddings normalises them. f16 and bf16 are widened to
 //! f32, f64 stays f64. Tensors that track gradients are detached: no graph is kept.
 //!
 //! # Ties never help
@@ -49,22 +53,28 @@
 //! println!("{}", found.metrics());
 //! ```
 
+mod auc;
 mod cosines;
 mod cross_modal;
 mod histogram;
 mod metrics;
 mod precision;
 mod ranks;
+mod scores;
 mod shortlist;
 
 #[cfg(feature = "train")]
 mod train;
 
+pub use auc::{MultiLabelAuc, auc};
 pub use cross_modal::{CrossModal, cross_modal, five_fold};
-pub use histogram::{SimilarityHistogram, SimilarityMoments, similarity_histogram};
+pub use histogram::{
+    SimilarityHistogram, SimilarityMoments, label_histogram, similarity_histogram,
+};
 pub use metrics::{CrossModalMetrics, RankMetrics};
-pub use precision::precision_at_k;
+pub use precision::{precision_at_k, precision_by_chance};
 pub use ranks::Ranks;
+pub use scores::Scores;
 pub use shortlist::Shortlist;
 #[cfg(feature = "train")]
 pub use train::{

@@ -1,5 +1,7 @@
 //! Precision among the nearest candidates, by label.
 
+use std::collections::BTreeMap;
+
 use burn::tensor::Tensor;
 
 use super::cosines::{BLOCK, Cosines};
@@ -46,24 +48,8 @@ pub fn precision_at_k(
     let name = "precision_at_k";
     let sides = (("queries", queries), ("candidates", candidates));
     let mut cosines = Cosines::new(name, sides.0, sides.1);
-    let [query_count, candidate_count] = cosines.dims();
-    for (field, labels, count) in [
-        ("query_labels", query_labels, query_count),
-        ("candidate_labels", candidate_labels, candidate_count),
-    ] {
-        assert!(
-            labels.len() == count,
-            "{name}: `{field}` has {} labels: it needs {count}, one for each embedding",
-            labels.len()
-        );
-    }
-    for &k in ks {
-        assert!(
-            (1..=candidate_count).contains(&k),
-            "{name}: `ks` holds {k}: each must lie in [1, {candidate_count}], \
-             the number of candidates"
-        );
-    }
+    let [query_count, _] = cosines.dims();
+    check(name, cosines.dims(), query_labels, candidate_labels, ks);
     let Some(&deepest) = ks.iter().max() else {
         return Vec::new();
     };
@@ -93,7 +79,75 @@ pub fn precision_at_k(
             }
         }
     }
-    let percent = |(found, &k): (usize, &usize)| 100.0 * found as f64 / (k * query_count) as f64;
+    percent(found, ks, query_count)
+}
+
+/// The mean Prec@k in percent of candidates in a random order, the same for every k: the share of
+/// the candidates that have a query's label, averaged over the queries.
+///
+/// # Panics
+///
+/// If there are no queries or no candidates.
+///
+/// # Example
+///
+/// ```
+/// use burn_contrastive::retrieval::precision_by_chance;
+///
+/// // Two of four candidates have the first query's label, one has the second's.
+/// assert_eq!(precision_by_chance(&[7, 3], &[7, 3, 7, 1]), 37.5);
+/// ```
+#[track_caller]
+pub fn precision_by_chance(query_labels: &[usize], candidate_labels: &[usize]) -> f64 {
+    for (field, labels) in [
+        ("query_labels", query_labels),
+        ("candidate_labels", candidate_labels),
+    ] {
+        assert!(
+            !labels.is_empty(),
+            "precision_by_chance: `{field}` is empty: it needs at least one label"
+        );
+    }
+    let mut counts = BTreeMap::new();
+    for label in candidate_labels {
+        *counts.entry(label).or_insert(0usize) += 1;
+    }
+    let own = query_labels.iter().filter_map(|label| counts.get(label));
+    let pairs = (query_labels.len() * candidate_labels.len()) as f64;
+    100.0 * own.sum::<usize>() as f64 / pairs
+}
+
+/// Checks the labels of queries and candidates, and the depths.
+#[track_caller]
+pub(super) fn check(
+    name: &str,
+    [query_count, candidate_count]: [usize; 2],
+    query_labels: &[usize],
+    candidate_labels: &[usize],
+    ks: &[usize],
+) {
+    for (field, labels, count) in [
+        ("query_labels", query_labels, query_count),
+        ("candidate_labels", candidate_labels, candidate_count),
+    ] {
+        assert!(
+            labels.len() == count,
+            "{name}: `{field}` has {} labels: it needs {count}, one for each embedding",
+            labels.len()
+        );
+    }
+    for &k in ks {
+        assert!(
+            (1..=candidate_count).contains(&k),
+            "{name}: `ks` holds {k}: each must lie in [1, {candidate_count}], \
+             the number of candidates"
+        );
+    }
+}
+
+/// Prec@k in percent from the matches found by `queries` queries within each of `ks`.
+pub(super) fn percent(found: Vec<usize>, ks: &[usize], queries: usize) -> Vec<f64> {
+    let percent = |(found, &k): (usize, &usize)| 100.0 * found as f64 / (k * queries) as f64;
     found.into_iter().zip(ks).map(percent).collect()
 }
 
@@ -101,7 +155,7 @@ pub fn precision_at_k(
 /// the nearest that have it, `other` those of the nearest that do not, in descending order.
 ///
 /// Before the n-th match come n − 1 matches and every non-match that is not less similar.
-fn matches_within(same: &[f64], other: &[f64], k: usize, tie: f64) -> usize {
+pub(super) fn matches_within(same: &[f64], other: &[f64], k: usize, tie: f64) -> usize {
     same.iter()
         .take(k)
         .take_while(|similarity| similarity.is_finite())

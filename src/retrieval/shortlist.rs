@@ -71,19 +71,12 @@ impl Shortlist {
     }
 
     fn from_cosines(cosines: &Cosines, k: usize, block: [usize; 2]) -> Self {
-        let [query_count, candidate_count] = cosines.dims();
+        let [_, candidate_count] = cosines.dims();
         let k = k.min(candidate_count);
         let [finite_queries, finite_candidates] = &cosines.finite;
         let all_finite = finite_candidates.iter().all(|&finite| finite);
-        let mut list = Self {
-            k,
-            candidates: Vec::with_capacity(query_count * k),
-            similarities: Vec::with_capacity(query_count * k),
-            defined: finite_queries
-                .iter()
-                .map(|own| *own && all_finite)
-                .collect(),
-        };
+        let defined = finite_queries.iter().map(|own| *own && all_finite);
+        let mut list = Self::empty(k, defined.collect());
         let cosine = cosines.pairs.similarity();
         for (queries, spans) in cosines.blocks(block) {
             let mut nearest = vec![Nearest::default(); queries.len()];
@@ -102,13 +95,28 @@ impl Shortlist {
                 }
             }
             for nearest in nearest {
-                for (candidate, similarity) in nearest.sorted(cosines.tie) {
-                    list.candidates.push(candidate);
-                    list.similarities.push(similarity);
-                }
+                list.push(nearest, cosines.tie);
             }
         }
         list
+    }
+
+    /// A list to which the candidates of each query are to be pushed.
+    pub(super) fn empty(k: usize, defined: Vec<bool>) -> Self {
+        Self {
+            k,
+            candidates: Vec::with_capacity(defined.len() * k),
+            similarities: Vec::with_capacity(defined.len() * k),
+            defined,
+        }
+    }
+
+    /// Adds the candidates of the next query.
+    pub(super) fn push(&mut self, nearest: Nearest, tie: f64) {
+        for (candidate, similarity) in nearest.sorted(tie) {
+            self.candidates.push(candidate);
+            self.similarities.push(similarity);
+        }
     }
 
     /// How many candidates are listed for each query: that of [`new`](Self::new), or the number of
@@ -222,12 +230,12 @@ impl Shortlist {
 
 /// Candidates of one query and their similarities, in descending order of these.
 #[derive(Default, Clone)]
-struct Nearest(Vec<(usize, f64)>);
+pub(super) struct Nearest(Vec<(usize, f64)>);
 
 impl Nearest {
     /// Keeps a candidate, whose index is above all before, if it is one of the `k` nearest so far:
     /// in the place of one of lower index only if it is not equal to it.
-    fn offer(&mut self, candidate: usize, value: f64, k: usize, tie: f64) {
+    pub(super) fn offer(&mut self, candidate: usize, value: f64, k: usize, tie: f64) {
         let kept = &mut self.0;
         if kept.len() == k {
             let least = kept[k - 1].1 + tie;
