@@ -8,7 +8,8 @@
 //! ```
 //!
 //! [`Questions`] and [`Statements`] are read likewise, from the forms of the public sets or from
-//! what [`scenes`] adds to its folder.
+//! what [`scenes`] adds to its folder; [`Studies`] have a form and a generator, [`findings`], of
+//! their own.
 //!
 //! Everything drawn at random comes from [`random::stream`], a function of seed, epoch and example
 //! alone, so that neither the number of threads nor an interruption changes what the model sees.
@@ -16,6 +17,8 @@
 mod augment;
 mod collection;
 mod evaluation;
+pub mod findings;
+mod generated;
 mod karpathy;
 mod listing;
 mod loader;
@@ -29,6 +32,7 @@ pub mod scenes;
 mod shard;
 mod source;
 mod statements;
+mod studies;
 mod table;
 #[cfg(test)]
 mod testing;
@@ -39,6 +43,7 @@ mod transform;
 pub use augment::RandAugmentConfig;
 pub use collection::{Collection, Example, Place, Skipped, Split};
 pub use evaluation::{CaptionBatch, EvaluationSet};
+pub use findings::FindingsConfig;
 pub use loader::{Loader, LoaderConfig, PairLoader};
 pub use questions::{Answer, Asked, Choices, Question, QuestionExamples, Questions, credit};
 pub use sampler::plan_batches;
@@ -46,6 +51,9 @@ pub use scenes::{Scene, ScenesConfig};
 pub use shard::{Pair, Shard};
 pub use source::{Draw, Examples, Pairs};
 pub use statements::{StatedPair, StatedPairs, Statement, Statements};
+pub use studies::{
+    ClassRetrieval, Labelled, LabelledImage, LabelledImages, Needs, Studies, Study, StudyPairs,
+};
 pub use tokenizer::{
     CaptionTokenizer, PaddedTokens, Padding, SpecialTokens, TokenStyle, TokenizerConfig,
 };

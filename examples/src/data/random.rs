@@ -28,6 +28,14 @@ pub enum Purpose {
     Pretraining = 9,
     /// Which two images a caption has in text assignment, in a shard of a step.
     TextAssignment = 10,
+    /// Which of a study's images is shown.
+    StudyImage = 31,
+    /// The order in which training studies get their labels.
+    LabelSubset = 32,
+    /// What a generated study shows and says.
+    Findings = 33,
+    /// The noise of an image of a generated study.
+    FindingsNoise = 34,
 }
 
 /// The random stream for `purpose`, in `epoch`, of the example or batch `index`.

@@ -212,12 +212,12 @@ pub(super) fn shape_word(shape: Shape, rng: &mut impl Rng) -> &'static str {
 }
 
 /// One of `words`.
-pub(super) fn pick(words: &[&'static str], rng: &mut impl Rng) -> &'static str {
+pub(in crate::data) fn pick(words: &[&'static str], rng: &mut impl Rng) -> &'static str {
     words.choose(rng).expect("at least one word")
 }
 
 /// A capital letter at the start and a full stop at the end.
-pub(super) fn sentence(words: &str) -> String {
+pub(in crate::data) fn sentence(words: &str) -> String {
     let mut letters = words.chars();
     letters
         .next()

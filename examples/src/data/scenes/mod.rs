@@ -25,12 +25,12 @@ mod render;
 mod scene;
 mod statements;
 
+pub(super) use caption::{pick, sentence};
+
 pub use additions::{generate_questions, generate_statements};
 pub use scene::{Colour, Layout, Object, Relation, Scene, Shape, Size};
 
 use std::collections::HashSet;
-use std::fs;
-use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -40,9 +40,9 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::collection::Split;
+use super::generated::{Generated, write};
 use super::karpathy::{Entry, Sentence};
 use super::random::{Purpose, stream};
-use crate::lock::Lock;
 use additions::{QUESTIONS, STATEMENTS};
 
 /// Captions of each image, as in Flickr30K and MS-COCO.
@@ -152,96 +152,24 @@ pub fn generate(dir: impl AsRef<Path>, config: &ScenesConfig) -> Result<bool> {
         version: VERSION,
         config: config.clone(),
     };
-    let read = || fs::read_to_string(dir.join(MARKER));
-    let is_the_same =
-        |text: &str| serde_json::from_str::<Marker>(text).is_ok_and(|found| found == marker);
-    // A finished set needs no lock, and may be where nobody can write.
-    if read().is_ok_and(|text| is_the_same(&text)) && dir.join(LISTING).is_file() {
-        return Ok(false);
-    }
-    let lock = dir.with_added_extension("lock");
-    if let Some(parent) = dir.parent() {
-        fs::create_dir_all(parent)
-            .with_context(|| format!("cannot create {}", parent.display()))?;
-    }
-    let _lock = Lock::wait(&lock)?;
-    match read() {
-        Ok(text) if is_the_same(&text) => {
-            if dir.join(LISTING).is_file() {
-                return Ok(false);
-            }
-        }
-        Ok(_) => clear(dir)?,
-        Err(error) if error.kind() == ErrorKind::NotFound => ensure_empty(dir)?,
-        Err(error) => {
-            return Err(error)
-                .with_context(|| format!("cannot read {}", dir.join(MARKER).display()));
-        }
-    }
-    let images = dir.join("images");
-    fs::create_dir_all(&images).with_context(|| format!("cannot create {}", images.display()))?;
-    write(&dir.join(MARKER), &serde_json::to_vec_pretty(&marker)?)?;
-
-    let entries = choose(config)
-        .into_par_iter()
-        .enumerate()
-        .map(|(index, (split, scene))| draw(dir, config, index, split, scene))
-        .collect::<Result<Vec<_>>>()?;
-    write(
-        &dir.join(LISTING),
-        &serde_json::to_vec(&Listing {
+    let folder = Generated {
+        noun: "scenes",
+        marker: MARKER,
+        listing: LISTING,
+        others: &[QUESTIONS, STATEMENTS],
+    };
+    folder.ensure(dir, &marker, || {
+        let entries = choose(config)
+            .into_par_iter()
+            .enumerate()
+            .map(|(index, (split, scene))| draw(dir, config, index, split, scene))
+            .collect::<Result<Vec<_>>>()?;
+        let listing = Listing {
             dataset: "scenes",
             images: entries,
-        })?,
-    )?;
-    Ok(true)
-}
-
-/// Removes a set that this module wrote, the listing first: from then on it counts as unfinished.
-fn clear(dir: &Path) -> Result<()> {
-    let lists = [LISTING, QUESTIONS, STATEMENTS].map(|list| fs::remove_file(dir.join(list)));
-    let removed = lists
-        .into_iter()
-        .chain([fs::remove_dir_all(dir.join("images"))]);
-    for result in removed {
-        match result {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(error)
-                    .with_context(|| format!("cannot replace the scenes in {}", dir.display()));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-fn ensure_empty(dir: &Path) -> Result<()> {
-    // A program that was killed early leaves an empty folder of images.
-    let _ = fs::remove_dir(dir.join("images"));
-    match fs::read_dir(dir) {
-        Ok(mut entries) => match entries.next() {
-            Some(_) => bail!(
-                "{} holds something else than generated scenes; choose another folder",
-                dir.display()
-            ),
-            None => Ok(()),
-        },
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => {
-            Err(error).with_context(|| format!("cannot write scenes to {}", dir.display()))
-        }
-    }
-}
-
-/// Writes a file under a temporary name first.
-fn write(file: &Path, bytes: &[u8]) -> Result<()> {
-    let mut partial = file.as_os_str().to_owned();
-    partial.push(format!(".{}.partial", std::process::id()));
-    let write = || -> std::io::Result<()> {
-        fs::File::create(&partial)?.write_all(bytes)?;
-        fs::rename(&partial, file)
-    };
-    write().with_context(|| format!("cannot write {}", file.display()))
+        };
+        write(&dir.join(LISTING), &serde_json::to_vec(&listing)?)
+    })
 }
 
 /// Paints and words one scene.

@@ -1,3 +1,5 @@
+use std::fs;
+
 use super::*;
 use crate::data::testing::small_config;
 use crate::data::{Collection, decode};
