@@ -14,6 +14,24 @@ pub(crate) mod or_null {
     }
 }
 
+/// As [`or_null`], for each number of a list.
+pub(crate) mod each_or_null {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(transparent)]
+    struct Number(#[serde(with = "super::or_null")] f64);
+
+    pub fn serialize<S: Serializer>(numbers: &[f64], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(numbers.iter().map(|&number| Number(number)))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
+        let numbers = Vec::<Number>::deserialize(deserializer)?;
+        Ok(numbers.into_iter().map(|Number(number)| number).collect())
+    }
+}
+
 /// A number as `format!` writes it, with commas between the thousands.
 pub(crate) fn separated(text: &str) -> String {
     let integer = text.find('.').unwrap_or(text.len());

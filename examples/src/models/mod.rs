@@ -9,6 +9,7 @@ mod dual_encoder;
 mod heads;
 mod image_encoder;
 mod pooling;
+mod resnet;
 mod text_encoder;
 mod transformer;
 
@@ -22,6 +23,7 @@ pub use heads::{ClassifierHead, MatchingHead, ProjectionHead};
 pub(crate) use image_encoder::resize_positions;
 pub use image_encoder::{ImageEncoder, ImageEncoderConfig, ImageLayout};
 pub use pooling::Pooling;
+pub use resnet::{ResNet, ResNetConfig};
 pub use text_encoder::{TextEncoder, TextEncoderConfig};
 
 use burn::nn::{Initializer, Linear};

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Accuracy, AnswerExample, Change, Curves, Dataset, Fact, ParameterCount, RetrievalScores,
-    RunReport, Similarities, Stage, Sweep, Weights,
+    Accuracy, AnswerExample, Change, Curves, Dataset, Fact, NamedHistogram, ParameterCount,
+    RetrievalScores, RunReport, Similarities, Stage, Sweep, Table, Weights,
 };
 
 /// The results of a run, as `metrics.json` holds them. [The module](super) documents every key.
@@ -57,6 +57,12 @@ pub struct Metrics {
     /// Results by the value of one parameter each.
     #[serde(default)]
     pub sweeps: Vec<Sweep>,
+    /// Tables of what else was measured.
+    #[serde(default)]
+    pub tables: Vec<Table>,
+    /// Similarities by class.
+    #[serde(default)]
+    pub histograms: Vec<NamedHistogram>,
 }
 
 /// Retrieval on the held-out pairs.
@@ -141,6 +147,8 @@ impl From<&RunReport> for Metrics {
             answers: run.answers.clone(),
             weights: run.weights.clone(),
             sweeps: run.sweeps.clone(),
+            tables: run.tables.clone(),
+            histograms: run.histograms.clone(),
         }
     }
 }

@@ -53,6 +53,9 @@
 //! | `sweeps[].{title, parameter, columns[]}` | text: what differs, what was measured |
 //! | … `.rows[].{value, numbers[], numeric}` | a value as text, a number by column, as a number |
 //! | … `.baseline` | a row to compare with, or `null` |
+//! | `tables[].{title, lead, rows_are, columns[]}` | text: what else was measured |
+//! | … `.rows[].{name, numbers[]}` | what is measured, a number by column |
+//! | `histograms[].{name, histogram}` | cosines by class, as in `similarities` |
 
 mod accuracy;
 pub(crate) mod chart;
@@ -67,6 +70,7 @@ pub(crate) mod palette;
 mod retrieval;
 mod run;
 mod sweep;
+mod table;
 #[cfg(test)]
 mod tests;
 mod thumbnail;
@@ -90,6 +94,7 @@ pub use run::{
     Validation,
 };
 pub use sweep::{Sweep, SweepRow};
+pub use table::{NamedHistogram, Table, TableRow};
 pub use weights::{WeightExample, Weights};
 
 impl RunReport {

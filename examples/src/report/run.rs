@@ -6,8 +6,8 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Accuracy, AnswerExample, Curve, Examples, Histogram, NamedCurve, Retrieval, RetrievalScores,
-    Sweep, Weights,
+    Accuracy, AnswerExample, Curve, Examples, Histogram, NamedCurve, NamedHistogram, Retrieval,
+    RetrievalScores, Sweep, Table, Weights,
 };
 use crate::number;
 
@@ -56,6 +56,12 @@ pub struct RunReport {
     /// Results by the value of one parameter each.
     #[serde(default)]
     pub sweeps: Vec<Sweep>,
+    /// Tables of what else was measured.
+    #[serde(default)]
+    pub tables: Vec<Table>,
+    /// Similarities by class.
+    #[serde(default)]
+    pub histograms: Vec<NamedHistogram>,
 }
 
 impl RunReport {

@@ -116,6 +116,7 @@ impl Default for SharedConfig {
             optimizer: OptimizerConfig {
                 learning_rate: 1e-3,
                 weight_decay: 0.1,
+                decoupled: true,
                 beta_1: 0.9,
                 beta_2: 0.98,
                 epsilon: 1e-6,

@@ -1,6 +1,7 @@
 //! The data of a run, split three ways, and their tokenizer.
 
 mod statements;
+mod studies;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::number::counted;
 use crate::report;
 
 pub use statements::statements;
+pub use studies::{HeldOut, labelled_images, studies};
 
 /// The data of a run, split three ways.
 pub struct Data<S: Program> {

@@ -1,25 +1,30 @@
-//! AdamW without decay on norms, biases and the logit scale, groups of parameters with a learning
+//! AdamW or Adam without decay on norms, biases and the logit scale, groups of parameters with a learning
 //! rate and a decay of their own or frozen, and clipping by the global norm.
 
 use anyhow::{Result, anyhow, ensure};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamGroup};
+use burn::optim::decay::WeightDecayConfig;
 use burn::optim::lr_scheduler::LrSchedulerConfig;
 use burn::optim::lr_scheduler::module_lr_scheduler::{ModuleLearningRate, ModuleLrSchedulerConfig};
-use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
+use burn::optim::{AdamConfig, AdamWConfig, GradientsParams, ModuleOptimizer, Optimizer};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 /// Paths of the parameters that never decay: norms (`gamma`, `beta`), biases, the logit scale.
 pub const NO_DECAY: &str = r"(^|\.)(gamma|beta|bias)$|(^|\.)logit_scale(\.|$)";
 
-/// AdamW and gradient clipping.
+/// AdamW, or Adam, and gradient clipping.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OptimizerConfig {
     /// Peak learning rate.
     pub learning_rate: f64,
-    /// Decoupled weight decay of all parameters but norms, biases and the logit scale.
+    /// Weight decay of all parameters but norms, biases and the logit scale.
     pub weight_decay: f32,
+    /// Whether the decay is decoupled from the gradient (AdamW), or a part of it (Adam with an L2
+    /// penalty, as PyTorch's `Adam` has it).
+    #[serde(default = "decoupled")]
+    pub decoupled: bool,
     /// Decay of the gradients' running mean.
     pub beta_1: f32,
     /// Decay of the squared gradients' running mean; CLIP's 0.98 for its vision transformers.
@@ -32,6 +37,10 @@ pub struct OptimizerConfig {
     /// parameter belongs to, the last counts.
     #[serde(default)]
     pub groups: Vec<GroupConfig>,
+}
+
+fn decoupled() -> bool {
+    true
 }
 
 /// Parameters that are trained in a way of their own.
@@ -66,20 +75,36 @@ fn group(expressions: &[&str]) -> Result<ParamGroup> {
 impl OptimizerConfig {
     /// A new optimiser.
     pub fn init(&self) -> ModuleOptimizer {
-        let adamw = |weight_decay| {
-            AdamWConfig::new()
+        if self.decoupled {
+            return self.with_groups(|weight_decay| {
+                AdamWConfig::new()
+                    .with_beta_1(self.beta_1)
+                    .with_beta_2(self.beta_2)
+                    .with_epsilon(self.epsilon)
+                    .with_weight_decay(weight_decay)
+                    .build()
+            });
+        }
+        self.with_groups(|penalty| {
+            AdamConfig::new()
                 .with_beta_1(self.beta_1)
                 .with_beta_2(self.beta_2)
                 .with_epsilon(self.epsilon)
-                .with_weight_decay(weight_decay)
-        };
-        let mut optimizer = adamw(self.weight_decay).init();
+                .with_weight_decay(Some(WeightDecayConfig::new(penalty)))
+                .build()
+        })
+    }
+
+    /// Optimisers of all parameters, of those of each group and of those that never decay; `build`
+    /// makes one of a decay.
+    fn with_groups<O: Optimizer>(&self, build: impl Fn(f32) -> O) -> ModuleOptimizer {
+        let mut optimizer = ModuleOptimizer::from(build(self.weight_decay));
         for config in &self.groups {
             let decay = config.weight_decay.unwrap_or(self.weight_decay);
-            optimizer = optimizer.with_group(config.group(), adamw(decay).build(), None);
+            optimizer = optimizer.with_group(config.group(), build(decay), None);
         }
         let no_decay = group(&[NO_DECAY]).expect("NO_DECAY is a regular expression");
-        optimizer.with_group(no_decay, adamw(0.0).build(), None)
+        optimizer.with_group(no_decay, build(0.0), None)
     }
 
     /// The learning rates of all parameters, where `rate` is the schedule: from a peak to the rate

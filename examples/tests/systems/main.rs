@@ -3,6 +3,7 @@
 mod albef;
 mod clip;
 mod nlvr;
+mod radiograph;
 mod vqa;
 
 use std::path::Path;

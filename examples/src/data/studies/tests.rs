@@ -297,7 +297,7 @@ fn one_image_and_one_sentence_are_drawn_apart_by_seed_and_epoch() {
         ..LoaderConfig::default()
     };
     let loader = Loader::ordered(pairs.clone(), Split::Train, config).unwrap();
-    let shards = loader.iter().map(Result::unwrap).flatten();
+    let shards = loader.iter().flat_map(Result::unwrap);
     for pair in shards.flat_map(|shard| shard.items) {
         assert_eq!(pair, pairs.load(pair.image_id, None).unwrap());
         assert_eq!(pair.pixels[0], 40 * pair.image_id as u8);
@@ -432,7 +432,8 @@ fn bad_queries_and_candidates_are_named() {
         assert_eq!(skipped.skipped.len(), 1);
         assert!(skipped.skipped[0].reason.contains(expected));
     }
-    let cases: [(fn(&mut Value), &str); 4] = [
+    type Change = fn(&mut Value);
+    let cases: [(Change, &str); 4] = [
         (|file| file["candidates"] = json!([]), "no candidates"),
         (
             |file| file["query_sentences"] = json!([]),

@@ -4,6 +4,7 @@ mod accuracy;
 pub(crate) mod figures;
 mod gallery;
 mod sweeps;
+mod tables;
 mod weights;
 
 use std::time::Duration;
@@ -32,7 +33,9 @@ pub(super) fn page(run: &RunReport) -> String {
         (retrieval_table(&run.retrieval))
         @if let Some(accuracy) = &run.accuracy { (accuracy::table(accuracy)) }
         (figures::training(run))
+        (tables::tables(&run.tables))
         (figures::similarities(&run.similarities))
+        (tables::histograms(&run.histograms))
         @if let Some(weights) = &run.weights { (weights::weights(weights, &mut thumbnails)) }
         (sweeps::sweeps(&run.sweeps))
         (gallery::examples(&run.examples, &mut thumbnails))

@@ -104,6 +104,33 @@ fn weights_show_the_metrics() {
 }
 
 #[test]
+fn tables_and_histograms_by_name_show_the_metrics() {
+    for (html, metrics) in runs() {
+        for (number, table) in metrics["tables"].as_array().unwrap().iter().enumerate() {
+            let section = section(&html, &format!("table-{number}"));
+            for key in ["title", "lead", "rows_are"] {
+                assert!(section.contains(table[key].as_str().unwrap()), "{key}");
+            }
+            let names = elements(section, "<th scope=\"col\"");
+            assert_eq!(names.len(), 1 + table["columns"].as_array().unwrap().len());
+            let shown = elements(elements(section, "<tbody")[0], "<tr");
+            let rows = table["rows"].as_array().unwrap();
+            assert_eq!(shown.len(), rows.len());
+            for (shown, row) in shown.iter().zip(rows) {
+                assert!(shown.contains(row["name"].as_str().unwrap()));
+                let cells = elements(shown, "<td").join(" ");
+                shows(&cells, row["numbers"].as_array().unwrap());
+            }
+        }
+        let histograms = section(&html, "by-class");
+        for one in metrics["histograms"].as_array().unwrap() {
+            assert!(histograms.contains(one["name"].as_str().unwrap()));
+        }
+        assert_eq!(histograms.matches("<svg ").count(), 1);
+    }
+}
+
+#[test]
 fn sweeps_show_the_metrics() {
     for (html, metrics) in runs() {
         let section = section(&html, "sweeps");
@@ -169,6 +196,8 @@ fn plain(mut run: RunReport) -> RunReport {
     run.answers.clear();
     run.weights = None;
     run.sweeps.clear();
+    run.tables.clear();
+    run.histograms.clear();
     run
 }
 
@@ -180,7 +209,7 @@ fn a_part_without_anything_leaves_no_trace() {
     let (_, body) = html.split_once("</style>").unwrap();
     for absent in [
         "Accuracy", "Answers", "eights", "Sweeps", "Figures", "eranked", "Loss:", "Dashed", "many",
-        "measured",
+        "measured", "Prec@5", "by class",
     ] {
         assert!(!body.contains(absent), "{absent}");
     }
@@ -222,7 +251,15 @@ fn metrics_of_the_first_layout_are_read() {
     for (holder, keys) in [
         (
             "",
-            &["facts", "accuracy", "answers", "weights", "sweeps"][..],
+            &[
+                "facts",
+                "accuracy",
+                "answers",
+                "weights",
+                "sweeps",
+                "tables",
+                "histograms",
+            ][..],
         ),
         ("/retrieval", &["reranked", "reranked_top"]),
         ("/curves", &["losses", "figures"]),

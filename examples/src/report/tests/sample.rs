@@ -12,8 +12,8 @@ use serde_json::json;
 
 use crate::report::{
     CaptionQuery, Change, Curve, Curves, Dataset, DirectionScores, Examples, Histogram, ImageQuery,
-    NamedCurve, ParameterCount, RankedCaption, RankedImage, Reference, Retrieval, RetrievalScores,
-    RunReport, Similarities, Split, Stage, Validation,
+    NamedCurve, NamedHistogram, ParameterCount, RankedCaption, RankedImage, Reference, Retrieval,
+    RetrievalScores, RunReport, Similarities, Split, Stage, Validation,
 };
 
 const COLOURS: [(&str, [u8; 3]); 6] = [
@@ -93,6 +93,11 @@ pub fn run(directory: &Path) -> RunReport {
         answers: parts::answers(&images),
         weights: Some(parts::weights(&images)),
         sweeps: vec![parts::thresholds(), parts::temperatures()],
+        tables: vec![parts::precisions()],
+        histograms: vec![NamedHistogram {
+            name: "text–image similarities".into(),
+            histogram: histogram((0.4, 0.1), (0.1, 0.1)),
+        }],
     }
 }
 

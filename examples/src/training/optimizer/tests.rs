@@ -92,6 +92,7 @@ fn config() -> OptimizerConfig {
     OptimizerConfig {
         learning_rate: 0.5,
         weight_decay: 0.5,
+        decoupled: true,
         beta_1: 0.9,
         beta_2: 0.98,
         epsilon: 1e-6,
@@ -194,6 +195,35 @@ fn groups_have_rates_and_decays_of_their_own_and_the_last_counts() {
             (found - expected).abs() < 1e-6,
             "{path}: {found}, not {expected}"
         );
+    }
+}
+
+#[test]
+fn decay_is_decoupled_or_a_part_of_the_gradient() {
+    // A decay of 0.5 on ones, a rate of 0.5, no other gradient: AdamW takes away 0.5 · 0.5; Adam
+    // divides the gradient 0.5 by its own size, and takes away 0.5 whatever the decay.
+    for (decoupled, expected) in [(true, 0.75), (false, 0.5)] {
+        let mut config = OptimizerConfig {
+            decoupled,
+            ..config()
+        };
+        config.groups = vec![GroupConfig {
+            weight_decay: Some(0.0),
+            ..of_paths(r"^image\.")
+        }];
+        let model = model().map(&mut Ones);
+        let gradients = constant_gradients(&model, 0.0);
+        let model = config.init().step(0.5, model, gradients);
+        for (path, data) in values(&model) {
+            let kept = path.starts_with("image.") || !path.ends_with(".weight");
+            let is_ambiguous = !path.ends_with(".weight") && !path.ends_with("gamma");
+            let expected = if kept { 1.0 } else { expected };
+            let found = data.iter::<f32>().next().unwrap();
+            assert!(
+                is_ambiguous || (found - expected).abs() < 1e-4,
+                "{path}: {found}, not {expected}"
+            );
+        }
     }
 }
 

@@ -1,0 +1,278 @@
+//! The settings of [`Radiograph`].
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use burn::tensor::Device;
+use burn_contrastive::objective::InfoNceConfig;
+use burn_contrastive::similarity::LogitScaleConfig;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Radiograph, RadiographModel, SentenceEncoder};
+use crate::data::{FindingsConfig, TokenStyle};
+use crate::models::{BertConfig, ProjectionHead, ResNetConfig};
+use crate::training::config::TrainingConfig;
+use crate::training::objective::TrainingObjective;
+use crate::training::system::{InitRules, SystemConfig, TextLimits};
+
+/// The settings of [`Radiograph`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RadiographConfig {
+    /// The encoders; the name of a preset is short for its settings.
+    pub model: RadiographModelConfig,
+    /// The objective; its name is short for its settings.
+    pub objective: TrainingObjective,
+    /// The most tokens of a sentence, special ones included.
+    pub tokens: usize,
+    /// What studies to generate where `data.path` is null.
+    pub findings: FindingsConfig,
+    /// The file of queries and candidates by class; null for `retrieval.json` beside the studies, if
+    /// there is one.
+    pub retrieval: Option<PathBuf>,
+}
+
+/// Shape of the encoders.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RadiographModelConfig {
+    /// The image encoder.
+    pub image: ResNetConfig,
+    /// The sentence encoder.
+    pub bert: BertConfig,
+    /// How a sentence's states become one vector.
+    pub pooling: SentencePooling,
+    /// Width of the space of the contrast, and of the layer before it; 512 (section 4.1).
+    pub embedding: usize,
+}
+
+/// How a sentence's states become one vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SentencePooling {
+    /// The state of the first token, `[CLS]`.
+    Token,
+    /// The greatest of each value over the tokens that are not padding, as in ConVIRT.
+    Max,
+}
+
+/// Names that `model` knows.
+const PRESETS: [&str; 2] = ["tiny", "base"];
+
+/// The settings of `radiograph` unless others are given.
+const TINY: &str = include_str!("../../../configs/radiograph_tiny.json");
+/// The published ones.
+const BASE: &str = include_str!("../../../configs/radiograph_base.json");
+
+/// Temperature of ConVIRT's InfoNCE, which is not learned.
+const TEMPERATURE: f64 = 0.1;
+/// Weight of ConVIRT's direction from image to text.
+const IMAGE_TO_TEXT: f64 = 0.75;
+
+impl RadiographConfig {
+    /// The published configuration (Lin et al., section 4.1): ResNet-50 at 224 pixels and a
+    /// BERT-base whose embeddings and first six layers are frozen, on batches of 64.
+    pub fn base() -> TrainingConfig<Self> {
+        TrainingConfig::embedded(BASE)
+    }
+}
+
+impl RadiographModelConfig {
+    /// Checks every size.
+    ///
+    /// # Errors
+    ///
+    /// Names the setting that is out of range, its value and the range.
+    pub fn check(&self) -> Result<()> {
+        self.image.check()?;
+        self.bert.check()?;
+        ensure!(
+            self.bert.fusion_layers == 0,
+            "bert.fusion_layers = {} must be 0: no layer looks at an image",
+            self.bert.fusion_layers
+        );
+        ensure!(
+            (1..=65_536).contains(&self.embedding),
+            "embedding = {} must be in 1..=65536",
+            self.embedding
+        );
+        Ok(())
+    }
+
+    fn preset(name: &str) -> Result<Value> {
+        let model = match name {
+            "tiny" => RadiographConfig::defaults().system.model,
+            "base" => RadiographConfig::base().system.model,
+            _ => bail!(
+                "there is no preset `{name}`; there are {}",
+                PRESETS.join(", ")
+            ),
+        };
+        Ok(serde_json::to_value(model)?)
+    }
+
+    /// New encoders.
+    pub(super) fn init(&self, device: &Device) -> RadiographModel {
+        let bert = self.bert.init(device);
+        let head = |width| ProjectionHead::mlp(width, self.embedding, self.embedding, device);
+        RadiographModel {
+            image: self.image.init(device),
+            bert: SentenceEncoder {
+                embeddings: bert.embeddings,
+                text: bert.text,
+                pooling: self.pooling,
+            },
+            image_projection: head(self.image.features()),
+            text_projection: head(self.bert.width),
+        }
+    }
+
+    /// What sentences of at most `tokens` tokens may be.
+    pub(super) fn text(&self, tokens: usize) -> TextLimits {
+        TextLimits {
+            vocabulary: self.bert.vocabulary,
+            vocabulary_key: "model.bert.vocabulary",
+            context: tokens,
+            context_key: "tokens",
+            style: TokenStyle::default(),
+        }
+    }
+
+    /// Checks that there is room for so many tokens.
+    pub(super) fn check_tokens(&self, tokens: usize) -> Result<()> {
+        let context = self.bert.context;
+        ensure!(
+            (2..=context).contains(&tokens),
+            "tokens = {tokens} must be in 2..=model.bert.context = {context}"
+        );
+        Ok(())
+    }
+}
+
+impl SystemConfig for RadiographConfig {
+    type System = Radiograph;
+
+    /// Small encoders on small generated studies: minutes on two CPU cores.
+    fn defaults() -> TrainingConfig<Self> {
+        TrainingConfig::embedded(TINY)
+    }
+
+    /// All settings are taken over but the weights that it started from itself.
+    fn started_from(earlier: &Value) -> Result<TrainingConfig<Self>> {
+        TrainingConfig::from_value(earlier.clone()).context("it is no run of radiograph")
+    }
+
+    fn check(&self) -> Result<()> {
+        self.model.check().context("model")?;
+        self.objective.check()?;
+        self.model.check_tokens(self.tokens)?;
+        self.findings.check().context("findings")
+    }
+
+    /// `model=NAME` is short for that preset's settings, `objective=NAME` for that objective's;
+    /// `info-nce` is ConVIRT's.
+    fn preset(key: &str, value: &Value) -> Option<Result<Value>> {
+        match (key, value) {
+            ("model", Value::String(name)) => Some(RadiographModelConfig::preset(name)),
+            ("objective", Value::String(name)) if name == "info-nce" => {
+                let config = InfoNceConfig::new()
+                    .with_logit_scale(LogitScaleConfig::fixed(TEMPERATURE))
+                    .with_image_to_text_weight(IMAGE_TO_TEXT);
+                Some(serde_json::to_value(config).map_err(Into::into))
+            }
+            ("objective", _) => TrainingObjective::preset(value),
+            _ => None,
+        }
+    }
+
+    fn rules(&self) -> InitRules {
+        // Objectives may differ.
+        InitRules {
+            new: &["^objective\\."],
+            unused: &["^objective\\."],
+        }
+    }
+
+    fn has_dropout(&self) -> bool {
+        self.model.bert.dropout > 0.0
+    }
+
+    fn image_size(&self) -> usize {
+        self.model.image.image_size
+    }
+
+    fn text(&self) -> TextLimits {
+        self.model.text(self.tokens)
+    }
+
+    fn paths(&mut self) -> Vec<&mut PathBuf> {
+        self.retrieval.iter_mut().collect()
+    }
+
+    fn init(&self, device: &Device) -> Radiograph {
+        Radiograph {
+            model: self.model.init(device),
+            objective: self.objective.init(device),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::Module;
+
+    use super::*;
+
+    #[test]
+    fn the_published_configuration_has_the_published_size() {
+        let config = RadiographConfig::base();
+        config.with(None, &[]).unwrap();
+        let model = config.system.model.init(&Device::flex());
+        // torchvision's ResNet-50 without its classifier, with running statistics; BERT-base
+        // without its pooler.
+        assert_eq!(model.image.num_params(), 23_561_152);
+        assert_eq!(model.bert.num_params(), 109_482_240 - 590_592);
+        let heads = [&model.image_projection, &model.text_projection].map(Module::num_params);
+        let head = |width: usize| (width + 1) * 512 + 513 * 512;
+        assert_eq!(heads, [head(2048), head(768)]);
+        // Embeddings and the lower half of the layers.
+        let frozen = config.shared.optimizer.freeze(Radiograph {
+            model,
+            objective: config.system.objective.init(&Device::flex()),
+        });
+        let first = &frozen.model.bert;
+        assert!(frozen.model.image_projection.num_params() > 0);
+        assert_eq!(first.text.num_params() / 12 * 12, first.text.num_params());
+    }
+
+    #[test]
+    fn info_nce_by_name_is_that_of_convirt_and_the_others_are_the_papers() {
+        let with = |name: &str| {
+            let pairs = [format!("objective={name}")];
+            let config = RadiographConfig::defaults().with(None, &pairs);
+            config.unwrap().system.objective
+        };
+        let TrainingObjective::InfoNce(config) = with("info-nce") else {
+            panic!("it is InfoNCE with all its settings");
+        };
+        assert_eq!(config.image_to_text_weight, 0.75);
+        assert_eq!(config.logit_scale, LogitScaleConfig::fixed(0.1));
+        for name in ["reco", "orthogonality", "barlow-twins"] {
+            let TrainingObjective::Named(config) = with(name) else {
+                panic!("{name} is an objective by name");
+            };
+            assert_eq!(config.name(), name);
+        }
+        let pairs = ["objective.lambda=0.3".to_string()];
+        let config = RadiographConfig::defaults().with(None, &pairs).unwrap();
+        let TrainingObjective::Named(config) = config.system.objective else {
+            panic!("the default is ReCo");
+        };
+        let lambda = config.get("lambda");
+        assert_eq!(
+            lambda,
+            Some(burn_contrastive::objective::Value::Number(0.3))
+        );
+    }
+}
