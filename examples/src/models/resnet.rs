@@ -1,0 +1,447 @@
+//! Residual networks (He et al., 2016), as torchvision has them.
+
+use anyhow::{Result, ensure};
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
+use burn::nn::{Initializer, PaddingConfig2d};
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::batch_norm::{BatchNorm, Norms, follow};
+use super::check;
+
+/// What comes before the first stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stem {
+    /// 7 × 7 kernels at every second pixel, then the largest of 3 × 3 at every second place.
+    Large,
+    /// 3 × 3 kernels at every second pixel, for small images.
+    Small,
+}
+
+/// What a stage is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ResidualBlock {
+    /// Two layers of 3 × 3 kernels (ResNet-18 and 34).
+    Basic,
+    /// 1 × 1, 3 × 3 and 1 × 1 kernels with four times the channels at the end; a stride is in the
+    /// second, as in torchvision (ResNet-50 and larger).
+    Bottleneck,
+}
+
+impl ResidualBlock {
+    /// Channels at the end of a block by those of its first layer.
+    fn expansion(self) -> usize {
+        match self {
+            Self::Basic => 1,
+            Self::Bottleneck => 4,
+        }
+    }
+}
+
+/// Names that [`ResNetConfig::preset`] knows.
+pub const RESNETS: [&str; 6] = [
+    "resnet-tiny",
+    "resnet-18",
+    "resnet-34",
+    "resnet-50",
+    "resnet-101",
+    "resnet-152",
+];
+
+/// Shape of a [`ResNet`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResNetConfig {
+    /// Height and width of the images in pixels.
+    pub image_size: usize,
+    /// What comes before the first stage.
+    pub stem: Stem,
+    /// What the stages are made of.
+    pub block: ResidualBlock,
+    /// Number of blocks of each stage. A stage has twice the channels of the one before, at half
+    /// the resolution.
+    pub blocks: Vec<usize>,
+    /// Channels of the stem, and of the first layer of the first stage: 64 in the published ones.
+    pub width: usize,
+}
+
+impl ResNetConfig {
+    /// The configuration of that name, if there is one (see [`RESNETS`]): those of He et al., table
+    /// 1, for images of 224 pixels, and one for images of 64 pixels that trains on a CPU.
+    pub fn preset(name: &str) -> Option<Self> {
+        let published = |block, blocks: [usize; 4]| Self {
+            image_size: 224,
+            stem: Stem::Large,
+            block,
+            blocks: blocks.to_vec(),
+            width: 64,
+        };
+        let (basic, bottleneck) = (ResidualBlock::Basic, ResidualBlock::Bottleneck);
+        Some(match name {
+            "resnet-tiny" => Self {
+                image_size: 64,
+                stem: Stem::Small,
+                block: basic,
+                blocks: vec![1; 4],
+                width: 16,
+            },
+            "resnet-18" => published(basic, [2, 2, 2, 2]),
+            "resnet-34" => published(basic, [3, 4, 6, 3]),
+            "resnet-50" => published(bottleneck, [3, 4, 6, 3]),
+            "resnet-101" => published(bottleneck, [3, 4, 23, 3]),
+            "resnet-152" => published(bottleneck, [3, 8, 36, 3]),
+            _ => return None,
+        })
+    }
+
+    /// Checks every size, under names that start with `image.`.
+    ///
+    /// # Errors
+    ///
+    /// Names the setting that is out of range, its value and the range.
+    pub fn check(&self) -> Result<()> {
+        check::size("image.image_size", self.image_size, 4096)?;
+        check::size("image.width", self.width, 4096)?;
+        ensure!(
+            (1..=8).contains(&self.blocks.len()),
+            "image.blocks has {} stages, it must have 1 to 8",
+            self.blocks.len()
+        );
+        for &blocks in &self.blocks {
+            check::size("image.blocks", blocks, 1000)?;
+        }
+        Ok(())
+    }
+
+    /// Width of the features: 512 or 2,048 in the published ones.
+    pub fn features(&self) -> usize {
+        (self.width << (self.blocks.len().max(1) - 1)) * self.block.expansion()
+    }
+
+    /// About how many parameters the network has.
+    pub fn about_parameters(&self) -> f64 {
+        let stages = self.blocks.iter().enumerate();
+        let weights = stages.map(|(stage, &blocks)| {
+            let width = self.width as f64 * f64::from(1 << stage);
+            let kernels = match self.block {
+                ResidualBlock::Basic => 18.0,
+                ResidualBlock::Bottleneck => 17.0,
+            };
+            blocks as f64 * kernels * width * width
+        });
+        weights.sum()
+    }
+
+    /// A new network.
+    ///
+    /// # Panics
+    ///
+    /// If there is no stage, or a size is 0.
+    pub fn init(&self, device: &Device) -> ResNet {
+        assert!(
+            !self.blocks.is_empty() && !self.blocks.contains(&0) && self.width > 0,
+            "ResNet: blocks {:?} and width {} must be at least 1",
+            self.blocks,
+            self.width
+        );
+        let (kernel, pool) = match self.stem {
+            Stem::Large => (7, Some(MaxPool2dConfig::new([3, 3]).with_strides([2, 2]))),
+            Stem::Small => (3, None),
+        };
+        let mut input = self.width;
+        let stages = self.blocks.iter().enumerate().map(|(stage, &blocks)| {
+            let width = self.width << stage;
+            let block = |index| {
+                let stride = if index == 0 && stage > 0 { 2 } else { 1 };
+                let block = Block::new(self.block, [input, width], stride, device);
+                input = width * self.block.expansion();
+                block
+            };
+            (0..blocks).map(block).collect()
+        });
+        ResNet {
+            stages: stages.collect(),
+            conv1: convolution([3, self.width], kernel, 2, device),
+            bn1: BatchNorm::new(self.width, device),
+            pool: pool.map(|pool| {
+                pool.with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+                    .init()
+            }),
+        }
+    }
+}
+
+/// Kernels without a bias that keep the resolution but for their stride.
+fn convolution(channels: [usize; 2], kernel: usize, stride: usize, device: &Device) -> Conv2d {
+    let padding = kernel / 2;
+    Conv2dConfig::new(channels, [kernel, kernel])
+        .with_stride([stride, stride])
+        .with_padding(PaddingConfig2d::Explicit(
+            padding, padding, padding, padding,
+        ))
+        .with_bias(false)
+        .with_initializer(Initializer::KaimingNormal {
+            gain: 2_f64.sqrt(),
+            fan_out_only: true,
+        })
+        .init(device)
+}
+
+/// A residual network: one vector an image, the mean over the last stage's places.
+///
+/// Its paths are torchvision's names but for `stages.0`, which is `layer1` there, and so on.
+#[derive(Module, Debug)]
+pub struct ResNet {
+    conv1: Conv2d,
+    bn1: BatchNorm,
+    pool: Option<MaxPool2d>,
+    stages: Vec<Vec<Block>>,
+}
+
+impl ResNet {
+    /// The feature of each image, normalised by running statistics: for inference, and where the
+    /// network does not train.
+    ///
+    /// # Shapes
+    ///
+    /// - `images`: `[batch, 3, height, width]`
+    /// - output: `[batch, features]`
+    pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        self.run(images, &mut Norms::Running)
+    }
+
+    /// The feature of each image, normalised by the statistics of these images, and those
+    /// statistics, for [`follow`](Self::follow).
+    ///
+    /// A shard is normalised by itself, as PyTorch's data parallel training does without
+    /// synchronised batch norm.
+    ///
+    /// # Shapes
+    ///
+    /// - `images`: `[batch, 3, height, width]`
+    /// - output: `[batch, features]`, and `[1, values]` without autodiff
+    ///
+    /// # Panics
+    ///
+    /// If there is one image, and a stage leaves one place of it.
+    pub fn forward_train(&self, images: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
+        let mut norms = Norms::batch();
+        let features = self.run(images, &mut norms);
+        let row = norms.into_row().expect("a network has norms");
+        (features, row)
+    }
+
+    /// The network with its running statistics moved towards the mean of those of the shards of a
+    /// step, `[shards, values]`: by a tenth, as in PyTorch.
+    ///
+    /// # Panics
+    ///
+    /// If the statistics are those of another network.
+    pub fn follow(mut self, statistics: Tensor<2>) -> Self {
+        let mut norms = vec![&mut self.bn1];
+        let blocks = self.stages.iter_mut().flatten();
+        norms.extend(blocks.flat_map(Block::norms));
+        follow(norms, statistics);
+        self
+    }
+
+    /// The number of parameters that train: without running statistics.
+    pub fn trained_parameters(&self) -> usize {
+        let blocks = self.stages.iter().flatten();
+        let channels: usize = blocks.map(Block::channels).sum();
+        self.num_params() - 2 * (self.bn1.channels() + channels)
+    }
+
+    fn run(&self, images: Tensor<4>, norms: &mut Norms) -> Tensor<2> {
+        let mut x = relu(self.bn1.forward(self.conv1.forward(images), norms));
+        if let Some(pool) = &self.pool {
+            x = pool.forward(x);
+        }
+        for block in self.stages.iter().flatten() {
+            x = block.forward(x, norms);
+        }
+        x.flatten::<3>(2, 3).mean_dim(2).squeeze_dim(2)
+    }
+}
+
+/// A block of a stage: what it computes is added to its input.
+#[derive(Module, Debug)]
+struct Block {
+    conv1: Conv2d,
+    bn1: BatchNorm,
+    conv2: Conv2d,
+    bn2: BatchNorm,
+    conv3: Option<Conv2d>,
+    bn3: Option<BatchNorm>,
+    /// Of the input, where the output has another shape.
+    downsample: Option<Downsample>,
+}
+
+impl Block {
+    /// Channels of the input and of the first layer.
+    fn new(
+        kind: ResidualBlock,
+        [input, width]: [usize; 2],
+        stride: usize,
+        device: &Device,
+    ) -> Self {
+        let output = width * kind.expansion();
+        let is_wide = kind == ResidualBlock::Bottleneck;
+        let (first, strides) = if is_wide {
+            (1, [1, stride])
+        } else {
+            (3, [stride, 1])
+        };
+        Self {
+            conv1: convolution([input, width], first, strides[0], device),
+            bn1: BatchNorm::new(width, device),
+            conv2: convolution([width, width], 3, strides[1], device),
+            bn2: BatchNorm::new(width, device),
+            conv3: is_wide.then(|| convolution([width, output], 1, 1, device)),
+            bn3: is_wide.then(|| BatchNorm::new(output, device)),
+            downsample: (stride > 1 || input != output).then(|| Downsample {
+                conv: convolution([input, output], 1, stride, device),
+                bn: BatchNorm::new(output, device),
+            }),
+        }
+    }
+
+    fn forward(&self, input: Tensor<4>, norms: &mut Norms) -> Tensor<4> {
+        let x = self.conv1.forward(input.clone());
+        let x = relu(self.bn1.forward(x, norms));
+        let mut x = self.bn2.forward(self.conv2.forward(x), norms);
+        if let (Some(conv), Some(bn)) = (&self.conv3, &self.bn3) {
+            x = bn.forward(conv.forward(relu(x)), norms);
+        }
+        let input = match &self.downsample {
+            Some(Downsample { conv, bn }) => bn.forward(conv.forward(input), norms),
+            None => input,
+        };
+        relu(x + input)
+    }
+
+    /// In the order in which they run.
+    fn norms(&mut self) -> impl Iterator<Item = &mut BatchNorm> {
+        let downsample = self.downsample.as_mut();
+        let norms = [&mut self.bn1, &mut self.bn2].into_iter();
+        norms
+            .chain(&mut self.bn3)
+            .chain(downsample.map(|downsample| &mut downsample.bn))
+    }
+
+    /// Of all norms.
+    fn channels(&self) -> usize {
+        let downsample = self.downsample.as_ref().map(|downsample| &downsample.bn);
+        let norms = [&self.bn1, &self.bn2].into_iter();
+        let norms = norms.chain(&self.bn3).chain(downsample);
+        norms.map(BatchNorm::channels).sum()
+    }
+}
+
+/// Brings the input of a block into the shape of its output.
+#[derive(Module, Debug)]
+struct Downsample {
+    conv: Conv2d,
+    bn: BatchNorm,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Distribution;
+
+    #[test]
+    fn presets_have_the_published_parameter_counts_without_the_classifier() {
+        // torchvision's counts, without `fc` of 1,000 classes.
+        for (name, whole, features) in [
+            ("resnet-18", 11_689_512, 512),
+            ("resnet-34", 21_797_672, 512),
+            ("resnet-50", 25_557_032, 2_048),
+            ("resnet-101", 44_549_160, 2_048),
+            ("resnet-152", 60_192_808, 2_048),
+        ] {
+            let config = ResNetConfig::preset(name).unwrap();
+            config.check().unwrap();
+            assert_eq!(config.features(), features, "{name}");
+            let network = config.init(&Device::flex());
+            let parameters = network.trained_parameters();
+            assert_eq!(parameters, whole - 1_000 * (features + 1), "{name}");
+            let about = config.about_parameters() / parameters as f64;
+            assert!((0.7..1.2).contains(&about), "{name}: {about}");
+        }
+    }
+
+    #[test]
+    fn every_preset_is_known_by_its_name() {
+        assert!(
+            RESNETS
+                .iter()
+                .all(|name| ResNetConfig::preset(name).is_some())
+        );
+        assert!(ResNetConfig::preset("resnet-7").is_none());
+    }
+
+    #[test]
+    fn sizes_that_make_no_network_are_refused_by_name() {
+        let tiny = ResNetConfig::preset("resnet-tiny").unwrap();
+        for (config, expected) in [
+            (
+                ResNetConfig {
+                    blocks: vec![],
+                    ..tiny.clone()
+                },
+                "image.blocks has 0 stages",
+            ),
+            (
+                ResNetConfig {
+                    blocks: vec![1, 0],
+                    ..tiny.clone()
+                },
+                "image.blocks = 0",
+            ),
+            (
+                ResNetConfig {
+                    width: 0,
+                    ..tiny.clone()
+                },
+                "image.width = 0",
+            ),
+        ] {
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn statistics_of_a_batch_reach_every_norm() {
+        let device = Device::flex();
+        for block in [ResidualBlock::Basic, ResidualBlock::Bottleneck] {
+            let config = ResNetConfig {
+                block,
+                width: 4,
+                blocks: vec![2, 1],
+                ..ResNetConfig::preset("resnet-tiny").unwrap()
+            };
+            let network = config.init(&device);
+            let images = Tensor::random([3, 3, 16, 16], Distribution::Normal(0.5, 2.0), &device);
+            let before = network.forward(images.clone());
+            assert_eq!(before.dims(), [3, config.features()]);
+            let (features, row) = network.forward_train(images.clone());
+            assert_eq!(features.dims(), before.dims());
+            // Towards the statistics of this batch until they are reached: then inference does to
+            // it what training does, but for variances divided by one less.
+            let mut moved = network;
+            for _ in 0..200 {
+                moved = moved.follow(row.clone());
+            }
+            let gap = |a: Tensor<2>| (a - features.clone()).abs().max().into_scalar::<f32>();
+            let (far, near) = (gap(before), gap(moved.forward(images)));
+            assert!(near < 0.1 * far, "{near} of {far}");
+        }
+    }
+}
