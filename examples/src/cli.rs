@@ -20,6 +20,7 @@ use crate::training::device::parse_device;
 use crate::training::distributed::{Distributed, Team};
 use crate::training::folder::TOKENIZER_FILE;
 use crate::training::interrupt::stop_on_ctrl_c;
+use crate::training::plan::{Axis, Plan};
 use crate::training::run::{self, CONFIG_FILE, Ended, Folder, Options, Program};
 use crate::training::system::SystemConfig;
 use crate::training::weights::InitConfig;
@@ -56,6 +57,16 @@ pub struct TrainingArguments {
     /// from the weights of one of its modules
     #[arg(long, value_name = "RUN[:PATH]", conflicts_with = "resume")]
     init: Option<String>,
+
+    /// Train once for each of these values of a setting, and compare; of several, for each
+    /// combination
+    #[arg(long, value_name = "KEY=VALUE,VALUE...", conflicts_with = "resume")]
+    grid: Vec<Axis>,
+
+    /// Train so often, with seeds that count up, and report means and deviations
+    #[arg(long, value_name = "N", conflicts_with = "resume")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    seeds: Option<u16>,
 
     /// Go on with the run in this folder from its last checkpoint
     #[arg(long, value_name = "RUN", conflicts_with_all = ["output", "data"])]
@@ -132,15 +143,20 @@ impl<'a> Task<'a> {
     }
 }
 
-/// Trains a system as the options say.
+/// Trains a system as the options say: once, or several times to compare.
 ///
 /// # Errors
 ///
 /// On settings, data or files that are bad, and as [`run`](run::run).
 pub fn train<S: Program>(arguments: TrainingArguments, task: Task) -> Result<ExitCode> {
+    let plan = plan(&arguments, task, Vec::new())?;
     let Some(started) = start::<S>(arguments, task)? else {
         return Ok(ExitCode::SUCCESS);
     };
+    if let Some(plan) = plan {
+        let comparison = plan.comparison(&started.config)?;
+        return run_all::<S>(&comparison, &plan, &started);
+    }
     let Started {
         config,
         options,
@@ -160,6 +176,10 @@ pub fn train<S: Program>(arguments: TrainingArguments, task: Task) -> Result<Exi
 ///
 /// Without `--init`, with several processes, and as [`evaluate`](run::evaluate).
 pub fn evaluate<S: Program>(arguments: TrainingArguments, task: Task) -> Result<ExitCode> {
+    ensure!(
+        arguments.grid.is_empty() && arguments.seeds.is_none(),
+        "evaluate scores one run: leave out --grid and --seeds"
+    );
     let Some(started) = start::<S>(arguments, task)? else {
         return Ok(ExitCode::SUCCESS);
     };
@@ -178,7 +198,8 @@ pub fn evaluate<S: Program>(arguments: TrainingArguments, task: Task) -> Result<
     Ok(ExitCode::SUCCESS)
 }
 
-/// Trains several runs that differ in one setting, and compares them.
+/// Trains the runs of a subcommand that compares, perhaps with several seeds. `axes` are what it
+/// varies by its own options; `comparison` makes the runs of them.
 ///
 /// # Errors
 ///
@@ -186,25 +207,68 @@ pub fn evaluate<S: Program>(arguments: TrainingArguments, task: Task) -> Result<
 pub fn compare<S: Program>(
     arguments: TrainingArguments,
     task: Task,
-    comparison: impl FnOnce(&TrainingConfig<S::Config>) -> Result<Comparison<S::Config>>,
+    axes: Vec<Axis>,
+    comparison: impl FnOnce(&TrainingConfig<S::Config>, &[Axis]) -> Result<Comparison<S::Config>>,
 ) -> Result<ExitCode> {
+    ensure!(
+        arguments.grid.is_empty(),
+        "`{}` varies settings of its own: leave out --grid",
+        task.command.join(" ")
+    );
+    let plan = plan(&arguments, task, axes.clone())?;
+    let plan = plan.unwrap_or_else(|| Plan::once(task.command, axes));
     let Some(started) = start::<S>(arguments, task)? else {
         return Ok(ExitCode::SUCCESS);
     };
+    let comparison = comparison(&started.config, &plan.grid)?;
+    run_all::<S>(&comparison, &plan, &started)
+}
+
+fn run_all<S: Program>(
+    comparison: &Comparison<S::Config>,
+    plan: &Plan,
+    started: &Started<S::Config>,
+) -> Result<ExitCode> {
     let Started {
-        config,
         options,
         interrupter,
+        ..
     } = started;
     ensure!(
         options.team.count() == 1,
         "a comparison trains its runs one after another in one process: leave out --distributed"
     );
-    let ended = comparison(&config)?.run::<S>(&options, &interrupter)?;
+    let ended = comparison.run::<S>(plan, options, interrupter)?;
     Ok(match ended {
         Some(_) => ExitCode::SUCCESS,
         None => INTERRUPTED.into(),
     })
+}
+
+/// What the options ask to compare, or what the comparison does that they resume; `None` if neither.
+///
+/// # Errors
+///
+/// If the comparison to resume is that of another subcommand.
+fn plan(arguments: &TrainingArguments, task: Task, axes: Vec<Axis>) -> Result<Option<Plan>> {
+    let Some(run) = &arguments.resume else {
+        let grid = [axes, arguments.grid.clone()].concat();
+        let seeds = arguments.seeds;
+        return Ok((!grid.is_empty() || seeds.is_some()).then(|| Plan {
+            seeds: seeds.unwrap_or(1).into(),
+            ..Plan::once(task.command, grid)
+        }));
+    };
+    let plan = Plan::read(run)?;
+    if let Some(plan) = &plan {
+        ensure!(
+            plan.command == task.command,
+            "{} holds a comparison of `{}`: resume it with that",
+            run.display(),
+            plan.command.join(" ")
+        );
+    }
+    Ok(plan)
 }
 
 /// What the options come to; `None` if they only ask to print the configuration, which is done.

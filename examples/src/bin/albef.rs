@@ -4,6 +4,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use burn_contrastive_examples::cli::{self, Task, TrainingArguments};
 use burn_contrastive_examples::systems::albef::nlvr::Nlvr;
 use burn_contrastive_examples::systems::albef::vqa::Vqa;
@@ -61,8 +62,8 @@ struct SweepArguments {
     training: TrainingArguments,
 
     /// Weights below which negatives are removed, of a mean of 1
-    #[arg(long, value_delimiter = ',', default_value = "0.1,0.2,0.3,0.5,0.7")]
-    thresholds: Vec<f64>,
+    #[arg(long, default_value = "0.1,0.2,0.3,0.5,0.7")]
+    thresholds: String,
 }
 
 fn main() -> ExitCode {
@@ -82,11 +83,17 @@ fn main() -> ExitCode {
         Some(Command::Sweep(SweepArguments {
             training,
             thresholds,
-        })) => cli::compare::<Albef>(training, Task::named(&["sweep"]), |config| {
-            comparisons::sweep(config, &thresholds)
-        }),
+        })) => {
+            let thresholds = format!("threshold={thresholds}").parse();
+            let thresholds = thresholds.context("--thresholds")?;
+            let task = Task::named(&["sweep"]);
+            cli::compare::<Albef>(training, task, vec![thresholds], comparisons::sweep)
+        }
         Some(Command::Pilot(training)) => {
-            cli::compare::<Albef>(training, Task::named(&["pilot"]), comparisons::pilot)
+            let task = Task::named(&["pilot"]);
+            cli::compare::<Albef>(training, task, Vec::new(), |config, _| {
+                comparisons::pilot(config)
+            })
         }
         Some(Command::Vqa(training)) => cli::train::<Vqa>(training, Task::named(&["vqa"])),
         Some(Command::Nlvr2(training)) => cli::train::<Nlvr>(training, Task::named(&["nlvr2"])),

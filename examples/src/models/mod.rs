@@ -2,6 +2,7 @@
 //! parts of systems that fuse a sentence with an image.
 
 mod attention;
+pub mod batch_norm;
 mod bert;
 mod check;
 mod copy;
@@ -23,7 +24,7 @@ pub use heads::{ClassifierHead, MatchingHead, ProjectionHead};
 pub(crate) use image_encoder::resize_positions;
 pub use image_encoder::{ImageEncoder, ImageEncoderConfig, ImageLayout};
 pub use pooling::Pooling;
-pub use resnet::{ResNet, ResNetConfig};
+pub use resnet::{RESNETS, ResNet, ResNetConfig, ResidualBlock, Stem};
 pub use text_encoder::{TextEncoder, TextEncoderConfig};
 
 use burn::nn::{Initializer, Linear};

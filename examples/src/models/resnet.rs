@@ -1,53 +1,105 @@
-//! Residual networks (He et al., 2016) with bottlenecks whose middle layer has the stride, as
-//! torchvision has them; modules are named as its are.
-//!
-//! Batch norm has no hidden state. [`ResNet::forward_train`] normalises by the statistics of its images and
-//! returns them; [`ResNet::updated`] takes them into the running ones, once a step; and
-//! [`ResNet::forward`] normalises by the running ones. So shards that are encoded on several
-//! threads, or twice, leave the same statistics.
+//! Residual networks (He et al., 2016), as torchvision has them.
 
-use anyhow::Result;
-use burn::module::{Module, Param, ParamId};
+use anyhow::{Result, ensure};
+use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::pool::MaxPool2dConfig;
+use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
 use burn::nn::{Initializer, PaddingConfig2d};
 use burn::tensor::activation::relu;
-use burn::tensor::module::{batch_norm, batch_norm_train};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::batch_norm::{BatchNorm, Norms, follow};
 use super::check;
 
-/// Added to the variance, as in torchvision.
-const EPSILON: f64 = 1e-5;
-/// The share of a step's statistics in the running ones, as in torchvision.
-const MOMENTUM: f64 = 0.1;
-/// Channels of a block's output for each of its middle.
-const EXPANSION: usize = 4;
+/// What comes before the first stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stem {
+    /// 7 × 7 kernels at every second pixel, then the largest of 3 × 3 at every second place.
+    Large,
+    /// 3 × 3 kernels at every second pixel, for small images.
+    Small,
+}
+
+/// What a stage is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ResidualBlock {
+    /// Two layers of 3 × 3 kernels (ResNet-18 and 34).
+    Basic,
+    /// 1 × 1, 3 × 3 and 1 × 1 kernels with four times the channels at the end; a stride is in the
+    /// second, as in torchvision (ResNet-50 and larger).
+    Bottleneck,
+}
+
+impl ResidualBlock {
+    /// Channels at the end of a block by those of its first layer.
+    fn expansion(self) -> usize {
+        match self {
+            Self::Basic => 1,
+            Self::Bottleneck => 4,
+        }
+    }
+}
+
+/// Names that [`ResNetConfig::preset`] knows.
+pub const RESNETS: [&str; 6] = [
+    "resnet-tiny",
+    "resnet-18",
+    "resnet-34",
+    "resnet-50",
+    "resnet-101",
+    "resnet-152",
+];
 
 /// Shape of a [`ResNet`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResNetConfig {
-    /// Height and width of the images, in pixels.
+    /// Height and width of the images in pixels.
     pub image_size: usize,
-    /// Channels of the first convolution, 64 in ResNet-50; the features are 32 times as wide.
+    /// What comes before the first stage.
+    pub stem: Stem,
+    /// What the stages are made of.
+    pub block: ResidualBlock,
+    /// Number of blocks of each stage. A stage has twice the channels of the one before, at half
+    /// the resolution.
+    pub blocks: Vec<usize>,
+    /// Channels of the stem, and of the first layer of the first stage: 64 in the published ones.
     pub width: usize,
-    /// Bottleneck blocks of each of the four stages, 3, 4, 6 and 3 in ResNet-50.
-    pub blocks: [usize; 4],
 }
 
 impl ResNetConfig {
-    /// The shape of ResNet-50, for images of 224 pixels.
-    pub fn resnet_50() -> Self {
-        Self {
+    /// The configuration of that name, if there is one (see [`RESNETS`]): those of He et al., table
+    /// 1, for images of 224 pixels, and one for images of 64 pixels that trains on a CPU.
+    pub fn preset(name: &str) -> Option<Self> {
+        let published = |block, blocks: [usize; 4]| Self {
             image_size: 224,
+            stem: Stem::Large,
+            block,
+            blocks: blocks.to_vec(),
             width: 64,
-            blocks: [3, 4, 6, 3],
-        }
+        };
+        let (basic, bottleneck) = (ResidualBlock::Basic, ResidualBlock::Bottleneck);
+        Some(match name {
+            "resnet-tiny" => Self {
+                image_size: 64,
+                stem: Stem::Small,
+                block: basic,
+                blocks: vec![1; 4],
+                width: 16,
+            },
+            "resnet-18" => published(basic, [2, 2, 2, 2]),
+            "resnet-34" => published(basic, [3, 4, 6, 3]),
+            "resnet-50" => published(bottleneck, [3, 4, 6, 3]),
+            "resnet-101" => published(bottleneck, [3, 4, 23, 3]),
+            "resnet-152" => published(bottleneck, [3, 8, 36, 3]),
+            _ => return None,
+        })
     }
 
-    /// Checks every size, and that the model is not absurdly large.
+    /// Checks every size, under names that start with `image.`.
     ///
     /// # Errors
     ///
@@ -55,344 +107,341 @@ impl ResNetConfig {
     pub fn check(&self) -> Result<()> {
         check::size("image.image_size", self.image_size, 4096)?;
         check::size("image.width", self.width, 4096)?;
-        for (stage, &blocks) in self.blocks.iter().enumerate() {
-            check::size(&format!("image.blocks[{stage}]"), blocks, 1000)?;
+        ensure!(
+            (1..=8).contains(&self.blocks.len()),
+            "image.blocks has {} stages, it must have 1 to 8",
+            self.blocks.len()
+        );
+        for &blocks in &self.blocks {
+            check::size("image.blocks", blocks, 1000)?;
         }
-        let stages = self.blocks.iter().enumerate().map(|(stage, &blocks)| {
-            let middle = (self.width << stage) as f64;
-            blocks as f64 * 17.0 * middle * middle
-        });
-        check::parameters(stages.sum())
+        Ok(())
     }
 
-    /// Width of the features.
+    /// Width of the features: 512 or 2,048 in the published ones.
     pub fn features(&self) -> usize {
-        self.width * 8 * EXPANSION
+        (self.width << (self.blocks.len().max(1) - 1)) * self.block.expansion()
     }
 
-    /// A new network: convolutions as He et al. (2015) start them by the number of their outputs,
-    /// norms as the identity.
+    /// About how many parameters the network has.
+    pub fn about_parameters(&self) -> f64 {
+        let stages = self.blocks.iter().enumerate();
+        let weights = stages.map(|(stage, &blocks)| {
+            let width = self.width as f64 * f64::from(1 << stage);
+            let kernels = match self.block {
+                ResidualBlock::Basic => 18.0,
+                ResidualBlock::Bottleneck => 17.0,
+            };
+            blocks as f64 * kernels * width * width
+        });
+        weights.sum()
+    }
+
+    /// A new network.
+    ///
+    /// # Panics
+    ///
+    /// If there is no stage, or a size is 0.
     pub fn init(&self, device: &Device) -> ResNet {
-        let mut input = self.width;
-        let mut stage = |stage: usize| {
-            let middle = self.width << stage;
-            let blocks = (0..self.blocks[stage]).map(|block| {
-                let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-                let block = Bottleneck::new(input, middle, stride, device);
-                input = EXPANSION * middle;
-                block
-            });
-            blocks.collect()
+        assert!(
+            !self.blocks.is_empty() && !self.blocks.contains(&0) && self.width > 0,
+            "ResNet: blocks {:?} and width {} must be at least 1",
+            self.blocks,
+            self.width
+        );
+        let (kernel, pool) = match self.stem {
+            Stem::Large => (7, Some(MaxPool2dConfig::new([3, 3]).with_strides([2, 2]))),
+            Stem::Small => (3, None),
         };
-        let [layer1, layer2, layer3, layer4] = [0, 1, 2, 3].map(&mut stage);
+        let mut input = self.width;
+        let stages = self.blocks.iter().enumerate().map(|(stage, &blocks)| {
+            let width = self.width << stage;
+            let block = |index| {
+                let stride = if index == 0 && stage > 0 { 2 } else { 1 };
+                let block = Block::new(self.block, [input, width], stride, device);
+                input = width * self.block.expansion();
+                block
+            };
+            (0..blocks).map(block).collect()
+        });
         ResNet {
-            conv1: convolution([3, self.width], 7, 2, device),
+            stages: stages.collect(),
+            conv1: convolution([3, self.width], kernel, 2, device),
             bn1: BatchNorm::new(self.width, device),
-            layer1,
-            layer2,
-            layer3,
-            layer4,
+            pool: pool.map(|pool| {
+                pool.with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+                    .init()
+            }),
         }
     }
 }
 
-/// A residual network without its classifier.
+/// Kernels without a bias that keep the resolution but for their stride.
+fn convolution(channels: [usize; 2], kernel: usize, stride: usize, device: &Device) -> Conv2d {
+    let padding = kernel / 2;
+    Conv2dConfig::new(channels, [kernel, kernel])
+        .with_stride([stride, stride])
+        .with_padding(PaddingConfig2d::Explicit(
+            padding, padding, padding, padding,
+        ))
+        .with_bias(false)
+        .with_initializer(Initializer::KaimingNormal {
+            gain: 2_f64.sqrt(),
+            fan_out_only: true,
+        })
+        .init(device)
+}
+
+/// A residual network: one vector an image, the mean over the last stage's places.
+///
+/// Its paths are torchvision's names but for `stages.0`, which is `layer1` there, and so on.
 #[derive(Module, Debug)]
 pub struct ResNet {
     conv1: Conv2d,
     bn1: BatchNorm,
-    layer1: Vec<Bottleneck>,
-    layer2: Vec<Bottleneck>,
-    layer3: Vec<Bottleneck>,
-    layer4: Vec<Bottleneck>,
+    pool: Option<MaxPool2d>,
+    stages: Vec<Vec<Block>>,
 }
 
 impl ResNet {
-    /// Features by the running statistics.
+    /// The feature of each image, normalised by running statistics: for inference, and where the
+    /// network does not train.
     ///
     /// # Shapes
     ///
     /// - `images`: `[batch, 3, height, width]`
     /// - output: `[batch, features]`
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        self.pass(images, &mut Statistics::Running)
+        self.run(images, &mut Norms::Running)
     }
 
-    /// Features by the statistics of these images, and the statistics, `[1, values]`, without
-    /// autodiff: of each norm the means, then the unbiased variances.
+    /// The feature of each image, normalised by the statistics of these images, and those
+    /// statistics, for [`follow`](Self::follow).
+    ///
+    /// A shard is normalised by itself, as PyTorch's data parallel training does without
+    /// synchronised batch norm.
     ///
     /// # Shapes
     ///
     /// - `images`: `[batch, 3, height, width]`
-    /// - output: `[batch, features]`
+    /// - output: `[batch, features]`, and `[1, values]` without autodiff
+    ///
+    /// # Panics
+    ///
+    /// If there is one image, and a stage leaves one place of it.
     pub fn forward_train(&self, images: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
-        let mut statistics = Statistics::Batch(Vec::new());
-        let features = self.pass(images, &mut statistics);
-        let Statistics::Batch(found) = statistics else {
-            unreachable!("it stays what it is")
-        };
-        (features, Tensor::cat(found, 0).unsqueeze_dim(0))
+        let mut norms = Norms::batch();
+        let features = self.run(images, &mut norms);
+        let row = norms.into_row().expect("a network has norms");
+        (features, row)
     }
 
-    /// The same network after a step: running statistics move to the mean of those of the step's
-    /// shards, `[shards, values]`.
-    pub fn updated(mut self, statistics: Tensor<2>) -> Self {
-        let statistics = statistics.mean_dim(0).squeeze_dim::<1>(0);
-        let mut start = 0;
-        for norm in self.norms() {
-            for running in [&mut norm.running_mean, &mut norm.running_var] {
-                let [channels] = running.lazy_shape().dims();
-                let own = statistics.clone().narrow(0, start, channels);
-                start += channels;
-                *running = running.clone().map(|value| {
-                    let own = match value.device().is_autodiff() {
-                        true => Tensor::from_inner(own),
-                        false => own,
-                    };
-                    value * (1.0 - MOMENTUM) + own * MOMENTUM
-                });
-            }
-        }
+    /// The network with its running statistics moved towards the mean of those of the shards of a
+    /// step, `[shards, values]`: by a tenth, as in PyTorch.
+    ///
+    /// # Panics
+    ///
+    /// If the statistics are those of another network.
+    pub fn follow(mut self, statistics: Tensor<2>) -> Self {
+        let mut norms = vec![&mut self.bn1];
+        let blocks = self.stages.iter_mut().flatten();
+        norms.extend(blocks.flat_map(Block::norms));
+        follow(norms, statistics);
         self
     }
 
-    /// The norms, in the order of a pass.
-    fn norms(&mut self) -> impl Iterator<Item = &mut BatchNorm> {
-        let Self {
-            bn1,
-            layer1,
-            layer2,
-            layer3,
-            layer4,
-            ..
-        } = self;
-        let blocks = [layer1, layer2, layer3, layer4].into_iter().flatten();
-        std::iter::once(bn1).chain(blocks.flat_map(|block| {
-            let Bottleneck {
-                bn1,
-                bn2,
-                bn3,
-                downsample,
-                ..
-            } = block;
-            let shortcut = downsample.iter_mut().map(|shortcut| &mut shortcut.norm);
-            [bn1, bn2, bn3].into_iter().chain(shortcut)
-        }))
+    /// The number of parameters that train: without running statistics.
+    pub fn trained_parameters(&self) -> usize {
+        let blocks = self.stages.iter().flatten();
+        let channels: usize = blocks.map(Block::channels).sum();
+        self.num_params() - 2 * (self.bn1.channels() + channels)
     }
 
-    fn pass(&self, images: Tensor<4>, statistics: &mut Statistics) -> Tensor<2> {
-        let x = self.conv1.forward(images);
-        let x = relu(self.bn1.forward(x, statistics));
-        let pool = MaxPool2dConfig::new([3, 3])
-            .with_strides([2, 2])
-            .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
-            .init();
-        let mut x = pool.forward(x);
-        let stages = [&self.layer1, &self.layer2, &self.layer3, &self.layer4];
-        for block in stages.into_iter().flatten() {
-            x = block.forward(x, statistics);
+    fn run(&self, images: Tensor<4>, norms: &mut Norms) -> Tensor<2> {
+        let mut x = relu(self.bn1.forward(self.conv1.forward(images), norms));
+        if let Some(pool) = &self.pool {
+            x = pool.forward(x);
         }
-        let pixels = x.flatten::<3>(2, 3);
-        pixels.mean_dim(2).squeeze_dim(2)
+        for block in self.stages.iter().flatten() {
+            x = block.forward(x, norms);
+        }
+        x.flatten::<3>(2, 3).mean_dim(2).squeeze_dim(2)
     }
 }
 
-/// By what batch norm normalises.
-enum Statistics {
-    /// The running statistics.
-    Running,
-    /// Those of the batch, which are gathered here.
-    Batch(Vec<Tensor<1>>),
-}
-
-/// Batch norm whose running statistics are parameters that no optimiser moves.
+/// A block of a stage: what it computes is added to its input.
 #[derive(Module, Debug)]
-struct BatchNorm {
-    gamma: Param<Tensor<1>>,
-    beta: Param<Tensor<1>>,
-    running_mean: Param<Tensor<1>>,
-    running_var: Param<Tensor<1>>,
-}
-
-impl BatchNorm {
-    fn new(channels: usize, device: &Device) -> Self {
-        let constant =
-            |value: Tensor<1>| Param::initialized(ParamId::new(), value).set_require_grad(false);
-        Self {
-            gamma: Initializer::Ones.init([channels], device),
-            beta: Initializer::Zeros.init([channels], device),
-            running_mean: constant(Tensor::zeros([channels], device)),
-            running_var: constant(Tensor::ones([channels], device)),
-        }
-    }
-
-    fn forward(&self, x: Tensor<4>, statistics: &mut Statistics) -> Tensor<4> {
-        let (gamma, beta) = (self.gamma.val(), self.beta.val());
-        match statistics {
-            Statistics::Running => {
-                let (mean, variance) = (self.running_mean.val(), self.running_var.val());
-                batch_norm(x, gamma, beta, mean, variance, EPSILON)
-            }
-            Statistics::Batch(found) => {
-                let [batch, _, height, width] = x.dims();
-                let count = (batch * height * width) as f64;
-                let normed = batch_norm_train(x, gamma, beta, EPSILON);
-                // One value alone has a variance of 0.
-                let unbiased = count / (count - 1.0).max(1.0);
-                found.push(normed.mean.without_autodiff());
-                found.push(normed.variance.without_autodiff() * unbiased);
-                normed.output
-            }
-        }
-    }
-}
-
-/// 1×1, 3×3 and 1×1 convolutions around a shortcut.
-#[derive(Module, Debug)]
-struct Bottleneck {
+struct Block {
     conv1: Conv2d,
     bn1: BatchNorm,
     conv2: Conv2d,
     bn2: BatchNorm,
-    conv3: Conv2d,
-    bn3: BatchNorm,
+    conv3: Option<Conv2d>,
+    bn3: Option<BatchNorm>,
+    /// Of the input, where the output has another shape.
     downsample: Option<Downsample>,
 }
 
-/// The shortcut of a block whose output is of another shape.
-#[derive(Module, Debug)]
-struct Downsample {
-    conv: Conv2d,
-    norm: BatchNorm,
-}
-
-impl Bottleneck {
-    fn new(input: usize, middle: usize, stride: usize, device: &Device) -> Self {
-        let output = EXPANSION * middle;
-        let changes = stride != 1 || input != output;
+impl Block {
+    /// Channels of the input and of the first layer.
+    fn new(
+        kind: ResidualBlock,
+        [input, width]: [usize; 2],
+        stride: usize,
+        device: &Device,
+    ) -> Self {
+        let output = width * kind.expansion();
+        let is_wide = kind == ResidualBlock::Bottleneck;
+        let (first, strides) = if is_wide {
+            (1, [1, stride])
+        } else {
+            (3, [stride, 1])
+        };
         Self {
-            conv1: convolution([input, middle], 1, 1, device),
-            bn1: BatchNorm::new(middle, device),
-            conv2: convolution([middle, middle], 3, stride, device),
-            bn2: BatchNorm::new(middle, device),
-            conv3: convolution([middle, output], 1, 1, device),
-            bn3: BatchNorm::new(output, device),
-            downsample: changes.then(|| Downsample {
+            conv1: convolution([input, width], first, strides[0], device),
+            bn1: BatchNorm::new(width, device),
+            conv2: convolution([width, width], 3, strides[1], device),
+            bn2: BatchNorm::new(width, device),
+            conv3: is_wide.then(|| convolution([width, output], 1, 1, device)),
+            bn3: is_wide.then(|| BatchNorm::new(output, device)),
+            downsample: (stride > 1 || input != output).then(|| Downsample {
                 conv: convolution([input, output], 1, stride, device),
-                norm: BatchNorm::new(output, device),
+                bn: BatchNorm::new(output, device),
             }),
         }
     }
 
-    fn forward(&self, x: Tensor<4>, statistics: &mut Statistics) -> Tensor<4> {
-        let y = self.conv1.forward(x.clone());
-        let y = relu(self.bn1.forward(y, statistics));
-        let y = self.conv2.forward(y);
-        let y = relu(self.bn2.forward(y, statistics));
-        let y = self.conv3.forward(y);
-        let y = self.bn3.forward(y, statistics);
-        let shortcut = match &self.downsample {
-            Some(Downsample { conv, norm }) => norm.forward(conv.forward(x), statistics),
-            None => x,
+    fn forward(&self, input: Tensor<4>, norms: &mut Norms) -> Tensor<4> {
+        let x = self.conv1.forward(input.clone());
+        let x = relu(self.bn1.forward(x, norms));
+        let mut x = self.bn2.forward(self.conv2.forward(x), norms);
+        if let (Some(conv), Some(bn)) = (&self.conv3, &self.bn3) {
+            x = bn.forward(conv.forward(relu(x)), norms);
+        }
+        let input = match &self.downsample {
+            Some(Downsample { conv, bn }) => bn.forward(conv.forward(input), norms),
+            None => input,
         };
-        relu(y + shortcut)
+        relu(x + input)
+    }
+
+    /// In the order in which they run.
+    fn norms(&mut self) -> impl Iterator<Item = &mut BatchNorm> {
+        let downsample = self.downsample.as_mut();
+        let norms = [&mut self.bn1, &mut self.bn2].into_iter();
+        norms
+            .chain(&mut self.bn3)
+            .chain(downsample.map(|downsample| &mut downsample.bn))
+    }
+
+    /// Of all norms.
+    fn channels(&self) -> usize {
+        let downsample = self.downsample.as_ref().map(|downsample| &downsample.bn);
+        let norms = [&self.bn1, &self.bn2].into_iter();
+        let norms = norms.chain(&self.bn3).chain(downsample);
+        norms.map(BatchNorm::channels).sum()
     }
 }
 
-/// A square convolution without bias that keeps the size, but for its stride.
-fn convolution(channels: [usize; 2], size: usize, stride: usize, device: &Device) -> Conv2d {
-    let [_, output] = channels;
-    // Normal with a deviation of √(2 / (size² · outputs)), as torchvision starts it.
-    let deviation = (2.0 / (size * size * output) as f64).sqrt();
-    let padding = size / 2;
-    Conv2dConfig::new(channels, [size, size])
-        .with_stride([stride, stride])
-        .with_padding(PaddingConfig2d::Explicit(
-            padding, padding, padding, padding,
-        ))
-        .with_bias(false)
-        .with_initializer(Initializer::Normal {
-            mean: 0.0,
-            std: deviation,
-        })
-        .init(device)
+/// Brings the input of a block into the shape of its output.
+#[derive(Module, Debug)]
+struct Downsample {
+    conv: Conv2d,
+    bn: BatchNorm,
 }
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Distribution, Tolerance};
-
     use super::*;
-
-    fn small(device: &Device) -> ResNet {
-        let config = ResNetConfig {
-            image_size: 32,
-            width: 4,
-            blocks: [1, 2, 1, 1],
-        };
-        config.check().unwrap();
-        config.init(device)
-    }
-
-    fn images(count: usize, device: &Device) -> Tensor<4> {
-        Tensor::random([count, 3, 32, 32], Distribution::Normal(0.5, 2.0), device)
-    }
+    use burn::tensor::Distribution;
 
     #[test]
-    fn resnet_50_has_the_published_size() {
-        // Burn draws a parameter when it is first read, so that counting costs no memory.
-        let network = ResNetConfig::resnet_50().init(&Device::flex());
-        // torchvision's resnet50 has 25,557,032 parameters, of which 2,049,000 are its classifier,
-        // and 53,120 running statistics.
-        assert_eq!(network.num_params(), 25_557_032 - 2_049_000 + 53_120);
-        assert_eq!(ResNetConfig::resnet_50().features(), 2048);
-    }
-
-    #[test]
-    fn training_normalises_by_the_batch_and_inference_by_what_was_gathered() {
-        let device = Device::flex();
-        let network = small(&device);
-        let images = images(64, &device);
-        let (features, statistics) = network.forward_train(images.clone());
-        assert_eq!(features.dims(), [64, 128]);
-        let close = |a: Tensor<2>, b: &Tensor<2>, error: f64| {
-            a.into_data()
-                .assert_approx_eq::<f32>(&b.to_data(), Tolerance::absolute(error));
-        };
-        // Without a step the running statistics are those of nothing.
-        let gap = (network.forward(images.clone()) - features.clone())
-            .abs()
-            .max();
-        assert!(gap.into_scalar::<f32>() > 1e-2);
-        // After many steps on the same batch they are its own, but for the unbiased variance.
-        let mut trained = network.clone();
-        for _ in 0..200 {
-            trained = trained.updated(statistics.clone());
+    fn presets_have_the_published_parameter_counts_without_the_classifier() {
+        // torchvision's counts, without `fc` of 1,000 classes.
+        for (name, whole, features) in [
+            ("resnet-18", 11_689_512, 512),
+            ("resnet-34", 21_797_672, 512),
+            ("resnet-50", 25_557_032, 2_048),
+            ("resnet-101", 44_549_160, 2_048),
+            ("resnet-152", 60_192_808, 2_048),
+        ] {
+            let config = ResNetConfig::preset(name).unwrap();
+            config.check().unwrap();
+            assert_eq!(config.features(), features, "{name}");
+            let network = config.init(&Device::flex());
+            let parameters = network.trained_parameters();
+            assert_eq!(parameters, whole - 1_000 * (features + 1), "{name}");
+            let about = config.about_parameters() / parameters as f64;
+            assert!((0.7..1.2).contains(&about), "{name}: {about}");
         }
-        let scale = features.clone().abs().max().into_scalar::<f32>();
-        close(trained.forward(images) / scale, &(features / scale), 0.1);
     }
 
     #[test]
-    fn one_step_takes_a_tenth_of_the_mean_of_its_shards() {
-        let device = Device::flex().autodiff();
-        let network = small(&device);
-        let shards = [2, 3].map(|count| network.forward_train(images(count, &device)).1);
-        let both = Tensor::cat(shards.to_vec(), 0);
-        let mut updated = network.clone().updated(both.clone());
-        let expected = both.mean_dim(0).squeeze_dim::<1>(0);
-        let first = updated.norms().next().unwrap();
-        let mean = first.running_mean.val().inner();
-        let variance = first.running_var.val().inner();
-        mean.into_data().assert_approx_eq::<f32>(
-            &(expected.clone().narrow(0, 0, 4) * 0.1).into_data(),
-            Tolerance::absolute(1e-6),
+    fn every_preset_is_known_by_its_name() {
+        assert!(
+            RESNETS
+                .iter()
+                .all(|name| ResNetConfig::preset(name).is_some())
         );
-        variance.into_data().assert_approx_eq::<f32>(
-            &(expected.narrow(0, 4, 4) * 0.1 + 0.9).into_data(),
-            Tolerance::absolute(1e-5),
-        );
-        assert!(!first.running_mean.is_require_grad());
-        assert!(first.gamma.is_require_grad());
+        assert!(ResNetConfig::preset("resnet-7").is_none());
+    }
+
+    #[test]
+    fn sizes_that_make_no_network_are_refused_by_name() {
+        let tiny = ResNetConfig::preset("resnet-tiny").unwrap();
+        for (config, expected) in [
+            (
+                ResNetConfig {
+                    blocks: vec![],
+                    ..tiny.clone()
+                },
+                "image.blocks has 0 stages",
+            ),
+            (
+                ResNetConfig {
+                    blocks: vec![1, 0],
+                    ..tiny.clone()
+                },
+                "image.blocks = 0",
+            ),
+            (
+                ResNetConfig {
+                    width: 0,
+                    ..tiny.clone()
+                },
+                "image.width = 0",
+            ),
+        ] {
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn statistics_of_a_batch_reach_every_norm() {
+        let device = Device::flex();
+        for block in [ResidualBlock::Basic, ResidualBlock::Bottleneck] {
+            let config = ResNetConfig {
+                block,
+                width: 4,
+                blocks: vec![2, 1],
+                ..ResNetConfig::preset("resnet-tiny").unwrap()
+            };
+            let network = config.init(&device);
+            let images = Tensor::random([3, 3, 16, 16], Distribution::Normal(0.5, 2.0), &device);
+            let before = network.forward(images.clone());
+            assert_eq!(before.dims(), [3, config.features()]);
+            let (features, row) = network.forward_train(images.clone());
+            assert_eq!(features.dims(), before.dims());
+            // Towards the statistics of this batch until they are reached: then inference does to
+            // it what training does, but for variances divided by one less.
+            let mut moved = network;
+            for _ in 0..200 {
+                moved = moved.follow(row.clone());
+            }
+            let gap = |a: Tensor<2>| (a - features.clone()).abs().max().into_scalar::<f32>();
+            let (far, near) = (gap(before), gap(moved.forward(images)));
+            assert!(near < 0.1 * far, "{near} of {far}");
+        }
     }
 }

@@ -38,6 +38,8 @@ pub(crate) enum Stroke {
     Faint,
     /// Strong, with a dot at each point: for few points.
     Dotted,
+    /// Only dots: for points in no order.
+    Dots,
     /// What others are compared with.
     Dashed,
 }
@@ -82,6 +84,38 @@ pub(crate) fn lines_over(quantity: &str, lines: &[Line]) -> Option<String> {
     Some(drawn(quantity, x, y, lines))
 }
 
+/// Draws lines over things with names, of which the first is at 0, the next at 1; `None` if there is
+/// nothing to draw. Names that are too long for their place are cut.
+pub(crate) fn over_names(quantity: &str, names: &[&str], lines: &[Line]) -> Option<String> {
+    let y = aired(Extent::Fit.of(drawable(lines).map(|point| point.1))?);
+    let x = -0.5..names.len() as f64 - 0.5;
+    let room = (WIDTH / UNIT - 60) as usize / names.len().max(1);
+    let label = |&at: &f64| {
+        let is_name = (at - at.round()).abs() < 1e-6 && at > -0.5;
+        let name = names.get(at.round() as usize).filter(|_| is_name);
+        name.map_or(String::new(), |name| fitting(name, room))
+    };
+    let mut svg = String::new();
+    let x_axis = XAxis {
+        range: x,
+        name: quantity,
+        label: &label,
+        ticks: Some(2 * names.len()),
+    };
+    draw(&mut svg, x_axis, y, |chart| series(chart, lines));
+    Some(svg)
+}
+
+/// As much of a name as is that wide at most.
+fn fitting(name: &str, room: usize) -> String {
+    let most = (room / 8).max(1);
+    if name.chars().count() <= most {
+        return name.to_string();
+    }
+    let cut: String = name.chars().take(most - 1).collect();
+    cut + "…"
+}
+
 fn is_drawable_point(&(x, y): &(f64, f64)) -> bool {
     is_drawable(x) && is_drawable(y)
 }
@@ -94,35 +128,39 @@ fn drawable(lines: &[Line]) -> impl Iterator<Item = &(f64, f64)> {
 
 fn drawn(x_name: &str, x: Range<f64>, y: Range<f64>, lines: &[Line]) -> String {
     let mut svg = String::new();
-    draw(&mut svg, x, y, x_name, |chart| {
-        for line in lines {
-            let faint = line.stroke == Stroke::Faint;
-            let (opacity, width) = if faint { (0.45, 1) } else { (1.0, 2) };
-            let style = ShapeStyle {
-                color: line.role.colour().mix(opacity),
-                filled: true,
-                stroke_width: width * UNIT,
-            };
-            let dot = |&point: &(f64, f64)| Circle::new(point, (width + 1) * UNIT, style);
-            for piece in line.points.split(|point| !is_drawable_point(point)) {
-                if line.stroke == Stroke::Dotted || piece.len() == 1 {
-                    chart.draw_series(piece.iter().map(dot))?;
-                }
-                if piece.len() < 2 {
-                    continue;
-                }
-                if line.stroke == Stroke::Dashed {
-                    let (dash, gap) = (7 * UNIT, 5 * UNIT);
-                    let dashes = DashedPathElement::new(piece.to_vec(), dash, gap, style);
-                    chart.draw_series([dashes])?;
-                } else {
-                    chart.draw_series([PathElement::new(piece, style)])?;
-                }
+    let label = |value: &f64| number::tick(*value, x.start, x.end);
+    let x_axis = XAxis::of(x.clone(), x_name, &label);
+    draw(&mut svg, x_axis, y, |chart| series(chart, lines));
+    svg
+}
+
+fn series<'a>(chart: &mut Drawing<'a>, lines: &[Line]) -> Drawn<'a> {
+    for line in lines {
+        let faint = line.stroke == Stroke::Faint;
+        let (opacity, width) = if faint { (0.45, 1) } else { (1.0, 2) };
+        let style = ShapeStyle {
+            color: line.role.colour().mix(opacity),
+            filled: true,
+            stroke_width: width * UNIT,
+        };
+        let dot = |&point: &(f64, f64)| Circle::new(point, (width + 1) * UNIT, style);
+        for piece in line.points.split(|point| !is_drawable_point(point)) {
+            if matches!(line.stroke, Stroke::Dotted | Stroke::Dots) || piece.len() == 1 {
+                chart.draw_series(piece.iter().map(dot))?;
+            }
+            if piece.len() < 2 || line.stroke == Stroke::Dots {
+                continue;
+            }
+            if line.stroke == Stroke::Dashed {
+                let (dash, gap) = (7 * UNIT, 5 * UNIT);
+                let dashes = DashedPathElement::new(piece.to_vec(), dash, gap, style);
+                chart.draw_series([dashes])?;
+            } else {
+                chart.draw_series([PathElement::new(piece, style)])?;
             }
         }
-        Ok(())
-    });
-    svg
+    }
+    Ok(())
 }
 
 /// With some room above and, unless it begins at zero, below.
@@ -151,7 +189,9 @@ pub(crate) fn densities(
 ) -> String {
     let mut svg = String::new();
     let top = widened(0.0..highest * 1.05);
-    draw(&mut svg, window.clone(), top.clone(), quantity, |chart| {
+    let label = |value: &f64| number::tick(*value, window.start, window.end);
+    let x_axis = XAxis::of(window.clone(), quantity, &label);
+    draw(&mut svg, x_axis, top.clone(), |chart| {
         for density in densities {
             let colour = density.role.colour();
             let outline = outline(&density.heights, &bounds, &window);
@@ -187,18 +227,37 @@ fn outline(heights: &[f64], bounds: &Range<f64>, window: &Range<f64>) -> Vec<(f6
 type Drawing<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 type Drawn<'a> = Result<(), DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>>;
 
+/// The axis along the bottom.
+struct XAxis<'a> {
+    range: Range<f64>,
+    name: &'a str,
+    label: &'a dyn Fn(&f64) -> String,
+    /// Ticks at most; `None` for as many as have room.
+    ticks: Option<usize>,
+}
+
+impl<'a> XAxis<'a> {
+    fn of(range: Range<f64>, name: &'a str, label: &'a dyn Fn(&f64) -> String) -> Self {
+        Self {
+            range,
+            name,
+            label,
+            ticks: None,
+        }
+    }
+}
+
 /// Draws axes and grid, then `content`.
 fn draw<'a>(
     svg: &'a mut String,
-    x: Range<f64>,
+    x: XAxis,
     y: Range<f64>,
-    x_name: &str,
     content: impl FnOnce(&mut Drawing<'a>) -> Drawn<'a>,
 ) {
     let left = (widest(&y, TICKS) + 10).max(50);
-    let (x_ticks, right) = (2..=TICKS)
+    let (fitting, right) = (2..=TICKS)
         .rev()
-        .map(|most| (most, widest(&x, most)))
+        .map(|most| (most, widest(&x.range, most)))
         .find(|(most, width)| (width + 6) * *most as u32 <= WIDTH / UNIT - left)
         .map_or((2, 0), |(most, width)| (most, width / 2 + 2));
     let drawn = (|| {
@@ -208,7 +267,7 @@ fn draw<'a>(
             .margin_right(right.max(16) * UNIT)
             .x_label_area_size(42 * UNIT)
             .y_label_area_size(left * UNIT)
-            .build_cartesian_2d(x.clone(), y.clone())?;
+            .build_cartesian_2d(x.range.clone(), y.clone())?;
         // The backend writes the size divided by 1.24.
         let text = ("sans-serif", f64::from(13 * UNIT) * 1.24)
             .into_font()
@@ -220,13 +279,13 @@ fn draw<'a>(
             .bold_line_style(Role::Grid.colour().stroke_width(UNIT))
             .axis_style(Role::Axis.colour().stroke_width(UNIT))
             .set_all_tick_mark_size(4 * UNIT)
-            .x_labels(x_ticks)
+            .x_labels(x.ticks.unwrap_or(fitting))
             .y_labels(TICKS)
-            .x_label_formatter(&|&value| number::tick(value, x.start, x.end))
+            .x_label_formatter(&x.label)
             .y_label_formatter(&|&value| number::tick(value, y.start, y.end))
             .label_style(text.clone())
             .axis_desc_style(text)
-            .x_desc(x_name)
+            .x_desc(x.name)
             .draw()?;
         content(&mut chart)?;
         area.present()

@@ -103,6 +103,25 @@ impl Metrics {
     /// Version of the layout; every change of the keys raises it. 2 has all keys of 1, with the
     /// same meaning, and new ones: files of 1 are read, with nothing under the new keys.
     pub const SCHEMA: u32 = 2;
+
+    /// The figures that runs of one program are compared by, with their names. The last is the one
+    /// that says most: R@sum of a run that retrieves.
+    pub fn figures(&self) -> Vec<(&'static str, f64)> {
+        let mut figures = Vec::new();
+        if let Some(accuracy) = &self.accuracy {
+            figures.push(("accuracy", accuracy.after));
+        }
+        if let Some(after) = &self.retrieval.after {
+            let both = [after.scores.image_to_text, after.scores.text_to_image];
+            let [there, back] = both.map(|scores| scores.recall_at_1);
+            figures.extend([
+                ("R@1 image → text", there),
+                ("R@1 text → image", back),
+                ("R@sum", after.r_sum),
+            ]);
+        }
+        figures
+    }
 }
 
 impl From<RetrievalScores> for ScoresWithSum {

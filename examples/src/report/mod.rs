@@ -52,6 +52,7 @@
 //! | … `.lowest[].{weight, is_false_negative}` | its weight, whether it is known to match |
 //! | `sweeps[].{title, parameter, columns[]}` | text: what differs, what was measured |
 //! | … `.rows[].{value, numbers[], numeric}` | a value as text, a number by column, as a number |
+//! | … `.rows[].runs[].{name, numbers[]}` | the runs of a row that is a mean of several |
 //! | … `.baseline` | a row to compare with, or `null` |
 //! | `tables[].{title, lead, rows_are, columns[]}` | text: what else was measured |
 //! | … `.rows[].{name, numbers[]}` | what is measured, a number by column |
@@ -93,7 +94,7 @@ pub use run::{
     Change, Curves, Dataset, Fact, ParameterCount, RunReport, Similarities, Split, Stage,
     Validation,
 };
-pub use sweep::{Sweep, SweepRow};
+pub use sweep::{Sweep, SweepRow, SweepRun};
 pub use table::{NamedHistogram, Table, TableRow};
 pub use weights::{WeightExample, Weights};
 

@@ -1,17 +1,22 @@
-//! Several runs of a system that differ in one setting, and their retrieval side by side.
+//! Several runs of a system that differ in a setting or in their seeds, and their scores side by
+//! side.
 
 use std::fs;
 use std::path::Path;
+use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use burn::train::Interrupter;
 
 use super::config::TrainingConfig;
 use super::folder::TOKENIZER_FILE;
 use super::options::Options;
+use super::plan::Plan;
 use super::run::{CONFIG_FILE, METRICS_FILE, Program, publish, stage};
 use super::system::SystemConfig;
-use crate::report::{Metrics, RunReport, Sweep, SweepRow};
+use crate::console::say;
+use crate::report::html::duration;
+use crate::report::{Metrics, RunReport, Sweep, SweepRow, SweepRun};
 
 /// One of the runs.
 pub struct Variant<C> {
@@ -25,7 +30,10 @@ pub struct Variant<C> {
     pub config: TrainingConfig<C>,
 }
 
-/// Runs that differ in one setting.
+/// Gives the settings of a run what was trained before, which is in those that all runs share.
+pub type Share<C> = fn(&TrainingConfig<C>, &mut TrainingConfig<C>);
+
+/// Runs that differ in a setting.
 pub struct Comparison<C> {
     /// Heading of the report.
     pub title: String,
@@ -38,21 +46,21 @@ pub struct Comparison<C> {
     /// A run without the setting, which the others are compared with.
     pub baseline: Option<Variant<C>>,
     /// Gives a run what all share that is trained before them, such as a teacher: from the shared
-    /// settings once that is done.
-    pub share: fn(&TrainingConfig<C>, &mut TrainingConfig<C>),
+    /// settings once that is done. `None` where each run trains all that it needs.
+    pub share: Option<Share<C>>,
 }
 
-const COLUMNS: [&str; 3] = ["R@1 image → text", "R@1 text → image", "R@sum"];
-
 impl<C> Comparison<C> {
-    /// Trains all runs, as [stages](stage) in one folder, which resumes at the first that is not
-    /// finished, and reports. `None` if one is interrupted.
+    /// Trains all runs, each as often as `plan` says with seeds that count up from its own, as
+    /// [stages](stage) in one folder, which resumes at the first that is not finished, and reports.
+    /// All runs of a seed come before those of the next. `None` if one is interrupted.
     ///
     /// # Errors
     ///
     /// As [`run`](super::run::run), and if the scores of a run cannot be read.
     pub fn run<S: Program<Config = C>>(
         &self,
+        plan: &Plan,
         options: &Options,
         interrupter: &Interrupter,
     ) -> Result<Option<Sweep>>
@@ -64,37 +72,53 @@ impl<C> Comparison<C> {
             None => options.folder.begin()?,
         };
         let run = &folder.path;
+        plan.write(run)?;
         self.config.write(&run.join(CONFIG_FILE))?;
         // All runs read the same tokens.
         let data = S::open(&self.config, options, Some(run))?;
         data.tokenizer.save(run.join(TOKENIZER_FILE))?;
-        let Some(prepared) = S::prepare(&self.config, options, run, interrupter)? else {
+        let prepared = match self.share {
+            Some(_) => S::prepare(&self.config, options, run, interrupter)?,
+            None => Some(self.config.clone()),
+        };
+        let Some(prepared) = prepared else {
             return Ok(None);
         };
-        let row = |variant: &Variant<C>| -> Result<Option<SweepRow>> {
-            let (name, mut config) = (&variant.folder, variant.config.clone());
-            (self.share)(&prepared, &mut config);
-            let trained = stage::<S>(name, &config, options, run, interrupter)?;
-            trained.map(|run| scores(&run, variant)).transpose()
-        };
-        let mut rows = Vec::new();
-        for variant in &self.variants {
-            match row(variant)? {
-                Some(row) => rows.push(row),
-                None => return Ok(None),
+        let variants: Vec<_> = self.variants.iter().chain(&self.baseline).collect();
+        let mut runs: Vec<Vec<SweepRun>> = variants.iter().map(|_| Vec::new()).collect();
+        let mut columns: Option<Vec<&str>> = None;
+        let mut left = Left::new(plan.seeds * variants.len());
+        for seed in 0..plan.seeds {
+            for (variant, runs) in variants.iter().zip(&mut runs) {
+                let (name, config) = self.one(variant, seed, plan.seeds, &prepared)?;
+                if !run.join(&name).join(METRICS_FILE).is_file() {
+                    left.tell(&variant.value, config.shared.seed);
+                }
+                let Some(trained) = stage::<S>(&name, &config, options, run, interrupter)? else {
+                    return Ok(None);
+                };
+                left.done();
+                let (names, numbers) = figures(&trained)?;
+                let expected = columns.get_or_insert_with(|| names.clone());
+                ensure!(
+                    *expected == names,
+                    "{} was scored by {}, the runs before by {}",
+                    trained.display(),
+                    names.join(", "),
+                    expected.join(", "),
+                );
+                runs.push(SweepRun { name, numbers });
             }
         }
-        let baseline = match &self.baseline {
-            Some(variant) => match row(variant)? {
-                Some(row) => Some(row),
-                None => return Ok(None),
-            },
-            None => None,
-        };
+        let rows = variants.iter().zip(runs);
+        let mut rows: Vec<_> = rows
+            .map(|(variant, runs)| SweepRow::of_runs(variant.value.clone(), variant.number, runs))
+            .collect();
+        let baseline = self.baseline.as_ref().and_then(|_| rows.pop());
         let sweep = Sweep {
             title: self.title.clone(),
             parameter: self.parameter.clone(),
-            columns: COLUMNS.map(String::from).to_vec(),
+            columns: columns.iter().flatten().map(ToString::to_string).collect(),
             rows,
             baseline,
         };
@@ -110,24 +134,79 @@ impl<C> Comparison<C> {
         publish(&report, run, &table(&sweep))?;
         Ok(Some(sweep))
     }
+
+    /// The folder and the settings of a variant's run with its `index`-th seed, of so many.
+    fn one(
+        &self,
+        variant: &Variant<C>,
+        index: usize,
+        seeds: usize,
+        prepared: &TrainingConfig<C>,
+    ) -> Result<(String, TrainingConfig<C>)>
+    where
+        C: Clone,
+    {
+        let mut config = variant.config.clone();
+        if let Some(share) = self.share {
+            share(prepared, &mut config);
+        }
+        let seed = config.shared.seed.checked_add(index as u64);
+        config.shared.seed = seed.context("the seeds after `seed` exceed 64 bits")?;
+        let name = if seeds == 1 {
+            variant.folder.clone()
+        } else {
+            format!("{}-seed-{}", variant.folder, config.shared.seed)
+        };
+        Ok((name, config))
+    }
 }
 
-/// Retrieval of a finished run.
-fn scores<C>(run: &Path, variant: &Variant<C>) -> Result<SweepRow> {
+/// How many runs are left, and how long they will take.
+struct Left {
+    total: usize,
+    done: usize,
+    since: Instant,
+    trained: usize,
+}
+
+impl Left {
+    fn new(total: usize) -> Self {
+        Self {
+            total,
+            done: 0,
+            since: Instant::now(),
+            trained: 0,
+        }
+    }
+
+    /// Says which run begins, and when all may be done by the time of those that were trained now.
+    fn tell(&mut self, value: &str, seed: u64) {
+        let seconds = self.since.elapsed().as_secs_f64() / self.trained.max(1) as f64;
+        let left = seconds * (self.total - self.done) as f64;
+        let left = Some(left).filter(|_| self.trained > 0);
+        let left = left.and_then(duration);
+        let left = left.map_or(String::new(), |left| format!("; about {left} for the rest"));
+        say(format_args!(
+            "\nRun {} of {}: {value}, seed {seed}{left}",
+            self.done + 1,
+            self.total
+        ));
+        self.trained += 1;
+    }
+
+    fn done(&mut self) {
+        self.done += 1;
+    }
+}
+
+/// The figures of a finished run, with their names.
+fn figures(run: &Path) -> Result<(Vec<&'static str>, Vec<f64>)> {
     let file = run.join(METRICS_FILE);
     let read = || -> Result<Metrics> { Ok(serde_json::from_slice(&fs::read(&file)?)?) };
     let metrics = read().with_context(|| format!("cannot read {}", file.display()))?;
-    let after = metrics.retrieval.after;
-    let after = after.with_context(|| format!("{} has no retrieval", file.display()))?;
-    Ok(SweepRow {
-        value: variant.value.clone(),
-        numbers: vec![
-            after.scores.image_to_text.recall_at_1,
-            after.scores.text_to_image.recall_at_1,
-            after.r_sum,
-        ],
-        numeric: variant.number,
-    })
+    let figures = metrics.figures();
+    ensure!(!figures.is_empty(), "{} has no scores", file.display());
+    Ok(figures.into_iter().unzip())
 }
 
 /// A comparison for a person to read.
@@ -138,12 +217,20 @@ fn table(sweep: &Sweep) -> String {
     let width = width.unwrap_or_default();
     let mut text = format!("{:width$}", sweep.parameter);
     for column in &sweep.columns {
-        text += &format!("  {column}");
+        text += &format!("  {column:>15}");
     }
     for row in rows() {
         text += &format!("\n{:width$}", row.value);
-        for (number, column) in row.numbers.iter().zip(&sweep.columns) {
-            text += &format!("  {number:>width$.2}", width = column.chars().count());
+        for (column, (number, name)) in row.numbers.iter().zip(&sweep.columns).enumerate() {
+            let width = name.chars().count().max(15);
+            let shown = match row.deviation(column) {
+                Some(deviation) => format!("{number:.2} ± {deviation:.2}"),
+                None => format!("{number:.2}"),
+            };
+            text += &format!("  {shown:>width$}");
+        }
+        if let Some(median) = row.median() {
+            text += &format!("  median {}", median.name);
         }
     }
     text

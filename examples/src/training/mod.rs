@@ -15,6 +15,7 @@ pub mod objective;
 pub mod optimizer;
 mod options;
 pub mod output;
+pub mod plan;
 pub mod program;
 pub mod progress;
 pub mod resume;

@@ -11,6 +11,7 @@ use burn::train::Interrupter;
 use burn_contrastive_examples::report::Metrics;
 use burn_contrastive_examples::systems::albef::{Albef, AlbefConfig, comparisons};
 use burn_contrastive_examples::training::config;
+use burn_contrastive_examples::training::plan::Plan;
 use burn_contrastive_examples::training::run::{Ended, Folder, Options, Program, evaluate};
 
 use crate::exclusively;
@@ -174,12 +175,14 @@ fn a_sweep_shares_a_teacher_is_resumed_and_has_the_scores_of_its_runs() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let config = small(&["teacher.steps=2", "schedule.steps=2"]);
-    assert!(comparisons::sweep(&config, &[]).is_err());
-    assert!(comparisons::sweep(&config, &[f64::NAN]).is_err());
-    let sweep = comparisons::sweep(&config, &[0.2, 0.6]).unwrap();
+    let thresholds = |values: &str| vec![format!("threshold={values}").parse().unwrap()];
+    assert!(comparisons::sweep(&config, &thresholds("nan")).is_err());
+    assert!(comparisons::sweep(&config, &thresholds("much")).is_err());
+    let plan = Plan::once(&["sweep"], thresholds("0.2,0.6"));
+    let sweep = comparisons::sweep(&config, &plan.grid).unwrap();
     let go = |folder: Folder, interrupter: Interrupter| {
         let options = options(folder, &at("scenes"));
-        sweep.run::<Albef>(&options, &interrupter).unwrap()
+        sweep.run::<Albef>(&plan, &options, &interrupter).unwrap()
     };
     let interrupter = Interrupter::new();
     interrupter.stop(Some("test"));
@@ -209,7 +212,9 @@ fn known_false_negatives_are_removed_in_the_pilot() {
     let config = small(&["schedule.steps=2", "data.scenes.repeated=1"]);
     let pilot = comparisons::pilot(&config).unwrap();
     let options = options(Folder::New(at("pilot")), &at("scenes"));
-    let ended = pilot.run::<Albef>(&options, &Interrupter::new()).unwrap();
+    let plan = Plan::once(&["pilot"], Vec::new());
+    let ended = pilot.run::<Albef>(&plan, &options, &Interrupter::new());
+    let ended = ended.unwrap();
     assert_eq!(ended.unwrap().rows.len(), 2);
     // The same batches, with fewer negatives.
     let [all, removed] = ["all", "removed"].map(|run| {

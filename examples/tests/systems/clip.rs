@@ -7,6 +7,7 @@ use burn_contrastive_examples::report::Metrics;
 use burn_contrastive_examples::systems::clip::{Clip, ClipConfig};
 use burn_contrastive_examples::training::config;
 use burn_contrastive_examples::training::evaluation::chance;
+use burn_contrastive_examples::training::plan::Plan;
 use burn_contrastive_examples::training::run::{Ended, Folder, Options, Program};
 
 use crate::exclusively;
@@ -148,4 +149,49 @@ fn data_that_cannot_be_read_leaves_no_run_behind() {
         .unwrap();
     assert!(format!("{error:#}").contains("absent"), "{error:#}");
     assert!(!out.exists());
+}
+
+#[test]
+fn a_grid_over_seeds_is_resumed_and_has_the_scores_of_its_runs() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let config = small(&["schedule.steps=2", "schedule.warmup_steps=1"]);
+    let plan = Plan {
+        seeds: 2,
+        ..Plan::once(&[], vec!["model.embedding=16,32".parse().unwrap()])
+    };
+    let comparison = plan.comparison(&config).unwrap();
+    let go = |folder: Folder, interrupter: Interrupter| {
+        let options = crate::options(folder, &at("scenes"), &["clip"]);
+        comparison.run::<Clip>(&plan, &options, &interrupter)
+    };
+    let interrupter = Interrupter::new();
+    interrupter.stop(Some("test"));
+    assert!(go(Folder::New(at("grid")), interrupter).unwrap().is_none());
+    assert_eq!(Plan::read(&at("grid")).unwrap().as_ref(), Some(&plan));
+    let ended = go(Folder::Resume(at("grid")), Interrupter::new());
+    let ended = ended.unwrap().unwrap();
+
+    let read = |path: &Path| {
+        let text = std::fs::read(path.join("metrics.json")).unwrap();
+        serde_json::from_slice::<Metrics>(&text).unwrap()
+    };
+    assert_eq!(ended.columns.len(), 3);
+    for (row, width) in ended.rows.iter().zip(["16", "32"]) {
+        assert_eq!(row.value, width);
+        let runs = [0, 1].map(|seed| {
+            let run = at("grid").join(format!("embedding-{width}-seed-{seed}"));
+            let metrics = read(&run);
+            assert_eq!(metrics.config["seed"], seed);
+            assert_eq!(metrics.config["model"]["embedding"].to_string(), width);
+            metrics.retrieval.after.unwrap().r_sum
+        });
+        let kept = row.runs.iter().map(|run| run.numbers[2]);
+        assert_eq!(kept.collect::<Vec<_>>(), runs);
+        assert_eq!(row.numbers[2], (runs[0] + runs[1]) / 2.0);
+        let deviation = row.deviation(2).unwrap();
+        assert!((deviation - (runs[0] - runs[1]).abs() / 2_f64.sqrt()).abs() < 1e-9);
+    }
+    assert_eq!(read(&at("grid")).sweeps, [ended]);
 }

@@ -1,4 +1,4 @@
-//! Results by the value of one parameter: a chart over it, and a table.
+//! Results by the value of a parameter: charts over it, and a table.
 
 use maud::{Markup, html};
 
@@ -22,7 +22,7 @@ pub(super) fn sweeps(sweeps: &[Sweep]) -> Markup {
         @if !sweeps.is_empty() {
             section aria-labelledby="sweeps" {
                 h2 #sweeps { "Sweeps" }
-                p.lead { "Results of runs that differ in one parameter." }
+                p.lead { "Results of runs that differ in a parameter." }
                 @for (place, sweep) in (1..).zip(sweeps) { (one(place, sweep)) }
             }
         }
@@ -31,11 +31,18 @@ pub(super) fn sweeps(sweeps: &[Sweep]) -> Markup {
 
 fn one(place: usize, sweep: &Sweep) -> Markup {
     let id = format!("sweep-{place}");
-    let columns: Vec<usize> = (0..sweep.columns.len()).collect();
-    let charts = columns.chunks(ROLES.len()).map(|part| chart(sweep, part));
-    let charts: Vec<Markup> = charts.flatten().collect();
+    let charts = of_one_scale(sweep);
+    let charts = charts.iter().filter_map(|columns| chart(sweep, columns));
+    let charts: Vec<Markup> = charts.collect();
+    let has_several = sweep.rows.iter().any(|row| !row.runs.is_empty());
     html! {
         h3 id=(id) { (sweep.title) }
+        @if has_several {
+            p.lead {
+                "Means of runs that differ in their seeds, and their standard deviations. The "
+                "median is by " (sweep.columns.last().map_or("", String::as_str)) "."
+            }
+        }
         div.figures {
             @for chart in charts { (chart) }
             (table(&id, sweep))
@@ -43,19 +50,68 @@ fn one(place: usize, sweep: &Sweep) -> Markup {
     }
 }
 
-/// These columns over the parameter; `None` without at least two places of it.
-fn chart(sweep: &Sweep, columns: &[usize]) -> Option<Markup> {
-    let mut rows: Vec<(f64, &SweepRow)> = sweep
-        .rows
-        .iter()
-        .filter_map(|row| Some((row.numeric.filter(|&at| is_drawable(at))?, row)))
-        .collect();
-    rows.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-    let (first, last) = (rows.first()?, rows.last()?);
-    if first.0 == last.0 {
-        return None;
+/// Neighbouring columns that one axis can show: recalls, but not their sum beside them.
+fn of_one_scale(sweep: &Sweep) -> Vec<Vec<usize>> {
+    let rows = || sweep.rows.iter().chain(&sweep.baseline);
+    let largest = |column| {
+        let numbers = rows().map(|row| number(row, column).abs());
+        numbers
+            .filter(|&number| is_drawable(number))
+            .fold(0.0, f64::max)
+    };
+    let mut groups: Vec<(f64, Vec<usize>)> = Vec::new();
+    for column in 0..sweep.columns.len() {
+        let scale = largest(column);
+        match groups.last_mut() {
+            Some((first, group))
+                if group.len() < ROLES.len() && scale <= 4.0 * *first && *first <= 4.0 * scale =>
+            {
+                group.push(column);
+            }
+            _ => groups.push((scale, vec![column])),
+        }
+    }
+    groups.into_iter().map(|(_, group)| group).collect()
+}
+
+/// Where the rows of a sweep stand in its chart: at their numbers, or one after the other under
+/// their names.
+struct Places<'a> {
+    rows: Vec<(f64, &'a SweepRow)>,
+    names: Option<Vec<&'a str>>,
+}
+
+impl<'a> Places<'a> {
+    /// `None` without at least two places.
+    fn of(sweep: &'a Sweep) -> Option<Self> {
+        let numeric = |row: &'a SweepRow| Some((row.numeric.filter(|&at| is_drawable(at))?, row));
+        let mut rows: Vec<(f64, &SweepRow)> = sweep.rows.iter().filter_map(numeric).collect();
+        rows.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        let mut names = None;
+        if rows.is_empty() {
+            rows = (0..).map(f64::from).zip(&sweep.rows).collect();
+            names = Some(sweep.rows.iter().map(|row| row.value.as_str()).collect());
+        }
+        (rows.first()?.0 < rows.last()?.0).then_some(Self { rows, names })
     }
 
+    /// From the first to the last.
+    fn ends(&self) -> [(f64, &SweepRow); 2] {
+        [self.rows[0], self.rows[self.rows.len() - 1]]
+    }
+
+    fn drawn(&self, parameter: &str, lines: &[Line]) -> Option<String> {
+        match &self.names {
+            Some(names) => chart::over_names(parameter, names, lines),
+            None => chart::lines_over(parameter, lines),
+        }
+    }
+}
+
+/// These columns over the parameter; `None` without at least two places of it.
+fn chart(sweep: &Sweep, columns: &[usize]) -> Option<Markup> {
+    let places = Places::of(sweep)?;
+    let [first, last] = places.ends();
     let mut lines = Vec::new();
     let mut legend = Vec::new();
     let mut description = format!(
@@ -64,10 +120,6 @@ fn chart(sweep: &Sweep, columns: &[usize]) -> Option<Markup> {
     );
     for (&column, role) in columns.iter().zip(ROLES) {
         let name = &sweep.columns[column];
-        let points: Vec<_> = rows
-            .iter()
-            .map(|(at, row)| (*at, number(row, column)))
-            .collect();
         let of_baseline = sweep.baseline.as_ref().map(|row| number(row, column));
         if let Some(value) = of_baseline {
             lines.push(Line {
@@ -77,14 +129,29 @@ fn chart(sweep: &Sweep, columns: &[usize]) -> Option<Markup> {
             });
         }
         legend.push((role, name.as_str()));
-        description += &described(name, &rows, column, of_baseline);
+        description += &described(name, &places, column, of_baseline);
+        let points = places
+            .rows
+            .iter()
+            .map(|(at, row)| (*at, number(row, column)));
         lines.push(Line {
             role,
-            stroke: Stroke::Dotted,
-            points,
+            stroke: match places.names {
+                Some(_) => Stroke::Dots,
+                None => Stroke::Dotted,
+            },
+            points: points.collect(),
         });
+        lines.extend(places.rows.iter().filter_map(|(at, row)| {
+            let (mean, deviation) = (number(row, column), row.deviation(column)?);
+            Some(Line {
+                role,
+                stroke: Stroke::Faint,
+                points: vec![(*at, mean - deviation), (*at, mean + deviation)],
+            })
+        }));
     }
-    let svg = chart::lines_over(&sweep.parameter, &lines)?;
+    let svg = places.drawn(&sweep.parameter, &lines)?;
     let caption = html! {
         @if let Some(baseline) = &sweep.baseline { "Dashed: " (baseline.value) "." }
     };
@@ -93,15 +160,10 @@ fn chart(sweep: &Sweep, columns: &[usize]) -> Option<Markup> {
 }
 
 /// In words: where a column starts and ends, and what it is compared with.
-fn described(
-    name: &str,
-    rows: &[(f64, &SweepRow)],
-    column: usize,
-    of_baseline: Option<f64>,
-) -> String {
-    let mut numbers = rows.iter().map(|(_, row)| number(row, column));
-    let end = |value: Option<f64>| significant(value.unwrap_or(f64::NAN));
-    let (first, last) = (end(numbers.next()), end(numbers.next_back()));
+fn described(name: &str, places: &Places, column: usize, of_baseline: Option<f64>) -> String {
+    let [first, last] = places
+        .ends()
+        .map(|(_, row)| significant(number(row, column)));
     let beside = of_baseline.map(|value| format!(", dashed {}", significant(value)));
     format!(
         " {name}: from {first} to {last}{}.",
@@ -116,14 +178,24 @@ fn number(row: &SweepRow, column: usize) -> f64 {
 fn table(id: &str, sweep: &Sweep) -> Markup {
     let rows = || sweep.rows.iter().chain(&sweep.baseline);
     let formats: Vec<Format> = (0..sweep.columns.len())
-        .map(|column| Format::of(rows().map(|row| number(row, column))))
+        .map(|column| {
+            let deviations = rows().filter_map(move |row| row.deviation(column));
+            Format::of(rows().map(|row| number(row, column)).chain(deviations))
+        })
         .collect();
+    let has_median = rows().any(|row| row.median().is_some());
     let cells = |row: &SweepRow| {
         html! {
             th scope="row" { (row.value) }
             @for (column, format) in formats.iter().enumerate() {
-                td { (format.show(number(row, column))) }
+                td {
+                    (format.show(number(row, column)))
+                    @if let Some(deviation) = row.deviation(column) {
+                        " ± " (format.show(deviation))
+                    }
+                }
             }
+            @if has_median { td { (row.median().map_or("–", |run| run.name.as_str())) } }
         }
     };
     html! {
@@ -132,6 +204,7 @@ fn table(id: &str, sweep: &Sweep) -> Markup {
                 thead { tr {
                     th scope="col" { (sweep.parameter) }
                     @for column in &sweep.columns { th scope="col" { (column) } }
+                    @if has_median { th scope="col" { "median run" } }
                 } }
                 tbody {
                     @for row in &sweep.rows { tr { (cells(row)) } }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::agreement::{runs, written};
 use super::shown::{elements, section, shows, text};
-use super::{Curve, Metrics, NamedCurve, RunReport, Sweep, SweepRow, Weights, sample};
+use super::{Curve, Metrics, NamedCurve, RunReport, Sweep, SweepRow, SweepRun, Weights, sample};
 
 #[test]
 fn accuracy_shows_the_metrics() {
@@ -155,8 +155,9 @@ fn sweeps_show_the_metrics() {
                 shows(&cells, row["numbers"].as_array().unwrap());
             }
         }
-        // Only one has a parameter that is a number: from its ends to those of its columns.
-        assert_eq!(section.matches("<svg ").count(), 1);
+        // One has a parameter that is a number: from its ends to those of its columns. The three
+        // columns of the other have scales of their own.
+        assert_eq!(section.matches("<svg ").count(), 4);
         let (_, label) = section.split_once("aria-label=\"").unwrap();
         let label = label.split('"').next().unwrap().replace("R@1", "");
         let [first, .., last] = &sweeps[0]["rows"].as_array().unwrap()[1..] else {
@@ -182,6 +183,49 @@ fn single_figures_show_the_metrics() {
             shows(&text(row), [&fact["value"]]);
             assert!(row.contains(fact["unit"].as_str().unwrap_or_default()));
         }
+    }
+}
+
+#[test]
+fn a_row_of_several_runs_shows_mean_deviation_and_median() {
+    let run = |name: &str, sum: f64| SweepRun {
+        name: name.into(),
+        numbers: vec![sum / 10.0, sum],
+    };
+    let runs = vec![run("con-vse-seed-0", 410.0), run("con-vse-seed-1", 400.0)];
+    let several = SweepRow::of_runs("con-vse".into(), None, runs);
+    let one = SweepRow::of_runs("vse".into(), None, vec![run("vse-seed-0", 300.0)]);
+    let report = RunReport {
+        sweeps: vec![Sweep {
+            title: "Objectives".into(),
+            parameter: "objective".into(),
+            columns: vec!["R@1".into(), "R@sum".into()],
+            rows: vec![several, one],
+            baseline: None,
+        }],
+        ..RunReport::default()
+    };
+    let html = report.to_html();
+    let section = section(&html, "sweeps");
+    let cells: Vec<_> = elements(section, "<td").into_iter().map(text).collect();
+    let shown: Vec<_> = cells.iter().map(|cell| cell.trim()).collect();
+    let expected = [
+        "40.50 ± 0.71",
+        "405.0 ± 7.1",
+        "con-vse-seed-1",
+        "30.00",
+        "300.0",
+        "–",
+    ];
+    assert_eq!(shown, expected);
+    // A chart a scale, with both names along the bottom and a bar for the deviation.
+    assert_eq!(section.matches("<svg ").count(), 2);
+    for name in ["con-vse", "vse"] {
+        assert_eq!(
+            section.matches(&format!(">\n{name}\n<")).count(),
+            2,
+            "{name}"
+        );
     }
 }
 
@@ -303,6 +347,7 @@ fn a_sweep_of_many_columns_has_several_charts_and_a_short_row_has_dashes() {
         value: at.to_string(),
         numbers: (0..count).map(|column| at + column as f64).collect(),
         numeric: Some(at),
+        runs: Vec::new(),
     };
     let mut sweep = Sweep {
         title: "many".into(),

@@ -1,27 +1,29 @@
 //! The comparisons of SRCL's paper that take several runs: a sweep over the threshold below which
 //! negatives are removed (figure 3a), and the pilot that removes known false negatives (table 1).
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow};
 use burn_contrastive::objective::{ObjectiveConfig, Value};
 
 use super::config::{AlbefConfig, MatchIds};
 use crate::training::comparison::{Comparison, Variant};
 use crate::training::config::TrainingConfig;
+use crate::training::plan::Axis;
 
 /// Removal of negatives below each threshold, beside SRCL's weights. All share one teacher.
 ///
 /// # Errors
 ///
-/// If there is no threshold, or one is out of range.
+/// If a threshold is no number, or out of range.
 pub fn sweep(
     config: &TrainingConfig<AlbefConfig>,
-    thresholds: &[f64],
+    thresholds: &[Axis],
 ) -> Result<Comparison<AlbefConfig>> {
-    ensure!(!thresholds.is_empty(), "--thresholds needs at least one");
     let with = |objective: &str| -> Result<TrainingConfig<AlbefConfig>> {
         config.with(None, &[format!("objective={objective}")])
     };
-    let variants = thresholds.iter().map(|&threshold| {
+    let variants = thresholds.iter().flat_map(|axis| &axis.values);
+    let variants = variants.map(|value| {
+        let threshold: f64 = value.parse().context("--thresholds")?;
         let mut config = with("false-negative-removal")?;
         let objective = &mut config.system.objective;
         let set = objective.set("threshold", Value::Number(threshold));
@@ -29,7 +31,7 @@ pub fn sweep(
         objective.check()?;
         Ok(Variant {
             folder: format!("threshold-{threshold}"),
-            value: threshold.to_string(),
+            value: value.clone(),
             number: Some(threshold),
             config,
         })
@@ -45,10 +47,10 @@ pub fn sweep(
             config: with("srcl")?,
         }),
         config: with("srcl")?,
-        share: |prepared, config| {
+        share: Some(|prepared, config| {
             let teacher = &prepared.system.teacher.run;
             config.system.teacher.run.clone_from(teacher);
-        },
+        }),
     })
 }
 
@@ -88,6 +90,6 @@ pub fn pilot(config: &TrainingConfig<AlbefConfig>) -> Result<Comparison<AlbefCon
         ],
         baseline: None,
         config,
-        share: |_, _| {},
+        share: None,
     })
 }

@@ -151,7 +151,7 @@ impl System for Radiograph {
 
     fn updated(mut self, carried: Vec<Tensor<2>>) -> Self {
         self.objective = self.objective.clamped();
-        self.model.image = carried.into_iter().fold(self.model.image, ResNet::updated);
+        self.model.image = carried.into_iter().fold(self.model.image, ResNet::follow);
         self
     }
 

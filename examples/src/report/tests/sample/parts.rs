@@ -152,6 +152,7 @@ pub fn thresholds() -> Sweep {
         value: value.into(),
         numbers: numbers.to_vec(),
         numeric,
+        runs: Vec::new(),
     };
     Sweep {
         title: "Removing negatives that weigh little".into(),
@@ -175,6 +176,7 @@ pub fn temperatures() -> Sweep {
         value: value.into(),
         numbers: numbers.to_vec(),
         numeric: None,
+        runs: Vec::new(),
     };
     Sweep {
         title: "How the temperature is found".into(),

@@ -165,7 +165,7 @@ impl System for Classifier {
 
     fn updated(mut self, carried: Vec<Option<Tensor<2>>>) -> Self {
         let statistics = carried.into_iter().flatten();
-        self.model.image = statistics.fold(self.model.image, ResNet::updated);
+        self.model.image = statistics.fold(self.model.image, ResNet::follow);
         self
     }
 
