@@ -57,6 +57,9 @@ pub struct Metrics {
     /// Results by the value of one parameter each.
     #[serde(default)]
     pub sweeps: Vec<Sweep>,
+    /// Figures that runs are compared by besides recall and accuracy, the one that says most last.
+    #[serde(default)]
+    pub compared: Vec<Fact>,
     /// Tables of what else was measured.
     #[serde(default)]
     pub tables: Vec<Table>,
@@ -105,8 +108,8 @@ impl Metrics {
     pub const SCHEMA: u32 = 2;
 
     /// The figures that runs of one program are compared by, with their names. The last is the one
-    /// that says most: R@sum of a run that retrieves.
-    pub fn figures(&self) -> Vec<(&'static str, f64)> {
+    /// that says most: of its own where it has some, else R@sum of a run that retrieves.
+    pub fn figures(&self) -> Vec<(&str, f64)> {
         let mut figures = Vec::new();
         if let Some(accuracy) = &self.accuracy {
             figures.push(("accuracy", accuracy.after));
@@ -120,6 +123,8 @@ impl Metrics {
                 ("R@sum", after.r_sum),
             ]);
         }
+        let own = self.compared.iter();
+        figures.extend(own.map(|fact| (fact.name.as_str(), fact.value)));
         figures
     }
 }
@@ -166,6 +171,7 @@ impl From<&RunReport> for Metrics {
             answers: run.answers.clone(),
             weights: run.weights.clone(),
             sweeps: run.sweeps.clone(),
+            compared: run.compared.clone(),
             tables: run.tables.clone(),
             histograms: run.histograms.clone(),
         }

@@ -54,6 +54,7 @@
 //! | … `.rows[].{value, numbers[], numeric}` | a value as text, a number by column, as a number |
 //! | … `.rows[].runs[].{name, numbers[]}` | the runs of a row that is a mean of several |
 //! | … `.baseline` | a row to compare with, or `null` |
+//! | `compared[].{name, value, unit}` | what runs are compared by, as `facts` |
 //! | `tables[].{title, lead, rows_are, columns[]}` | text: what else was measured |
 //! | … `.rows[].{name, numbers[]}` | what is measured, a number by column |
 //! | `histograms[].{name, histogram}` | cosines by class, as in `similarities` |

@@ -56,6 +56,10 @@ pub struct RunReport {
     /// Results by the value of one parameter each.
     #[serde(default)]
     pub sweeps: Vec<Sweep>,
+    /// Figures that runs are compared by besides recall and accuracy, the one that says most last;
+    /// not shown, they are in a table too.
+    #[serde(default)]
+    pub compared: Vec<Fact>,
     /// Tables of what else was measured.
     #[serde(default)]
     pub tables: Vec<Table>,

@@ -86,7 +86,7 @@ impl<C> Comparison<C> {
         };
         let variants: Vec<_> = self.variants.iter().chain(&self.baseline).collect();
         let mut runs: Vec<Vec<SweepRun>> = variants.iter().map(|_| Vec::new()).collect();
-        let mut columns: Option<Vec<&str>> = None;
+        let mut columns: Option<Vec<String>> = None;
         let mut left = Left::new(plan.seeds * variants.len());
         for seed in 0..plan.seeds {
             for (variant, runs) in variants.iter().zip(&mut runs) {
@@ -118,7 +118,7 @@ impl<C> Comparison<C> {
         let sweep = Sweep {
             title: self.title.clone(),
             parameter: self.parameter.clone(),
-            columns: columns.iter().flatten().map(ToString::to_string).collect(),
+            columns: columns.unwrap_or_default(),
             rows,
             baseline,
         };
@@ -200,13 +200,16 @@ impl Left {
 }
 
 /// The figures of a finished run, with their names.
-fn figures(run: &Path) -> Result<(Vec<&'static str>, Vec<f64>)> {
+fn figures(run: &Path) -> Result<(Vec<String>, Vec<f64>)> {
     let file = run.join(METRICS_FILE);
     let read = || -> Result<Metrics> { Ok(serde_json::from_slice(&fs::read(&file)?)?) };
     let metrics = read().with_context(|| format!("cannot read {}", file.display()))?;
     let figures = metrics.figures();
     ensure!(!figures.is_empty(), "{} has no scores", file.display());
-    Ok(figures.into_iter().unzip())
+    let figures = figures.into_iter();
+    Ok(figures
+        .map(|(name, value)| (name.to_string(), value))
+        .unzip())
 }
 
 /// A comparison for a person to read.

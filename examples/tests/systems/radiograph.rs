@@ -235,6 +235,11 @@ fn a_small_run_reports_the_precisions_of_its_embeddings() {
         assert_eq!(row(table, &format!("{name}, before training")).len(), 3);
     }
     assert!((row(table, "both")[2] - after.average()).abs() < 1e-9);
+    let figures = metrics.figures();
+    let last = figures.last().unwrap();
+    assert_eq!(last.0, "average precision");
+    assert!((last.1 - after.average()).abs() < 1e-9);
+    assert!(figures.iter().any(|(name, _)| *name == "text–image Prec@5"));
     // 3 candidates of a query's class, of 24.
     for (one, queries) in metrics.histograms.iter().zip([16, 16]) {
         let count = |counts: &[u64]| counts.iter().sum::<u64>();
@@ -341,6 +346,7 @@ fn linear_evaluation_trains_the_head_alone_and_reports_its_areas() {
     let mean = 100.0 * expected.mean().unwrap();
     assert!((row(table, "mean")[auc] - mean).abs() < 1e-9);
     assert!((after.mean() - mean).abs() < 1e-9);
+    assert_eq!(metrics.figures().last().unwrap().0, "AUC");
     let labels = after.labels.iter().flatten();
     let sum = row(table, "mean")[0] + row(table, "mean")[1];
     assert_eq!(sum, labels.count() as f64);

@@ -241,6 +241,7 @@ fn plain(mut run: RunReport) -> RunReport {
     run.weights = None;
     run.sweeps.clear();
     run.tables.clear();
+    run.compared.clear();
     run.histograms.clear();
     run
 }
@@ -301,6 +302,7 @@ fn metrics_of_the_first_layout_are_read() {
                 "answers",
                 "weights",
                 "sweeps",
+                "compared",
                 "tables",
                 "histograms",
             ][..],

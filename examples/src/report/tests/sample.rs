@@ -11,9 +11,9 @@ use image::{Rgb, RgbImage};
 use serde_json::json;
 
 use crate::report::{
-    CaptionQuery, Change, Curve, Curves, Dataset, DirectionScores, Examples, Histogram, ImageQuery,
-    NamedCurve, NamedHistogram, ParameterCount, RankedCaption, RankedImage, Reference, Retrieval,
-    RetrievalScores, RunReport, Similarities, Split, Stage, Validation,
+    CaptionQuery, Change, Curve, Curves, Dataset, DirectionScores, Examples, Fact, Histogram,
+    ImageQuery, NamedCurve, NamedHistogram, ParameterCount, RankedCaption, RankedImage, Reference,
+    Retrieval, RetrievalScores, RunReport, Similarities, Split, Stage, Validation,
 };
 
 const COLOURS: [(&str, [u8; 3]); 6] = [
@@ -93,6 +93,11 @@ pub fn run(directory: &Path) -> RunReport {
         answers: parts::answers(&images),
         weights: Some(parts::weights(&images)),
         sweeps: vec![parts::thresholds(), parts::temperatures()],
+        compared: vec![Fact {
+            name: "average precision".into(),
+            value: 51.5,
+            unit: Some("%".into()),
+        }],
         tables: vec![parts::precisions()],
         histograms: vec![NamedHistogram {
             name: "text–image similarities".into(),

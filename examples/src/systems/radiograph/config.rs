@@ -220,7 +220,8 @@ impl SystemConfig for RadiographConfig {
 
 #[cfg(test)]
 mod tests {
-    use burn::module::Module;
+    use burn::module::{Module, ModuleVisitor, Param};
+    use burn::tensor::Tensor;
 
     use super::*;
 
@@ -235,6 +236,48 @@ mod tests {
         let heads = [&model.image_projection, &model.text_projection].map(Module::num_params);
         let head = |width: usize| (width + 1) * 512 + 513 * 512;
         assert_eq!(heads, [head(2048), head(768)]);
+    }
+
+    #[test]
+    fn the_published_configuration_freezes_embeddings_and_the_lower_half_of_the_layers() {
+        let config = RadiographConfig::base();
+        let mut model = RadiographConfig::defaults().system.model;
+        (model.bert.layers, model.bert.width) = (12, 8);
+        let model = model.init(&Device::flex().autodiff());
+        let model = Holder { model };
+        let frozen = config.shared.optimizer.freeze(model).model;
+        let trains = |module: &dyn Fn(&mut Counted)| {
+            let mut counted = Counted::default();
+            module(&mut counted);
+            counted
+        };
+        let embeddings = trains(&|counted| frozen.bert.embeddings.visit(counted));
+        assert_eq!((embeddings.trained, embeddings.all), (0, 5));
+        let layers = trains(&|counted| frozen.bert.text.visit(counted));
+        assert_eq!(2 * layers.trained, layers.all);
+        assert!(layers.all > 100);
+        let heads = trains(&|counted| frozen.text_projection.visit(counted));
+        assert_eq!(heads.trained, heads.all);
+    }
+
+    /// A model at the path that it has in the system.
+    #[derive(Module, Debug)]
+    struct Holder {
+        model: RadiographModel,
+    }
+
+    /// Parameters, and those of them that train.
+    #[derive(Default)]
+    struct Counted {
+        trained: usize,
+        all: usize,
+    }
+
+    impl ModuleVisitor for Counted {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.all += 1;
+            self.trained += usize::from(param.is_require_grad());
+        }
     }
 
     #[test]

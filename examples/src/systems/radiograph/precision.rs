@@ -12,7 +12,7 @@ use burn_contrastive::retrieval::{
 
 use super::RadiographModel;
 use crate::data::{CaptionTokenizer, ClassRetrieval, EvaluationSet, TransformConfig};
-use crate::report::{NamedHistogram, Table, TableRow};
+use crate::report::{Fact, NamedHistogram, Table, TableRow};
 
 /// The depths of Prec@k (section 4.1), those that the candidates have.
 const DEPTHS: [usize; 3] = [5, 10, 50];
@@ -191,6 +191,22 @@ impl Precisions {
             columns: depths.chain(["mean".to_string()]).collect(),
             rows,
         }
+    }
+
+    /// What runs are compared by: table 1's columns, the average last.
+    pub fn compared(&self) -> Vec<Fact> {
+        let fact = |name: String, value| Fact {
+            name,
+            value,
+            unit: Some("%".to_string()),
+        };
+        let queries = QUERIES.iter().zip(&self.by_query);
+        let each = queries.flat_map(|(name, precisions)| {
+            let at = self.depths.iter().zip(precisions);
+            at.map(move |(k, &precision)| fact(format!("{name} Prec@{k}"), precision))
+        });
+        let average = fact("average precision".to_string(), self.average());
+        each.chain([average]).collect()
     }
 
     /// The histograms of a report.

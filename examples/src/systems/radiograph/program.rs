@@ -121,6 +121,7 @@ impl Program for Radiograph {
         let earlier = before.and_then(|before| before.precisions.as_ref());
         let table = precisions.map(|precisions| precisions.table(earlier));
         RunReport {
+            compared: precisions.map_or_else(Vec::new, Precisions::compared),
             tables: table.into_iter().collect(),
             histograms: precisions.map_or_else(Vec::new, Precisions::histograms),
             ..after

@@ -168,6 +168,7 @@ impl Program for Classifier {
             unit: unit.map(str::to_string),
         };
         RunReport {
+            compared: vec![fact("AUC", after.mean(), Some("%"))],
             tables: vec![Table {
                 title: "Area under the ROC curve".to_string(),
                 lead: "How often, in percent, an image of a class has a higher probability of it \
