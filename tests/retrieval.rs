@@ -299,7 +299,8 @@ proptest! {
         let scores = Scores::new(cosines.collect(), texts.len()).with_tie(1e-6);
         let found = cross_modal(tensor(&images), tensor(&texts), &owners);
         prop_assert_eq!(scores.ranks(|i, text| owners[text] == i), found.image_to_text);
-        let (mine, list) = (scores.shortlist(k), Shortlist::new(tensor(&images), tensor(&texts), k));
+        let mine = scores.shortlist(k);
+        let list = Shortlist::new(tensor(&images), tensor(&texts), k);
         for image in 0..images.len() {
             prop_assert_eq!(mine.candidates(image), list.candidates(image));
         }
@@ -316,7 +317,9 @@ proptest! {
 
     #[test]
     fn areas_are_the_naive_ones(
-        examples in prop::collection::vec((-3i8..3, prop::option::weighted(0.9, any::<bool>())), 0..60),
+        examples in prop::collection::vec(
+            (-3i8..3, prop::option::weighted(0.9, any::<bool>())), 0..60,
+        ),
         classes in 1usize..4,
     ) {
         let whole = examples.len() / classes * classes;
@@ -364,7 +367,8 @@ proptest! {
             for (candidate, other) in candidates.iter().zip(candidate_labels) {
                 let similarity = cosine(query, candidate);
                 let kind = usize::from(label != other);
-                expected[kind][(((similarity + 1.0) / 2.0 * bins as f64) as usize).min(bins - 1)] += 1;
+                let bin = ((similarity + 1.0) / 2.0 * bins as f64) as usize;
+                expected[kind][bin.min(bins - 1)] += 1;
                 sums[kind] += similarity;
             }
         }

@@ -12,8 +12,8 @@
 //! | [`label_histogram`] | the same, by label | figures |
 //! | [`auc`], [`MultiLabelAuc`] | area under the ROC curve of labels by scores | AUC |
 //!
-//! Similarity is the cosine: every function of embeddings normalises them. f16 and bf16 are widened to
-//! f32, f64 stays f64. Tensors that track gradients are detached: no graph is kept.
+//! Similarity is the cosine: every function of embeddings normalises them. f16 and bf16 are widened
+//! to f32, f64 stays f64. Tensors that track gradients are detached: no graph is kept.
 //!
 //! # Ties never help
 //!

@@ -43,7 +43,7 @@ impl Scores {
     pub fn new(values: Vec<f64>, candidates: usize) -> Self {
         assert!(
             candidates > 0 && !values.is_empty() && values.len().is_multiple_of(candidates),
-            "Scores: `values` has {} scores: it needs some, a multiple of `candidates`, {candidates}",
+            "Scores: `values` has {} scores: it needs a multiple of `candidates`, {candidates}",
             values.len()
         );
         Self {
@@ -125,8 +125,8 @@ impl Scores {
     }
 
     /// The `k` candidates with the greatest scores for each query, or all, as
-    /// [`Shortlist::new`] lists them by cosine: of equal ones those with the lowest indices. A score
-    /// that is a NaN or an infinity stands behind all others.
+    /// [`Shortlist::new`] lists them by cosine: of equal ones those with the lowest indices. A
+    /// score that is a NaN or an infinity stands behind all others.
     ///
     /// # Panics
     ///

@@ -1,6 +1,6 @@
 //! Trains image and sentence encoders on studies of radiographs and their reports, by ReCo or
-//! another objective, and reports how well they retrieve by class; its subcommands measure the image
-//! encoder by classification.
+//! another objective, and reports how well they retrieve by class; its subcommands measure the
+//! image encoder by classification.
 
 use std::process::ExitCode;
 

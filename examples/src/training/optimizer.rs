@@ -1,5 +1,5 @@
-//! AdamW or Adam without decay on norms, biases and the logit scale, groups of parameters with a learning
-//! rate and a decay of their own or frozen, and clipping by the global norm.
+//! AdamW or Adam without decay on norms, biases and the logit scale, groups of parameters with a
+//! learning rate and a decay of their own or frozen, and clipping by the global norm.
 
 use anyhow::{Result, anyhow, ensure};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamGroup};

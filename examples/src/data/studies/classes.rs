@@ -1,6 +1,6 @@
 //! Retrieval by class: query images and query sentences of some classes, and images among which
-//! those of the same class are sought, as the CheXpert 8×200 retrieval set of ConVIRT (Zhang et al.,
-//! 2020) has them.
+//! those of the same class are sought, as the CheXpert 8×200 retrieval set of ConVIRT (Zhang et
+//! al., 2020) has them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,7 +43,7 @@ impl Listed for Labelled<PathBuf> {
     }
 }
 
-/// Queries and candidates by class: see [the module](self).
+/// Queries and candidates by class.
 #[derive(Clone, Debug)]
 pub struct ClassRetrieval {
     /// The file that lists them.
@@ -288,3 +288,6 @@ fn labelled<R, T>(
     }
     Ok(items)
 }
+
+#[cfg(test)]
+mod tests;

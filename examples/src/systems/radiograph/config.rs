@@ -28,8 +28,8 @@ pub struct RadiographConfig {
     pub tokens: usize,
     /// What studies to generate where `data.path` is null.
     pub findings: FindingsConfig,
-    /// The file of queries and candidates by class; null for `retrieval.json` beside the studies, if
-    /// there is one.
+    /// The file of queries and candidates by class; null for `retrieval.json` beside the studies,
+    /// if there is one.
     pub retrieval: Option<PathBuf>,
 }
 

@@ -2,8 +2,8 @@
 //! "Relaxing Contrastiveness in Multimodal Representation Learning") or another objective, as
 //! ConVIRT (Zhang et al., 2020) trains them.
 //!
-//! A residual network reads an image, BERT a sentence, each with a head of two layers. Of each study
-//! of a batch one image and one sentence are drawn. What its image encoder has learned,
+//! A residual network reads an image, BERT a sentence, each with a head of two layers. Of each
+//! study of a batch one image and one sentence are drawn. What its image encoder has learned,
 //! [`classifier`] measures.
 
 pub mod classifier;
@@ -51,8 +51,8 @@ pub struct SentenceEncoder {
 }
 
 impl SentenceEncoder {
-    /// Features of sentences, `[batch, width]`; `padding` is true where `tokens`, `[batch, length]`,
-    /// are padding.
+    /// Features of sentences, `[batch, width]`; `padding` is true where `tokens`, both
+    /// `[batch, length]`, are padding.
     pub fn forward(&self, tokens: Tensor<2, Int>, padding: Tensor<2, Bool>) -> Tensor<2> {
         let states = self.embeddings.forward(tokens);
         let states = self.text.forward(states, Some(padding.clone()), None);

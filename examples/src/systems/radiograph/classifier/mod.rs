@@ -1,5 +1,5 @@
-//! `radiograph linear` and `radiograph finetune`: what an image encoder has learned, by how well its
-//! features classify images (Lin et al., section 4.3; ConVIRT).
+//! `radiograph linear` and `radiograph finetune`: what an image encoder has learned, by how well
+//! its features classify images (Lin et al., section 4.3; ConVIRT).
 //!
 //! The encoder of a run of `radiograph` without its projection head gets one linear layer, with a
 //! logit for each class, since an image may be of several. In linear evaluation only that layer

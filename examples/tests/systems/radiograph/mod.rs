@@ -2,6 +2,9 @@
 //! every number of the report computed again, runs that are interrupted after every step, and what
 //! is refused.
 
+mod classifier;
+mod refusals;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -9,12 +12,9 @@ use std::sync::OnceLock;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use burn::train::Interrupter;
-use burn_contrastive::retrieval::{MultiLabelAuc, precision_at_k};
+use burn_contrastive::retrieval::precision_at_k;
 use burn_contrastive_examples::report::{Metrics, Table};
-use burn_contrastive_examples::systems::clip::ClipConfig;
-use burn_contrastive_examples::systems::radiograph::classifier::{
-    Classifier, ClassifierConfig, FINETUNE, LINEAR,
-};
+use burn_contrastive_examples::systems::radiograph::classifier::ClassifierConfig;
 use burn_contrastive_examples::systems::radiograph::{Precisions, Radiograph, RadiographConfig};
 use burn_contrastive_examples::training::config::TrainingConfig;
 use burn_contrastive_examples::training::run::{
@@ -22,7 +22,7 @@ use burn_contrastive_examples::training::run::{
 };
 use burn_contrastive_examples::training::system::SystemConfig;
 use burn_contrastive_examples::training::weights::Weights;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::exclusively;
@@ -310,207 +310,6 @@ fn evaluation_without_training_finds_what_the_run_found() {
     for name in ["image–image", "text–image", "both"] {
         assert_eq!(row(&found, name), row(&expected, name));
     }
-}
-
-#[test]
-fn linear_evaluation_trains_the_head_alone_and_reports_its_areas() {
-    let _lock = exclusively();
-    let (studies, run) = pretrained();
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("linear");
-    let config = from(&run, LINEAR, &["labels=0.5"]);
-    assert_eq!(config.shared.optimizer.learning_rate, 0.01);
-    let reached = finished::<Classifier>(&config, &options(Folder::New(out.clone()), studies));
-
-    let classifier = model(&config, &out);
-    let encoder = model(&small(&[]), &run).model.image;
-    assert!(
-        values(&classifier.model.image) == values(&encoder),
-        "the encoder has changed"
-    );
-    let fresh = values(&config.system.init(&Device::flex()).head);
-    assert!(values(&classifier.head) != fresh);
-
-    let metrics = metrics(&out);
-    let table = &metrics.tables[0];
-    let after = &reached.after;
-    let expected = MultiLabelAuc::new(&after.probabilities, &after.labels, 8);
-    assert_eq!(table.rows.len(), 9);
-    let auc = column(table, "AUC");
-    for (row, area) in table.rows.iter().zip(&expected.by_class) {
-        match area {
-            Some(area) => assert!((row.numbers[auc] - 100.0 * area).abs() < 1e-9),
-            None => assert!(row.numbers[auc].is_nan()),
-        }
-    }
-    let mean = 100.0 * expected.mean().unwrap();
-    assert!((row(table, "mean")[auc] - mean).abs() < 1e-9);
-    assert!((after.mean() - mean).abs() < 1e-9);
-    assert_eq!(metrics.figures().last().unwrap().0, "AUC");
-    let labels = after.labels.iter().flatten();
-    let sum = row(table, "mean")[0] + row(table, "mean")[1];
-    assert_eq!(sum, labels.count() as f64);
-    let studies = metrics
-        .facts
-        .iter()
-        .find(|fact| fact.name.contains("studies with"));
-    assert_eq!(studies.unwrap().value, 24.0);
-    assert_eq!(
-        metrics.curves.figures[0].name,
-        "accuracy of labels on validation"
-    );
-}
-
-#[test]
-fn classifiers_that_are_interrupted_end_like_others() {
-    let _lock = exclusively();
-    let (studies, run) = pretrained();
-    let folder = tempfile::tempdir().unwrap();
-    for (name, settings, pairs) in [
-        ("linear", LINEAR, vec!["schedule.steps=3"]),
-        ("finetune", FINETUNE, vec!["schedule.steps=3", "labels=0.2"]),
-    ] {
-        let config = from(&run, settings, &pairs);
-        resumes::<Classifier>(&config, &folder.path().join(name), studies);
-    }
-    // Fine-tuning moves the encoder and what it normalises by.
-    let config = from(&run, FINETUNE, &["schedule.steps=3", "labels=0.2"]);
-    let tuned = values(
-        &model(&config, &folder.path().join("finetune/whole"))
-            .model
-            .image,
-    );
-    let encoder = values(&model(&small(&[]), &run).model.image);
-    for ((path, tuned), (_, before)) in tuned.iter().zip(&encoder) {
-        assert!(tuned != before, "{path} did not move");
-    }
-}
-
-#[test]
-fn fine_tuning_learns_to_classify() {
-    let _lock = exclusively();
-    let (studies, run) = pretrained();
-    let folder = tempfile::tempdir().unwrap();
-    let config = from(
-        &run,
-        FINETUNE,
-        &[
-            "schedule.steps=60",
-            "optimizer.learning_rate=5e-3",
-            "data.batch_size=24",
-            "sharding.pairs=24",
-            "data.crop_scale=[1,1]",
-            "data.crop_ratio=[1,1]",
-            "validation.every=0",
-        ],
-    );
-    let out = folder.path().join("run");
-    let reached = finished::<Classifier>(&config, &options(Folder::New(out), studies));
-    let (first, last) = reached.losses;
-    assert!(last < 0.6 * first, "the loss went from {first} to {last}");
-}
-
-#[test]
-fn what_does_not_fit_is_refused_before_anything_is_written() {
-    let _lock = exclusively();
-    let (studies, run) = pretrained();
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("out");
-    let here = || options(Folder::New(out.clone()), studies);
-
-    for (pair, expected) in [
-        ("labels=0", "labels = 0 must be in (0, 1]"),
-        ("labels=1.5", "labels = 1.5 must be in (0, 1]"),
-        ("classes=0", "classes = 0 must be in"),
-        ("labls=0.1", "did you mean labels?"),
-        ("findings.noise=2", "noise is 2"),
-    ] {
-        let error = from(&run, LINEAR, &[])
-            .with(None, &[pair.to_string()])
-            .unwrap_err();
-        assert!(format!("{error:#}").contains(expected), "{pair}: {error:#}");
-    }
-    for (pair, expected) in [
-        (
-            "model.bert.fusion_layers=1",
-            "bert.fusion_layers = 1 must be 0",
-        ),
-        ("model.embedding=0", "embedding = 0 must be in"),
-        ("model.image.blocks=[1,0,1,1]", "image.blocks = 0"),
-        ("model.pooling=mean", "pooling"),
-        (
-            "tokens=50",
-            "tokens = 50 must be in 2..=model.bert.context = 40",
-        ),
-        ("objective=srcl", "objective srcl needs"),
-        ("objective=recco", "there is no objective"),
-        (
-            "model=huge",
-            "there is no preset `huge`; there are tiny, base",
-        ),
-        ("findings.train=0", "train is 0"),
-    ] {
-        let pairs = [pair.to_string()];
-        let error = RadiographConfig::defaults().with(None, &pairs).unwrap_err();
-        assert!(format!("{error:#}").contains(expected), "{pair}: {error:#}");
-    }
-
-    let of_clip = ClipConfig::defaults().to_value().unwrap();
-    let error = ClassifierConfig::started_from(&of_clip).unwrap_err();
-    assert!(
-        format!("{error:#}").contains("no run of `radiograph`"),
-        "{error:#}"
-    );
-
-    let other = from(&run, LINEAR, &["classes=5"]);
-    let error = refused::<Classifier>(&other, &here());
-    assert!(
-        error.contains("names 8 classes, and the model has 5: set classes=8"),
-        "{error}"
-    );
-
-    // Studies without labels, without sentences, and a broken file of queries.
-    let data = folder.path().join("data");
-    fs::create_dir(&data).unwrap();
-    image::RgbImage::new(8, 8).save(data.join("a.png")).unwrap();
-    let listed = |row: Value| {
-        let rows: Vec<Value> = ["train", "val", "test"]
-            .map(|split| {
-                let mut row = row.clone();
-                row["split"] = split.into();
-                row
-            })
-            .into();
-        let file = json!({"classes": ["x"], "studies": rows});
-        fs::write(data.join("studies.json"), file.to_string()).unwrap();
-    };
-    listed(json!({"images": ["a.png"], "sentences": ["one two"]}));
-    let mut config = from(&run, LINEAR, &["classes=1"]);
-    config.shared.data.path = Some(data.clone());
-    let error = refused::<Classifier>(&config, &here());
-    assert!(error.contains("studies[0]: it has no labels"), "{error}");
-    fs::write(data.join("retrieval.json"), "{\"classes\": [").unwrap();
-    let mut config = small(&[]);
-    config.shared.data.path = Some(data.clone());
-    let error = refused::<Radiograph>(&config, &here());
-    assert!(
-        error.contains("retrieval.json:1:") && error.contains("queries"),
-        "{error}"
-    );
-    fs::remove_file(data.join("retrieval.json")).unwrap();
-    let error = refused::<Radiograph>(&config, &here());
-    assert!(
-        error.contains("split train has 1 studies, fewer than one batch"),
-        "{error}"
-    );
-    listed(json!({"images": ["a.png"], "labels": {"x": true}}));
-    let error = refused::<Radiograph>(&config, &here());
-    assert!(error.contains("studies[0]: it has no sentence"), "{error}");
-    config.system.retrieval = Some(data.join("none.json"));
-    listed(json!({"images": ["a.png"], "sentences": ["one two"]}));
-    let error = refused::<Radiograph>(&config, &here());
-    assert!(error.contains("none.json"), "{error}");
-    assert!(!out.exists());
 }
 
 #[test]
