@@ -7,6 +7,7 @@ mod bert;
 mod check;
 mod copy;
 mod dual_encoder;
+mod gru;
 mod heads;
 mod image_encoder;
 mod pooling;
@@ -20,6 +21,7 @@ pub use bert::{
 };
 pub use copy::independent_copy;
 pub use dual_encoder::{DualEncoder, DualEncoderConfig, PRESETS};
+pub use gru::{GruEncoder, GruEncoderConfig};
 pub use heads::{ClassifierHead, MatchingHead, ProjectionHead};
 pub(crate) use image_encoder::resize_positions;
 pub use image_encoder::{ImageEncoder, ImageEncoderConfig, ImageLayout};
