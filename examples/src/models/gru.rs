@@ -78,7 +78,7 @@ pub struct GruEncoder {
 
 impl GruEncoder {
     /// The state after the last token of each caption, which the padding behind it does not change;
-    /// of a caption without a token, that after its first place.
+    /// zero for a caption without a token.
     ///
     /// # Shapes
     ///
@@ -87,13 +87,15 @@ impl GruEncoder {
     /// - output: `[batch, width]`
     pub fn forward(&self, tokens: Tensor<2, Int>, padding: Tensor<2, Bool>) -> Tensor<2> {
         let vectors = self.words.forward(tokens);
-        let [batch, _, _] = vectors.dims();
-        let width = self.gru.d_hidden;
-        let states = self.gru.forward(vectors, None);
-        let lengths = padding.bool_not().int().sum_dim(1);
-        let last = (lengths - 1).clamp_min(0).reshape([batch, 1, 1]);
-        let last = last.expand([batch, 1, width]);
-        states.gather(1, last).squeeze_dim(1)
+        let ([batch, length, _], width) = (vectors.dims(), self.gru.d_hidden);
+        let start = Tensor::<2>::zeros([batch, width], &vectors.device()).cast(vectors.dtype());
+        // One step at a time: Burn's GRU would copy the states of all places at each.
+        (0..length).fold(start, |state, place| {
+            let vector = vectors.clone().narrow(1, place, 1);
+            let next = self.gru.forward(vector, Some(state.clone()));
+            let is_over = padding.clone().narrow(1, place, 1).expand([batch, width]);
+            next.squeeze_dim(1).mask_where(is_over, state)
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 mod attention;
 pub mod batch_norm;
 mod bert;
-mod check;
+pub(crate) mod check;
 mod copy;
 mod dual_encoder;
 mod gru;
@@ -46,7 +46,7 @@ fn check_heads(encoder: &str, width: usize, heads: usize) {
 }
 
 /// Starts the bias of a layer, if it has one, at zero.
-fn zero_bias(linear: &mut Linear) {
+pub(crate) fn zero_bias(linear: &mut Linear) {
     if let Some(bias) = &mut linear.bias {
         let device = linear.weight.lazy_device();
         *bias = Initializer::Zeros.init(bias.lazy_shape(), &device);
