@@ -3,6 +3,7 @@
 mod albef;
 mod clip;
 mod nlvr;
+mod visual_semantic;
 mod vqa;
 
 use std::path::Path;

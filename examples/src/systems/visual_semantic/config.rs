@@ -231,11 +231,13 @@ impl SystemConfig for VisualSemanticConfig {
     }
 
     /// `model=NAME` is short for that preset's settings, `model.image=NAME` for that network's,
-    /// `objective=NAME` and `base.objective=NAME` for that objective's.
+    /// `objective=NAME` and `base.objective=NAME` for that objective's; groups that may be left out
+    /// may be null.
     fn preset(key: &str, value: &Value) -> Option<Result<Value>> {
         match (key, value) {
             ("model", Value::String(name)) => Some(VisualSemanticModelConfig::preset(name)),
             ("model.image", Value::String(name)) => Some(image_preset(name)),
+            ("base" | "base.second" | "model.heads", Value::Null) => Some(Ok(Value::Null)),
             ("objective" | "base.objective", _) => TrainingObjective::preset(value),
             _ => None,
         }
