@@ -295,3 +295,90 @@ impl SystemConfig for VisualSemanticConfig {
         VisualSemantic::new(self, device)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::module::Module;
+
+    use super::*;
+
+    #[test]
+    fn the_published_configuration_has_the_published_size() {
+        // Burn draws a parameter when it is first read, so that counting costs no memory.
+        let config = VisualSemanticConfig::base();
+        config.with(None, &[]).unwrap();
+        let model = config.system.init(&Device::flex());
+        // ResNet-152 without its classifier of 2,049,000.
+        assert_eq!(model.image.trained_parameters(), 60_192_808 - 2_049_000);
+        assert_eq!(model.image_projection.num_params(), 2048 * 1024 + 1024);
+        assert!(model.text_projection.is_none());
+        let head = 1024 * 2048 + 2048 + 2048 * 1024 + 1024;
+        assert_eq!(model.image_head.unwrap().num_params(), head);
+    }
+
+    #[test]
+    fn the_published_phases_are_those_of_the_paper() {
+        let config = VisualSemanticConfig::base();
+        // An epoch of the paper is each of five captions of an image, one of ours is one of them.
+        let of = |config: &TrainingConfig<VisualSemanticConfig>| {
+            let (system, shared) = (&config.system, &config.shared);
+            let rate = |done| {
+                let peak = shared.optimizer.learning_rate;
+                shared.schedule.learning_rate(peak, done, 1000)
+            };
+            let epochs = shared.schedule.epochs.unwrap() / 5;
+            (
+                system.train_image,
+                epochs,
+                shared.data.batch_size,
+                [rate(499), rate(500)],
+            )
+        };
+        let [first, second] = of_base(&config).try_into().unwrap();
+        let close = |found: [f64; 2], expected: [f64; 2]| {
+            let both = found.into_iter().zip(expected);
+            both.fold(true, |all, (a, b)| all && (a - b).abs() < 1e-12)
+        };
+        for (config, expected, rates) in [
+            (&first, (false, 30, 128), [2e-4, 2e-5]),
+            (&second, (true, 15, 128), [2e-5, 2e-5]),
+            (&config, (false, 30, 256), [2e-5, 2e-5]),
+        ] {
+            let (train_image, epochs, batch, found) = of(config);
+            assert_eq!((train_image, epochs, batch), expected);
+            assert!(close(found, rates), "{found:?}");
+        }
+        let names = [&first, &second, &config].map(|config| {
+            let objective = serde_json::to_value(&config.system.objective).unwrap();
+            objective["objective"].as_str().unwrap().to_string()
+        });
+        assert_eq!(
+            names,
+            ["vse-plus-plus", "vse-plus-plus", "con-vse-plus-plus"]
+        );
+        assert!(first.system.model.heads.is_none() && first.system.base.is_none());
+    }
+
+    #[test]
+    fn names_are_short_for_settings_and_groups_may_be_null() {
+        let with = |pairs: &[&str]| {
+            let pairs: Vec<String> = pairs.iter().map(ToString::to_string).collect();
+            VisualSemanticConfig::defaults().with(None, &pairs)
+        };
+        let config = with(&["model=base", "model.image=resnet-50", "base.objective=vse"]);
+        let config = config.unwrap().system;
+        assert_eq!(
+            config.model.image,
+            ResNetConfig::preset("resnet-50").unwrap()
+        );
+        assert_eq!(config.model.text.width, 1024);
+        let config = with(&["base=null", "model.heads=null"]).unwrap().system;
+        assert!(config.base.is_none() && config.model.heads.is_none());
+        assert!(with(&["base.second=null"]).unwrap().system.phases().count() == 1);
+        let error = format!("{:#}", with(&["model.image=resnet-51"]).unwrap_err());
+        assert!(
+            error.contains("there is no image encoder `resnet-51`"),
+            "{error}"
+        );
+    }
+}
