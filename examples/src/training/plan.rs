@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::str::FromStr;
 
-use anyhow::{Context, Error, Result, ensure};
+use anyhow::{Context, Error, Result, anyhow, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::comparison::{Comparison, Variant};
@@ -175,7 +175,9 @@ fn variant<C: SystemConfig>(
         folder,
         number: value.parse().ok(),
         value,
-        config: config.with(None, &pairs).context("--grid")?,
+        config: config
+            .with(None, &pairs)
+            .map_err(|error| anyhow!("--grid: {}", error.root_cause()))?,
     })
 }
 

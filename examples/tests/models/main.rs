@@ -1,7 +1,8 @@
-//! The models against timm and transformers, and the parts of ALBEF put together: values and
+//! The models against timm, torchvision and transformers, and the parts of ALBEF put together: values and
 //! gradients with the same weights.
 
 mod albef;
 mod bert;
 mod image_encoder;
 mod reference;
+mod resnet;

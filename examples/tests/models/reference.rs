@@ -110,11 +110,22 @@ impl Reference {
     ) {
         let mut checker = Checker {
             walk: Walk::new(self, "gradient", key),
-            gradients,
+            gradients: Some(gradients),
         };
         module.visit(&mut checker);
         let besides = besides.iter().map(|name| (name.to_string(), 0));
         checker.walk.used.extend(besides);
+        checker.walk.assert_all_used();
+    }
+
+    /// Checks what a module keeps and does not train, such as running statistics: all that the
+    /// reference has of that kind.
+    pub fn check_kept<M: Module>(&self, module: &M, kind: &str, key: impl Fn(&str) -> Key) {
+        let mut checker = Checker {
+            walk: Walk::new(self, kind, key),
+            gradients: None,
+        };
+        module.visit(&mut checker);
         checker.walk.assert_all_used();
     }
 }
@@ -225,7 +236,8 @@ impl<F: Fn(&str) -> Key> ModuleMapper for Loader<'_, F> {
 
 struct Checker<'a, F> {
     walk: Walk<'a, F>,
-    gradients: Gradients,
+    /// Those to check; `None` checks the values of what does not train.
+    gradients: Option<Gradients>,
 }
 
 impl<F: Fn(&str) -> Key> ModuleVisitor for Checker<'_, F> {
@@ -239,10 +251,20 @@ impl<F: Fn(&str) -> Key> ModuleVisitor for Checker<'_, F> {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let path = self.walk.path.join(".");
-        let gradient = param.val().grad(&self.gradients);
-        let gradient = gradient.unwrap_or_else(|| panic!("{path} has no gradient"));
+        let value = param.val();
+        let actual = match &self.gradients {
+            Some(gradients) => {
+                let gradient = value.grad(gradients);
+                if gradient.is_none() && !value.is_require_grad() {
+                    return;
+                }
+                gradient.unwrap_or_else(|| panic!("{path} has no gradient"))
+            }
+            None if value.is_require_grad() => return,
+            None => value.without_autodiff(),
+        };
         let expected = self.walk.tensor::<D>(param.lazy_shape());
-        assert_close(gradient, expected, &path);
+        assert_close(actual, expected, &path);
     }
 }
 

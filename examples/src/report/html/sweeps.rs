@@ -45,8 +45,9 @@ fn one(place: usize, sweep: &Sweep) -> Markup {
         }
         div.figures {
             @for chart in charts { (chart) }
-            (table(&id, sweep))
+            @if !has_several { (table(&id, sweep)) }
         }
+        @if has_several { (table(&id, sweep)) }
     }
 }
 
