@@ -4,9 +4,10 @@
 mod attention;
 pub mod batch_norm;
 mod bert;
-mod check;
+pub(crate) mod check;
 mod copy;
 mod dual_encoder;
+mod gru;
 mod heads;
 mod image_encoder;
 mod pooling;
@@ -20,6 +21,7 @@ pub use bert::{
 };
 pub use copy::independent_copy;
 pub use dual_encoder::{DualEncoder, DualEncoderConfig, PRESETS};
+pub use gru::{GruEncoder, GruEncoderConfig};
 pub use heads::{ClassifierHead, MatchingHead, ProjectionHead};
 pub(crate) use image_encoder::resize_positions;
 pub use image_encoder::{ImageEncoder, ImageEncoderConfig, ImageLayout};
@@ -44,7 +46,7 @@ fn check_heads(encoder: &str, width: usize, heads: usize) {
 }
 
 /// Starts the bias of a layer, if it has one, at zero.
-fn zero_bias(linear: &mut Linear) {
+pub(crate) fn zero_bias(linear: &mut Linear) {
     if let Some(bias) = &mut linear.bias {
         let device = linear.weight.lazy_device();
         *bias = Initializer::Zeros.init(bias.lazy_shape(), &device);

@@ -123,6 +123,16 @@ impl ResNetConfig {
         (self.width << (self.blocks.len().max(1) - 1)) * self.block.expansion()
     }
 
+    /// Rows, and columns, of the last stage.
+    pub fn places(&self) -> usize {
+        let stem = match self.stem {
+            Stem::Large => 2,
+            Stem::Small => 1,
+        };
+        let halvings = stem + self.blocks.len().max(1) - 1;
+        (0..halvings).fold(self.image_size, |size, _| size.div_ceil(2))
+    }
+
     /// About how many parameters the network has.
     pub fn about_parameters(&self) -> f64 {
         let stages = self.blocks.iter().enumerate();

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::SystemTime;
 
+use burn_contrastive::retrieval::CrossModalMetrics;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -143,6 +144,34 @@ pub struct Fact {
     pub value: f64,
     /// Its unit, if it has one: `%`.
     pub unit: Option<String>,
+}
+
+impl Fact {
+    /// The recalls of both directions, in percent, and their sum, of what `name` says.
+    pub fn of_retrieval(name: &str, metrics: &CrossModalMetrics) -> Vec<Self> {
+        let recall = |direction: &str, k: usize, value: f64| Self {
+            name: format!("{name}: R@{k} {direction}"),
+            value,
+            unit: Some("%".to_string()),
+        };
+        let both = [
+            ("image → text", &metrics.image_to_text),
+            ("text → image", &metrics.text_to_image),
+        ];
+        let recalls = both.into_iter().flat_map(|(direction, ranks)| {
+            [
+                recall(direction, 1, ranks.recall_at_1),
+                recall(direction, 5, ranks.recall_at_5),
+                recall(direction, 10, ranks.recall_at_10),
+            ]
+        });
+        let sum = Self {
+            name: format!("{name}: R@sum"),
+            value: RetrievalScores::from(metrics).r_sum(),
+            unit: None,
+        };
+        recalls.chain([sum]).collect()
+    }
 }
 
 /// A stage of a run.

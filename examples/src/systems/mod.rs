@@ -4,3 +4,4 @@
 pub mod albef;
 pub mod clip;
 pub mod radiograph;
+pub mod visual_semantic;

@@ -218,6 +218,28 @@ where
     Ok(tokenizer)
 }
 
+/// Checks that an earlier run, which this one takes weights of, reads the same tokens.
+///
+/// # Errors
+///
+/// If it has another tokenizer, or none.
+pub fn check_tokens<C: SystemConfig>(
+    run: &Path,
+    config: &TrainingConfig<C>,
+    tokenizer: &CaptionTokenizer,
+) -> Result<()> {
+    let TextLimits { context, style, .. } = config.system.text();
+    let file = run.join(TOKENIZER_FILE);
+    let its_own = CaptionTokenizer::load(&file, context)?.with_style(style)?;
+    ensure!(
+        its_own.fingerprint() == tokenizer.fingerprint(),
+        "it was trained with another tokenizer, whose tokens are other words: set \
+         data.tokenizer={}",
+        file.display()
+    );
+    Ok(())
+}
+
 /// Says how many texts do not fit the context.
 ///
 /// # Errors

@@ -136,6 +136,8 @@ impl Plan {
         }
         let keys: Vec<_> = self.grid.iter().map(|axis| axis.key.as_str()).collect();
         let parameter = keys.join(", ");
+        let runs: Vec<_> = variants.iter().map(|variant| &variant.config).collect();
+        let share = C::share(config, &runs);
         Ok(Comparison {
             title: match keys.len() {
                 0 => format!("{} seeds", self.seeds),
@@ -148,7 +150,7 @@ impl Plan {
             config: config.clone(),
             variants,
             baseline: None,
-            share: None,
+            share,
         })
     }
 }

@@ -26,6 +26,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::comparison::Share;
 use super::config::TrainingConfig;
 use super::output::Output;
 use crate::data::{Examples, Shard, TokenStyle};
@@ -148,6 +149,12 @@ pub trait SystemConfig:
     /// Its paths of files, which are made absolute: a run may be resumed from another folder.
     fn paths(&mut self) -> Vec<&mut PathBuf> {
         Vec::new()
+    }
+
+    /// What gives each of `runs`, which vary the settings of `all`, what all share that is trained
+    /// before them; `None` where each trains all that it needs.
+    fn share(_all: &TrainingConfig<Self>, _runs: &[&TrainingConfig<Self>]) -> Option<Share<Self>> {
+        None
     }
 
     /// A new system on `device`.

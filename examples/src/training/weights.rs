@@ -51,10 +51,8 @@ impl FromStr for InitConfig {
         };
         ensure!(!run.is_empty(), "--init {text}: there is no run before `:`");
         Ok(Self {
-            run: PathBuf::from(run),
             path,
-            new: Vec::new(),
-            unused: Vec::new(),
+            ..Self::all_of(PathBuf::from(run))
         })
     }
 }
@@ -67,6 +65,16 @@ impl fmt::Display for InitConfig {
 }
 
 impl InitConfig {
+    /// All weights of the run in that folder.
+    pub fn all_of(run: PathBuf) -> Self {
+        Self {
+            run,
+            path: None,
+            new: Vec::new(),
+            unused: Vec::new(),
+        }
+    }
+
     /// A model that starts from these weights.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Hostile use of `clip` and `albef`: files, arguments, settings, damaged runs, signals, closed
+//! Hostile use of `clip`, `albef` and `visual-semantic`: files, arguments, settings, damaged runs, signals, closed
 //! pipes, two programs at once. Nothing may panic, abort, hang or lie.
 //!
 //! Each test prints how many inputs it tried, how many were refused with a message, and how many
@@ -12,3 +12,4 @@ mod events;
 mod init;
 mod program;
 mod runs;
+mod visual_semantic;

@@ -72,6 +72,30 @@ pub const ALBEF: Program = Program {
     ],
 };
 
+pub const VISUAL_SEMANTIC: Program = Program {
+    file: env!("CARGO_BIN_EXE_visual-semantic"),
+    small: &[
+        "data.batch_size=4",
+        "model.image.image_size=16",
+        "model.image.blocks=[1,1]",
+        "model.image.width=4",
+        "model.text.vocabulary=300",
+        "model.text.context=12",
+        "model.text.words=4",
+        "model.text.width=6",
+        "model.embedding=6",
+        "model.heads.hidden=5",
+        "model.heads.output=4",
+        "base.first.batch_size=4",
+        "base.first.schedule.steps=2",
+        "base.first.schedule.warmup_steps=0",
+        "base.second.batch_size=4",
+        "base.second.schedule.steps=2",
+        "schedule.steps=2",
+        "schedule.warmup_steps=0",
+    ],
+};
+
 /// A folder to run the program in.
 pub struct Place {
     folder: TempDir,

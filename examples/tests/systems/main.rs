@@ -4,6 +4,7 @@ mod albef;
 mod clip;
 mod nlvr;
 mod radiograph;
+mod visual_semantic;
 mod vqa;
 
 use std::path::Path;

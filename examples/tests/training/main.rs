@@ -5,6 +5,8 @@ mod albef;
 mod pairs;
 mod run;
 mod sharding;
+mod tensors;
+mod visual_semantic;
 
 use std::sync::Arc;
 

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Int, Tensor};
 use burn::train::Interrupter;
+use burn_contrastive::workers::{self, Workers};
 use burn_contrastive_examples::data;
 use burn_contrastive_examples::training::config::TrainingConfig;
 use burn_contrastive_examples::training::progress::{Extent, Lines};
@@ -165,4 +167,14 @@ where
         bits(&rest.model) == bits(&expected.model),
         "the parameters differ"
     );
+}
+
+/// What each of `count` threads makes of `f`.
+pub fn together<R: Send>(count: usize, f: impl Fn(Arc<dyn Workers>) -> R + Sync) -> Vec<R> {
+    let f = &f;
+    thread::scope(|scope| {
+        let workers = workers::threads(count).into_iter();
+        let started: Vec<_> = workers.map(|w| scope.spawn(move || f(w))).collect();
+        started.into_iter().map(|t| t.join().unwrap()).collect()
+    })
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use burn::tensor::Tensor;
 use burn::train::Interrupter;
 use burn_contrastive::objective::{Input, ObjectiveConfig};
@@ -12,17 +12,13 @@ use super::Albef;
 use super::config::{AlbefConfig, LossesConfig, MatchIds};
 use super::looks::{Batches, regulation};
 use super::rerank::retrieve;
-use crate::data::{
-    CaptionBatch, CaptionTokenizer, Collection, EvaluationSet, Loader, Pairs, Split,
-};
+use crate::data::{CaptionBatch, Collection, EvaluationSet, Loader, Pairs, Split};
 use crate::report::{self, Fact, Reference, RunReport};
 use crate::training::config::TrainingConfig;
 use crate::training::evaluation::{EmbedsPairs, Retrieved};
-use crate::training::folder::TOKENIZER_FILE;
 use crate::training::history::History;
 use crate::training::inputs::{self, Data};
 use crate::training::run::{self, Ended, Options, Program, stage};
-use crate::training::system::{SystemConfig, TextLimits};
 
 impl EmbedsPairs for Albef {
     fn embed_images(&self, images: Tensor<4>) -> Tensor<2> {
@@ -74,7 +70,7 @@ impl Program for Albef {
             })
         })?;
         if let Some(teacher) = &config.system.teacher.run {
-            check_tokens(teacher, config, &data).context("teacher.run")?;
+            inputs::check_tokens(teacher, config, &data.tokenizer).context("teacher.run")?;
         }
         Ok(data)
     }
@@ -146,13 +142,11 @@ impl Program for Albef {
             },
         ];
         facts.extend(scale.map(|scale| fact("Logit scale at the end", scale)));
-        RunReport {
-            facts,
-            weights: after.weights.clone(),
-            ..after
-                .retrieved
-                .report(&test.set, before.map(|before| &before.retrieved))
-        }
+        let before = before.map(|before| &before.retrieved);
+        let mut report = after.retrieved.report(&test.set, before);
+        report.facts.splice(..0, facts);
+        report.weights.clone_from(&after.weights);
+        report
     }
 
     /// The contrast of an anchor that is as similar to all candidates as to its own: those of the
@@ -200,24 +194,6 @@ fn batches(
         count: looks.batches,
         regulation,
     }))
-}
-
-/// Checks that a teacher reads the tokens of these data.
-fn check_tokens(
-    teacher: &Path,
-    config: &TrainingConfig<AlbefConfig>,
-    data: &Data<Albef>,
-) -> Result<()> {
-    let TextLimits { context, style, .. } = config.system.text();
-    let file = teacher.join(TOKENIZER_FILE);
-    let its_own = CaptionTokenizer::load(&file, context)?.with_style(style)?;
-    ensure!(
-        its_own.fingerprint() == data.tokenizer.fingerprint(),
-        "it was trained with another tokenizer, whose tokens are other words: set \
-         data.tokenizer={}",
-        file.display()
-    );
-    Ok(())
 }
 
 /// How the teacher is trained: the same encoders, by plain contrast, on batches without false

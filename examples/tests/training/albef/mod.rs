@@ -5,21 +5,16 @@ mod resume;
 mod sharding;
 mod step;
 
-use std::collections::BTreeMap;
-
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use burn::train::Interrupter;
-use burn_contrastive_examples::data::Shard;
 use burn_contrastive_examples::systems::albef::{Albef, AlbefConfig};
-use burn_contrastive_examples::training::checkpoint::Cursor;
 use burn_contrastive_examples::training::config;
 use burn_contrastive_examples::training::trainer::Start;
 use tempfile::TempDir;
 
-use crate::pairs::{BATCHES, Event, Pairs};
+use crate::pairs::Event;
 use crate::run::from_scratch;
+use crate::tensors::{assert_close, batch, read, values};
 
 type TrainingConfig = config::TrainingConfig<AlbefConfig>;
 
@@ -65,70 +60,4 @@ fn with_teacher(pairs: &[&str]) -> (TrainingConfig, TempDir) {
 
 fn fresh(config: &TrainingConfig) -> Start<Albef> {
     Start::fresh(config, &Device::flex()).unwrap()
-}
-
-/// The batch that is served `number`th, in shards of so many pairs.
-fn batch(number: usize, shard: usize) -> Vec<Shard> {
-    let (epoch, batch) = (number / BATCHES, number % BATCHES);
-    Pairs::new(shard).batch(Cursor { epoch, batch }).unwrap()
-}
-
-/// Gradients, or values, of parameters by their paths.
-type Tensors = BTreeMap<String, TensorData>;
-
-struct Read<'a> {
-    path: Vec<String>,
-    gradients: Option<&'a GradientsParams>,
-    found: Tensors,
-}
-
-impl ModuleVisitor for Read<'_> {
-    fn enter_module(&mut self, name: &str, _container: &str) {
-        self.path.push(name.to_string());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let tensor = match self.gradients {
-            Some(gradients) => gradients.get::<D>(param.id),
-            None => Some(param.val()),
-        };
-        if let Some(tensor) = tensor {
-            self.found.insert(self.path.join("."), tensor.into_data());
-        }
-    }
-}
-
-fn read<M: Module>(module: &M, gradients: Option<&GradientsParams>) -> Tensors {
-    let mut read = Read {
-        path: Vec::new(),
-        gradients,
-        found: Tensors::new(),
-    };
-    module.visit(&mut read);
-    read.found
-}
-
-fn values<M: Module>(module: &M) -> Tensors {
-    read(module, None)
-}
-
-/// Checks that both have the same tensors, up to `error` of the largest value of each.
-#[track_caller]
-fn assert_close(found: &Tensors, expected: &Tensors, error: f64) {
-    let paths = |tensors: &Tensors| tensors.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(paths(found), paths(expected));
-    for (path, expected) in expected {
-        let largest = expected.iter::<f64>().fold(0.1, |a: f64, b| a.max(b.abs()));
-        for (found, expected) in found[path].iter::<f64>().zip(expected.iter::<f64>()) {
-            let apart = (found - expected).abs();
-            assert!(
-                apart <= error * largest,
-                "{path}: {found} instead of {expected}, of up to {largest}"
-            );
-        }
-    }
 }

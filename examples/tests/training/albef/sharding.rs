@@ -1,17 +1,14 @@
 //! Shards and workers take the step of the undivided batch.
 
-use std::sync::Arc;
-use std::thread;
-
 use burn_contrastive::sharded::Sharding;
-use burn_contrastive::workers::{self, Workers};
 use burn_contrastive_examples::data::Shard;
 use burn_contrastive_examples::systems::albef::Albef;
 use burn_contrastive_examples::training::system::{Moment, System};
 
-use super::{Tensors, assert_close, batch, config, fresh, read, with_teacher};
+use super::{config, fresh, with_teacher};
 use crate::pairs::PAIRS;
-use crate::run::exclusively;
+use crate::run::{exclusively, together};
+use crate::tensors::{Tensors, assert_close, batch, read};
 
 const ALONE: [&str; 2] = ["losses.matching=false", "losses.masked_language=false"];
 
@@ -125,14 +122,4 @@ fn two_workers_take_the_step_of_one() {
             assert_equal(&found, &one);
         }
     }
-}
-
-/// What each of `count` threads makes of `f`.
-fn together<R: Send>(count: usize, f: impl Fn(Arc<dyn Workers>) -> R + Sync) -> Vec<R> {
-    let f = &f;
-    thread::scope(|scope| {
-        let workers = workers::threads(count).into_iter();
-        let started: Vec<_> = workers.map(|w| scope.spawn(move || f(w))).collect();
-        started.into_iter().map(|t| t.join().unwrap()).collect()
-    })
 }
