@@ -1,4 +1,4 @@
-//! A recurrent caption encoder: word vectors, a GRU (Cho et al., 2014), its state at the last token.
+//! A recurrent caption encoder: word vectors, a GRU (Cho et al., 2014), its last state.
 
 use anyhow::Result;
 use burn::module::Module;

@@ -148,13 +148,15 @@ fn a_small_run_learns_in_each_phase_and_reports_it() {
     let untrained = runs[0].retrieval.before.unwrap().r_sum;
     assert!(untrained < 90.0, "{untrained}");
     for scores in &after {
+        let recalls = numbers(scores)[..6].iter().sum::<f64>();
+        assert!((scores.r_sum - recalls).abs() < 1e-9);
+    }
+    for scores in &after[..2] {
         assert!(scores.r_sum > 130.0, "R@sum is {}", scores.r_sum);
-        let recalls = &numbers(scores)[..6];
-        assert_eq!(scores.r_sum, recalls.iter().sum::<f64>());
     }
     // New heads know little, and learn.
     let before = runs[2].retrieval.before.unwrap();
-    assert!(after[2].r_sum > before.r_sum + 20.0);
+    assert!(after[2].r_sum > before.r_sum + 30.0);
     let (first_loss, last_loss) = reached.losses;
     assert!(last_loss < first_loss, "{first_loss} to {last_loss}");
 
@@ -289,7 +291,7 @@ fn a_base_network_that_was_trained_before_serves_other_runs() {
         &[&setting, "model.embedding=7"],
         "is [8, 8] there and [8, 7] here",
     );
-    let words = ["model.text.vocabulary=40", &setting[..]];
+    let words = ["data.scenes.seed=5", &setting[..]];
     refused("new", &words, "another tokenizer");
 }
 
