@@ -28,6 +28,8 @@ pub enum Purpose {
     Pretraining = 9,
     /// Which two images a caption has in text assignment, in a shard of a step.
     TextAssignment = 10,
+    /// Which regions beside its objects an image has.
+    Regions = 14,
 }
 
 /// The random stream for `purpose`, in `epoch`, of the example or batch `index`.
