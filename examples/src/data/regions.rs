@@ -16,11 +16,13 @@
 //! The header, the names and the counts are read when the file is opened; features and boxes row by
 //! row when they are needed, since those of MS-COCO are larger than most memories.
 
+mod boxes;
 mod examples;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+pub use boxes::BoxesConfig;
 pub use examples::{POSITION, RegionBatch, RegionPair, RegionPairs};
 pub use writer::RegionWriter;
 

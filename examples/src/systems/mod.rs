@@ -3,3 +3,4 @@
 
 pub mod albef;
 pub mod clip;
+pub mod it_contrast;
