@@ -13,11 +13,13 @@ mod config;
 mod program;
 pub mod regions;
 mod step;
+#[cfg(test)]
+mod tests;
 
 use burn::module::Module;
 use burn::tensor::{Bool, Device, Int, Tensor};
 use burn_contrastive::negatives::GaussianNegativesConfig;
-use burn_contrastive::objective::{Features, Objective};
+use burn_contrastive::objective::{Features, Input, Objective};
 
 use crate::data::regions::RegionBatch;
 use crate::models::{JointBert, masked_mean};
@@ -51,9 +53,14 @@ struct Skipped {
 
 impl ItContrast {
     fn new(config: &ItContrastConfig, device: &Device) -> Self {
+        let mut objective = config.objective().init(device);
+        if config.synthesis {
+            // A batch without any negatives has no hard ones either.
+            objective = objective.with_uses([Input::HardImage, Input::HardText]);
+        }
         Self {
             model: config.model.init(device),
-            objective: config.objective().init(device),
+            objective,
             config: Skipped {
                 feature: config.model.feature,
                 negatives: config.negatives.clone(),

@@ -10,6 +10,7 @@ use burn_contrastive::objective::InfoNceConfig;
 
 use super::regions::Tower;
 use super::{ItContrast, ItContrastConfig};
+use crate::console::say;
 use crate::data::regions::RegionBatch;
 use crate::data::{EvaluationSet, RegionFile, RegionPairs};
 use crate::report::{Fact, RunReport};
@@ -96,6 +97,10 @@ impl Program for ItContrast {
                 is_there = tower.write(&path, pairs.collection(), boxes, seed, interrupter)?;
             }
             if options.team.any(!is_there)? {
+                say(format_args!(
+                    "\nInterrupted before all regions were seen. To go on:\n    {}",
+                    options.resume_command(run)
+                ));
                 return Ok(None);
             }
         }
