@@ -43,9 +43,9 @@ fn small(pairs: &[&str]) -> TrainingConfig {
         "regions.tower.model.text.layers=1",
         "regions.tower.model.embedding=32",
         "optimizer.learning_rate=2e-3",
-        "schedule.steps=200",
+        "schedule.steps=120",
         "schedule.warmup_steps=20",
-        "validation.every=100",
+        "validation.every=60",
     ];
     let pairs: Vec<String> = settings
         .iter()
@@ -119,7 +119,7 @@ fn a_small_run_learns_from_regions_that_it_makes_and_reports_it() {
         assert!(after.recall_at_1 >= 10.0, "{name}: {after:?}");
     }
     let written = metrics(&out);
-    assert_eq!(written.curves.loss.points.len(), 200);
+    assert_eq!(written.curves.loss.points.len(), 120);
     let scores = written.retrieval.after.unwrap().scores;
     assert_eq!(
         scores.text_to_image.recall_at_1,
@@ -254,7 +254,7 @@ fn regions_of_a_clip_run_are_written_by_the_program_and_read_by_a_run() {
     ];
     let (is_done, text) = program(&[&write[..], &["--per-image", "2"]].concat(), folder.path());
     assert!(
-        is_done && text.contains("516 boxes of 258 images"),
+        is_done && text.contains("516 regions of 258 images"),
         "{text}"
     );
     let (is_done, text) = program(&write, folder.path());

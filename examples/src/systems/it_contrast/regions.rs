@@ -90,7 +90,7 @@ impl Tower {
         writer.finish()?;
         say(format_args!(
             "Regions: {} of {} in {}",
-            counted(boxes.iter().map(Vec::len).sum::<usize>(), "box"),
+            counted(boxes.iter().map(Vec::len).sum::<usize>(), "region"),
             counted(all.len(), "image"),
             path.display()
         ));
