@@ -141,6 +141,11 @@ impl RegionFile {
         self.shape[1]
     }
 
+    /// Most regions of an image, R.
+    pub fn room(&self) -> usize {
+        self.shape[0]
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path

@@ -225,6 +225,40 @@ fn the_ablation_trains_four_settings_on_the_same_regions() {
     assert!(synthesis < both && noise < both, "{first:?}");
 }
 
+#[test]
+fn regions_and_words_are_compared_one_by_one_where_asked() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let late = [
+        "similarity=late-interaction",
+        "synthesis=false",
+        "noise=false",
+        "model.bert.layers=1",
+        "schedule.steps=60",
+        "schedule.warmup_steps=10",
+    ];
+    let ended = go(
+        &small(&late),
+        Folder::New(out.clone()),
+        folder.path(),
+        false,
+    );
+    let Ended::Reached(reached) = ended.unwrap() else {
+        panic!("the run was not finished");
+    };
+    let (first, last) = reached.losses;
+    assert!(last < 0.8 * first, "the loss went from {first} to {last}");
+    let after = reached.after.metrics();
+    assert!(after.image_to_text.recall_at_10 >= 25.0, "{after:?}");
+    assert!(after.text_to_image.recall_at_10 >= 25.0, "{after:?}");
+    let scores = metrics(&out).retrieval.after.unwrap().scores;
+    assert_eq!(
+        scores.image_to_text.recall_at_1,
+        after.image_to_text.recall_at_1
+    );
+}
+
 fn program(arguments: &[&str], folder: &Path) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_it-contrast"));
     let output = command

@@ -19,6 +19,8 @@ pub const POSITION: usize = 6;
 pub struct RegionPair {
     /// The regions.
     pub regions: Regions,
+    /// Most regions that an image of the file has.
+    pub room: usize,
     /// The caption's token ids.
     pub tokens: Vec<u32>,
     /// Index of the image in its collection.
@@ -99,8 +101,10 @@ impl Examples for RegionPairs {
                 .random_range(0..captions.len())
         });
         let tokens = self.tokenizer.encode(&captions[caption]);
+        let file = self.file()?;
         Ok(RegionPair {
-            regions: self.file()?.regions(index)?,
+            regions: file.regions(index)?,
+            room: file.room(),
             tokens: tokens.with_context(|| self.collection.place(index))?,
             image_id: index,
             meaning: self.meanings[index],

@@ -26,6 +26,8 @@ pub struct ItContrastConfig {
     /// The objective; its name is short for its settings. InfoCMR, unless `noise` and `synthesis`
     /// are off.
     pub objective: ObjectiveConfig,
+    /// How an image and a caption are compared.
+    pub similarity: Similarity,
     /// Whether hard negatives are synthesised: SynHNC.
     pub synthesis: bool,
     /// Whether noise is a negative of every anchor: the sum over `g` of equation 7.
@@ -38,6 +40,17 @@ pub struct ItContrastConfig {
     pub regions: RegionsConfig,
     /// Longest caption in tokens, the tokenizer's special ones included.
     pub tokens: usize,
+}
+
+/// How an image and a caption are compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Similarity {
+    /// By the cosine of their means, as in the paper.
+    #[default]
+    Pooled,
+    /// Each region with its closest word, and each word with its closest region.
+    LateInteraction,
 }
 
 /// What the negatives beside those of the batch are.
@@ -144,6 +157,24 @@ impl ItContrastConfig {
              noise=false",
             self.objective.name()
         );
+        let is_late = self.similarity == Similarity::LateInteraction;
+        ensure!(
+            !is_late || is_info_cmr,
+            "objective {}: similarity=late-interaction is for info-cmr",
+            self.objective.name()
+        );
+        ensure!(
+            !is_late || !self.synthesis && !self.noise,
+            "similarity=late-interaction: a synthesised negative and a vector of noise stand for \
+             one embedding, not for the regions of an image or the words of a caption; set \
+             synthesis=false and noise=false"
+        );
+        if is_late {
+            let inputs = self.objective().check_inputs(|_| false);
+            inputs.map_err(|error| {
+                anyhow!("objective {error}; late interaction takes images and texts alone")
+            })?;
+        }
         let there = [
             Input::Noise,
             Input::HardImage,
@@ -324,6 +355,11 @@ mod tests {
             (&["negatives.noise=0"], "negatives.noise = 0"),
             (&["regions.boxes.per_image=0"], "per_image = 0"),
             (&["tokens=4000"], "model.bert.context"),
+            (&["similarity=late-interaction"], "stand for one embedding"),
+            (
+                &["similarity=late-interaction", "noise=false"],
+                "set synthesis=false and noise=false",
+            ),
             (&["model=huge"], "there are tiny, base"),
         ] {
             let message = refused(pairs);

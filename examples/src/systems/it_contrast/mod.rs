@@ -10,6 +10,7 @@
 
 pub mod comparisons;
 mod config;
+mod late;
 mod program;
 pub mod regions;
 mod step;
@@ -22,10 +23,13 @@ use burn_contrastive::negatives::GaussianNegativesConfig;
 use burn_contrastive::objective::{Features, Input, Objective};
 
 use crate::data::regions::RegionBatch;
-use crate::models::{JointBert, masked_mean};
+use crate::models::JointBert;
 use crate::training::system::Moment;
 
-pub use config::{ItContrastConfig, NegativesConfig, RegionIds, RegionsConfig, TowerConfig};
+pub use config::{
+    ItContrastConfig, NegativesConfig, RegionIds, RegionsConfig, Similarity, TowerConfig,
+};
+pub use late::States;
 pub use program::RegionTest;
 
 /// The system: see [the module](self).
@@ -45,6 +49,8 @@ pub struct ItContrast {
 #[derive(Clone, Debug)]
 struct Skipped {
     feature: usize,
+    tokens: usize,
+    similarity: Similarity,
     negatives: NegativesConfig,
     synthesis: bool,
     noise: bool,
@@ -63,6 +69,8 @@ impl ItContrast {
             objective,
             config: Skipped {
                 feature: config.model.feature,
+                tokens: config.tokens,
+                similarity: config.similarity,
                 negatives: config.negatives.clone(),
                 synthesis: config.synthesis,
                 noise: config.noise,
@@ -77,20 +85,26 @@ impl ItContrast {
         self.config.feature
     }
 
-    /// The embeddings of images: `[images, width]`, not normalised.
-    pub fn embed_regions(&self, batch: RegionBatch) -> Tensor<2> {
+    /// The states of regions, which see no word.
+    pub fn look(&self, batch: RegionBatch) -> States {
         let RegionBatch { regions, padding } = batch;
-        masked_mean(self.model.look(regions, padding.clone()), padding)
+        States {
+            states: self.model.look(regions, padding.clone()),
+            padding,
+        }
     }
 
-    /// The embeddings of captions: `[captions, width]`, not normalised.
+    /// The states of words, which see no region.
     ///
     /// # Shapes
     ///
     /// - `tokens`: `[captions, length]`
     /// - `padding`: `[captions, length]`, true where `tokens` is padding
-    pub fn embed_words(&self, tokens: Tensor<2, Int>, padding: Tensor<2, Bool>) -> Tensor<2> {
-        masked_mean(self.model.read(tokens, padding.clone()), padding)
+    pub fn read(&self, tokens: Tensor<2, Int>, padding: Tensor<2, Bool>) -> States {
+        States {
+            states: self.model.read(tokens, padding.clone()),
+            padding,
+        }
     }
 
     /// A batch with what is contrasted beside it at a step: hard negatives, where the batch has any

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use burn::train::Interrupter;
 use burn_contrastive::objective::InfoNceConfig;
 
 use super::regions::Tower;
-use super::{ItContrast, ItContrastConfig};
+use super::{ItContrast, ItContrastConfig, Similarity, States, late};
 use crate::console::say;
 use crate::data::regions::RegionBatch;
 use crate::data::{EvaluationSet, RegionFile, RegionPairs};
@@ -117,14 +117,15 @@ impl Program for ItContrast {
     ) -> Result<Retrieved> {
         let model = self.valid();
         let device = model.device();
-        let images = model.embed_images(test, batch_size, &device)?;
-        let texts = test
-            .set
-            .caption_batches(batch_size, &device)
-            .map(|captions| captions.map(|batch| model.embed_words(batch.tokens, batch.padding)))
-            .collect::<Result<Vec<_>, _>>()
-            .context("a caption of the evaluation could not be read")?;
-        let embedded = Embedded::from_parts(images, Tensor::cat(texts, 0), &test.set);
+        let images = model.images(test, batch_size, &device)?;
+        let texts = model.captions(test, batch_size, &device)?;
+        let similarities = (self.config.similarity == Similarity::LateInteraction)
+            .then(|| late::similarities(&images, &texts));
+        let embedded = Embedded::from_parts(images.mean(), texts.mean(), &test.set);
+        let embedded = match similarities {
+            Some(similarities) => embedded.with_similarities(similarities),
+            None => embedded,
+        };
         let ranks = embedded.ranks();
         Ok(Retrieved::of(embedded, ranks))
     }
@@ -165,22 +166,31 @@ impl Program for ItContrast {
 }
 
 impl ItContrast {
-    /// The embeddings of all images of a test, in its order.
-    fn embed_images(
-        &self,
-        test: &RegionTest,
-        batch_size: usize,
-        device: &Device,
-    ) -> Result<Tensor<2>> {
+    /// The states of all images of a test, in its order.
+    fn images(&self, test: &RegionTest, batch_size: usize, device: &Device) -> Result<States> {
         let file = test.regions.file()?;
-        let embed = |images: &[usize]| -> Result<Tensor<2>> {
+        let look = |images: &[usize]| -> Result<States> {
             let regions = images.iter().map(|&image| file.regions(image));
             let regions = regions.collect::<Result<Vec<_>>>()?;
             let batch = RegionBatch::new(regions.iter(), self.feature(), device);
-            Ok(self.embed_regions(batch))
+            Ok(self.look(batch).padded(file.room()))
         };
-        let batches = test.set.indices().chunks(batch_size).map(embed);
-        Ok(Tensor::cat(batches.collect::<Result<_>>()?, 0))
+        let batches = test.set.indices().chunks(batch_size).map(look);
+        Ok(States::all(batches.collect::<Result<_>>()?))
+    }
+
+    /// The states of all captions of a test, in its order.
+    fn captions(&self, test: &RegionTest, batch_size: usize, device: &Device) -> Result<States> {
+        let batches = test.set.caption_batches(batch_size, device);
+        let read = batches.map(|captions| {
+            captions.map(|batch| {
+                let states = self.read(batch.tokens, batch.padding);
+                states.padded(self.config.tokens)
+            })
+        });
+        let read = read.collect::<Result<Vec<_>, _>>();
+        let read = read.context("a caption of the evaluation could not be read")?;
+        Ok(States::all(read))
     }
 }
 

@@ -5,26 +5,38 @@ use burn::tensor::{Device, Int, Tensor};
 use burn_contrastive::sharded::{Encoded, Sharding};
 
 use super::config::ItContrastConfig;
-use super::{ItContrast, RegionIds};
+use super::{ItContrast, RegionIds, Similarity, late};
 use crate::data::{RegionPair, RegionPairs, Shard};
 use crate::training::objective::logit_scale;
 use crate::training::output::Output;
 use crate::training::system::{Moment, Step, System};
 
-/// The rows of images, of captions and of ids.
-fn three<T>(rows: Vec<T>) -> [T; 3] {
-    let rows = rows.try_into().ok();
-    rows.expect("a shard has rows of images, of captions and of ids")
-}
-
 impl ItContrast {
-    /// The embeddings of a shard's images and captions.
-    fn embed(&self, shard: &Shard<RegionPair>, device: &Device) -> [Tensor<2>; 2] {
+    /// What a shard gives to the loss: embeddings of images and captions with ids, or all their
+    /// states.
+    fn rows(&self, shard: &Shard<RegionPair>, device: &Device) -> Vec<Tensor<2>> {
+        if self.config.similarity == Similarity::LateInteraction {
+            return late::rows(self, shard, device);
+        }
         let (tokens, padding) = shard.texts(|pair| &pair.tokens, device);
-        [
-            self.embed_regions(shard.regions(self.feature(), device)),
-            self.embed_words(tokens, padding),
+        let ids = self.ids(shard, device);
+        vec![
+            self.look(shard.regions(self.feature(), device)).mean(),
+            self.read(tokens, padding).mean(),
+            if device.is_autodiff() {
+                Tensor::from_inner(ids)
+            } else {
+                ids
+            },
         ]
+    }
+
+    /// The embeddings of images and captions, of their rows.
+    fn pooled(&self, rows: &[Tensor<2>]) -> [Tensor<2>; 2] {
+        match self.config.similarity {
+            Similarity::Pooled => [rows[0].clone(), rows[1].clone()],
+            Similarity::LateInteraction => late::means(rows),
+        }
     }
 
     /// The ids of a shard's pairs, `[pairs, 1]`, on a plain device.
@@ -38,9 +50,14 @@ impl ItContrast {
         ids.unsqueeze_dim(1)
     }
 
-    /// The loss of all pairs at a step.
-    fn loss(&self, [image, text, ids]: [Tensor<2>; 3], step: usize) -> Tensor<1> {
-        let ids: Tensor<1, Int> = ids.without_autodiff().squeeze_dim::<1>(1).int();
+    /// The loss of all pairs at a step, of their rows.
+    fn loss(&self, rows: &[Tensor<2>], step: usize) -> Tensor<1> {
+        if self.config.similarity == Similarity::LateInteraction {
+            return late::loss(&self.objective, rows);
+        }
+        let [image, text] = self.pooled(rows);
+        let ids = rows[2].clone().without_autodiff();
+        let ids: Tensor<1, Int> = ids.squeeze_dim::<1>(1).int();
         self.objective
             .forward(&self.features(image, text, ids, step))
     }
@@ -65,13 +82,10 @@ impl System for ItContrast {
         let step = sharding.backward(
             self,
             batch,
-            |model: &Self, shard| {
-                let ids = Tensor::from_inner(model.ids(shard, &device));
-                Encoded::new(model.embed(shard, &device).into_iter().chain([ids]))
-            },
-            |rows| self.loss(three(rows), self.moment.step),
+            |model: &Self, shard| Encoded::new(model.rows(shard, &device)),
+            |rows| self.loss(&rows, self.moment.step),
         );
-        let [images, texts, _] = three(step.embeddings);
+        let [images, texts] = self.pooled(&step.embeddings);
         Step {
             output: Output {
                 logit_scale: System::logit_scale(self).map(Tensor::inner),
@@ -90,14 +104,15 @@ impl System for ItContrast {
     /// The negatives are those of the first step, whenever it is.
     fn infer(&self, batch: &[Shard<RegionPair>]) -> Output {
         let device = self.device();
-        let rows = batch.iter().map(|shard| {
-            let [image, text] = self.embed(shard, &device);
-            [image, text, self.ids(shard, &device)]
-        });
-        let rows: Vec<_> = rows.collect();
-        let all = |index: usize| Tensor::cat(rows.iter().map(|r| r[index].clone()).collect(), 0);
-        let [images, texts, ids] = [0, 1, 2].map(all);
-        let loss = self.loss([images.clone(), texts.clone(), ids], 0);
+        let shards = batch.iter().map(|shard| self.rows(shard, &device));
+        let shards: Vec<_> = shards.collect();
+        let all = |index: usize| {
+            let each = shards.iter().map(|rows| rows[index].clone());
+            Tensor::cat(each.collect(), 0)
+        };
+        let rows: Vec<_> = (0..shards[0].len()).map(all).collect();
+        let loss = self.loss(&rows, 0);
+        let [images, texts] = self.pooled(&rows);
         Output {
             logit_scale: System::logit_scale(self),
             ..Output::of_pairs(loss, images, texts)
