@@ -6,8 +6,8 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Accuracy, AnswerExample, Curve, Examples, Histogram, NamedCurve, Retrieval, RetrievalScores,
-    Sweep, Weights,
+    Accuracy, AnswerExample, Curve, Examples, Histogram, Maps, NamedCurve, Retrieval,
+    RetrievalScores, Sweep, Weights,
 };
 use crate::number;
 
@@ -39,6 +39,9 @@ pub struct RunReport {
     pub curves: Curves,
     /// Similarities of held-out pairs before and after training.
     pub similarities: Similarities,
+    /// Held-out pairs as points of a plane before and after training.
+    #[serde(default)]
+    pub maps: Maps,
     /// What the trained model retrieves for some queries.
     pub examples: Examples,
     /// Single figures by name, in the order of their table.

@@ -13,7 +13,7 @@ use super::summary;
 use crate::data::{CaptionBatch, EvaluationSet};
 use crate::models::DualEncoder;
 use crate::number::counted;
-use crate::report::{Retrieval, RetrievalScores, RunReport, Similarities};
+use crate::report::{MAP_PAIRS, Map, Retrieval, RetrievalScores, RunReport, Similarities};
 
 /// What embeds images and captions in one space.
 pub trait EmbedsPairs: Module {
@@ -232,6 +232,33 @@ impl Retrieved {
             chance.text_to_image.recall_at_1,
             self.metrics(),
         )
+    }
+
+    /// A map of at most [`MAP_PAIRS`] images, spread over the set, each with its first caption.
+    ///
+    /// # Errors
+    ///
+    /// If no thread can be started.
+    pub fn map(&self, seed: u64) -> Result<Option<Map>> {
+        let [images, texts] = self.embedded.embeddings();
+        let mut first = vec![None; images.dims()[0]];
+        for (caption, &image) in self.embedded.image_of_caption.iter().enumerate() {
+            first[image].get_or_insert(caption);
+        }
+        let pairs = first.iter().enumerate();
+        let pairs = pairs.filter_map(|(image, caption)| Some([image, (*caption)?]));
+        let pairs: Vec<_> = pairs.collect();
+        let shown: Vec<_> = summary::spread(pairs.len(), MAP_PAIRS).collect();
+        let rows = |all: &Tensor<2>, side: usize| {
+            let width = all.dims()[1];
+            let values: Vec<f64> = all.to_data().iter::<f64>().collect();
+            let row = |&place: &usize| {
+                let at = pairs[place][side] * width;
+                values[at..at + width].to_vec()
+            };
+            shown.iter().map(row).collect::<Vec<_>>()
+        };
+        Map::of(&rows(images, 0), &rows(texts, 1), seed)
     }
 
     /// The parts of a report that retrieval gives, where `before` is that of the model before its

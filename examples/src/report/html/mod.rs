@@ -3,6 +3,7 @@
 mod accuracy;
 pub(crate) mod figures;
 mod gallery;
+pub(crate) mod map;
 mod sweeps;
 mod weights;
 
@@ -33,6 +34,7 @@ pub(super) fn page(run: &RunReport) -> String {
         @if let Some(accuracy) = &run.accuracy { (accuracy::table(accuracy)) }
         (figures::training(run))
         (figures::similarities(&run.similarities))
+        (map::maps(&run.maps))
         @if let Some(weights) = &run.weights { (weights::weights(weights, &mut thumbnails)) }
         (sweeps::sweeps(&run.sweeps))
         (gallery::examples(&run.examples, &mut thumbnails))

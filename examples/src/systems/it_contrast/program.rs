@@ -13,7 +13,7 @@ use super::{ItContrast, ItContrastConfig, Similarity, States, late};
 use crate::console::say;
 use crate::data::regions::RegionBatch;
 use crate::data::{EvaluationSet, RegionFile, RegionPairs};
-use crate::report::{Fact, RunReport};
+use crate::report::{Fact, Maps, RunReport};
 use crate::systems::clip::{Clip, ClipConfig};
 use crate::training::config::{SharedConfig, TrainingConfig};
 use crate::training::evaluation::{Embedded, Retrieved};
@@ -33,6 +33,7 @@ pub struct RegionTest {
     /// Their regions, those of all images among them.
     pub regions: RegionPairs,
     pairs_a_batch: usize,
+    seed: u64,
 }
 
 impl Program for ItContrast {
@@ -58,6 +59,7 @@ impl Program for ItContrast {
                 set: inputs::held_out(config, options, collection, tokenizer)?,
                 regions: pairs.clone(),
                 pairs_a_batch: config.shared.data.batch_size,
+                seed: config.shared.seed,
             };
             Ok((pairs, test))
         })?;
@@ -150,7 +152,13 @@ impl Program for ItContrast {
             unit: None,
         };
         let pairs = test.pairs_a_batch as f64;
+        // A report without a map is better than none.
+        let map = |scores: &Retrieved| scores.map(test.seed).ok().flatten();
         RunReport {
+            maps: Maps {
+                before: before.and_then(map),
+                after: map(after),
+            },
             facts: vec![fact("Pairs a batch, N", pairs), fact("ln N", pairs.ln())],
             ..after.report(&test.set, before)
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::caption;
 use crate::report::{
-    Accuracy, AnswerExample, Fact, KindAccuracy, Sweep, SweepRow, WeightExample, Weights,
+    Accuracy, AnswerExample, Fact, KindAccuracy, Map, Sweep, SweepRow, WeightExample, Weights,
 };
 
 pub fn facts() -> Vec<Fact> {
@@ -169,5 +169,17 @@ pub fn temperatures() -> Sweep {
             row("learned", [431.25, 80.96, 900.0]),
         ],
         baseline: None,
+    }
+}
+
+/// Pairs on a circle, captions so far from their images.
+pub fn map(apart: f64) -> Map {
+    let at = |pair: usize, shift: f64| {
+        let angle = pair as f64 * 0.7 + shift;
+        [4.0 * angle.cos(), 4.0 * angle.sin()]
+    };
+    Map {
+        images: (0..9).map(|pair| at(pair, 0.0)).collect(),
+        captions: (0..9).map(|pair| at(pair, apart)).collect(),
     }
 }
