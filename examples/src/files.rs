@@ -1,5 +1,6 @@
 //! Files that are either complete or absent.
 
+pub(crate) mod safetensors;
 mod target;
 
 use std::collections::BTreeSet;

@@ -31,6 +31,8 @@ pub struct Findings {
     pub objectives: Vec<Finding>,
     /// What the embeddings are like.
     pub statistics: Statistics,
+    /// Some pairs as points of a plane, for the page.
+    pub map: Option<crate::report::Map>,
     /// The weights of the negatives.
     pub weights: Option<Weights>,
 }

@@ -89,14 +89,17 @@ pub mod weights;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use burn_contrastive::objective::{AnyConfig, Features, ObjectiveConfig};
 use burn_contrastive::pairwise::Evaluation;
+use burn_contrastive::similarity::l2_normalize;
 use burn_contrastive::weighting::SimilarityRegulation;
 
 use crate::files::{self, Partial};
+use crate::report::{MAP_PAIRS, Map};
 use crate::signals::{INTERRUPTED, on_interrupt};
 use crate::training::device::computes_f64;
+use crate::training::summary::spread;
 use crate::words::shown;
 pub use findings::{Finding, Findings};
 use gradients::GradientFile;
@@ -185,6 +188,13 @@ pub fn audit(options: &Options, mut progress: impl FnMut(&str)) -> Result<Findin
 
     progress("retrieval, similarities and geometry");
     let statistics = Statistics::of(&embeddings);
+    let map = match &report {
+        Some(_) => {
+            progress("map");
+            map(features)?
+        }
+        None => None,
+    };
     progress("weights of the negatives");
     let image_ids = embeddings.image_ids.as_deref();
     let weights = Weights::of(features, image_ids, regulation(&objectives, features));
@@ -209,6 +219,7 @@ pub fn audit(options: &Options, mut progress: impl FnMut(&str)) -> Result<Findin
         evaluation: options.evaluation,
         objectives: found,
         statistics,
+        map,
         weights,
     };
     if let Some(file) = &mut json {
@@ -220,6 +231,19 @@ pub fn audit(options: &Options, mut progress: impl FnMut(&str)) -> Result<Findin
     let gradients = gradients.map(GradientFile::finish);
     files::commit([json, gradients, report].into_iter().flatten())?;
     Ok(findings)
+}
+
+/// A map of some pairs, spread over the file.
+fn map(features: &Features) -> Result<Option<Map>> {
+    let shown: Vec<_> = spread(features.image.dims()[0], MAP_PAIRS).collect();
+    let rows = |all: &Tensor<2>| {
+        let row = |&row: &usize| {
+            let values = l2_normalize(all.clone().narrow(0, row, 1)).into_data();
+            values.iter::<f64>().collect()
+        };
+        shown.iter().map(row).collect::<Vec<_>>()
+    };
+    Map::of(&rows(&features.image), &rows(&features.text), 0)
 }
 
 /// Checks that no file to write is an input or another output.

@@ -9,7 +9,7 @@ use super::weights::Weights;
 use super::{Finding, Findings};
 use crate::number::{counted, fixed, grouped, score, separated, significant};
 use crate::report::chart::{self, Density};
-use crate::report::html::{document, duration, figures, headline, share, table_of_recalls};
+use crate::report::html::{document, duration, figures, headline, map, share, table_of_recalls};
 use crate::report::palette::Role;
 use crate::report::{Histogram, Retrieval};
 
@@ -45,6 +45,7 @@ pub(super) fn page(findings: &Findings) -> String {
         (table_of_recalls(html! { "All pairs of the file" }, &retrieval, rows))
         (precision(findings))
         (similarities(findings))
+        (map::section(&[("Pairs", &findings.map)]))
         @if let Some(weights) = &findings.weights { (weights_section(weights)) }
         (comparison(findings))
         (data(findings))

@@ -36,6 +36,8 @@ pub enum Purpose {
     Findings = 33,
     /// The noise of an image of a generated study.
     FindingsNoise = 34,
+    /// Which regions beside its objects an image has.
+    Regions = 14,
 }
 
 /// The random stream for `purpose`, in `epoch`, of the example or batch `index`.

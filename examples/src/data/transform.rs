@@ -125,6 +125,27 @@ impl TransformConfig {
         ))
     }
 
+    /// The part of `image` in a box `x0 y0 x1 y1`, shares of its width and height in [0, 1], drawn
+    /// out to a square: `[3, size, size]`, not normalised. It is a pixel wide and high at least.
+    pub fn region(&self, image: &RgbImage, [x0, y0, x1, y1]: [f32; 4]) -> Vec<u8> {
+        let span = |low: f32, high: f32, size: u32| {
+            let low = ((low * size as f32).round() as u32).min(size - 1);
+            let high = ((high * size as f32).round() as u32).clamp(low + 1, size);
+            (low, high - low)
+        };
+        let (x, width) = span(x0, x1, image.width());
+        let (y, height) = span(y0, y1, image.height());
+        planes(&self.view(
+            image,
+            Crop {
+                x,
+                y,
+                width,
+                height,
+            },
+        ))
+    }
+
     /// Appends the normalised values of a transformed image to `values`.
     pub fn normalise(&self, pixels: &[u8], values: &mut Vec<f32>) {
         let plane = (self.size as usize).pow(2);

@@ -16,8 +16,8 @@ mod text_encoder;
 mod transformer;
 
 pub use bert::{
-    Bert, BertConfig, BertDecoder, BertEmbeddings, BertEncoder, CrossStates, LanguageHead,
-    TwinFusion,
+    Bert, BertConfig, BertDecoder, BertEmbeddings, BertEncoder, CrossStates, JointBert,
+    JointBertConfig, LanguageHead, RegionEmbeddings, TwinFusion,
 };
 pub use copy::independent_copy;
 pub use dual_encoder::{DualEncoder, DualEncoderConfig, PRESETS};
@@ -25,7 +25,7 @@ pub use gru::{GruEncoder, GruEncoderConfig};
 pub use heads::{ClassifierHead, MatchingHead, ProjectionHead};
 pub(crate) use image_encoder::resize_positions;
 pub use image_encoder::{ImageEncoder, ImageEncoderConfig, ImageLayout};
-pub use pooling::Pooling;
+pub use pooling::{Pooling, masked_mean};
 pub use resnet::{RESNETS, ResNet, ResNetConfig, ResidualBlock, Stem};
 pub use text_encoder::{TextEncoder, TextEncoderConfig};
 

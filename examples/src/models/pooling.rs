@@ -1,5 +1,6 @@
 //! How a sequence of features becomes one vector.
 
+use burn::tensor::{Bool, Tensor};
 use serde::{Deserialize, Serialize};
 
 /// How a sequence of features becomes one vector.
@@ -11,4 +12,17 @@ pub enum Pooling {
     Token,
     /// The mean over patches, or over the tokens that are not padding.
     Mean,
+}
+
+/// Mean over the second dimension where `padding` is false; zero where all of it is padding.
+///
+/// # Shapes
+///
+/// - `x`: `[batch, length, width]`
+/// - `padding`: `[batch, length]`
+/// - output: `[batch, width]`
+pub fn masked_mean(x: Tensor<3>, padding: Tensor<2, Bool>) -> Tensor<2> {
+    let present = padding.bool_not().float().unsqueeze_dim::<3>(2);
+    let count = present.clone().sum_dim(1).clamp_min(1.0);
+    ((x * present).sum_dim(1) / count).squeeze_dim(1)
 }

@@ -7,6 +7,7 @@ use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig};
 use burn::tensor::{Bool, Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::pooling::masked_mean;
 use super::{EMBEDDING_INIT, Pooling, check, check_heads, transformer};
 
 /// Shape of a [`TextEncoder`].
@@ -117,11 +118,4 @@ impl TextEncoder {
             x.narrow(1, 0, 1).squeeze_dim(1)
         }
     }
-}
-
-/// Mean over the second dimension where `padding` is false; zero where all of it is padding.
-fn masked_mean(x: Tensor<3>, padding: Tensor<2, Bool>) -> Tensor<2> {
-    let present = padding.bool_not().float().unsqueeze_dim::<3>(2);
-    let count = present.clone().sum_dim(1).clamp_min(1.0);
-    ((x * present).sum_dim(1) / count).squeeze_dim(1)
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Accuracy, AnswerExample, Change, Curves, Dataset, Fact, NamedHistogram, ParameterCount,
+    Accuracy, AnswerExample, Change, Curves, Dataset, Fact, Maps, NamedHistogram, ParameterCount,
     RetrievalScores, RunReport, Similarities, Stage, Sweep, Table, Weights,
 };
 
@@ -37,6 +37,9 @@ pub struct Metrics {
     pub curves: Curves,
     /// Similarities of held-out pairs.
     pub similarities: Similarities,
+    /// Held-out pairs as points of a plane.
+    #[serde(default)]
+    pub maps: Maps,
     /// The run's complete configuration.
     pub config: serde_json::Value,
     /// The settings that changed when the run was resumed.
@@ -164,6 +167,7 @@ impl From<&RunReport> for Metrics {
             },
             curves: run.curves.clone(),
             similarities: run.similarities.clone(),
+            maps: run.maps.clone(),
             config: run.config.clone(),
             changes: run.changes.clone(),
             facts: run.facts.clone(),

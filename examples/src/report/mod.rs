@@ -32,6 +32,8 @@
 //! | … `.{low, high}` | the range, divided into equal bins |
 //! | … `.{positive[], negative[]}` | pairs in each bin |
 //! | … `.{positive_mean, negative_mean}` | means |
+//! | `maps.{before, after}` | held-out pairs as points of a plane, by t-SNE, or `null` |
+//! | … `.{images[], captions[]}` | `x`, `y` of each; a caption belongs to the image of its place |
 //! | `config` | the run's complete configuration |
 //! | `changes[].{step, setting, from, to}` | settings changed when it was resumed |
 //! | `facts[].{name, value, unit}` | single figures; `unit` is text or `null` |
@@ -67,6 +69,7 @@ mod histogram;
 pub(crate) mod html;
 mod library;
 mod lossy;
+mod map;
 mod metrics;
 pub(crate) mod palette;
 mod retrieval;
@@ -89,6 +92,7 @@ pub use accuracy::{Accuracy, AnswerExample, KindAccuracy};
 pub use curve::{Curve, NamedCurve, Point, Reference};
 pub use examples::{CaptionQuery, Examples, ImageQuery, RankedCaption, RankedImage};
 pub use histogram::Histogram;
+pub use map::{MAP_PAIRS, Map, Maps};
 pub use metrics::{Metrics, RetrievalMetrics, ScoresWithSum};
 pub use retrieval::{DirectionScores, Retrieval, RetrievalScores};
 pub use run::{

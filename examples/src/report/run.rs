@@ -7,8 +7,8 @@ use burn_contrastive::retrieval::CrossModalMetrics;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Accuracy, AnswerExample, Curve, Examples, Histogram, NamedCurve, NamedHistogram, Retrieval,
-    RetrievalScores, Sweep, Table, Weights,
+    Accuracy, AnswerExample, Curve, Examples, Histogram, Maps, NamedCurve, NamedHistogram,
+    Retrieval, RetrievalScores, Sweep, Table, Weights,
 };
 use crate::number;
 
@@ -40,6 +40,9 @@ pub struct RunReport {
     pub curves: Curves,
     /// Similarities of held-out pairs before and after training.
     pub similarities: Similarities,
+    /// Held-out pairs as points of a plane before and after training.
+    #[serde(default)]
+    pub maps: Maps,
     /// What the trained model retrieves for some queries.
     pub examples: Examples,
     /// Single figures by name, in the order of their table.

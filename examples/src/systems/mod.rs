@@ -3,5 +3,6 @@
 
 pub mod albef;
 pub mod clip;
+pub mod it_contrast;
 pub mod radiograph;
 pub mod visual_semantic;

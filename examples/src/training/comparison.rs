@@ -78,7 +78,7 @@ impl<C> Comparison<C> {
         let data = S::open(&self.config, options, Some(run))?;
         data.tokenizer.save(run.join(TOKENIZER_FILE))?;
         let prepared = match self.share {
-            Some(_) => S::prepare(&self.config, options, run, interrupter)?,
+            Some(_) => S::prepare(&self.config, &data, options, run, interrupter)?,
             None => Some(self.config.clone()),
         };
         let Some(prepared) = prepared else {

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use burn::module::Module;
 use burn::tensor::Tensor;
 use burn_contrastive::retrieval::{
-    CrossModal, CrossModalMetrics, SimilarityHistogram, cross_modal, five_fold,
+    CrossModal, CrossModalMetrics, Ranks, SimilarityHistogram, cross_modal, five_fold,
     similarity_histogram,
 };
 use burn_contrastive::similarity::l2_normalize;
@@ -14,7 +14,7 @@ use super::summary;
 use crate::data::{CaptionBatch, EvaluationSet};
 use crate::models::DualEncoder;
 use crate::number::counted;
-use crate::report::{Fact, Retrieval, RetrievalScores, RunReport, Similarities};
+use crate::report::{Fact, MAP_PAIRS, Map, Retrieval, RetrievalScores, RunReport, Similarities};
 
 /// What embeds images and captions in one space.
 pub trait EmbedsPairs: Module {
@@ -49,6 +49,8 @@ pub struct Embedded {
     /// One row a caption.
     texts: Tensor<2>,
     image_of_caption: Vec<usize>,
+    /// Of images with captions and of captions with images, where they are no cosines.
+    similarities: Option<[Tensor<2>; 2]>,
 }
 
 impl Embedded {
@@ -83,6 +85,16 @@ impl Embedded {
             images: l2_normalize(images),
             texts: l2_normalize(texts),
             image_of_caption: set.image_of_caption().to_vec(),
+            similarities: None,
+        }
+    }
+
+    /// With other similarities than the cosines of the embeddings, `[images, captions]` and
+    /// `[captions, images]`, for ranks and examples.
+    pub fn with_similarities(self, similarities: [Tensor<2>; 2]) -> Self {
+        Self {
+            similarities: Some(similarities),
+            ..self
         }
     }
 
@@ -93,6 +105,9 @@ impl Embedded {
 
     /// Ranks both ways.
     pub fn ranks(&self) -> CrossModal {
+        if let Some(similarities) = &self.similarities {
+            return ranks_of(similarities, &self.image_of_caption);
+        }
         cross_modal(
             self.images.clone(),
             self.texts.clone(),
@@ -130,6 +145,9 @@ impl Embedded {
 
     /// The `k` images most similar to a caption, best first, with their similarities.
     pub fn images_for(&self, caption: usize, k: usize) -> Vec<(usize, f64)> {
+        if let Some([_, of_captions]) = &self.similarities {
+            return best(of_captions.clone().narrow(0, caption, 1), k);
+        }
         nearest(
             self.texts.clone().narrow(0, caption, 1),
             self.images.clone(),
@@ -139,6 +157,9 @@ impl Embedded {
 
     /// The `k` captions most similar to an image, best first, with their similarities.
     pub fn captions_for(&self, image: usize, k: usize) -> Vec<(usize, f64)> {
+        if let Some([of_images, _]) = &self.similarities {
+            return best(of_images.clone().narrow(0, image, 1), k);
+        }
         nearest(
             self.images.clone().narrow(0, image, 1),
             self.texts.clone(),
@@ -232,6 +253,33 @@ impl Retrieved {
         )
     }
 
+    /// A map of at most [`MAP_PAIRS`] images, spread over the set, each with its first caption.
+    ///
+    /// # Errors
+    ///
+    /// If no thread can be started.
+    pub fn map(&self, seed: u64) -> Result<Option<Map>> {
+        let [images, texts] = self.embedded.embeddings();
+        let mut first = vec![None; images.dims()[0]];
+        for (caption, &image) in self.embedded.image_of_caption.iter().enumerate() {
+            first[image].get_or_insert(caption);
+        }
+        let pairs = first.iter().enumerate();
+        let pairs = pairs.filter_map(|(image, caption)| Some([image, (*caption)?]));
+        let pairs: Vec<_> = pairs.collect();
+        let shown: Vec<_> = summary::spread(pairs.len(), MAP_PAIRS).collect();
+        let rows = |all: &Tensor<2>, side: usize| {
+            let width = all.dims()[1];
+            let values: Vec<f64> = all.to_data().iter::<f64>().collect();
+            let row = |&place: &usize| {
+                let at = pairs[place][side] * width;
+                values[at..at + width].to_vec()
+            };
+            shown.iter().map(row).collect::<Vec<_>>()
+        };
+        Map::of(&rows(images, 0), &rows(texts, 1), seed)
+    }
+
     /// The parts of a report that retrieval gives, where `before` is that of the model before its
     /// training, if there was one.
     pub fn report(&self, set: &EvaluationSet, before: Option<&Self>) -> RunReport {
@@ -269,10 +317,90 @@ pub fn chance(set: &EvaluationSet) -> RetrievalScores {
     RetrievalScores::chance(&captions)
 }
 
+/// Ranks of given similarities, of images with captions and of captions with images: negatives come
+/// first in ties, and none has a rank where there is a NaN.
+fn ranks_of(similarities: &[Tensor<2>; 2], image_of_caption: &[usize]) -> CrossModal {
+    let ranks = |all: &Tensor<2>, is_match: &dyn Fn(usize, usize) -> bool| {
+        let [_, candidates] = all.dims();
+        let values: Vec<f32> = all.to_data().iter::<f32>().collect();
+        let rank = |(query, row): (usize, &[f32])| {
+            let matches = row.iter().enumerate();
+            let matches = matches.filter(|(candidate, _)| is_match(query, *candidate));
+            let best = matches
+                .map(|(_, &value)| value)
+                .fold(f32::NEG_INFINITY, f32::max);
+            let ahead = row
+                .iter()
+                .enumerate()
+                .filter(|(candidate, value)| **value >= best && !is_match(query, *candidate));
+            let is_defined = row.iter().all(|value| !value.is_nan());
+            is_defined.then_some(1 + ahead.count())
+        };
+        Ranks::new(values.chunks(candidates).enumerate().map(rank).collect())
+    };
+    let [of_images, of_captions] = similarities;
+    CrossModal {
+        image_to_text: ranks(of_images, &|image, caption| {
+            image_of_caption[caption] == image
+        }),
+        text_to_image: ranks(of_captions, &|caption, image| {
+            image_of_caption[caption] == image
+        }),
+    }
+}
+
 fn nearest(query: Tensor<2>, candidates: Tensor<2>, k: usize) -> Vec<(usize, f64)> {
-    let similarities = query.matmul(candidates.transpose()).into_data();
+    best(query.matmul(candidates.transpose()), k)
+}
+
+/// The `k` largest of a row of similarities, best first.
+fn best(similarities: Tensor<2>, k: usize) -> Vec<(usize, f64)> {
+    let similarities = similarities.into_data();
     let mut ranked: Vec<(usize, f64)> = similarities.iter::<f64>().enumerate().collect();
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
     ranked.truncate(k);
     ranked
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Distribution};
+
+    use super::*;
+
+    #[test]
+    fn cosines_that_are_given_have_the_ranks_of_their_embeddings() {
+        let device = Device::flex();
+        let random = |rows| {
+            let values = Tensor::<2>::random([rows, 5], Distribution::Default, &device);
+            l2_normalize(values - 0.5)
+        };
+        let embedded = Embedded {
+            images: random(6),
+            texts: random(12),
+            image_of_caption: (0..12).map(|caption| caption / 2).collect(),
+            similarities: None,
+        };
+        let expected = embedded.ranks();
+        let [images, texts] = embedded.embeddings().map(Clone::clone);
+        let cosines = images.matmul(texts.transpose());
+        let given = [cosines.clone(), cosines.clone().transpose()];
+        let [of_image, of_caption] = [embedded.captions_for(2, 3), embedded.images_for(7, 3)];
+        let embedded = embedded.with_similarities(given.clone());
+        assert_eq!(embedded.ranks(), expected);
+        assert_eq!(embedded.captions_for(2, 3), of_image);
+        assert_eq!(embedded.images_for(7, 3), of_caption);
+
+        // A tie is lost, and a NaN leaves no rank.
+        let equal = Tensor::zeros([6, 12], &device);
+        let ranks = ranks_of(
+            &[equal.clone(), equal.transpose()],
+            &embedded.image_of_caption,
+        );
+        assert_eq!(ranks.image_to_text.as_slice(), [Some(11); 6]);
+        assert_eq!(ranks.text_to_image.as_slice(), [Some(6); 12]);
+        let bad = given.map(|values| values * f64::NAN);
+        let ranks = ranks_of(&bad, &embedded.image_of_caption);
+        assert_eq!(ranks.text_to_image.as_slice(), [None; 12]);
+    }
 }

@@ -54,6 +54,29 @@ pub fn pairs<S: Program<Examples = Pairs>>(
     resumed: Option<&Path>,
     test: impl FnOnce(&Arc<Collection>, &Arc<CaptionTokenizer>, &Pairs) -> Result<S::Test>,
 ) -> Result<Data<S>> {
+    captioned(config, options, resumed, |collection, tokenizer| {
+        let transform = config.transform();
+        let pairs = Pairs::new(collection.clone(), tokenizer.clone(), transform)?;
+        let test = test(collection, tokenizer, &pairs)?;
+        Ok((pairs, test))
+    })
+}
+
+/// As [`pairs`], of any examples that `examples` makes of the collection, with what the system is
+/// evaluated on.
+///
+/// # Errors
+///
+/// As [`pairs`].
+pub fn captioned<S: Program>(
+    config: &TrainingConfig<S::Config>,
+    options: &Options,
+    resumed: Option<&Path>,
+    examples: impl FnOnce(&Arc<Collection>, &Arc<CaptionTokenizer>) -> Result<(S::Examples, S::Test)>,
+) -> Result<Data<S>>
+where
+    S::Examples: Clone,
+{
     let collection = Arc::new(open_data(&config.shared.data, options)?);
     let captions = || {
         ensure!(
@@ -68,9 +91,8 @@ pub fn pairs<S: Program<Examples = Pairs>>(
     let captions = collection.examples.par_iter();
     let captions = captions.flat_map_iter(|example| &example.captions);
     report_cut(&tokenizer, config, captions, "caption")?;
-    let pairs = Pairs::new(collection.clone(), tokenizer.clone(), config.transform())?;
-    let test = test(&collection, &tokenizer, &pairs)?;
-    let [train, valid] = training_loaders(config, options, pairs)?;
+    let (examples, test) = examples(&collection, &tokenizer)?;
+    let [train, valid] = training_loaders(config, options, examples)?;
     Ok(Data {
         train,
         valid,
@@ -129,7 +151,12 @@ fn dataset(collection: &Collection) -> report::Dataset {
     }
 }
 
-fn open_data(config: &DataConfig, options: &Options) -> Result<Collection> {
+/// The captioned images that the settings name, or generated scenes.
+///
+/// # Errors
+///
+/// On bad data, and on files that cannot be read or written.
+pub fn open_data(config: &DataConfig, options: &Options) -> Result<Collection> {
     let path = locate(config, options, "scenes", |folder, scenes| {
         scenes::generate(folder, scenes)
     })?;

@@ -3,6 +3,7 @@
 use anyhow::{Result, anyhow};
 use burn::tensor::{Device, Tensor};
 use burn_contrastive::objective::{AnyConfig, InfoNceConfig, Objective, ObjectiveConfig};
+use burn_contrastive::schedule::Settings;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -37,6 +38,19 @@ impl TrainingObjective {
             _ => return None,
         };
         Some(config.and_then(|config: ObjectiveConfig| Ok(serde_json::to_value(config)?)))
+    }
+
+    /// The same objective with its values as they are set from the first step on, such as without
+    /// the warm-up of VSE++: for a training that goes on with an earlier one.
+    #[must_use]
+    pub fn unscheduled(self) -> Self {
+        match self {
+            Self::InfoNce(_) => self,
+            Self::Named(mut config) => {
+                config.schedules = Some(Settings::default());
+                Self::Named(config)
+            }
+        }
     }
 
     /// Builds the objective.

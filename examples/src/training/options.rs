@@ -68,7 +68,7 @@ impl Folder {
 
 impl Options {
     /// The command that resumes the run in the folder `run`.
-    pub(super) fn resume_command(&self, run: &Path) -> String {
+    pub(crate) fn resume_command(&self, run: &Path) -> String {
         let run = self.stage_of.as_deref().unwrap_or(run).to_string_lossy();
         let words = self.to_resume.iter().map(String::as_str).chain([&*run]);
         // Without a NUL, which no argument has, every word can be quoted.

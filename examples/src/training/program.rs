@@ -36,14 +36,16 @@ pub trait Program: System {
     ) -> Result<Data<Self>>;
 
     /// What comes before its training, such as the training of a teacher, as
-    /// [stages](super::run::stage) in the folder `run`. Returns the configuration with their results in place, or `None` if one was
-    /// interrupted. All workers of a team call it.
+    /// [stages](super::run::stage) in the folder `run`; features of its data are given to them.
+    /// Returns the configuration with the results in place, or `None` if a stage was interrupted.
+    /// All workers of a team call it.
     ///
     /// # Errors
     ///
     /// As [`run`](super::run::run).
     fn prepare(
         config: &TrainingConfig<Self::Config>,
+        _data: &Data<Self>,
         _options: &Options,
         _run: &Path,
         _interrupter: &Interrupter,

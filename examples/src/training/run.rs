@@ -225,7 +225,7 @@ fn lead<S: Program>(
     data.tokenizer.save(run.path.join(TOKENIZER_FILE))?;
     tell(options, &run.path)?;
     stages.end("data");
-    let fresh = match fresh::<S>(config, options, &run.path, &interrupter) {
+    let fresh = match fresh(config, &data, options, &run.path, &interrupter) {
         Ok(Some(fresh)) => fresh,
         Ok(None) => return Ok(Ended::Interrupted),
         Err(error) => {
@@ -287,11 +287,12 @@ fn lead<S: Program>(
 /// The model before its first step, after what comes before; `None` if that is interrupted.
 fn fresh<S: Program>(
     config: &TrainingConfig<S::Config>,
+    data: &Data<S>,
     options: &Options,
     run: &Path,
     interrupter: &Interrupter,
 ) -> Result<Option<Start<S>>> {
-    let prepared = S::prepare(config, options, run, interrupter)?;
+    let prepared = S::prepare(config, data, options, run, interrupter)?;
     let start = |prepared| Start::fresh(&prepared, &options.device);
     prepared.map(start).transpose()
 }
@@ -307,7 +308,7 @@ fn help<S: Program>(
     let data = S::open(config, options, Some(&run))?;
     let device = &options.device;
     let checkpoint = Start::resumed(config, &data.fingerprint, &run, device)?;
-    let Some(prepared) = S::prepare(config, options, &run, &interrupter)? else {
+    let Some(prepared) = S::prepare(config, &data, options, &run, &interrupter)? else {
         return Ok(Ended::Interrupted);
     };
     let start = match checkpoint {

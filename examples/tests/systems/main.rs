@@ -2,6 +2,7 @@
 
 mod albef;
 mod clip;
+mod it_contrast;
 mod nlvr;
 mod radiograph;
 mod visual_semantic;

@@ -1,17 +1,15 @@
 //! The safetensors format: read in pieces, converted to f32 or f64 on the way, checked row by row.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use ::safetensors::Dtype;
+use ::safetensors::tensor::{Metadata, TensorInfo};
+use anyhow::{Context, Result, bail, ensure};
 use half::{bf16, f16};
-use safetensors::Dtype;
-use safetensors::tensor::{Metadata, TensorInfo};
 
-use crate::number::counted;
-use crate::unique::check_keys;
-use crate::words::brief;
+use crate::files::safetensors::{self, Opened};
 
 /// A file whose header has been read.
 pub(super) struct TensorFile {
@@ -21,56 +19,15 @@ pub(super) struct TensorFile {
     start: u64,
 }
 
-/// The longest header that the format allows.
-const LONGEST_HEADER: u64 = 100_000_000;
-
 impl TensorFile {
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let name = path.display();
-        let failed = || format!("{name}: could not be opened");
-        // Before it is opened: who opens a pipe waits for its writer.
-        let metadata = fs::metadata(path).with_context(failed)?;
-        ensure!(!metadata.is_dir(), "{name} is a folder, not a file");
-        ensure!(
-            metadata.is_file(),
-            "{name} is not a regular file: a pipe or a device cannot be read from the middle"
-        );
-        let length = metadata.len();
-        let mut reader = BufReader::with_capacity(1 << 20, File::open(path).with_context(failed)?);
-        ensure!(length > 0, "{name} is empty");
-        let not_one = || format!("{name} is not a safetensors file");
-        ensure!(length >= 8, "{}: it is too short", not_one());
-        let mut size = [0; 8];
-        reader.read_exact(&mut size).with_context(not_one)?;
-        let size = u64::from_le_bytes(size);
-        ensure!(
-            size <= LONGEST_HEADER && size + 8 <= length,
-            "{}: its header would be {} long, it has {length} in all",
-            not_one(),
-            counted(size, "byte")
-        );
-        let mut header = vec![0; size as usize];
-        reader.read_exact(&mut header).with_context(not_one)?;
-        ensure!(
-            header.starts_with(b"{"),
-            "{}: its header is no JSON object",
-            not_one()
-        );
-        let metadata = parse(&header).with_context(not_one)?;
-        let (start, needed) = (8 + size, metadata.data_len() as u64);
-        ensure!(
-            start + needed == length,
-            "{name} is {} long, its header says {}: it is {}",
-            counted(length, "byte"),
-            start + needed,
-            if start + needed > length {
-                "cut off"
-            } else {
-                "followed by something else"
-            }
-        );
+        let Opened {
+            file,
+            metadata,
+            start,
+        } = safetensors::open(path)?;
         Ok(Self {
-            reader,
+            reader: BufReader::with_capacity(1 << 20, file),
             metadata,
             start,
         })
@@ -197,11 +154,6 @@ impl Float for f64 {
 
 fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     bytes.try_into().expect("as many bytes as the dtype has")
-}
-
-fn parse(header: &[u8]) -> Result<Metadata> {
-    let parsed = check_keys(header).and_then(|()| serde_json::from_slice(header));
-    parsed.map_err(|error| anyhow!(brief(error)))
 }
 
 /// An empty vector with room for as many values.

@@ -14,7 +14,7 @@ const TOKEN_TYPES: usize = 2;
 pub struct BertEmbeddings {
     words: Embedding,
     positions: Param<Tensor<2>>,
-    /// Both types of BERT, so that its weights fit; all tokens are of the first.
+    /// Both types of BERT, so that its weights fit; all words are of the first.
     token_types: Param<Tensor<2>>,
     norm: LayerNorm,
     dropout: Dropout,
@@ -52,9 +52,18 @@ impl BertEmbeddings {
             "bert: sentences of {length} tokens exceed the context of {context}",
         );
         let positions = self.positions.val().narrow(0, 0, length);
-        let token_type = self.token_types.val().narrow(0, 0, 1);
+        let token_type = self.token_type(0);
         let x = self.words.forward(tokens) + (positions + token_type).unsqueeze();
         self.dropout.forward(self.norm.forward(x))
+    }
+
+    /// The embedding of a token type, 0 or 1, `[1, width]`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such type.
+    pub fn token_type(&self, token_type: usize) -> Tensor<2> {
+        self.token_types.val().narrow(0, token_type, 1)
     }
 
     /// The matrix of all tokens' embeddings, `[vocabulary, width]`.

@@ -6,6 +6,7 @@
 mod decoder;
 mod embeddings;
 mod encoder;
+mod joint;
 mod language_head;
 mod layer;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod twin;
 pub use decoder::BertDecoder;
 pub use embeddings::BertEmbeddings;
 pub use encoder::{BertEncoder, CrossStates};
+pub use joint::{JointBert, JointBertConfig, RegionEmbeddings};
 pub use language_head::LanguageHead;
 pub use twin::TwinFusion;
 

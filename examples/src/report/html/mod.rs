@@ -3,6 +3,7 @@
 mod accuracy;
 pub(crate) mod figures;
 mod gallery;
+pub(crate) mod map;
 mod sweeps;
 mod tables;
 mod weights;
@@ -36,6 +37,7 @@ pub(super) fn page(run: &RunReport) -> String {
         (tables::tables(&run.tables))
         (figures::similarities(&run.similarities))
         (tables::histograms(&run.histograms))
+        (map::maps(&run.maps))
         @if let Some(weights) = &run.weights { (weights::weights(weights, &mut thumbnails)) }
         (sweeps::sweeps(&run.sweeps))
         (gallery::examples(&run.examples, &mut thumbnails))

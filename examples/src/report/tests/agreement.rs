@@ -81,7 +81,7 @@ fn tables_of_recalls_show_the_metrics() {
 fn curves_and_similarities_are_described_by_the_metrics() {
     for (html, metrics) in runs() {
         let captions = elements(&html, "<figcaption");
-        assert_eq!(captions.len(), 16);
+        assert_eq!(captions.len(), 18);
         let curves = &metrics["curves"];
         let ends = |curve: &Value| {
             let points = curve.as_array().unwrap();

@@ -135,7 +135,7 @@ fn every_picture_and_table_has_a_text_for_screen_readers() {
         assert!(tag.contains("alt=\"") && !tag.contains("alt=\"\""));
     }
     let charts = html.matches("<svg ").count();
-    assert_eq!(charts, 16);
+    assert_eq!(charts, 18);
     assert_eq!(
         html.matches("class=\"chart\" role=\"img\" aria-label=")
             .count(),

@@ -375,3 +375,18 @@ fn a_sweep_of_many_columns_has_several_charts_and_a_short_row_has_dashes() {
     sweep.rows.truncate(1);
     assert_eq!(html(&sweep).matches("<svg ").count(), 0);
 }
+
+#[test]
+fn a_map_shows_both_modalities_and_joins_pairs() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = sample::run(folder.path());
+    run.maps.before = None;
+    let html = run.to_html();
+    let from = html.find("id=\"map\"").unwrap();
+    let section = &html[from..from + html[from..].find("</section>").unwrap()];
+    assert!(!section.contains("Before training") && section.contains("After training"));
+    assert_eq!(section.matches("<circle").count(), 18);
+    assert!(section.contains("9 pairs."));
+    run.maps.after = None;
+    assert!(!run.to_html().contains("id=\"map\""));
+}

@@ -12,8 +12,8 @@ use serde_json::json;
 
 use crate::report::{
     CaptionQuery, Change, Curve, Curves, Dataset, DirectionScores, Examples, Fact, Histogram,
-    ImageQuery, NamedCurve, NamedHistogram, ParameterCount, RankedCaption, RankedImage, Reference,
-    Retrieval, RetrievalScores, RunReport, Similarities, Split, Stage, Validation,
+    ImageQuery, Maps, NamedCurve, NamedHistogram, ParameterCount, RankedCaption, RankedImage,
+    Reference, Retrieval, RetrievalScores, RunReport, Similarities, Split, Stage, Validation,
 };
 
 const COLOURS: [(&str, [u8; 3]); 6] = [
@@ -86,6 +86,10 @@ pub fn run(directory: &Path) -> RunReport {
         similarities: Similarities {
             before: Some(histogram((0.62, 0.05), (0.61, 0.05))),
             after: Some(histogram((0.71, 0.09), (0.02, 0.16))),
+        },
+        maps: Maps {
+            before: Some(parts::map(0.2)),
+            after: Some(parts::map(0.01)),
         },
         examples: examples(&images),
         facts: parts::facts(),

@@ -78,6 +78,7 @@ impl Program for Albef {
     /// Trains the teacher of the objective's weights, where it has none yet.
     fn prepare(
         config: &TrainingConfig<AlbefConfig>,
+        _data: &Data<Self>,
         options: &Options,
         run: &Path,
         interrupter: &Interrupter,

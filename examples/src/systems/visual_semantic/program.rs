@@ -75,6 +75,7 @@ impl Program for VisualSemantic {
     /// Trains the base network, where there is none yet.
     fn prepare(
         config: &TrainingConfig<VisualSemanticConfig>,
+        _data: &Data<Self>,
         options: &Options,
         run: &Path,
         interrupter: &Interrupter,
@@ -87,6 +88,10 @@ impl Program for VisualSemantic {
         let mut earlier = None;
         for (name, phase) in config.system.phases() {
             let mut phase = of_phase(&config, phase);
+            if earlier.is_some() {
+                // What is warmed up stays warm.
+                phase.system.objective = phase.system.objective.unscheduled();
+            }
             phase.shared.init = earlier.map(InitConfig::all_of);
             let name = format!("base-{name}");
             earlier = stage::<Self>(&name, &phase, options, run, interrupter)?;

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use super::caption;
 use crate::report::{
-    Accuracy, AnswerExample, Fact, KindAccuracy, Sweep, SweepRow, Table, TableRow, WeightExample,
-    Weights,
+    Accuracy, AnswerExample, Fact, KindAccuracy, Map, Sweep, SweepRow, Table, TableRow,
+    WeightExample, Weights,
 };
 
 pub fn facts() -> Vec<Fact> {
@@ -187,5 +187,17 @@ pub fn temperatures() -> Sweep {
             row("learned", [431.25, 80.96, 900.0]),
         ],
         baseline: None,
+    }
+}
+
+/// Pairs on a circle, captions so far from their images.
+pub fn map(apart: f64) -> Map {
+    let at = |pair: usize, shift: f64| {
+        let angle = pair as f64 * 0.7 + shift;
+        [4.0 * angle.cos(), 4.0 * angle.sin()]
+    };
+    Map {
+        images: (0..9).map(|pair| at(pair, 0.0)).collect(),
+        captions: (0..9).map(|pair| at(pair, apart)).collect(),
     }
 }

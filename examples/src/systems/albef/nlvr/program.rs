@@ -96,6 +96,7 @@ impl Program for Nlvr {
     /// Trains text assignment, from whose weights this then starts.
     fn prepare(
         config: &TrainingConfig<NlvrConfig>,
+        _data: &Data<Self>,
         options: &Options,
         run: &Path,
         interrupter: &Interrupter,

@@ -1,0 +1,181 @@
+use std::fs;
+use std::path::PathBuf;
+
+use burn::tensor::Device;
+use tempfile::TempDir;
+
+use super::*;
+use crate::data::testing::Small;
+use crate::data::{Examples, Split};
+
+/// A file for all images of a collection, three regions at most and features of two numbers.
+fn written(small: &Small, folder: &TempDir) -> PathBuf {
+    let count = small.collection.examples.len();
+    let names: Vec<_> = (0..count)
+        .map(|i| image_name(&small.collection, i))
+        .collect();
+    // Not in the order of the collection.
+    let names: Vec<_> = names.into_iter().rev().collect();
+    let boxes = |row: usize| vec![[0.0, 0.25, 0.5, 1.0]; 1 + row % 3];
+    let boxes: Vec<_> = (0..count).map(boxes).collect();
+    let path = folder.path().join("regions.safetensors");
+    let mut writer = RegionWriter::create(&path, &names, boxes.clone(), 2).unwrap();
+    for (row, boxes) in boxes.iter().enumerate() {
+        writer.push(&vec![row as f32; 2 * boxes.len()]).unwrap();
+    }
+    writer.finish().unwrap();
+    path
+}
+
+#[test]
+fn an_image_is_found_by_its_name() {
+    let (small, folder) = (Small::new(), tempfile::tempdir().unwrap());
+    let path = written(&small, &folder);
+    let file = RegionFile::open(&path, &small.collection).unwrap();
+    let count = small.collection.examples.len();
+    for index in [0, 1, count - 1] {
+        let row = count - 1 - index;
+        let regions = file.regions(index).unwrap();
+        assert_eq!(regions.features, vec![row as f32; 2 * (1 + row % 3)]);
+        assert_eq!(regions.boxes, vec![[0.0, 0.25, 0.5, 1.0]; 1 + row % 3]);
+        assert_eq!(regions.positions()[..6], [0.0, 0.25, 0.5, 1.0, 0.5, 0.75]);
+    }
+}
+
+#[test]
+fn regions_become_tensors_padded_to_the_image_with_most() {
+    let image = |count: usize| Regions {
+        features: (0..2 * count).map(|x| x as f32 + 1.0).collect(),
+        boxes: vec![[0.0, 0.0, 0.5, 1.0]; count],
+    };
+    let images = [image(1), image(2)];
+    let batch = RegionBatch::new(images.iter(), 2, &Device::default());
+    let values: Vec<f32> = batch.regions.into_data().try_into_vec().unwrap();
+    let position = [0.0, 0.0, 0.5, 1.0, 0.5, 1.0];
+    let region = |a, b| [&[a, b][..], &position].concat();
+    let expected = [
+        region(1.0, 2.0),
+        vec![0.0; 8],
+        region(1.0, 2.0),
+        region(3.0, 4.0),
+    ];
+    assert_eq!(values, expected.concat());
+    let padding: Vec<bool> = batch.padding.into_data().iter::<bool>().collect();
+    assert_eq!(padding, [false, true, false, false]);
+}
+
+#[test]
+fn nothing_is_loaded_before_the_file_is_there() {
+    let (small, folder) = (Small::new(), tempfile::tempdir().unwrap());
+    let pairs = RegionPairs::new(small.collection.clone(), small.tokenizer.clone());
+    let error = pairs.load(0, None).unwrap_err().to_string();
+    assert!(error.contains("no file of regions yet"), "{error}");
+    let path = written(&small, &folder);
+    pairs.give(RegionFile::open(&path, &small.collection).unwrap());
+    let pair = pairs.load(3, None).unwrap();
+    assert_eq!(pair.image_id, 3);
+    let caption = &small.collection.examples[3].captions[0];
+    assert_eq!(pair.tokens, small.tokenizer.encode(caption).unwrap());
+    assert_eq!(
+        pairs.indices(Split::Test),
+        small.collection.indices(Split::Test)
+    );
+}
+
+fn refused(small: &Small, content: &[u8]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("regions.safetensors");
+    fs::write(&path, content).unwrap();
+    let opened = RegionFile::open(&path, &small.collection);
+    let read = opened.and_then(|file| {
+        let all = 0..small.collection.examples.len();
+        all.map(|index| file.regions(index))
+            .collect::<Result<Vec<_>>>()
+    });
+    format!("{:#}", read.expect_err("it is hostile"))
+}
+
+/// The header of a file and what follows it.
+fn parts(path: &Path) -> (String, Vec<u8>) {
+    let bytes = fs::read(path).unwrap();
+    let size = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header = String::from_utf8(bytes[8..8 + size].to_vec()).unwrap();
+    (header, bytes[8 + size..].to_vec())
+}
+
+fn joined(header: &str, content: &[u8]) -> Vec<u8> {
+    let size = (header.len() as u64).to_le_bytes();
+    [&size, header.as_bytes(), content].concat()
+}
+
+#[test]
+fn hostile_files_are_refused_by_name() {
+    let (small, folder) = (Small::new(), tempfile::tempdir().unwrap());
+    let path = written(&small, &folder);
+    let (header, content) = parts(&path);
+    let images = small.collection.examples.len();
+    let changed = |from: &str, to: &str| {
+        assert!(header.contains(from), "{header}");
+        refused(&small, &joined(&header.replace(from, to), &content))
+    };
+    let with = |at: usize, bytes: &[u8]| {
+        let mut content = content.clone();
+        content[at..at + bytes.len()].copy_from_slice(bytes);
+        refused(&small, &joined(&header, &content))
+    };
+    let boxes = 4 * images;
+    let features = boxes + 4 * 4 * 3 * images;
+    for (message, expected) in [
+        (refused(&small, b""), "is empty"),
+        (
+            refused(&small, b"not a tensor file"),
+            "is not a safetensors file",
+        ),
+        (refused(&small, &joined(&header, &content[1..])), "cut off"),
+        (
+            changed("\"features\"", "\"feature\""),
+            "no tensor `features`",
+        ),
+        (changed("names", "titles"), "metadata have no `names`"),
+        (changed("[\\\"0", "[\\\"1"), "no row for"),
+        (
+            changed("\"I32\"", "\"F32\""),
+            "`count` is F32, it must be one of [I32, I64]",
+        ),
+        (
+            changed(&format!("[{images},3,4]"), &format!("[{images},4,3]")),
+            "`boxes` has shape",
+        ),
+        (with(0, &7i32.to_le_bytes()), "is 7; it must lie in 1..=3"),
+        (with(0, &0i32.to_le_bytes()), "is 0; it must lie in 1..=3"),
+        (
+            with(boxes, &0.5f32.to_le_bytes()),
+            "row 0: the box of region 0 is [0.5, ",
+        ),
+        (with(boxes, &f32::NAN.to_le_bytes()), "0 ≤ x0 < x1 ≤ 1"),
+        (
+            with(features, &f32::NAN.to_le_bytes()),
+            "holds NaN in region 0",
+        ),
+    ] {
+        assert!(message.contains(expected), "{expected}: {message}");
+    }
+    let name = image_name(&small.collection, 0);
+    let twice = header.replace(&image_name(&small.collection, 1), &name);
+    let message = refused(&small, &joined(&twice, &content));
+    assert!(message.contains("are both of"), "{message}");
+}
+
+#[test]
+fn a_file_that_is_not_whole_gets_no_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("regions.safetensors");
+    let boxes = vec![vec![[0.0, 0.0, 1.0, 1.0]]; 2];
+    let names = ["a.png".to_string(), "b.png".to_string()];
+    let mut writer = RegionWriter::create(&path, &names, boxes, 3).unwrap();
+    assert!(writer.push(&[1.0; 2]).is_err());
+    writer.push(&[1.0; 3]).unwrap();
+    let message = format!("{:#}", writer.finish().unwrap_err());
+    assert!(message.contains("1 of 2 rows"), "{message}");
+    assert!(!path.exists());
+}

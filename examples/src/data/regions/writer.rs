@@ -1,0 +1,133 @@
+//! Writes files of regions, row by row.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+
+use super::{NAMES, Regions, SIDES};
+use crate::files::{Partial, commit};
+
+/// A file of regions being written; it has its name once it is [finished](Self::finish).
+pub struct RegionWriter {
+    path: PathBuf,
+    partial: Partial,
+    /// Number of images, most regions of one, width of a feature.
+    shape: [usize; 3],
+    written: usize,
+    /// The boxes of every image, which are known before the features.
+    boxes: Vec<Vec<[f32; 4]>>,
+}
+
+impl RegionWriter {
+    /// A file of the images `names`, row by row, whose regions have these `boxes` and features of
+    /// that `width`.
+    ///
+    /// # Errors
+    ///
+    /// If there is no image, or one without a region, and if the file cannot be written.
+    pub fn create(
+        path: &Path,
+        names: &[String],
+        boxes: Vec<Vec<[f32; 4]>>,
+        width: usize,
+    ) -> Result<Self> {
+        let most = boxes.iter().map(Vec::len).max().unwrap_or(0);
+        let least = boxes.iter().map(Vec::len).min().unwrap_or(0);
+        ensure!(
+            names.len() == boxes.len() && least > 0 && width > 0,
+            "a file of regions needs images, each with a region, and features: there are {} names, \
+             {} rows of at least {least} boxes, and {width} numbers a feature",
+            names.len(),
+            boxes.len()
+        );
+        let images = names.len();
+        let mut end = 0;
+        let mut tensor = |dtype: &str, shape: &[usize]| {
+            let begin = end;
+            end += 4 * shape.iter().product::<usize>();
+            json!({"dtype": dtype, "shape": shape, "data_offsets": [begin, end]})
+        };
+        let header = json!({
+            "count": tensor("I32", &[images]),
+            "boxes": tensor("F32", &[images, most, SIDES]),
+            "features": tensor("F32", &[images, most, width]),
+            "__metadata__": {NAMES: serde_json::to_string(names)?},
+        });
+        let mut header = serde_json::to_vec(&header)?;
+        header.resize(header.len().next_multiple_of(8), b' ');
+        let mut partial = Partial::create(path)?;
+        partial.write(&(header.len() as u64).to_le_bytes())?;
+        partial.write(&header)?;
+        for row in &boxes {
+            partial.write(&(row.len() as i32).to_le_bytes())?;
+        }
+        for row in &boxes {
+            let mut values: Vec<f32> = row.as_flattened().to_vec();
+            values.resize(most * SIDES, 0.0);
+            partial.write(&bytes(&values))?;
+        }
+        Ok(Self {
+            path: path.to_path_buf(),
+            partial,
+            shape: [images, most, width],
+            written: 0,
+            boxes,
+        })
+    }
+
+    /// The regions of the next image: their features, region by region.
+    ///
+    /// # Errors
+    ///
+    /// If they are not as many as the image has boxes, and if the file cannot be written.
+    pub fn push(&mut self, features: &[f32]) -> Result<()> {
+        let [images, most, width] = self.shape;
+        let row = self.written;
+        ensure!(row < images, "the file has {images} rows already");
+        let expected = self.boxes[row].len() * width;
+        ensure!(
+            features.len() == expected,
+            "row {row}: {} numbers, the regions have {expected}",
+            features.len()
+        );
+        let mut values = features.to_vec();
+        values.resize(most * width, 0.0);
+        self.partial.write(&bytes(&values))?;
+        self.written += 1;
+        Ok(())
+    }
+
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    ///
+    /// If a row is missing, and if the file cannot be written.
+    pub fn finish(self) -> Result<()> {
+        let [images, _, _] = self.shape;
+        ensure!(
+            self.written == images,
+            "{}: {} of {images} rows were written",
+            self.path.display(),
+            self.written
+        );
+        commit([self.partial])
+    }
+}
+
+impl Regions {
+    /// The boxes with their extent, `x0 y0 x1 y1 w h` of each region.
+    pub fn positions(&self) -> Vec<f32> {
+        let sides = self.boxes.iter();
+        sides
+            .flat_map(|&[x0, y0, x1, y1]| [x0, y0, x1, y1, x1 - x0, y1 - y0])
+            .collect()
+    }
+}
+
+fn bytes(values: &[f32]) -> Vec<u8> {
+    values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect()
+}

@@ -1,0 +1,131 @@
+//! Regions by words in place of two means: late interaction (FILIP; Yao et al., 2021), as SGRAF and
+//! SCAN compare fragments of both modalities.
+//!
+//! Every region has its closest word, and the similarity of an image with a caption is the mean of
+//! theirs; from the caption's side the other way round. The states of a shard travel as rows, all
+//! padded to the same number of tokens, with a mask beside them.
+
+use burn::tensor::{Bool, Device, Tensor};
+use burn_contrastive::objective::{AnyObjective, Objective};
+use burn_contrastive::similarity::{SimilarityConfig, Tokens};
+
+use super::ItContrast;
+use crate::data::{RegionPair, Shard};
+use crate::models::masked_mean;
+
+/// The states of several sequences, and which of them are padding.
+#[derive(Clone)]
+pub struct States {
+    /// `[sequences, length, width]`
+    pub states: Tensor<3>,
+    /// `[sequences, length]`
+    pub padding: Tensor<2, Bool>,
+}
+
+impl States {
+    /// The states of sequences one behind the other, all padded to `length`.
+    pub fn padded(self, length: usize) -> Self {
+        let [rows, own, width] = self.states.dims();
+        if own == length {
+            return self;
+        }
+        let device = self.states.device();
+        let more = Tensor::zeros([rows, length - own, width], &device);
+        let behind = Tensor::<2>::ones([rows, length - own], &device).bool();
+        Self {
+            states: Tensor::cat(vec![self.states, more], 1),
+            padding: Tensor::cat(vec![self.padding, behind], 1),
+        }
+    }
+
+    /// The sequences of all parts, which are padded to one length.
+    pub fn all(parts: Vec<Self>) -> Self {
+        let (states, padding) = parts
+            .into_iter()
+            .map(|part| (part.states, part.padding))
+            .unzip();
+        Self {
+            states: Tensor::cat(states, 0),
+            padding: Tensor::cat(padding, 0),
+        }
+    }
+
+    /// As rows: the states of a sequence, and 1 for each that is none of padding.
+    fn into_rows(self) -> [Tensor<2>; 2] {
+        let [rows, length, width] = self.states.dims();
+        let there = self.padding.bool_not().float();
+        [self.states.reshape([rows, length * width]), there]
+    }
+
+    /// What [`into_rows`](Self::into_rows) gave.
+    fn of_rows(states: &Tensor<2>, there: &Tensor<2>) -> Self {
+        let [rows, length] = there.dims();
+        let width = states.dims()[1] / length;
+        Self {
+            states: states.clone().reshape([rows, length, width]),
+            padding: there.clone().lower_elem(0.5),
+        }
+    }
+
+    /// As tokens, without the padding.
+    pub fn tokens(&self) -> Tokens {
+        let there = self.padding.clone().bool_not();
+        Tokens::new(self.states.clone()).with_mask(there)
+    }
+
+    /// The mean of each sequence, without its padding: `[sequences, width]`.
+    pub fn mean(self) -> Tensor<2> {
+        masked_mean(self.states, self.padding)
+    }
+}
+
+/// The states of a shard's images and captions, as rows.
+pub(super) fn rows(
+    model: &ItContrast,
+    shard: &Shard<RegionPair>,
+    device: &Device,
+) -> Vec<Tensor<2>> {
+    let room = shard.items.iter().map(|pair| pair.room).max();
+    let images = model.look(shard.regions(model.feature(), device));
+    let (tokens, padding) = shard.texts(|pair| &pair.tokens, device);
+    let texts = model.read(tokens, padding);
+    let both = [
+        images.padded(room.unwrap_or(0)),
+        texts.padded(model.config.tokens),
+    ];
+    both.into_iter().flat_map(States::into_rows).collect()
+}
+
+/// The states of images and of captions, of their rows.
+fn both(rows: &[Tensor<2>]) -> [States; 2] {
+    [0, 2].map(|at| States::of_rows(&rows[at], &rows[at + 1]))
+}
+
+/// The mean of each sequence's states, of images and of captions.
+pub(super) fn means(rows: &[Tensor<2>]) -> [Tensor<2>; 2] {
+    both(rows).map(States::mean)
+}
+
+/// The loss of all pairs.
+pub(super) fn loss(objective: &Objective, rows: &[Tensor<2>]) -> Tensor<1> {
+    let AnyObjective::Contrastive(contrast) = &objective.kind else {
+        unreachable!("the settings are checked: it is a softmax contrast");
+    };
+    let [images, texts] = both(rows).map(|states| states.tokens());
+    contrast.forward_late_interaction(images, texts)
+}
+
+/// The similarities of images with captions, `[images, captions]`, and of captions with images.
+pub(super) fn similarities(images: &States, texts: &States) -> [Tensor<2>; 2] {
+    let similarity = SimilarityConfig::new();
+    let counts = [images, texts].map(|states| states.states.dims()[0]);
+    let [images, texts] = [images, texts].map(|states| similarity.prepare_tokens(states.tokens()));
+    let of = |a: &Tokens, b: &Tokens, rows: usize, columns: usize| {
+        let pairs = similarity.late_interaction(a.clone(), b.clone());
+        pairs.block(&pairs.similarity(), 0..rows, 0..columns)
+    };
+    [
+        of(&images, &texts, counts[0], counts[1]),
+        of(&texts, &images, counts[1], counts[0]),
+    ]
+}

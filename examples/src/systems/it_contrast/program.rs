@@ -1,0 +1,253 @@
+//! What `it-contrast` reads, measures and reports.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use burn::module::Module;
+use burn::tensor::Device;
+use burn::train::Interrupter;
+use burn_contrastive::objective::InfoNceConfig;
+
+use super::regions::Tower;
+use super::{ItContrast, ItContrastConfig, Similarity, States, late};
+use crate::console::say;
+use crate::data::regions::RegionBatch;
+use crate::data::{EvaluationSet, RegionFile, RegionPairs};
+use crate::report::{Fact, Maps, RunReport};
+use crate::systems::clip::{Clip, ClipConfig};
+use crate::training::config::{SharedConfig, TrainingConfig};
+use crate::training::evaluation::{Embedded, Retrieved};
+use crate::training::history::History;
+use crate::training::inputs::{self, Data};
+use crate::training::objective::TrainingObjective;
+use crate::training::run::{self, Ended, Options, Program, stage};
+use crate::training::system::System;
+
+/// The file of regions that a run makes, in its folder.
+const REGIONS: &str = "regions.safetensors";
+
+/// What [`ItContrast`] is evaluated on.
+pub struct RegionTest {
+    /// The held-out pairs.
+    pub set: EvaluationSet,
+    /// Their regions, those of all images among them.
+    pub regions: RegionPairs,
+    pairs_a_batch: usize,
+    seed: u64,
+}
+
+impl Program for ItContrast {
+    const TITLE: &'static str = "ITContrast on regions";
+
+    type Test = RegionTest;
+    type Scores = Retrieved;
+
+    fn open(
+        config: &TrainingConfig<ItContrastConfig>,
+        options: &Options,
+        resumed: Option<&Path>,
+    ) -> Result<Data<Self>> {
+        let mut regions = None;
+        let mut data = inputs::captioned(config, options, resumed, |collection, tokenizer| {
+            let pairs = RegionPairs::new(collection.clone(), tokenizer.clone());
+            if let Some(path) = &config.system.regions.file {
+                let file = opened(path, config, &pairs).context("regions.file")?;
+                regions = Some(file.fingerprint().to_string());
+                pairs.give(file);
+            }
+            let test = RegionTest {
+                set: inputs::held_out(config, options, collection, tokenizer)?,
+                regions: pairs.clone(),
+                pairs_a_batch: config.shared.data.batch_size,
+                seed: config.shared.seed,
+            };
+            Ok((pairs, test))
+        })?;
+        if let Some(regions) = regions {
+            data.fingerprint += &format!(" {regions}");
+        }
+        Ok(data)
+    }
+
+    /// Trains the tower and has it look at the regions, where there is no file of them.
+    fn prepare(
+        config: &TrainingConfig<ItContrastConfig>,
+        data: &Data<Self>,
+        options: &Options,
+        run: &Path,
+        interrupter: &Interrupter,
+    ) -> Result<Option<TrainingConfig<ItContrastConfig>>> {
+        let mut config = config.clone();
+        if config.system.regions.file.is_some() {
+            return Ok(Some(config));
+        }
+        let pairs = &data.test.regions;
+        let path = std::path::absolute(run)?.join(REGIONS);
+        if !path.exists() {
+            let tower = match &config.system.regions.run {
+                Some(run) => Some(run.clone()),
+                None => stage::<Clip>("clip", &of_tower(&config), options, run, interrupter)?,
+            };
+            let Some(tower) = tower else {
+                return Ok(None);
+            };
+            let mut is_there = true;
+            if options.team.is_first() {
+                let tower = Tower::of_run(&tower, &options.device).context("regions.run")?;
+                check_width(tower.width(), &config).context("regions.run")?;
+                let (boxes, seed) = (&config.system.regions.boxes, config.shared.seed);
+                is_there = tower.write(&path, pairs.collection(), boxes, seed, interrupter)?;
+            }
+            if options.team.any(!is_there)? {
+                say(format_args!(
+                    "\nInterrupted before all regions were seen. To go on:\n    {}",
+                    options.resume_command(run)
+                ));
+                return Ok(None);
+            }
+        }
+        pairs.give(opened(&path, &config, pairs)?);
+        config.system.regions.file = Some(path);
+        Ok(Some(config))
+    }
+
+    fn evaluate(
+        &self,
+        test: &RegionTest,
+        batch_size: usize,
+        _is_trained: bool,
+    ) -> Result<Retrieved> {
+        let model = self.valid();
+        let device = model.device();
+        let images = model.images(test, batch_size, &device)?;
+        let texts = model.captions(test, batch_size, &device)?;
+        let similarities = (self.config.similarity == Similarity::LateInteraction)
+            .then(|| late::similarities(&images, &texts));
+        let embedded = Embedded::from_parts(images.mean(), texts.mean(), &test.set);
+        let embedded = match similarities {
+            Some(similarities) => embedded.with_similarities(similarities),
+            None => embedded,
+        };
+        let ranks = embedded.ranks();
+        Ok(Retrieved::of(embedded, ranks))
+    }
+
+    fn before(test: &RegionTest, scores: &Retrieved) -> String {
+        scores.before(&test.set)
+    }
+
+    fn after(_test: &RegionTest, scores: &Retrieved) -> String {
+        scores.after()
+    }
+
+    fn report(
+        test: &RegionTest,
+        before: Option<&Retrieved>,
+        after: &Retrieved,
+        _history: &History,
+    ) -> RunReport {
+        let fact = |name: &str, value: f64| Fact {
+            name: name.to_string(),
+            value,
+            unit: None,
+        };
+        let pairs = test.pairs_a_batch as f64;
+        // A report without a map is better than none.
+        let map = |scores: &Retrieved| scores.map(test.seed).ok().flatten();
+        RunReport {
+            maps: Maps {
+                before: before.and_then(map),
+                after: map(after),
+            },
+            facts: vec![fact("Pairs a batch, N", pairs), fact("ln N", pairs.ln())],
+            ..after.report(&test.set, before)
+        }
+    }
+
+    fn run(
+        config: &TrainingConfig<ItContrastConfig>,
+        options: &Options,
+        interrupter: Interrupter,
+    ) -> Result<Ended<Self>> {
+        run::run(config, options, interrupter)
+    }
+}
+
+impl ItContrast {
+    /// The states of all images of a test, in its order.
+    fn images(&self, test: &RegionTest, batch_size: usize, device: &Device) -> Result<States> {
+        let file = test.regions.file()?;
+        let look = |images: &[usize]| -> Result<States> {
+            let regions = images.iter().map(|&image| file.regions(image));
+            let regions = regions.collect::<Result<Vec<_>>>()?;
+            let batch = RegionBatch::new(regions.iter(), self.feature(), device);
+            Ok(self.look(batch).padded(file.room()))
+        };
+        let batches = test.set.indices().chunks(batch_size).map(look);
+        Ok(States::all(batches.collect::<Result<_>>()?))
+    }
+
+    /// The states of all captions of a test, in its order.
+    fn captions(&self, test: &RegionTest, batch_size: usize, device: &Device) -> Result<States> {
+        let batches = test.set.caption_batches(batch_size, device);
+        let read = batches.map(|captions| {
+            captions.map(|batch| {
+                let states = self.read(batch.tokens, batch.padding);
+                states.padded(self.config.tokens)
+            })
+        });
+        let read = read.collect::<Result<Vec<_>, _>>();
+        let read = read.context("a caption of the evaluation could not be read")?;
+        Ok(States::all(read))
+    }
+}
+
+/// A file of regions that fits the model.
+fn opened(
+    path: &Path,
+    config: &TrainingConfig<ItContrastConfig>,
+    pairs: &RegionPairs,
+) -> Result<RegionFile> {
+    let file = RegionFile::open(path, pairs.collection())?;
+    check_width(file.width(), config).with_context(|| path.display().to_string())?;
+    Ok(file)
+}
+
+fn check_width(width: usize, config: &TrainingConfig<ItContrastConfig>) -> Result<()> {
+    let feature = config.system.model.feature;
+    ensure!(
+        width == feature,
+        "its features are {width} wide and the model reads {feature}: set model.feature={width}"
+    );
+    Ok(())
+}
+
+/// How the tower is trained: as `clip` is, on the data of the run, by plain contrast.
+fn of_tower(config: &TrainingConfig<ItContrastConfig>) -> TrainingConfig<ClipConfig> {
+    let (system, shared) = (&config.system, &config.shared);
+    let tower = &system.regions.tower;
+    let mut model = tower.model.clone();
+    model.text.vocabulary = system.model.bert.vocabulary;
+    model.text.context = system.tokens;
+    let mut clip = TrainingConfig {
+        system: ClipConfig {
+            model,
+            objective: TrainingObjective::InfoNce(InfoNceConfig::new()),
+        },
+        shared: SharedConfig {
+            seed: shared.seed,
+            data: shared.data.clone(),
+            sharding: shared.sharding.clone(),
+            validation: shared.validation.clone(),
+            checkpoints: shared.checkpoints.clone(),
+            ..SharedConfig::default()
+        },
+    };
+    let schedule = &mut clip.shared.schedule;
+    schedule.steps = tower.steps;
+    schedule.epochs = None;
+    schedule.warmup_steps = schedule.warmup_steps.min(tower.steps / 10);
+    clip.shared.data.batch_size = tower.batch_size;
+    clip.shared.data.equal_meaning = 0.0;
+    clip
+}

@@ -1,0 +1,202 @@
+use burn::tensor::{Device, Tensor};
+use burn_contrastive::sharded::Sharding;
+
+use super::*;
+use crate::data::{Padding, RegionPair, Regions, Shard, SpecialTokens, TransformConfig};
+use crate::training::system::{System, SystemConfig};
+
+const WIDTH: usize = 3;
+
+fn model(pairs: &[&str], device: &Device) -> ItContrast {
+    let small = [
+        "model.feature=3",
+        "regions.tower.model.embedding=3",
+        "model.bert.vocabulary=32",
+        "model.bert.width=8",
+        "model.bert.heads=2",
+        "model.bert.intermediate=16",
+        "model.bert.initializer_range=0.5",
+        "negatives.noise=5",
+        "negatives.clusters=2",
+    ];
+    let pairs: Vec<String> = small.iter().chain(pairs).map(ToString::to_string).collect();
+    let config = ItContrastConfig::defaults().with(None, &pairs).unwrap();
+    config.system.init(device)
+}
+
+/// Pairs of which the last two are of one image.
+fn shard(from: usize, to: usize) -> Shard<RegionPair> {
+    let pair = |index: usize| {
+        let regions = 1 + index % 3;
+        let value = |at: usize| ((index * 7 + at * 3) % 11) as f32 / 5.0 - 1.0;
+        RegionPair {
+            regions: Regions {
+                features: (0..regions * WIDTH).map(value).collect(),
+                boxes: vec![[0.1, 0.2, 0.5, 0.9]; regions],
+            },
+            room: 3,
+            tokens: (0..2 + index as u32 % 4)
+                .map(|at| 5 + (at * 3 + index as u32) % 20)
+                .collect(),
+            image_id: index.min(4),
+            meaning: index.min(4),
+        }
+    };
+    Shard {
+        items: (from..to).map(pair).collect(),
+        transform: TransformConfig::default(),
+        padding: Padding {
+            id: 0,
+            context_length: 16,
+            specials: SpecialTokens::default(),
+        },
+    }
+}
+
+fn rows<const D: usize>(tensor: &Tensor<D>) -> Vec<Vec<f64>> {
+    let width = tensor.dims()[D - 1];
+    let values: Vec<f64> = tensor.to_data().iter::<f64>().collect();
+    values.chunks(width).map(<[_]>::to_vec).collect()
+}
+
+fn cosine(a: &[f64], b: &[f64]) -> f64 {
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+/// Equation 7, as it stands, of features.
+fn by_hand(features: &Features, temperature: f64) -> f64 {
+    let (images, texts) = (rows(&features.image), rows(&features.text));
+    let noise = features.noise.as_ref().map(rows).unwrap_or_default();
+    let hard = |of: &Option<Tensor<3>>| of.as_ref().map(rows).unwrap_or_default();
+    let one = |anchors: &[Vec<f64>], others: &[Vec<f64>], hard: &[Vec<f64>]| {
+        let each = hard.len() / anchors.len();
+        let loss = |i: usize| {
+            let anchor = &anchors[i];
+            let e = |other: &Vec<f64>| (cosine(anchor, other) / temperature).exp();
+            let own = &hard[i * each..(i + 1) * each];
+            let all = others.iter().chain(own).chain(&noise).map(e).sum::<f64>();
+            -(e(&others[i]) / all).ln()
+        };
+        (0..anchors.len()).map(loss).sum::<f64>() / anchors.len() as f64
+    };
+    one(&images, &texts, &hard(&features.hard_text))
+        + one(&texts, &images, &hard(&features.hard_image))
+}
+
+#[test]
+fn the_loss_is_equation_7_with_what_is_switched_on() {
+    let device = Device::flex();
+    let weights = model(&[], &device);
+    // Drawn when they are first read.
+    weights.infer(&[shard(0, 1)]);
+    let weights = weights.model;
+    let mut losses = Vec::new();
+    for synthesis in [false, true] {
+        for noise in [false, true] {
+            let pairs = [format!("synthesis={synthesis}"), format!("noise={noise}")];
+            let pairs: Vec<&str> = pairs.iter().map(String::as_str).collect();
+            let model = ItContrast {
+                model: weights.clone(),
+                ..model(&pairs, &device)
+            };
+            let batch = [shard(0, 4), shard(4, 6)];
+            let output = model.infer(&batch);
+            let embeddings = output.embeddings.unwrap();
+            let ids = Tensor::<1, Int>::from_data([0, 1, 2, 3, 4, 4], &device);
+            let features = model.features(embeddings.images, embeddings.texts, ids, 0);
+            assert_eq!(features.noise.is_some(), noise);
+            assert_eq!(features.hard_text.is_some(), synthesis);
+            let expected = by_hand(&features, 0.05);
+            let loss = output.loss.into_scalar::<f64>();
+            assert!(
+                (loss - expected).abs() < 1e-4 * expected,
+                "{pairs:?} {loss} {expected}"
+            );
+            losses.push(loss);
+        }
+    }
+    // Each further negative makes the denominator larger.
+    let [base, info, syn, both] = losses[..] else {
+        panic!("there are four settings");
+    };
+    assert!(
+        base < info && base < syn && info < both && syn < both,
+        "{losses:?}"
+    );
+}
+
+#[test]
+fn negatives_are_new_at_each_step_and_know_their_images() {
+    let device = Device::flex();
+    // Wide enough for every sample to count.
+    let model = model(&["negatives.sigma=1"], &device);
+    let batch = [shard(0, 6)];
+    let embeddings = model.infer(&batch).embeddings.unwrap();
+    let at = |step, ids: [i32; 6]| {
+        let ids = Tensor::<1, Int>::from_data(ids, &device);
+        model.features(
+            embeddings.images.clone(),
+            embeddings.texts.clone(),
+            ids,
+            step,
+        )
+    };
+    let own = [0, 1, 2, 3, 4, 5];
+    let data = |features: &Features| features.noise.clone().unwrap().into_data();
+    assert_eq!(data(&at(3, own)), data(&at(3, own)));
+    assert_ne!(data(&at(3, own)), data(&at(4, own)));
+    let hard = |features: &Features| {
+        features
+            .hard_text
+            .clone()
+            .unwrap()
+            .narrow(0, 4, 2)
+            .into_data()
+    };
+    assert_ne!(hard(&at(3, own)), hard(&at(3, [0, 1, 2, 3, 4, 4])));
+}
+
+#[test]
+fn shards_take_the_step_of_the_undivided_batch() {
+    for similarity in [
+        &[][..],
+        &[
+            "similarity=late-interaction",
+            "synthesis=false",
+            "noise=false",
+        ],
+    ] {
+        take_the_same_step(similarity);
+    }
+}
+
+fn take_the_same_step(pairs: &[&str]) {
+    let device = Device::flex().autodiff();
+    let model = model(pairs, &device);
+    let step = |batch: &[Shard<RegionPair>], sharding: &Sharding| {
+        let step = model.train_on(batch, sharding);
+        let mut found = Vec::new();
+        struct Read<'a>(&'a burn::optim::GradientsParams, &'a mut Vec<f64>);
+        impl burn::module::ModuleVisitor for Read<'_> {
+            fn visit_float<const D: usize>(&mut self, param: &burn::module::Param<Tensor<D>>) {
+                let gradient = self.0.get::<D>(param.id).expect("it is trained");
+                self.1.extend(gradient.into_data().iter::<f64>());
+            }
+        }
+        model
+            .model
+            .regions
+            .visit(&mut Read(&step.gradients, &mut found));
+        (step.output.loss.into_scalar::<f64>(), found)
+    };
+    let (loss, expected) = step(&[shard(0, 6)], &Sharding::keep(1));
+    for sharding in [Sharding::recompute(), Sharding::keep(1)] {
+        let (found, gradients) = step(&[shard(0, 4), shard(4, 6)], &sharding);
+        assert!((found - loss).abs() < 1e-5 * loss, "{found} {loss}");
+        for (a, b) in gradients.iter().zip(&expected) {
+            assert!((a - b).abs() < 1e-4 + 1e-3 * b.abs(), "{a} {b}");
+        }
+    }
+    assert!(expected.iter().any(|x| x.abs() > 1e-3));
+}

@@ -1,0 +1,324 @@
+//! A small run of `it-contrast` from data to report, through all its stages; its comparison, and
+//! what it refuses.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use burn::train::Interrupter;
+use burn_contrastive_examples::report::Metrics;
+use burn_contrastive_examples::systems::it_contrast::{ItContrast, ItContrastConfig, comparisons};
+use burn_contrastive_examples::training::config;
+use burn_contrastive_examples::training::evaluation::chance;
+use burn_contrastive_examples::training::plan::Plan;
+use burn_contrastive_examples::training::run::{Ended, Folder, Program};
+use burn_contrastive_examples::training::weights::Weights;
+
+use crate::exclusively;
+
+type TrainingConfig = config::TrainingConfig<ItContrastConfig>;
+
+const REGIONS: &str = "regions.safetensors";
+
+fn small(pairs: &[&str]) -> TrainingConfig {
+    let settings = [
+        "data.scenes.train=600",
+        "data.scenes.validation=30",
+        "data.scenes.test=100",
+        "data.scenes.image_size=32",
+        "data.scenes.three_objects=0",
+        "data.batch_size=64",
+        "model.feature=32",
+        "model.bert.width=48",
+        "model.bert.intermediate=96",
+        "model.bert.layers=2",
+        "negatives.noise=32",
+        "regions.boxes.per_image=3",
+        "regions.tower.steps=60",
+        "regions.tower.model.image.image_size=32",
+        "regions.tower.model.image.patch_size=8",
+        "regions.tower.model.image.width=32",
+        "regions.tower.model.image.layers=1",
+        "regions.tower.model.text.width=32",
+        "regions.tower.model.text.layers=1",
+        "regions.tower.model.embedding=32",
+        "optimizer.learning_rate=2e-3",
+        "schedule.steps=120",
+        "schedule.warmup_steps=20",
+        "validation.every=60",
+    ];
+    let pairs: Vec<String> = settings
+        .iter()
+        .chain(pairs)
+        .map(ToString::to_string)
+        .collect();
+    TrainingConfig::load(None, &pairs).unwrap()
+}
+
+/// A few steps of each stage, on less.
+fn short(pairs: &[&str]) -> TrainingConfig {
+    let settings = [
+        "data.scenes.train=128",
+        "regions.tower.steps=3",
+        "regions.tower.batch_size=32",
+        "schedule.steps=3",
+        "schedule.warmup_steps=1",
+        "validation.every=2",
+    ];
+    small(&[&settings, pairs].concat())
+}
+
+fn go(
+    config: &TrainingConfig,
+    folder: Folder,
+    scenes: &Path,
+    is_stopped: bool,
+) -> anyhow::Result<Ended<ItContrast>> {
+    let interrupter = Interrupter::new();
+    if is_stopped {
+        interrupter.stop(Some("test"));
+    }
+    let options = crate::options(folder, scenes, &["it-contrast"]);
+    ItContrast::run(config, &options, interrupter)
+}
+
+fn metrics(run: &Path) -> Metrics {
+    let text = fs::read(run.join("metrics.json")).unwrap();
+    serde_json::from_slice(&text).unwrap()
+}
+
+#[test]
+fn a_small_run_learns_from_regions_that_it_makes_and_reports_it() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let ended = go(&small(&[]), Folder::New(out.clone()), folder.path(), false);
+    let Ended::Reached(reached) = ended.unwrap() else {
+        panic!("the run was not finished");
+    };
+    let (first, last) = reached.losses;
+    assert!(last < 0.7 * first, "the loss went from {first} to {last}");
+    let after = reached.after.metrics();
+    let chance = chance(&reached.test.set);
+    for (name, before, after, chance) in [
+        (
+            "image to text",
+            reached.before.metrics().image_to_text,
+            after.image_to_text,
+            chance.image_to_text,
+        ),
+        (
+            "text to image",
+            reached.before.metrics().text_to_image,
+            after.text_to_image,
+            chance.text_to_image,
+        ),
+    ] {
+        assert!((chance.recall_at_1 - 1.0).abs() < 0.05, "{name}");
+        assert!(before.recall_at_1 < 6.0, "{name}: {before:?}");
+        assert!(after.recall_at_1 >= 10.0, "{name}: {after:?}");
+    }
+    let written = metrics(&out);
+    assert_eq!(written.curves.loss.points.len(), 120);
+    let scores = written.retrieval.after.unwrap().scores;
+    assert_eq!(
+        scores.text_to_image.recall_at_1,
+        after.text_to_image.recall_at_1
+    );
+    assert_eq!(
+        scores.image_to_text.recall_at_1,
+        after.image_to_text.recall_at_1
+    );
+    assert!(out.join("report.html").is_file());
+    // The stage has a report of its own, on the same words.
+    assert_eq!(metrics(&out.join("clip")).curves.loss.points.len(), 60);
+    let tokens = |run: &Path| fs::read(run.join("tokenizer.json")).unwrap();
+    assert_eq!(tokens(&out), tokens(&out.join("clip")));
+}
+
+#[test]
+fn a_run_interrupted_in_every_stage_goes_on_to_the_same_bits() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let config = short(&[]);
+    let ended = go(&config, Folder::New(at("whole")), folder.path(), false).unwrap();
+    assert!(matches!(ended, Ended::Reached(_)));
+
+    let parts = at("parts");
+    let interrupted = |folder_of: Folder| {
+        let ended = go(&config, folder_of, folder.path(), true).unwrap();
+        assert!(matches!(ended, Ended::Interrupted));
+    };
+    // In the tower's training: each start comes a step further.
+    interrupted(Folder::New(parts.clone()));
+    assert!(parts.join("clip/checkpoints/step-000001").exists());
+    for _ in 0..2 {
+        interrupted(Folder::Resume(parts.clone()));
+    }
+    // Before the regions are there, which takes no half of them.
+    interrupted(Folder::Resume(parts.clone()));
+    assert!(parts.join("clip/metrics.json").is_file());
+    assert!(!parts.join(REGIONS).exists());
+    // In the training itself, on the regions that the other run has seen.
+    fs::copy(at("whole").join(REGIONS), parts.join(REGIONS)).unwrap();
+    interrupted(Folder::Resume(parts.clone()));
+    assert!(parts.join("checkpoints/step-000001").exists());
+    // The regions are seen again, and are the same.
+    fs::remove_file(parts.join(REGIONS)).unwrap();
+    let ended = go(&config, Folder::Resume(parts.clone()), folder.path(), false).unwrap();
+    assert!(matches!(ended, Ended::Reached(_)));
+
+    let bytes = |run: &str| fs::read(at(run).join(REGIONS)).unwrap();
+    assert!(bytes("whole") == bytes("parts"));
+    let weights = |run: &str| {
+        let device = burn::tensor::Device::flex();
+        let model = burn_contrastive_examples::training::system::SystemConfig::init(
+            &config.system,
+            &device,
+        );
+        let none: &[&str] = &[];
+        let weights = Weights::of_run(&at(run)).unwrap();
+        let model = weights.load_into(model, none, none).unwrap();
+        let words = model.model.bert.embeddings.words().into_data();
+        let types = model.model.bert.embeddings.token_type(1).into_data();
+        (words, types)
+    };
+    assert_eq!(weights("whole"), weights("parts"));
+    let losses = |run: &str| metrics(&at(run)).curves.loss.points;
+    assert_eq!(losses("whole"), losses("parts"));
+}
+
+#[test]
+fn the_ablation_trains_four_settings_on_the_same_regions() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("ablation");
+    let config = short(&["schedule.steps=2"]);
+    let comparison = comparisons::ablation(&config).unwrap();
+    let plan = Plan::once(&["ablation"], Vec::new());
+    let folder_of = Folder::New(out.clone());
+    let options = crate::options(folder_of, folder.path(), &["it-contrast", "ablation"]);
+    let sweep = comparison.run::<ItContrast>(&plan, &options, &Interrupter::new());
+    let sweep = sweep.unwrap().unwrap();
+    let names: Vec<_> = sweep.rows.iter().map(|row| row.value.as_str()).collect();
+    assert_eq!(names, ["base", "+ Syn.", "+ Info.", "+ Syn. + Info."]);
+    let mut first = Vec::new();
+    for (row, name) in sweep
+        .rows
+        .iter()
+        .zip(["base", "synthesis", "noise", "both"])
+    {
+        let run = out.join(name);
+        assert!(!run.join(REGIONS).exists() && !run.join("clip").exists());
+        let metrics = metrics(&run);
+        let scores = metrics.retrieval.after.unwrap().scores;
+        assert_eq!(row.numbers[0], scores.image_to_text.recall_at_1);
+        first.push(metrics.curves.loss.points[0].value);
+    }
+    assert!(out.join(REGIONS).is_file());
+    // The same weights see more negatives.
+    let [base, synthesis, noise, both] = first[..] else {
+        panic!("there are four runs");
+    };
+    assert!(base < synthesis && base < noise, "{first:?}");
+    assert!(synthesis < both && noise < both, "{first:?}");
+}
+
+#[test]
+fn regions_and_words_are_compared_one_by_one_where_asked() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let late = [
+        "similarity=late-interaction",
+        "synthesis=false",
+        "noise=false",
+        "model.bert.layers=1",
+        "schedule.steps=60",
+        "schedule.warmup_steps=10",
+    ];
+    let ended = go(
+        &small(&late),
+        Folder::New(out.clone()),
+        folder.path(),
+        false,
+    );
+    let Ended::Reached(reached) = ended.unwrap() else {
+        panic!("the run was not finished");
+    };
+    let (first, last) = reached.losses;
+    assert!(last < 0.8 * first, "the loss went from {first} to {last}");
+    let after = reached.after.metrics();
+    assert!(after.image_to_text.recall_at_10 >= 25.0, "{after:?}");
+    assert!(after.text_to_image.recall_at_10 >= 25.0, "{after:?}");
+    let scores = metrics(&out).retrieval.after.unwrap().scores;
+    assert_eq!(
+        scores.image_to_text.recall_at_1,
+        after.image_to_text.recall_at_1
+    );
+}
+
+fn program(arguments: &[&str], folder: &Path) -> (bool, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_it-contrast"));
+    let output = command
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn regions_of_a_clip_run_are_written_by_the_program_and_read_by_a_run() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let config = short(&[]);
+    let runs = at("runs");
+    go(&config, Folder::New(at("first")), &runs, false).unwrap();
+
+    let write = [
+        "regions",
+        "--init",
+        "first/clip",
+        "--output",
+        "r.safetensors",
+    ];
+    let (is_done, text) = program(&[&write[..], &["--per-image", "2"]].concat(), folder.path());
+    assert!(
+        is_done && text.contains("516 regions of 258 images"),
+        "{text}"
+    );
+    let (is_done, text) = program(&write, folder.path());
+    assert!(!is_done && text.contains("exists already"), "{text}");
+    let (is_done, text) = program(&write[..3], folder.path());
+    assert!(!is_done && text.contains("needs --output FILE"), "{text}");
+    let (is_done, text) = program(&["regions", "--output", "s.safetensors"], folder.path());
+    assert!(!is_done && text.contains("needs --init RUN"), "{text}");
+
+    let mut config = short(&["regions.file=x"]);
+    config.system.regions.file = Some(at("r.safetensors"));
+    let ended = go(&config, Folder::New(at("second")), &runs, false).unwrap();
+    assert!(matches!(ended, Ended::Reached(_)));
+    assert!(!at("second").join("clip").exists());
+
+    // Features of another width, and a file of other images, are refused and leave nothing.
+    config.system.model.feature = 31;
+    let refused = |config: &TrainingConfig| {
+        let ended = go(config, Folder::New(at("third")), &runs, false);
+        assert!(!at("third").exists());
+        format!("{:#}", ended.err().unwrap())
+    };
+    let message = refused(&config);
+    assert!(message.contains("regions.file"), "{message}");
+    assert!(message.contains("set model.feature=32"), "{message}");
+    config.system.model.feature = 32;
+    config.shared.data.scenes.test = 101;
+    let message = refused(&config);
+    assert!(
+        message.contains("it has no row for 000258.png"),
+        "{message}"
+    );
+}
