@@ -16,13 +16,14 @@ fn the_report_loads_nothing_from_outside() {
     for section in [
         "Retrieval",
         "Similarities",
+        "Map of the embeddings",
         "Weights of the negatives",
         "Objectives",
         "Data",
     ] {
         assert!(html.contains(&format!(">{section}</h2>")), "{section}");
     }
-    assert_eq!(html.matches("<svg ").count(), 2);
+    assert_eq!(html.matches("<svg ").count(), 3);
     assert!(!html.contains("<script") && !html.contains("NaN"));
     let outside = html.replace("http://www.w3.org/2000/svg", "");
     assert!(!outside.contains("http://") && !outside.contains("https://"));
