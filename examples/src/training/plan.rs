@@ -17,6 +17,9 @@ use crate::files;
 /// The file in the folder of a comparison, which a run has none of.
 pub(super) const PLAN_FILE: &str = "comparison.json";
 
+/// How reading fails where there is no file, or no folder.
+const MISSING: [ErrorKind; 2] = [ErrorKind::NotFound, ErrorKind::NotADirectory];
+
 /// What a comparison varies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -102,7 +105,7 @@ impl Plan {
         let file = folder.join(PLAN_FILE);
         let name = || file.display().to_string();
         let text = match fs::read(&file) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if MISSING.contains(&error.kind()) => return Ok(None),
             text => text.with_context(name)?,
         };
         serde_json::from_slice(&text).with_context(name).map(Some)
