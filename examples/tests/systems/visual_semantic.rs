@@ -317,3 +317,22 @@ fn weights_are_evaluated_without_training_as_the_run_that_they_are_of() {
     assert!(error.to_string().contains("set base=null"), "{error:#}");
     assert!(!at("both").exists());
 }
+
+#[test]
+fn an_image_encoder_is_not_frozen_before_it_is_trained() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let refused = |config: &TrainingConfig| {
+        let options = options(Folder::New(out.clone()), folder.path());
+        let error = VisualSemantic::run(config, &options, Interrupter::new());
+        assert!(!out.exists());
+        format!("{:#}", error.err().unwrap())
+    };
+    let first = refused(&small(&["base.first.train_image=false"]));
+    assert!(first.contains("set base.first.train_image=true"), "{first}");
+    let published = refused(&VisualSemanticConfig::base());
+    assert_eq!(published, first);
+    let own = refused(&small(&["base=null"]));
+    assert!(own.contains(": set train_image=true"), "{own}");
+}

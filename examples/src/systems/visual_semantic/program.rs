@@ -60,6 +60,7 @@ impl Program for VisualSemantic {
             base.is_none() || config.shared.init.is_none(),
             "init and base both say which weights to start from: set base=null"
         );
+        check_encoder(config)?;
         let data = inputs::pairs(config, options, resumed, |collection, tokenizer, _| {
             Ok(VisualSemanticTest {
                 set: inputs::held_out(config, options, collection, tokenizer)?,
@@ -153,6 +154,27 @@ impl Program for VisualSemantic {
     ) -> Result<Ended<Self>> {
         run::run(config, options, interrupter)
     }
+}
+
+/// Checks that no image encoder is frozen whose weights are new, and as good as noise.
+fn check_encoder(config: &TrainingConfig<VisualSemanticConfig>) -> Result<()> {
+    let system = &config.system;
+    let (key, trains) = match &system.base {
+        Some(base) => (
+            "base.first.train_image",
+            base.run.is_some() || base.first.train_image,
+        ),
+        None => (
+            "train_image",
+            config.shared.init.is_some() || system.train_image,
+        ),
+    };
+    ensure!(
+        trains,
+        "{key} = false would freeze an image encoder whose weights are new, and learn from noise: \
+         set {key}=true"
+    );
+    Ok(())
 }
 
 /// Checks that a run trained a base network that reads the tokens of these data.
