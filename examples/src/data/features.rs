@@ -12,6 +12,8 @@
 //! found by its name. Features are read when they are needed.
 
 mod examples;
+#[cfg(test)]
+mod tests;
 
 pub use examples::{FeaturePair, FeaturePairs, Seen};
 
