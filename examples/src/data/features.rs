@@ -114,7 +114,7 @@ impl FeatureWriter {
     pub fn create(path: &Path, names: &[String], width: usize) -> Result<Self> {
         let shape = [names.len(), width];
         ensure!(
-            names.len() > 0 && width > 0,
+            !names.is_empty() && width > 0,
             "a file of features needs images and numbers: it would have the shape {shape:?}"
         );
         Ok(Self {

@@ -93,9 +93,7 @@ fn hostile_files_are_refused_by_name() {
     };
     let bad = [&f32::NAN.to_le_bytes(), &content[4..]].concat();
     let shape = format!("[{count},2]");
-    let names: Vec<_> = [0, 1]
-        .map(|index| image_name(&small.collection, index))
-        .to_vec();
+    let names = [0, 1].map(|index| image_name(&small.collection, index));
     for (message, expected) in [
         (refused(b""), "is empty"),
         (refused(b"not a tensor file"), "is not a safetensors file"),
