@@ -5,7 +5,8 @@
 use std::process::ExitCode;
 
 use burn_contrastive_examples::cli::{self, Task, TrainingArguments};
-use burn_contrastive_examples::systems::visual_semantic::VisualSemantic;
+use burn_contrastive_examples::signals::INTERRUPTED;
+use burn_contrastive_examples::systems::visual_semantic::{VisualSemantic, features};
 use clap::{Parser, Subcommand};
 
 /// Train a visual-semantic embedding on image–caption files.
@@ -32,6 +33,10 @@ struct Arguments {
 enum Command {
     /// Evaluate a run (--init RUN) without training it, such as on --data that it never saw
     Evaluate(TrainingArguments),
+
+    /// Write features of images by the image encoder of a run (--init RUN) into a file (--output
+    /// FILE), which `--set features.file=FILE` reads
+    Features(TrainingArguments),
 }
 
 fn main() -> ExitCode {
@@ -41,5 +46,10 @@ fn main() -> ExitCode {
         Some(Command::Evaluate(training)) => {
             cli::evaluate::<VisualSemantic>(training, Task::named(&["evaluate"]))
         }
+        Some(Command::Features(training)) => Ok(if features::make(training)? {
+            ExitCode::SUCCESS
+        } else {
+            INTERRUPTED.into()
+        }),
     })
 }

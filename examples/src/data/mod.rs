@@ -17,11 +17,13 @@
 mod augment;
 mod collection;
 mod evaluation;
+pub mod features;
 pub mod findings;
 mod generated;
 mod karpathy;
 mod listing;
 mod loader;
+mod named;
 mod prefetch;
 #[cfg(test)]
 mod properties;
@@ -44,6 +46,7 @@ mod transform;
 pub use augment::RandAugmentConfig;
 pub use collection::{Collection, Example, Place, Skipped, Split};
 pub use evaluation::{CaptionBatch, EvaluationSet};
+pub use features::{FeatureFile, FeaturePair, FeaturePairs, FeatureWriter};
 pub use findings::FindingsConfig;
 pub use loader::{Loader, LoaderConfig, PairLoader};
 pub use questions::{Answer, Asked, Choices, Question, QuestionExamples, Questions, credit};

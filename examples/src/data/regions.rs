@@ -22,29 +22,23 @@ mod examples;
 mod tests;
 mod writer;
 
+pub use super::named::image_name;
 pub use boxes::BoxesConfig;
 pub use examples::{POSITION, RegionBatch, RegionPair, RegionPairs};
 pub use writer::RegionWriter;
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
 
 use ::safetensors::Dtype;
-use ::safetensors::tensor::Metadata;
 use anyhow::{Context, Result, bail, ensure};
-use half::f16;
-use sha2::{Digest, Sha256};
 
 use super::Collection;
-use crate::files::safetensors::{self, Opened};
+use super::named::{NamedRows, Place, fingerprint};
 
 /// Numbers of a box.
 const SIDES: usize = 4;
-/// The key of the names in the file's metadata.
-const NAMES: &str = "names";
+/// What such a file has.
+const ALL: &str = "files of regions have `features`, `boxes`, `count`";
 
 /// The regions of one image.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,8 +51,7 @@ pub struct Regions {
 
 /// A file of regions whose header, names and counts have been read, for the images of a collection.
 pub struct RegionFile {
-    path: PathBuf,
-    file: Mutex<File>,
+    file: NamedRows,
     features: Place,
     boxes: Place,
     /// Most regions of an image, R, and the width of a feature, D.
@@ -70,13 +63,6 @@ pub struct RegionFile {
     fingerprint: String,
 }
 
-/// Where the rows of a tensor are.
-#[derive(Clone, Copy)]
-struct Place {
-    start: u64,
-    dtype: Dtype,
-}
-
 impl RegionFile {
     /// Opens the file at `path`, which must have a row for each image of `collection`.
     ///
@@ -86,14 +72,9 @@ impl RegionFile {
     /// is wrong.
     pub fn open(path: &Path, collection: &Collection) -> Result<Self> {
         let name = path.display();
-        let Opened {
-            file,
-            metadata,
-            start,
-        } = safetensors::open(path)?;
-        let place = |tensor: &str, rank: usize, dtypes: &[Dtype]| {
-            find(&metadata, tensor, rank, dtypes, start).with_context(|| name.to_string())
-        };
+        let file = NamedRows::open(path)?;
+        let place =
+            |tensor: &str, rank: usize, dtypes: &[Dtype]| file.find(tensor, rank, dtypes, ALL);
         let (features, shape) = place("features", 3, &[Dtype::F32, Dtype::F16])?;
         let (boxes, box_shape) = place("boxes", 3, &[Dtype::F32])?;
         let (count, count_shape) = place("count", 1, &[Dtype::I32, Dtype::I64])?;
@@ -114,25 +95,20 @@ impl RegionFile {
             "{name}: `count` has shape {count_shape:?}, it must be [{images}], as `features` has \
              {shape:?}"
         );
-        let names = names(&metadata).with_context(|| name.to_string())?;
-        ensure!(
-            names.len() == images,
-            "{name}: the metadata `{NAMES}` has {} names for the {images} images of `features`",
-            names.len()
-        );
+        let names = file.names(images)?;
+        let rows = file.rows(&names, collection)?;
         let mut opened = Self {
-            path: path.to_path_buf(),
-            file: Mutex::new(file),
+            file,
             features,
             boxes,
             shape: [most, width],
-            rows: Vec::new(),
+            rows,
             counts: Vec::new(),
             fingerprint: String::new(),
         };
         opened.counts = opened.read_counts(count, &names)?;
-        opened.rows = rows(&names, collection).with_context(|| name.to_string())?;
-        opened.fingerprint = opened.summed(&names);
+        let numbers = [&opened.counts[..], &opened.shape].concat();
+        opened.fingerprint = fingerprint(&names, &numbers);
         Ok(opened)
     }
 
@@ -148,7 +124,7 @@ impl RegionFile {
 
     /// The file.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.file.path()
     }
 
     /// Equal for files of the same names, shapes and counts, in hexadecimal; the features are not
@@ -167,10 +143,14 @@ impl RegionFile {
         let row = self.rows[index];
         let [most, width] = self.shape;
         let count = self.counts[row];
-        let place = || format!("{}, row {row}", self.path.display());
-        let features = self.row(self.features, row * most * width, count * width);
+        let place = || format!("{}, row {row}", self.file.path().display());
+        let features = self
+            .file
+            .floats(self.features, row * most * width, count * width);
         let features = features.with_context(place)?;
-        let boxes = self.row(self.boxes, row * most * SIDES, count * SIDES);
+        let boxes = self
+            .file
+            .floats(self.boxes, row * most * SIDES, count * SIDES);
         let boxes = boxes.with_context(place)?;
         if let Some(at) = features.iter().position(|value| !value.is_finite()) {
             bail!(
@@ -194,33 +174,9 @@ impl RegionFile {
         Ok(Regions { features, boxes })
     }
 
-    /// `count` values of a tensor from the value `from` on.
-    fn row(&self, place: Place, from: usize, count: usize) -> Result<Vec<f32>> {
-        let bytes = self.bytes(place, from, count)?;
-        Ok(match place.dtype {
-            Dtype::F16 => {
-                let values = bytes.as_chunks().0.iter();
-                values.map(|&x| f16::from_le_bytes(x).to_f32()).collect()
-            }
-            _ => {
-                let values = bytes.as_chunks().0.iter();
-                values.map(|&x| f32::from_le_bytes(x)).collect()
-            }
-        })
-    }
-
-    fn bytes(&self, place: Place, from: usize, count: usize) -> Result<Vec<u8>> {
-        let size = place.dtype.bitsize() / 8;
-        let mut bytes = vec![0; count * size];
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(place.start + (from * size) as u64))?;
-        file.read_exact(&mut bytes)?;
-        Ok(bytes)
-    }
-
     fn read_counts(&self, place: Place, names: &[String]) -> Result<Vec<usize>> {
-        let name = self.path.display();
-        let bytes = self.bytes(place, 0, names.len());
+        let name = self.file.path().display();
+        let bytes = self.file.bytes(place, 0, names.len());
         let bytes = bytes.with_context(|| format!("{name}: `count` could not be read"))?;
         let counts: Vec<i64> = match place.dtype {
             Dtype::I32 => {
@@ -242,89 +198,4 @@ impl RegionFile {
         });
         checked.collect()
     }
-
-    fn summed(&self, names: &[String]) -> String {
-        let mut sum = Sha256::new();
-        for (name, count) in names.iter().zip(&self.counts) {
-            sum.update(name.as_bytes());
-            sum.update([0]);
-            sum.update(count.to_le_bytes());
-        }
-        sum.update(self.shape.map(usize::to_le_bytes).concat());
-        let bytes = sum.finalize();
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-}
-
-/// A tensor of the file: where it is, and its shape.
-fn find(
-    metadata: &Metadata,
-    name: &str,
-    rank: usize,
-    dtypes: &[Dtype],
-    start: u64,
-) -> Result<(Place, Vec<usize>)> {
-    let info = metadata.info(name);
-    let info = info.with_context(|| {
-        format!("it has no tensor `{name}`: files of regions have `features`, `boxes`, `count`")
-    })?;
-    ensure!(
-        info.shape.len() == rank,
-        "`{name}` has shape {:?}, it must have {rank} dimensions",
-        info.shape
-    );
-    ensure!(
-        dtypes.contains(&info.dtype),
-        "`{name}` is {:?}, it must be one of {dtypes:?}",
-        info.dtype
-    );
-    let place = Place {
-        start: start + info.data_offsets.0 as u64,
-        dtype: info.dtype,
-    };
-    Ok((place, info.shape.clone()))
-}
-
-/// The names of the images, row by row.
-fn names(metadata: &Metadata) -> Result<Vec<String>> {
-    let text = metadata.metadata().as_ref().and_then(|all| all.get(NAMES));
-    let text = text.with_context(|| {
-        format!("its metadata have no `{NAMES}`: a JSON array of the images' file names")
-    })?;
-    let names = serde_json::from_str(text);
-    names.with_context(|| format!("the metadata `{NAMES}` are no JSON array of file names"))
-}
-
-/// For each image of the collection the row of its name.
-fn rows(names: &[String], collection: &Collection) -> Result<Vec<usize>> {
-    let mut row_of = HashMap::new();
-    for (row, name) in names.iter().enumerate() {
-        if let Some(first) = row_of.insert(name.as_str(), row) {
-            bail!("rows {first} and {row} are both of {name}");
-        }
-    }
-    let mut taken = HashMap::new();
-    let find = |index: usize| {
-        let name = image_name(collection, index);
-        let row = row_of.get(&*name).copied();
-        let row =
-            row.with_context(|| format!("it has no row for {name} ({})", collection.place(index)))?;
-        if let Some(other) = taken.insert(row, index) {
-            bail!(
-                "the row of {name} is that of two images: {} and {}; regions are found by the \
-                 file's name",
-                collection.place(other),
-                collection.place(index)
-            );
-        }
-        Ok(row)
-    };
-    (0..collection.examples.len()).map(find).collect()
-}
-
-/// The name of an image in a file of regions.
-pub fn image_name(collection: &Collection, index: usize) -> String {
-    let image = &collection.examples[index].image;
-    let name = image.file_name().unwrap_or_default();
-    name.to_string_lossy().into_owned()
 }

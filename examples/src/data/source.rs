@@ -98,6 +98,17 @@ impl Pairs {
     pub fn collection(&self) -> &Collection {
         &self.collection
     }
+
+    /// The tokens of a caption of an image: one is drawn, or the first is taken.
+    pub(super) fn tokens(&self, index: usize, draw: Option<Draw>) -> Result<Vec<u32>> {
+        let captions = &self.collection.examples[index].captions;
+        let caption = draw.map_or(0, |draw| {
+            draw.stream(Purpose::Caption)
+                .random_range(0..captions.len())
+        });
+        let tokens = self.tokenizer.encode(&captions[caption]);
+        tokens.with_context(|| self.collection.place(index))
+    }
 }
 
 impl Examples for Pairs {
@@ -120,23 +131,17 @@ impl Examples for Pairs {
     /// One of the captions is drawn, or the first is taken.
     fn load(&self, index: usize, draw: Option<Draw>) -> Result<Pair> {
         let example = &self.collection.examples[index];
-        let place = || self.collection.place(index);
-        let image = decode(&example.image).with_context(place)?;
-        let (pixels, caption) = match draw {
+        let image = decode(&example.image).with_context(|| self.collection.place(index))?;
+        let pixels = match draw {
             Some(draw) => {
-                let choices = 0..example.captions.len();
-                (
-                    self.transform
-                        .augment(&image, &mut draw.stream(Purpose::Augmentation)),
-                    draw.stream(Purpose::Caption).random_range(choices),
-                )
+                let mut draw = draw.stream(Purpose::Augmentation);
+                self.transform.augment(&image, &mut draw)
             }
-            None => (self.transform.evaluate(&image), 0),
+            None => self.transform.evaluate(&image),
         };
-        let tokens = self.tokenizer.encode(&example.captions[caption]);
         Ok(Pair {
             pixels,
-            tokens: tokens.with_context(place)?,
+            tokens: self.tokens(index, draw)?,
             image_id: index,
             meaning: self.meanings[index],
         })

@@ -78,3 +78,17 @@ pub(super) fn truncate(file: &Path) {
     let bytes = std::fs::read(file).unwrap();
     std::fs::write(file, &bytes[..bytes.len() / 2]).unwrap();
 }
+
+/// The header of a safetensors file and what follows it.
+pub(super) fn parts(path: &Path) -> (String, Vec<u8>) {
+    let bytes = std::fs::read(path).unwrap();
+    let size = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header = String::from_utf8(bytes[8..8 + size].to_vec()).unwrap();
+    (header, bytes[8 + size..].to_vec())
+}
+
+/// The file of a header and what follows it.
+pub(super) fn joined(header: &str, content: &[u8]) -> Vec<u8> {
+    let size = (header.len() as u64).to_le_bytes();
+    [&size, header.as_bytes(), content].concat()
+}

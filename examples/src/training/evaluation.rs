@@ -67,16 +67,29 @@ impl Embedded {
             .map(|images| Ok(model.embed_images(images?)))
             .collect::<Result<Vec<_>>>()
             .context("an image of the evaluation could not be read")?;
+        Self::of_images(Tensor::cat(images, 0), &model, set, batch_size)
+    }
+
+    /// Embeds all captions of `set`, `batch_size` at a time, beside `images`, the embeddings of its
+    /// images.
+    ///
+    /// # Errors
+    ///
+    /// If a caption cannot be read.
+    pub fn of_images(
+        images: Tensor<2>,
+        model: &impl EmbedsPairs,
+        set: &EvaluationSet,
+        batch_size: usize,
+    ) -> Result<Self> {
+        let model = model.valid();
+        let device = model.devices().swap_remove(0);
         let texts = set
             .caption_batches(batch_size, &device)
             .map(|captions| captions.map(|batch| model.embed_captions(batch)))
             .collect::<Result<Vec<_>, _>>()
             .context("a caption of the evaluation could not be read")?;
-        Ok(Self::from_parts(
-            Tensor::cat(images, 0),
-            Tensor::cat(texts, 0),
-            set,
-        ))
+        Ok(Self::from_parts(images, Tensor::cat(texts, 0), set))
     }
 
     /// The embeddings of all images and of all captions of `set`, in its order, `[rows, width]`.

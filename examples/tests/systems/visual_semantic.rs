@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use burn::store::{BurnpackStore, ModuleStore, bridge};
-use burn::tensor::TensorData;
+use burn::tensor::{Device, TensorData, Tolerance};
 use burn::train::Interrupter;
+use burn_contrastive_examples::data::FeatureFile;
 use burn_contrastive_examples::report::{Metrics, ScoresWithSum};
 use burn_contrastive_examples::systems::visual_semantic::{VisualSemantic, VisualSemanticConfig};
 use burn_contrastive_examples::training::config;
 use burn_contrastive_examples::training::plan::Plan;
 use burn_contrastive_examples::training::run::{Ended, Folder, Options, Program, evaluate};
+use burn_contrastive_examples::training::system::SystemConfig;
+use burn_contrastive_examples::training::weights::Weights;
 
 use crate::exclusively;
 
@@ -316,4 +320,120 @@ fn weights_are_evaluated_without_training_as_the_run_that_they_are_of() {
         .unwrap();
     assert!(error.to_string().contains("set base=null"), "{error:#}");
     assert!(!at("both").exists());
+}
+
+#[test]
+fn an_image_encoder_is_not_frozen_before_it_is_trained() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let refused = |config: &TrainingConfig| {
+        let options = options(Folder::New(out.clone()), folder.path());
+        let error = VisualSemantic::run(config, &options, Interrupter::new());
+        assert!(!out.exists());
+        format!("{:#}", error.err().unwrap())
+    };
+    let first = refused(&small(&["base.first.train_image=false"]));
+    assert!(first.contains("set base.first.train_image=true"), "{first}");
+    let published = refused(&VisualSemanticConfig::base());
+    assert_eq!(published, first);
+    let own = refused(&small(&["base=null"]));
+    assert!(own.contains(": set train_image=true"), "{own}");
+}
+
+#[test]
+fn features_of_a_run_take_the_place_of_its_image_encoder() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let go = |name: &str| options(Folder::New(at(name)), &at("runs"));
+    VisualSemantic::run(&small(&[]), &go("run"), Interrupter::new()).unwrap();
+    let base = at("run/base-second");
+    let write = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_visual-semantic"));
+        command.args(["features", "--init", "run/base-second", "--output", "f.st"]);
+        let output = command.current_dir(folder.path()).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(text).unwrap())
+    };
+    let (is_done, text) = write();
+    assert!(is_done && text.contains("40 images of 8 numbers"), "{text}");
+    let (is_done, text) = write();
+    assert!(!is_done && text.contains("exists already"), "{text}");
+
+    let file = format!("features.file={}", at("f.st").display());
+    let on_features = [&file, "features.width=8"];
+    let alone = ["base=null", "model.heads=null"];
+    let started = |pairs: &[&str]| {
+        let mut config = small(&[&alone, pairs].concat());
+        config.shared.init = Some(base.to_str().unwrap().parse().unwrap());
+        config.shared.data.tokenizer = Some(base.join("tokenizer.json"));
+        config
+    };
+    // Embeddings are those of the tower, and with them all that is reported.
+    let [tower, features] = [started(&[]), started(&on_features)];
+    let loaded = |config: &TrainingConfig| {
+        let model: VisualSemantic = config.system.init(&Device::flex());
+        let rules = config.system.rules();
+        let weights = Weights::of_run(&base).unwrap();
+        weights.load_into(model, rules.new, rules.unused).unwrap()
+    };
+    let set = VisualSemantic::open(&tower, &go("none"), None).unwrap();
+    let set = set.test.set;
+    let images = set.image_batches(8, &Device::flex()).next().unwrap();
+    let expected = loaded(&tower).embed_image(images.unwrap());
+    let rows = FeatureFile::open(&at("f.st"), set.collection()).unwrap();
+    let rows = rows.batch(set.indices(), &Device::flex()).unwrap();
+    let model = loaded(&features);
+    assert!(model.image.is_none());
+    let found = model.embed_features(rows).into_data();
+    found.assert_approx_eq::<f32>(&expected.into_data(), Tolerance::absolute(1e-5));
+    for (name, config) in [("tower", &tower), ("features", &features)] {
+        evaluate::<VisualSemantic>(config, &go(name)).unwrap();
+    }
+    let [a, b] = ["tower", "features"].map(|run| metrics(&at(run)));
+    assert_eq!(a.retrieval.after, b.retrieval.after);
+
+    // They train, in all phases or on a base network that had the tower.
+    let frozen = [
+        "base.first.train_image=false",
+        "base.second.train_image=false",
+    ];
+    let more = [
+        "objective=con-vse",
+        "schedule.steps=60",
+        "optimizer.learning_rate=5e-3",
+    ];
+    let config = small(&[&more[..], &on_features, &frozen].concat());
+    let ended = VisualSemantic::run(&config, &go("trained"), Interrupter::new()).unwrap();
+    let Ended::Reached(reached) = ended else {
+        panic!("the run was not finished");
+    };
+    let (first, last) = reached.losses;
+    assert!(last < first, "the loss went from {first} to {last}");
+    let has_tower = |run: &str| {
+        parameters(&at(run))
+            .keys()
+            .any(|key| key.starts_with("image."))
+    };
+    assert!(has_tower("run") && !has_tower("trained"));
+    let setting = format!("base.run={}", base.display());
+    let config = small(&[&on_features[..], &frozen, &[&setting]].concat());
+    let ended = VisualSemantic::run(&config, &go("heads"), Interrupter::new()).unwrap();
+    assert!(is_finished(&ended) && !has_tower("heads"));
+    let told = facts(&metrics(&at("heads")), "Base network");
+    assert_eq!(told, numbers(&metrics(&base).retrieval.after.unwrap()));
+
+    // What does not fit is refused.
+    let config = small(&[&[&file[..]], &frozen[..]].concat());
+    let error = VisualSemantic::run(&config, &go("wide"), Interrupter::new());
+    let error = format!("{:#}", error.err().unwrap());
+    assert!(error.contains("set features.width=8"), "{error}");
+    let pairs: Vec<String> = SMALL.iter().map(ToString::to_string).collect();
+    let error = TrainingConfig::load(None, &[&pairs[..], &[file]].concat());
+    let error = format!("{:#}", error.unwrap_err());
+    assert!(
+        error.contains("set base.first.train_image=false"),
+        "{error}"
+    );
 }

@@ -5,7 +5,7 @@ use burn::tensor::Device;
 use tempfile::TempDir;
 
 use super::*;
-use crate::data::testing::Small;
+use crate::data::testing::{Small, joined, parts};
 use crate::data::{Examples, Split};
 
 /// A file for all images of a collection, three regions at most and features of two numbers.
@@ -93,19 +93,6 @@ fn refused(small: &Small, content: &[u8]) -> String {
             .collect::<Result<Vec<_>>>()
     });
     format!("{:#}", read.expect_err("it is hostile"))
-}
-
-/// The header of a file and what follows it.
-fn parts(path: &Path) -> (String, Vec<u8>) {
-    let bytes = fs::read(path).unwrap();
-    let size = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let header = String::from_utf8(bytes[8..8 + size].to_vec()).unwrap();
-    (header, bytes[8 + size..].to_vec())
-}
-
-fn joined(header: &str, content: &[u8]) -> Vec<u8> {
-    let size = (header.len() as u64).to_le_bytes();
-    [&size, header.as_bytes(), content].concat()
 }
 
 #[test]

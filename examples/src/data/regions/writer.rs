@@ -1,17 +1,15 @@
 //! Writes files of regions, row by row.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Result, ensure};
-use serde_json::json;
 
-use super::{NAMES, Regions, SIDES};
-use crate::files::{Partial, commit};
+use super::{Regions, SIDES};
+use crate::data::named::NamedWriter;
 
 /// A file of regions being written; it has its name once it is [finished](Self::finish).
 pub struct RegionWriter {
-    path: PathBuf,
-    partial: Partial,
+    file: NamedWriter,
     /// Number of images, most regions of one, width of a feature.
     shape: [usize; 3],
     written: usize,
@@ -42,34 +40,20 @@ impl RegionWriter {
             boxes.len()
         );
         let images = names.len();
-        let mut end = 0;
-        let mut tensor = |dtype: &str, shape: &[usize]| {
-            let begin = end;
-            end += 4 * shape.iter().product::<usize>();
-            json!({"dtype": dtype, "shape": shape, "data_offsets": [begin, end]})
-        };
-        let header = json!({
-            "count": tensor("I32", &[images]),
-            "boxes": tensor("F32", &[images, most, SIDES]),
-            "features": tensor("F32", &[images, most, width]),
-            "__metadata__": {NAMES: serde_json::to_string(names)?},
-        });
-        let mut header = serde_json::to_vec(&header)?;
-        header.resize(header.len().next_multiple_of(8), b' ');
-        let mut partial = Partial::create(path)?;
-        partial.write(&(header.len() as u64).to_le_bytes())?;
-        partial.write(&header)?;
-        for row in &boxes {
-            partial.write(&(row.len() as i32).to_le_bytes())?;
-        }
+        let tensors: [(_, _, &[_]); 3] = [
+            ("count", "I32", &[images]),
+            ("boxes", "F32", &[images, most, SIDES]),
+            ("features", "F32", &[images, most, width]),
+        ];
+        let mut file = NamedWriter::create(path, names, &tensors)?;
+        file.push(boxes.iter().map(|row| (row.len() as i32).to_le_bytes()))?;
         for row in &boxes {
             let mut values: Vec<f32> = row.as_flattened().to_vec();
             values.resize(most * SIDES, 0.0);
-            partial.write(&bytes(&values))?;
+            file.push(values.into_iter().map(f32::to_le_bytes))?;
         }
         Ok(Self {
-            path: path.to_path_buf(),
-            partial,
+            file,
             shape: [images, most, width],
             written: 0,
             boxes,
@@ -93,7 +77,7 @@ impl RegionWriter {
         );
         let mut values = features.to_vec();
         values.resize(most * width, 0.0);
-        self.partial.write(&bytes(&values))?;
+        self.file.push(values.into_iter().map(f32::to_le_bytes))?;
         self.written += 1;
         Ok(())
     }
@@ -105,13 +89,7 @@ impl RegionWriter {
     /// If a row is missing, and if the file cannot be written.
     pub fn finish(self) -> Result<()> {
         let [images, _, _] = self.shape;
-        ensure!(
-            self.written == images,
-            "{}: {} of {images} rows were written",
-            self.path.display(),
-            self.written
-        );
-        commit([self.partial])
+        self.file.finish(self.written, images)
     }
 }
 
@@ -123,11 +101,4 @@ impl Regions {
             .flat_map(|&[x0, y0, x1, y1]| [x0, y0, x1, y1, x1 - x0, y1 - y0])
             .collect()
     }
-}
-
-fn bytes(values: &[f32]) -> Vec<u8> {
-    values
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect()
 }

@@ -22,6 +22,8 @@ use crate::training::system::{InitRules, SystemConfig, TextLimits};
 pub struct VisualSemanticConfig {
     /// The encoders and the heads; the name of a preset is short for its settings.
     pub model: VisualSemanticModelConfig,
+    /// The features of images that are read in place of them.
+    pub features: FeaturesConfig,
     /// The objective; its name is short for its settings.
     pub objective: TrainingObjective,
     /// Whether the image encoder is trained, its norms by the statistics of each batch; else it
@@ -29,6 +31,16 @@ pub struct VisualSemanticConfig {
     pub train_image: bool,
     /// The base network that it starts from; null for new weights, or those of `init`.
     pub base: Option<BaseConfig>,
+}
+
+/// Where features of images come from that were computed before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeaturesConfig {
+    /// A [file](crate::data::FeatureFile) of one for each image; null for an image encoder of its own.
+    pub file: Option<PathBuf>,
+    /// How wide those of the file are: 2,048 of ResNet-152.
+    pub width: usize,
 }
 
 /// Shape of the encoders and of the heads.
@@ -103,6 +115,38 @@ impl VisualSemanticConfig {
             let second = base.second.iter().map(|phase| ("second", phase));
             std::iter::once(("first", &base.first)).chain(second)
         })
+    }
+
+    /// Whether features are read, in place of images.
+    pub fn reads_features(&self) -> bool {
+        self.features.file.is_some()
+    }
+
+    /// Width of what is projected into the space of the base network.
+    pub(super) fn features(&self) -> usize {
+        if self.reads_features() {
+            self.features.width
+        } else {
+            self.model.image.features()
+        }
+    }
+
+    /// Checks that no phase trains an image encoder that is not there.
+    fn check_features(&self) -> Result<()> {
+        check::size("features.width", self.features.width, 65_536)?;
+        if !self.reads_features() {
+            return Ok(());
+        }
+        let phases = self.phases();
+        let phases = phases.map(|(name, phase)| (format!("base.{name}."), phase.train_image));
+        let mut all = phases.chain([(String::new(), self.train_image)]);
+        if let Some((phase, _)) = all.find(|(_, trains)| *trains) {
+            bail!(
+                "{phase}train_image = true, but features.file leaves no image encoder to train: \
+                 set {phase}train_image=false"
+            );
+        }
+        Ok(())
     }
 
     fn check_base(&self) -> Result<()> {
@@ -220,6 +264,7 @@ impl SystemConfig for VisualSemanticConfig {
         self.model.check().context("model")?;
         self.objective.check()?;
         self.check_base()?;
+        self.check_features()?;
         let trains = self.train_image || self.phases().any(|(_, phase)| phase.train_image);
         ensure!(
             !trains || self.model.image.places() > 1,
@@ -247,7 +292,11 @@ impl SystemConfig for VisualSemanticConfig {
         // A base network has no heads, and objectives may differ.
         InitRules {
             new: &["^image_head\\.", "^text_head\\.", "^objective\\."],
-            unused: &["^objective\\."],
+            unused: if self.reads_features() {
+                &["^objective\\.", "^image\\."]
+            } else {
+                &["^objective\\."]
+            },
         }
     }
 
@@ -270,10 +319,8 @@ impl SystemConfig for VisualSemanticConfig {
     }
 
     fn paths(&mut self) -> Vec<&mut PathBuf> {
-        self.base
-            .iter_mut()
-            .flat_map(|base| &mut base.run)
-            .collect()
+        let runs = self.base.iter_mut().flat_map(|base| &mut base.run);
+        runs.chain(&mut self.features.file).collect()
     }
 
     /// The base network, where all runs would train the same one.
@@ -309,7 +356,10 @@ mod tests {
         config.with(None, &[]).unwrap();
         let model = config.system.init(&Device::flex());
         // ResNet-152 without its classifier of 2,049,000.
-        assert_eq!(model.image.trained_parameters(), 60_192_808 - 2_049_000);
+        assert_eq!(
+            model.image.unwrap().trained_parameters(),
+            60_192_808 - 2_049_000
+        );
         assert_eq!(model.image_projection.num_params(), 2048 * 1024 + 1024);
         assert!(model.text_projection.is_none());
         let head = 1024 * 2048 + 2048 + 2048 * 1024 + 1024;

@@ -4,9 +4,11 @@
 //! A residual network and a GRU meet in one space: the base network, trained by the hinge of the
 //! hardest negative ([`BaseConfig`]), first with the image encoder as it is, then all of it. The
 //! run itself puts a head of two layers on each side and trains these with the base network by a
-//! contrast, with the image encoder frozen.
+//! contrast, with the image encoder frozen. Features of images from a
+//! [file](crate::data::FeatureFile) take the place of the residual network.
 
 mod config;
+pub mod features;
 mod program;
 
 use anyhow::{Context, Result};
@@ -17,7 +19,7 @@ use burn_contrastive::objective::{Features, Objective};
 use burn_contrastive::sharded::{Encoded, Sharding};
 use burn_contrastive::similarity::l2_normalize;
 
-use crate::data::{Pairs, Shard};
+use crate::data::{FeaturePair, FeaturePairs, Shard};
 use crate::models::{GruEncoder, ProjectionHead, ResNet, zero_bias};
 use crate::training::objective::logit_scale;
 use crate::training::output::Output;
@@ -25,15 +27,16 @@ use crate::training::system::{Moment, Step, System, SystemConfig};
 use crate::training::weights::Weights;
 
 pub use config::{
-    BaseConfig, HeadsConfig, PhaseConfig, VisualSemanticConfig, VisualSemanticModelConfig,
+    BaseConfig, FeaturesConfig, HeadsConfig, PhaseConfig, VisualSemanticConfig,
+    VisualSemanticModelConfig,
 };
 pub use program::{VisualSemanticScores, VisualSemanticTest};
 
 /// The system: see [the module](self).
 #[derive(Module, Debug)]
 pub struct VisualSemantic {
-    /// The image encoder.
-    pub image: ResNet,
+    /// The image encoder, unless features are read.
+    pub image: Option<ResNet>,
     /// The caption encoder.
     pub text: GruEncoder,
     /// From the image's feature, of unit length, into the space of the base network.
@@ -66,10 +69,11 @@ impl VisualSemantic {
             Some(head)
         };
         let text = model.text.width;
+        let image = (!config.reads_features()).then(|| model.image.init(device));
         Self {
-            image: model.image.init(device),
+            image,
             text: model.text.init(device),
-            image_projection: projection(model.image.features()),
+            image_projection: projection(config.features()),
             text_projection: (text != model.embedding).then(|| projection(text)),
             image_head: head(),
             text_head: head(),
@@ -103,8 +107,17 @@ impl VisualSemantic {
 
     /// Embeddings of images as they are after training, `[batch, 3, height, width]`, not
     /// normalised.
+    ///
+    /// # Panics
+    ///
+    /// If it reads features: it has no image encoder.
     pub fn embed_image(&self, images: Tensor<4>) -> Tensor<2> {
-        self.embed_features(self.image.forward(images))
+        self.embed_features(self.encoder().forward(images))
+    }
+
+    fn encoder(&self) -> &ResNet {
+        let image = self.image.as_ref();
+        image.expect("what reads features has no image encoder, and gets no pixels")
     }
 
     /// Embeddings of captions, not normalised.
@@ -127,19 +140,23 @@ impl VisualSemantic {
 
     /// The embeddings of a shard's images and captions, and the statistics of the norms of an
     /// image encoder that trains.
-    fn encode(&self, shard: &Shard, device: &Device) -> Encoded {
-        let batch = shard.to_batch(device);
-        let (features, statistics) = if self.train_image {
-            let (features, statistics) = self.image.forward_train(batch.images);
+    fn encode(&self, shard: &Shard<FeaturePair>, device: &Device) -> Encoded {
+        let (features, statistics) = if self.image.is_none() {
+            (shard.features(device), None)
+        } else if self.train_image {
+            let images = shard.pixels(device);
+            let (features, statistics) = self.encoder().forward_train(images);
             (features, Some(Tensor::from_inner(statistics)))
         } else {
             // Without a graph, which would keep all that the encoder computes.
-            let images = batch.images.without_autodiff();
-            (Tensor::from_inner(self.image.valid().forward(images)), None)
+            let images = shard.pixels(device).without_autodiff();
+            let features = self.encoder().valid().forward(images);
+            (Tensor::from_inner(features), None)
         };
+        let (tokens, padding) = shard.texts(|pair| &pair.tokens, device);
         let embeddings = [
             self.embed_features(features),
-            self.embed_text(batch.tokens, batch.padding),
+            self.embed_text(tokens, padding),
         ];
         Encoded::new(embeddings.into_iter().chain(statistics))
     }
@@ -154,7 +171,7 @@ impl System for VisualSemantic {
     const RETRIEVES: bool = true;
 
     type Config = VisualSemanticConfig;
-    type Examples = Pairs;
+    type Examples = FeaturePairs;
     /// The statistics of the norms of the image encoder, `[shards, values]`, if it trains.
     type Carry = Option<Tensor<2>>;
 
@@ -175,7 +192,7 @@ impl System for VisualSemantic {
         self
     }
 
-    fn train_on(&self, batch: &[Shard], sharding: &Sharding) -> Step<Self::Carry> {
+    fn train_on(&self, batch: &[Shard<FeaturePair>], sharding: &Sharding) -> Step<Self::Carry> {
         let device = self.device();
         let step = sharding.backward(
             self,
@@ -200,19 +217,23 @@ impl System for VisualSemantic {
         self.objective = self.objective.clamped();
         let statistics: Vec<_> = carried.into_iter().flatten().collect();
         if !statistics.is_empty() {
-            self.image = self.image.follow(Tensor::cat(statistics, 0));
+            let statistics = Tensor::cat(statistics, 0);
+            self.image = self.image.map(|image| image.follow(statistics));
         }
         self
     }
 
-    fn infer(&self, batch: &[Shard]) -> Output {
+    fn infer(&self, batch: &[Shard<FeaturePair>]) -> Output {
         let device = self.device();
         let (images, texts) = batch
             .iter()
             .map(|shard| {
-                let batch = shard.to_batch(&device);
-                let image = self.embed_image(batch.images);
-                (image, self.embed_text(batch.tokens, batch.padding))
+                let image = match &self.image {
+                    Some(_) => self.embed_image(shard.pixels(&device)),
+                    None => self.embed_features(shard.features(&device)),
+                };
+                let (tokens, padding) = shard.texts(|pair| &pair.tokens, &device);
+                (image, self.embed_text(tokens, padding))
             })
             .unzip();
         let [images, texts] = [images, texts].map(|parts| Tensor::cat(parts, 0));
@@ -229,8 +250,9 @@ impl System for VisualSemantic {
     fn parts(&self) -> Vec<(&'static str, usize)> {
         let of = |head: &Option<ProjectionHead>| head.as_ref().map_or(0, Module::num_params);
         let text = self.text_projection.as_ref().map_or(0, Module::num_params);
+        let image = self.image.as_ref().map_or(0, ResNet::trained_parameters);
         vec![
-            ("image encoder", self.image.trained_parameters()),
+            ("image encoder", image),
             ("text encoder", self.text.num_params()),
             ("projections", self.image_projection.num_params() + text),
             ("heads", of(&self.image_head) + of(&self.text_head)),

@@ -1,18 +1,20 @@
 //! What `visual-semantic` reads, measures and reports.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::train::Interrupter;
 use burn_contrastive::retrieval::CrossModalMetrics;
 
 use super::VisualSemantic;
-use super::config::{VisualSemanticConfig, of_phase};
-use crate::data::{CaptionBatch, EvaluationSet};
+use super::config::{FeaturesConfig, VisualSemanticConfig, of_phase};
+use crate::data::{CaptionBatch, EvaluationSet, FeatureFile, FeaturePairs, Pairs};
 use crate::report::{Fact, RunReport};
 use crate::training::config::TrainingConfig;
-use crate::training::evaluation::{EmbedsPairs, Retrieved};
+use crate::training::evaluation::{Embedded, EmbedsPairs, Retrieved};
 use crate::training::history::History;
 use crate::training::inputs::{self, Data};
 use crate::training::run::{self, CONFIG_FILE, Ended, Options, Program, stage};
@@ -32,6 +34,8 @@ impl EmbedsPairs for VisualSemantic {
 pub struct VisualSemanticTest {
     /// The held-out pairs.
     pub set: EvaluationSet,
+    /// The features of its images, if they are read.
+    features: Option<Arc<FeatureFile>>,
     /// Whether the run starts from a base network, which is evaluated before the training.
     has_base: bool,
 }
@@ -60,12 +64,23 @@ impl Program for VisualSemantic {
             base.is_none() || config.shared.init.is_none(),
             "init and base both say which weights to start from: set base=null"
         );
-        let data = inputs::pairs(config, options, resumed, |collection, tokenizer, _| {
-            Ok(VisualSemanticTest {
+        check_encoder(config)?;
+        let mut fingerprint = None;
+        let mut data = inputs::captioned(config, options, resumed, |collection, tokenizer| {
+            let pairs = Pairs::new(collection.clone(), tokenizer.clone(), config.transform())?;
+            let features = open_features(config, &pairs).context("features.file")?;
+            let own = features.as_ref().map(|file| file.fingerprint());
+            fingerprint = own.map(ToString::to_string);
+            let test = VisualSemanticTest {
                 set: inputs::held_out(config, options, collection, tokenizer)?,
+                features: features.clone(),
                 has_base: base.is_some(),
-            })
+            };
+            Ok((FeaturePairs::new(pairs, features), test))
         })?;
+        if let Some(features) = fingerprint {
+            data.fingerprint += &format!(" {features}");
+        }
         if let Some(run) = base.and_then(|base| base.run.as_ref()) {
             check_base(run, config, &data).context("base.run")?;
         }
@@ -113,10 +128,10 @@ impl Program for VisualSemantic {
         is_trained: bool,
     ) -> Result<VisualSemanticScores> {
         let base = (test.has_base && !is_trained).then(|| self.base());
-        let base = base.map(|base| Retrieved::new(&base, &test.set, batch_size));
+        let base = base.map(|base| base.retrieved(test, batch_size));
         Ok(VisualSemanticScores {
             base: base.transpose()?.map(|base| base.metrics()),
-            retrieved: Retrieved::new(self, &test.set, batch_size)?,
+            retrieved: self.retrieved(test, batch_size)?,
         })
     }
 
@@ -153,6 +168,66 @@ impl Program for VisualSemantic {
     ) -> Result<Ended<Self>> {
         run::run(config, options, interrupter)
     }
+}
+
+impl VisualSemantic {
+    fn retrieved(&self, test: &VisualSemanticTest, batch_size: usize) -> Result<Retrieved> {
+        let Some(file) = &test.features else {
+            return Retrieved::new(self, &test.set, batch_size);
+        };
+        let model = self.valid();
+        let device = model.devices().swap_remove(0);
+        let batches = test.set.indices().chunks(batch_size);
+        let images = batches.map(|images| Ok(model.embed_features(file.batch(images, &device)?)));
+        let images = Tensor::cat(images.collect::<Result<_>>()?, 0);
+        let embedded = Embedded::of_images(images, self, &test.set, batch_size)?;
+        let ranks = embedded.ranks();
+        Ok(Retrieved::of(embedded, ranks))
+    }
+}
+
+/// The configured features, if there are, which must fit the model.
+fn open_features(
+    config: &TrainingConfig<VisualSemanticConfig>,
+    pairs: &Pairs,
+) -> Result<Option<Arc<FeatureFile>>> {
+    let FeaturesConfig { file, width } = &config.system.features;
+    let Some(path) = file else {
+        return Ok(None);
+    };
+    let file = FeatureFile::open(path, pairs.collection())?;
+    ensure!(
+        file.width() == *width,
+        "{}: its features are {} wide and the model reads {width}: set features.width={}",
+        path.display(),
+        file.width(),
+        file.width()
+    );
+    Ok(Some(Arc::new(file)))
+}
+
+/// Checks that no image encoder is frozen whose weights are new, and as good as noise.
+fn check_encoder(config: &TrainingConfig<VisualSemanticConfig>) -> Result<()> {
+    let system = &config.system;
+    if system.reads_features() {
+        return Ok(());
+    }
+    let (key, trains) = match &system.base {
+        Some(base) => (
+            "base.first.train_image",
+            base.run.is_some() || base.first.train_image,
+        ),
+        None => (
+            "train_image",
+            config.shared.init.is_some() || system.train_image,
+        ),
+    };
+    ensure!(
+        trains,
+        "{key} = false would freeze an image encoder whose weights are new, and learn from noise: \
+         set {key}=true, or features.file to a file of features of a trained one"
+    );
+    Ok(())
 }
 
 /// Checks that a run trained a base network that reads the tokens of these data.
