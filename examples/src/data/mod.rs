@@ -42,6 +42,7 @@ mod testing;
 pub mod text;
 mod tokenizer;
 mod transform;
+mod word_vectors;
 
 pub use augment::RandAugmentConfig;
 pub use collection::{Collection, Example, Place, Skipped, Split};
@@ -63,6 +64,7 @@ pub use tokenizer::{
     CaptionTokenizer, PaddedTokens, Padding, SpecialTokens, TokenStyle, TokenizerConfig,
 };
 pub use transform::{TransformConfig, decode};
+pub use word_vectors::WordVectors;
 
 use burn::tensor::{Bool, Int, Tensor};
 

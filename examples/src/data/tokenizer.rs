@@ -5,7 +5,7 @@
 //! words and their counts: see [`CaptionTokenizer::train`].
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::panic::catch_unwind;
 use std::path::Path;
@@ -332,6 +332,11 @@ impl CaptionTokenizer {
             .into_values()
             .max()
             .map_or(0, |id| id as usize + 1)
+    }
+
+    /// The ids of its tokens.
+    pub fn vocabulary(&self) -> HashMap<String, u32> {
+        self.inner.get_vocab(true).into_iter().collect()
     }
 
     /// Largest number of tokens of a caption.

@@ -1,10 +1,12 @@
 //! A recurrent caption encoder: word vectors, a GRU (Cho et al., 2014), its last state.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::gru::{Gru, GruConfig};
 use burn::nn::{Embedding, EmbeddingConfig, Initializer};
-use burn::tensor::{Bool, Device, Int, Tensor};
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::check;
@@ -22,6 +24,9 @@ pub struct GruEncoderConfig {
     pub context: usize,
     /// Width of the word vectors; 300 in VSE++.
     pub words: usize,
+    /// A text file with vectors of words, which take the place of random ones before the training;
+    /// null for none.
+    pub vectors: Option<PathBuf>,
     /// Width of the state, which is the feature; 1,024 in VSE++.
     pub width: usize,
 }
@@ -77,6 +82,25 @@ pub struct GruEncoder {
 }
 
 impl GruEncoder {
+    /// The same encoder with these vectors of the words of those ids.
+    ///
+    /// # Panics
+    ///
+    /// If an id is out of the vocabulary, or a vector not as wide as the others.
+    pub fn with_words<'a>(mut self, rows: impl IntoIterator<Item = (usize, &'a [f32])>) -> Self {
+        let weight = &self.words.weight;
+        let [vocabulary, width] = weight.dims();
+        let mut all: Vec<f32> = weight.val().into_data().iter().collect();
+        for (id, row) in rows {
+            all[id * width..][..width].copy_from_slice(row);
+        }
+        let options = (&weight.device(), weight.dtype());
+        let all = TensorData::new(all, [vocabulary, width]);
+        let all = Tensor::from_data(all, options);
+        self.words.weight = Param::initialized(weight.id, all.require_grad());
+        self
+    }
+
     /// The state after the last token of each caption, which the padding behind it does not change;
     /// zero for a caption without a token.
     ///
@@ -108,6 +132,7 @@ mod tests {
         vocabulary: 20,
         context: 16,
         words: 5,
+        vectors: None,
         width: 7,
     };
 
@@ -182,6 +207,7 @@ mod tests {
             vocabulary: 11_755,
             context: 64,
             words: 300,
+            vectors: None,
             width: 1024,
         };
         config.check().unwrap();

@@ -247,6 +247,11 @@ impl Retrieved {
         }
     }
 
+    /// The embeddings.
+    pub fn embedded(&self) -> &Embedded {
+        &self.embedded
+    }
+
     /// Recall and ranks both ways.
     pub fn metrics(&self) -> CrossModalMetrics {
         self.ranks.metrics()

@@ -61,6 +61,40 @@ fn settings_that_do_not_fit_together_are_refused_and_leave_nothing() {
 }
 
 #[test]
+fn word_vectors_that_cannot_be_read_are_refused_and_leave_nothing() {
+    let mut count = Count::new("word vectors");
+    let place = Place::new();
+    table(&place, "");
+    for (content, reason) in [
+        (&b""[..], "line 1: there is no vector"),
+        (b"dog 1 2 3\n", "model.text.words = 4"),
+        (b"9 300\n", "the vectors are of 300 numbers"),
+        (
+            b"dog 1 2 3 4\ncat 1 2 3 NaN\n",
+            "line 2: NaN is not a finite number",
+        ),
+        (
+            b"dog 1 2 3 4\n\xf0\x28 1 2 3 4\n",
+            "line 2: it is not UTF-8",
+        ),
+        (b"unheard 1 2 3 4\n", "none of its words"),
+    ] {
+        fs::write(place.join("v.txt"), content).unwrap();
+        for base in ["train_image=false", "base=null"] {
+            let answer = start(&place, &["model.text.vectors=v.txt", base]);
+            count.refused(reason, &answer, reason);
+            assert!(answer.err.contains("model.text.vectors"), "{}", answer.err);
+            assert!(!place.join("run").exists(), "{reason}");
+        }
+    }
+    for path in ["absent.txt", "."] {
+        let answer = start(&place, &[&format!("model.text.vectors={path}")]);
+        count.refused(path, &answer, "model.text.vectors");
+        assert!(!place.join("run").exists(), "{path}");
+    }
+}
+
+#[test]
 fn what_a_run_was_trained_with_stays() {
     let mut count = Count::new("changes on resume of visual-semantic");
     let place = Place::new();

@@ -36,6 +36,7 @@ fn the_state_at_the_last_token_is_that_of_torch_with_its_gradients() {
         vocabulary: 11,
         context: 6,
         words: 5,
+        vectors: None,
         width: 4,
     };
     let encoder = reference.load(config.init(&device), key);

@@ -120,7 +120,9 @@ fn a_small_run_learns_from_regions_that_it_makes_and_reports_it() {
     }
     let written = metrics(&out);
     assert_eq!(written.curves.loss.points.len(), 120);
-    let scores = written.retrieval.after.unwrap().scores;
+    let reported = written.retrieval.after.unwrap();
+    crate::assert_recalls(&reached.after, &reached.test.set, &reported);
+    let scores = reported.scores;
     assert_eq!(
         scores.text_to_image.recall_at_1,
         after.text_to_image.recall_at_1

@@ -8,7 +8,7 @@ use std::process::Command;
 use burn::store::{BurnpackStore, ModuleStore, bridge};
 use burn::tensor::{Device, TensorData, Tolerance};
 use burn::train::Interrupter;
-use burn_contrastive_examples::data::FeatureFile;
+use burn_contrastive_examples::data::{CaptionTokenizer, FeatureFile};
 use burn_contrastive_examples::report::{Metrics, ScoresWithSum};
 use burn_contrastive_examples::systems::visual_semantic::{VisualSemantic, VisualSemanticConfig};
 use burn_contrastive_examples::training::config;
@@ -158,6 +158,7 @@ fn a_small_run_learns_in_each_phase_and_reports_it() {
     for scores in &after[..2] {
         assert!(scores.r_sum > 130.0, "R@sum is {}", scores.r_sum);
     }
+    crate::assert_recalls(&reached.after.retrieved, &reached.test.set, &after[2]);
     // New heads know little, and learn.
     let before = runs[2].retrieval.before.unwrap();
     assert!(after[2].r_sum > before.r_sum + 30.0);
@@ -436,4 +437,79 @@ fn features_of_a_run_take_the_place_of_its_image_encoder() {
         error.contains("set base.first.train_image=false"),
         "{error}"
     );
+}
+
+#[test]
+fn every_objective_of_the_comparison_trains_the_heads() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let go = |name: &str, pairs: &[&str]| {
+        let options = options(Folder::New(at(name)), &at("scenes"));
+        match VisualSemantic::run(&small(pairs), &options, Interrupter::new()).unwrap() {
+            Ended::Reached(reached) => reached,
+            _ => panic!("{name} was not finished"),
+        }
+    };
+    go("base", &["base.second=null"]);
+    let base = at("base/base-first");
+    let base_setting = format!("base.run={}", base.display());
+    let mut losses = Vec::new();
+    for objective in ["mvn", "nt-xent", "vse"] {
+        let reached = go(
+            objective,
+            &[&base_setting, &format!("objective={objective}")],
+        );
+        let run = metrics(&at(objective));
+        let reported = run.retrieval.after.unwrap();
+        crate::assert_recalls(&reached.after.retrieved, &reached.test.set, &reported);
+        let points = run.curves.loss.points;
+        assert!(points.len() == 3 && points.iter().all(|point| point.value.is_finite()));
+        losses.push(points[0].value);
+        let [image, others] = differing(&base, &at(objective));
+        assert!(image == 0 && others > 5, "{objective}: {image}, {others}");
+    }
+    // The same start, measured by three objectives.
+    assert!(losses[0] != losses[1] && losses[1] != losses[2] && losses[0] != losses[2]);
+}
+
+#[test]
+fn a_run_starts_from_word_vectors_and_needs_their_file_no_more() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let text = "2 6\nRED 9 8 7 6 5 4\nunheard 1 1 1 1 1 1\n";
+    fs::write(at("v.txt"), text).unwrap();
+    let setting = format!("model.text.vectors={}", at("v.txt").display());
+    let still = [
+        &setting[..],
+        "base.first.learning_rate=1e-9",
+        "base.second.learning_rate=1e-9",
+        "optimizer.learning_rate=1e-9",
+    ];
+    let go = |folder: Folder, interrupter| {
+        let options = options(folder, &at("scenes"));
+        VisualSemantic::run(&small(&still), &options, interrupter).unwrap()
+    };
+    assert!(!is_finished(&go(Folder::New(at("run")), stopped())));
+    fs::remove_file(at("v.txt")).unwrap();
+    let ended = go(Folder::Resume(at("run")), Interrupter::new());
+    assert!(is_finished(&ended));
+    let tokenizer = CaptionTokenizer::load(at("run/tokenizer.json"), 48).unwrap();
+    let red = tokenizer.token_to_id("red").unwrap() as usize;
+    for stage in ["run/base-first", "run/base-second", "run"] {
+        let words = &parameters(&at(stage))["text.words.weight"];
+        let words: Vec<f32> = words.iter().collect();
+        for (id, row) in words.chunks(6).enumerate() {
+            if id == red {
+                let expected = [9.0, 8.0, 7.0, 6.0, 5.0, 4.0];
+                let close = row.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-4);
+                assert!(close, "{stage}: {row:?}");
+            } else {
+                let is_random = row.iter().all(|value| value.abs() < 0.101);
+                assert!(is_random, "{stage}: {row:?}");
+            }
+        }
+    }
+    assert!(at("run/base-first/word_vectors.safetensors").is_file());
 }

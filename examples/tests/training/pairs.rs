@@ -1,6 +1,7 @@
 //! Made-up pairs behind Burn's `DataLoader`, and a page for progress lines.
 
 use std::io::{self, Write};
+use std::marker::PhantomData;
 use std::sync::{Arc, Mutex};
 
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
@@ -108,51 +109,66 @@ impl Pairs {
     }
 }
 
-struct Epoch<'a> {
+struct Epoch<'a, T> {
     pairs: &'a Pairs,
     at: Cursor,
+    items: PhantomData<T>,
 }
 
-impl Iterator for Epoch<'_> {
-    type Item = Result<Vec<Shard>, DatasetError>;
+impl<T: From<Pair>> Iterator for Epoch<'_, T> {
+    type Item = Result<Vec<Shard<T>>, DatasetError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         (self.at.batch < BATCHES).then(|| {
             self.at.batch += 1;
-            self.pairs.batch(Cursor {
+            let shards = self.pairs.batch(Cursor {
                 batch: self.at.batch - 1,
                 ..self.at
-            })
+            })?;
+            Ok(shards.into_iter().map(of_items).collect())
         })
     }
 }
 
-impl DataLoaderIterator<Vec<Shard>> for Epoch<'_> {
+/// The same shard with its pairs as the items of a system.
+pub fn of_items<T: From<Pair>>(shard: Shard) -> Shard<T> {
+    Shard {
+        items: shard.items.into_iter().map(T::from).collect(),
+        transform: shard.transform,
+        padding: shard.padding,
+    }
+}
+
+impl<T: From<Pair>> DataLoaderIterator<Vec<Shard<T>>> for Epoch<'_, T> {
     fn progress(&self) -> Progress {
         Progress::new(self.at.batch * PAIRS, BATCHES * PAIRS, None)
     }
 }
 
-impl DataLoader<Vec<Shard>> for Pairs {
-    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Vec<Shard>> + 'a> {
+impl<T: From<Pair> + Send + Sync + 'static> DataLoader<Vec<Shard<T>>> for Pairs {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Vec<Shard<T>>> + 'a> {
         let mut next = self.next.lock().unwrap();
         let at = *next;
         *next = Cursor {
             epoch: at.epoch + 1,
             batch: 0,
         };
-        Box::new(Epoch { pairs: self, at })
+        Box::new(Epoch {
+            pairs: self,
+            at,
+            items: PhantomData,
+        })
     }
 
     fn num_items(&self) -> usize {
         BATCHES * PAIRS
     }
 
-    fn to_device(&self, _device: &Device) -> Arc<dyn DataLoader<Vec<Shard>>> {
+    fn to_device(&self, _device: &Device) -> Arc<dyn DataLoader<Vec<Shard<T>>>> {
         Arc::new(self.clone())
     }
 
-    fn slice(&self, _start: usize, _end: usize) -> Arc<dyn DataLoader<Vec<Shard>>> {
+    fn slice(&self, _start: usize, _end: usize) -> Arc<dyn DataLoader<Vec<Shard<T>>>> {
         unimplemented!("training does not slice")
     }
 }
@@ -160,14 +176,15 @@ impl DataLoader<Vec<Shard>> for Pairs {
 /// One batch, the same each time.
 pub struct Validation(pub Pairs);
 
-impl DataLoader<Vec<Shard>> for Validation {
-    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Vec<Shard>> + 'a> {
+impl<T: From<Pair> + Send + Sync + 'static> DataLoader<Vec<Shard<T>>> for Validation {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Vec<Shard<T>>> + 'a> {
         Box::new(Epoch {
             pairs: &self.0,
             at: Cursor {
                 epoch: 0,
                 batch: BATCHES - 1,
             },
+            items: PhantomData,
         })
     }
 
@@ -175,11 +192,11 @@ impl DataLoader<Vec<Shard>> for Validation {
         PAIRS
     }
 
-    fn to_device(&self, _device: &Device) -> Arc<dyn DataLoader<Vec<Shard>>> {
+    fn to_device(&self, _device: &Device) -> Arc<dyn DataLoader<Vec<Shard<T>>>> {
         Arc::new(Self(self.0.clone()))
     }
 
-    fn slice(&self, _start: usize, _end: usize) -> Arc<dyn DataLoader<Vec<Shard>>> {
+    fn slice(&self, _start: usize, _end: usize) -> Arc<dyn DataLoader<Vec<Shard<T>>>> {
         unimplemented!("training does not slice")
     }
 }

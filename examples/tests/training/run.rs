@@ -12,7 +12,7 @@ use burn_contrastive_examples::data;
 use burn_contrastive_examples::training::config::TrainingConfig;
 use burn_contrastive_examples::training::progress::{Extent, Lines};
 use burn_contrastive_examples::training::strategy::Ending;
-use burn_contrastive_examples::training::system::{System, SystemConfig};
+use burn_contrastive_examples::training::system::{Item, System, SystemConfig};
 use burn_contrastive_examples::training::trainer::{Loaders, Start, Trained, train};
 
 use crate::pairs::{BATCHES, Event, Page, Pairs, Validation};
@@ -27,14 +27,17 @@ pub fn exclusively() -> MutexGuard<'static, ()> {
     LOCK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub fn go_on<S: System<Examples = data::Pairs>>(
+pub fn go_on<S: System>(
     config: &TrainingConfig<S::Config>,
     run: &Path,
     start: Start<S>,
     event: Event,
     interrupter: Interrupter,
     page: Page,
-) -> anyhow::Result<Trained<S>> {
+) -> anyhow::Result<Trained<S>>
+where
+    Item<S>: From<data::Pair>,
+{
     let shard = config.division(&Device::flex(), 1).pairs;
     let data = Pairs {
         event,
@@ -73,7 +76,7 @@ pub fn from_scratch<C: SystemConfig>(
     interrupter: Interrupter,
 ) -> anyhow::Result<Trained<C::System>>
 where
-    C::System: System<Examples = data::Pairs>,
+    Item<C::System>: From<data::Pair>,
 {
     let start = Start::fresh(config, &Device::flex()).unwrap();
     go_on(config, run, start, event, interrupter, Page::default())
@@ -89,7 +92,7 @@ pub fn start_again<C: SystemConfig>(
 
 pub fn resume<C: SystemConfig>(config: &TrainingConfig<C>, run: &Path) -> Trained<C::System>
 where
-    C::System: System<Examples = data::Pairs>,
+    Item<C::System>: From<data::Pair>,
 {
     let start = start_again(config, run).unwrap();
     go_on(
@@ -128,7 +131,7 @@ pub fn bits<M: Module>(model: &M) -> Vec<u32> {
 /// Interrupts a run while it reads batch `at`, resumes it, and compares with an uninterrupted run.
 pub fn resumed_equals_uninterrupted<C: SystemConfig>(config: &TrainingConfig<C>, at: usize)
 where
-    C::System: System<Examples = data::Pairs>,
+    Item<C::System>: From<data::Pair>,
 {
     let folder = tempfile::tempdir().unwrap();
     let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));

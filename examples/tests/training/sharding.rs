@@ -1,6 +1,5 @@
 //! A batch in shards trains as the undivided one does.
 
-use burn::data::dataloader::DataLoader;
 use burn_contrastive_examples::audit::heap::peak_of;
 
 use super::*;
@@ -144,7 +143,7 @@ fn recomputing_takes_the_memory_of_one_shard() {
     let keep = config(&["sharding.mode=keep"]);
     let model = Start::<Clip>::fresh(&keep, &Device::flex()).unwrap().model;
     // Shards of 128 pairs.
-    let mut shard = Pairs::new(PAIRS).iter().next().unwrap().unwrap().remove(0);
+    let mut shard = crate::tensors::batch(0, PAIRS).remove(0);
     shard.items = vec![shard.items; 16].concat();
     let peak = |config: &TrainingConfig, shards: usize| {
         let batch = vec![shard.clone(); shards];

@@ -12,7 +12,7 @@ use burn_contrastive_examples::training::config;
 use burn_contrastive_examples::training::system::{Moment, System};
 use burn_contrastive_examples::training::trainer::Start;
 
-use crate::pairs::{Event, PAIRS};
+use crate::pairs::{Event, PAIRS, of_items};
 use crate::run::{exclusively, from_scratch, resumed_equals_uninterrupted, together};
 use crate::tensors::{Tensors, assert_close, batch, read, values};
 
@@ -70,7 +70,8 @@ struct Found {
 }
 
 fn step(model: &VisualSemantic, shards: &[Shard], sharding: &Sharding) -> Found {
-    let step = model.train_on(shards, sharding);
+    let shards: Vec<_> = shards.iter().cloned().map(of_items).collect();
+    let step = model.train_on(&shards, sharding);
     Found {
         loss: step.output.loss.into_scalar(),
         gradients: read(model, Some(&step.gradients)),
@@ -161,7 +162,8 @@ fn norms_follow_the_batches_of_an_image_encoder_that_trains() {
     assert_eq!(rows.shape()[0], 2);
     let rows: Vec<f32> = rows.iter().collect();
     let (first, second) = rows.split_at(rows.len() / 2);
-    let carried = model.train_on(&batch(0, 4), &Sharding::keep(1)).carry;
+    let shards: Vec<_> = batch(0, 4).into_iter().map(of_items).collect();
+    let carried = model.train_on(&shards, &Sharding::keep(1)).carry;
     let after = values(&model.updated(vec![carried]));
     let mean: Vec<f32> = after["image.bn1.running_mean"].iter().collect();
     let variance: Vec<f32> = after["image.bn1.running_var"].iter().collect();

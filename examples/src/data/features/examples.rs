@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::FeatureFile;
 use crate::data::tokenizer::Padding;
-use crate::data::{Draw, Examples, Pairs, Shard, Split, TransformConfig};
+use crate::data::{Draw, Examples, Pair, Pairs, Shard, Split, TransformConfig};
 
 /// What is read of an image.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +25,15 @@ pub struct FeaturePair {
     pub image: Seen,
     /// The caption's token ids.
     pub tokens: Vec<u32>,
+}
+
+impl From<Pair> for FeaturePair {
+    fn from(pair: Pair) -> Self {
+        Self {
+            image: Seen::Pixels(pair.pixels),
+            tokens: pair.tokens,
+        }
+    }
 }
 
 /// The captioned images of a collection, as the features of a file where there is one.
@@ -61,11 +70,7 @@ impl Examples for FeaturePairs {
     /// One of the captions is drawn, or the first is taken: the same with and without features.
     fn load(&self, index: usize, draw: Option<Draw>) -> Result<FeaturePair> {
         let Some(file) = &self.file else {
-            let pair = self.pairs.load(index, draw)?;
-            return Ok(FeaturePair {
-                image: Seen::Pixels(pair.pixels),
-                tokens: pair.tokens,
-            });
+            return self.pairs.load(index, draw).map(FeaturePair::from);
         };
         let place = || self.pairs.collection().place(index);
         Ok(FeaturePair {

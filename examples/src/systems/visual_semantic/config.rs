@@ -251,12 +251,13 @@ impl SystemConfig for VisualSemanticConfig {
         TrainingConfig::embedded(TINY)
     }
 
-    /// All settings are taken over but what it started from itself.
+    /// All settings are taken over but what it started from itself, word vectors included.
     fn started_from(earlier: &Value) -> Result<TrainingConfig<Self>> {
         let earlier = TrainingConfig::from_value(earlier.clone());
         let mut config: TrainingConfig<Self> =
             earlier.context("it is no run of visual-semantic")?;
         config.system.base = None;
+        config.system.model.text.vectors = None;
         Ok(config)
     }
 
@@ -320,7 +321,9 @@ impl SystemConfig for VisualSemanticConfig {
 
     fn paths(&mut self) -> Vec<&mut PathBuf> {
         let runs = self.base.iter_mut().flat_map(|base| &mut base.run);
-        runs.chain(&mut self.features.file).collect()
+        runs.chain(&mut self.features.file)
+            .chain(&mut self.model.text.vectors)
+            .collect()
     }
 
     /// The base network, where all runs would train the same one.

@@ -19,7 +19,7 @@ use burn_contrastive::objective::{Features, Objective};
 use burn_contrastive::sharded::{Encoded, Sharding};
 use burn_contrastive::similarity::l2_normalize;
 
-use crate::data::{FeaturePair, FeaturePairs, Shard};
+use crate::data::{FeaturePair, FeaturePairs, Shard, WordVectors};
 use crate::models::{GruEncoder, ProjectionHead, ResNet, zero_bias};
 use crate::training::objective::logit_scale;
 use crate::training::output::Output;
@@ -175,9 +175,14 @@ impl System for VisualSemantic {
     /// The statistics of the norms of the image encoder, `[shards, values]`, if it trains.
     type Carry = Option<Tensor<2>>;
 
-    /// Starts from the base network.
-    fn begun(self, config: &VisualSemanticConfig) -> Result<Self> {
+    /// Starts from the base network, or from word vectors that the run has saved.
+    fn begun(mut self, config: &VisualSemanticConfig) -> Result<Self> {
         let Some(base) = &config.base else {
+            let text = &config.model.text;
+            if let Some(file) = &text.vectors {
+                let vectors = WordVectors::load(file, text.vocabulary, text.words)?;
+                self.text = self.text.with_words(vectors.rows());
+            }
             return Ok(self);
         };
         let run = base.run.as_ref().context("base.run: there is none yet")?;

@@ -1,6 +1,6 @@
 //! What `visual-semantic` reads, measures and reports.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
@@ -11,7 +11,10 @@ use burn_contrastive::retrieval::CrossModalMetrics;
 
 use super::VisualSemantic;
 use super::config::{FeaturesConfig, VisualSemanticConfig, of_phase};
-use crate::data::{CaptionBatch, EvaluationSet, FeatureFile, FeaturePairs, Pairs};
+use crate::console::say;
+use crate::data::{CaptionBatch, EvaluationSet, FeatureFile, FeaturePairs, Pairs, WordVectors};
+use crate::models::GruEncoderConfig;
+use crate::number::counted;
 use crate::report::{Fact, RunReport};
 use crate::training::config::TrainingConfig;
 use crate::training::evaluation::{Embedded, EmbedsPairs, Retrieved};
@@ -19,6 +22,9 @@ use crate::training::history::History;
 use crate::training::inputs::{self, Data};
 use crate::training::run::{self, CONFIG_FILE, Ended, Options, Program, stage};
 use crate::training::weights::InitConfig;
+
+/// The word vectors in the folder of a run that starts from some.
+const VECTORS: &str = "word_vectors.safetensors";
 
 impl EmbedsPairs for VisualSemantic {
     fn embed_images(&self, images: Tensor<4>) -> Tensor<2> {
@@ -64,6 +70,11 @@ impl Program for VisualSemantic {
             base.is_none() || config.shared.init.is_none(),
             "init and base both say which weights to start from: set base=null"
         );
+        ensure!(
+            config.system.model.text.vectors.is_none() || !starts_text(config),
+            "init and model.text.vectors both say which word vectors to start from: set \
+             model.text.vectors=null"
+        );
         check_encoder(config)?;
         let mut fingerprint = None;
         let mut data = inputs::captioned(config, options, resumed, |collection, tokenizer| {
@@ -87,10 +98,10 @@ impl Program for VisualSemantic {
         Ok(data)
     }
 
-    /// Trains the base network, where there is none yet.
+    /// Trains the base network, where there is none yet; that reads the word vectors.
     fn prepare(
         config: &TrainingConfig<VisualSemanticConfig>,
-        _data: &Data<Self>,
+        data: &Data<Self>,
         options: &Options,
         run: &Path,
         interrupter: &Interrupter,
@@ -98,6 +109,10 @@ impl Program for VisualSemantic {
         let mut config = config.clone();
         let base = config.system.base.as_ref();
         if base.is_none_or(|base| base.run.is_some()) {
+            if base.is_none() {
+                let vectors = own_vectors(&config.system.model.text, data, options, run);
+                config.system.model.text.vectors = vectors.context("model.text.vectors")?;
+            }
             return Ok(Some(config));
         }
         let mut earlier = None;
@@ -106,6 +121,7 @@ impl Program for VisualSemantic {
             if earlier.is_some() {
                 // What is warmed up stays warm.
                 phase.system.objective = phase.system.objective.unscheduled();
+                phase.system.model.text.vectors = None;
             }
             phase.shared.init = earlier.map(InitConfig::all_of);
             let name = format!("base-{name}");
@@ -228,6 +244,40 @@ fn check_encoder(config: &TrainingConfig<VisualSemanticConfig>) -> Result<()> {
          set {key}=true, or features.file to a file of features of a trained one"
     );
     Ok(())
+}
+
+/// Whether the caption encoder has the weights of another run.
+fn starts_text(config: &TrainingConfig<VisualSemanticConfig>) -> bool {
+    let path = config.shared.init.as_ref().map(|init| init.path.as_deref());
+    path.is_some_and(|path| path.is_none_or(|path| path.split('.').next() == Some("text")))
+}
+
+/// The word vectors in the folder of a run. They are read from the file that the settings name when
+/// the run begins, and kept there: it needs that file no more when it is resumed.
+fn own_vectors(
+    text: &GruEncoderConfig,
+    data: &Data<VisualSemantic>,
+    options: &Options,
+    run: &Path,
+) -> Result<Option<PathBuf>> {
+    let Some(file) = &text.vectors else {
+        return Ok(None);
+    };
+    let path = std::path::absolute(run)?.join(VECTORS);
+    if options.team.is_first() && !path.exists() {
+        let vocabulary = data.tokenizer.vocabulary();
+        let vectors = WordVectors::read(file, &vocabulary, text.words)?;
+        say(format_args!(
+            "Word vectors: {} has {} of the vocabulary's {}",
+            file.display(),
+            vectors.len(),
+            counted(vocabulary.len() as u64, "token")
+        ));
+        vectors.save(&path)?;
+    }
+    // The others read it when it is there.
+    options.team.of_first("")?;
+    Ok(Some(path))
 }
 
 /// Checks that a run trained a base network that reads the tokens of these data.
