@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rayon::prelude::*;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::collection::Split;
 use super::decode;
+use crate::words::brief;
 
 /// The longest line of a file that is read line by line, in bytes.
 pub(super) const LONGEST_LINE: u64 = 1 << 20;
@@ -83,7 +84,8 @@ impl Faults {
         place: Place,
         reason: impl fmt::Display,
     ) -> Result<()> {
-        let message = format!("{}, {place}: {reason}", file.display());
+        // What it quotes may be as long as a line or a file.
+        let message = format!("{}, {place}: {}", file.display(), brief(reason));
         if !self.skip_bad {
             bail!("{message} (mend it, or leave such rows out with --skip-bad)");
         }
@@ -204,20 +206,35 @@ impl<'de, T: Element> Visitor<'de> for ElementsVisitor<T> {
 
 /// Reads a JSON file, which may begin with a byte-order mark; `kind` says what it should be.
 pub(super) fn read_json<T: DeserializeOwned>(file: &Path, kind: &str) -> Result<T> {
-    let open = || format!("cannot open {}", file.display());
-    let mut reader = BufReader::new(File::open(file).with_context(open)?);
+    let mut reader = BufReader::new(open(file)?);
     let mark = "\u{feff}".as_bytes();
-    if reader.fill_buf().with_context(open)?.starts_with(mark) {
+    let first = reader.fill_buf().with_context(|| not_opened(file))?;
+    if first.starts_with(mark) {
         reader.consume(mark.len());
     }
     serde_json::from_reader(reader).map_err(|error| {
         anyhow!(
-            "{}:{}:{}: not {kind}: {error}",
+            "{}:{}:{}: not {kind}: {}",
             file.display(),
             error.line(),
-            error.column()
+            error.column(),
+            brief(&error)
         )
     })
+}
+
+/// Opens a file to read it.
+pub(super) fn open(file: &Path) -> Result<File> {
+    let open = || -> Result<File> {
+        // Opening a pipe would wait for somebody to write to it.
+        ensure!(fs::metadata(file)?.is_file(), "it is not a file");
+        Ok(File::open(file)?)
+    };
+    open().with_context(|| not_opened(file))
+}
+
+fn not_opened(file: &Path) -> String {
+    format!("cannot open {}", file.display())
 }
 
 /// The lines of a file, one at a time.
@@ -230,11 +247,9 @@ pub(super) struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     pub(super) fn open(file: &'a Path) -> Result<Self> {
-        let opened = File::open(file);
-        let opened = opened.with_context(|| format!("cannot open {}", file.display()))?;
         Ok(Self {
             file,
-            reader: BufReader::new(opened),
+            reader: BufReader::new(open(file)?),
             number: 0,
             line: Vec::new(),
         })

@@ -7,13 +7,15 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::checkpoint::Checkpoints;
 use super::run::CONFIG_FILE;
+use super::trainer::START;
 use crate::lock::Lock;
 
 /// What a run writes besides its checkpoints.
 pub(crate) const TOKENIZER_FILE: &str = "tokenizer.json";
-const WRITTEN: [&str; 5] = [
+const WRITTEN: [&str; 6] = [
     CONFIG_FILE,
     TOKENIZER_FILE,
+    START,
     "checkpoints",
     "report.html",
     "metrics.json",

@@ -225,7 +225,8 @@ fn lead<S: Program>(
     data.tokenizer.save(run.path.join(TOKENIZER_FILE))?;
     tell(options, &run.path)?;
     stages.end("data");
-    let fresh = match fresh(config, &data, options, &run.path, &interrupter) {
+    let goes_on = checkpoint.is_some();
+    let fresh = match fresh(config, &data, options, &run.path, goes_on, &interrupter) {
         Ok(Some(fresh)) => fresh,
         Ok(None) => return Ok(Ended::Interrupted),
         Err(error) => {
@@ -290,10 +291,12 @@ fn fresh<S: Program>(
     data: &Data<S>,
     options: &Options,
     run: &Path,
+    goes_on: bool,
     interrupter: &Interrupter,
 ) -> Result<Option<Start<S>>> {
     let prepared = S::prepare(config, data, options, run, interrupter)?;
-    let start = |prepared| Start::fresh(&prepared, &options.device);
+    let (data, device) = (&data.fingerprint, &options.device);
+    let start = |prepared| Start::of_run(&prepared, config, data, run, goes_on, device);
     prepared.map(start).transpose()
 }
 

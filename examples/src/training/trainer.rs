@@ -24,6 +24,9 @@ use super::strategy::{Ending, Extent, StepStrategy};
 use super::system::{Item, System, SystemConfig};
 use crate::data::Shard;
 
+/// The folder, in a run's, of the model before its first step.
+pub(super) const START: &str = "start";
+
 /// Where training starts: at the first step, or where a checkpoint left off.
 pub struct Start<S: System> {
     /// The model, on a device with autodiff.
@@ -57,6 +60,49 @@ impl<S: System> Start<S> {
             state: State::default(),
             checkpoint: None,
         })
+    }
+
+    /// The model before its first step of the run in the folder `run`, which keeps one that starts
+    /// from weights of another run: its scores before the training, which are measured again
+    /// whenever it goes on, do not need that run any more. `prepared` is `config` with the results
+    /// of earlier stages in place; `goes_on` if the run has a checkpoint.
+    ///
+    /// # Errors
+    ///
+    /// As [`fresh`](Self::fresh); if what is kept is damaged, or cannot be written.
+    pub(super) fn of_run(
+        prepared: &TrainingConfig<S::Config>,
+        config: &TrainingConfig<S::Config>,
+        data: &str,
+        run: &Path,
+        goes_on: bool,
+        device: &Device,
+    ) -> Result<Self> {
+        let absolute = std::path::absolute(run)?;
+        let is_of_another = match &prepared.shared.init {
+            Some(init) => !std::path::absolute(&init.run)?.starts_with(absolute),
+            None => false,
+        };
+        if !is_of_another {
+            return Self::fresh(prepared, device);
+        }
+        let kept = run.join(START);
+        if goes_on && let Some(start) = Self::resumed(config, data, &kept, device)? {
+            return Ok(start);
+        }
+        let start = Self::fresh(prepared, device)?;
+        let origin = Origin {
+            config: config.to_value()?,
+            data: data.to_string(),
+        };
+        let saved =
+            Checkpoints::new(&kept, 1, origin).save(&start.model, &start.optimizer, &start.state);
+        if let Err(error) = saved {
+            // A start that fails is in nobody's way.
+            let _ = std::fs::remove_dir_all(&kept);
+            return Err(error);
+        }
+        Ok(start)
     }
 
     fn drawn(config: &TrainingConfig<S::Config>, device: &Device) -> S {

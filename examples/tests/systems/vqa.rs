@@ -2,6 +2,7 @@
 //! resumption, and what it refuses.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 
 use burn::module::{Module, ModuleVisitor, Param};
@@ -181,11 +182,16 @@ fn bits(run: &Path, config: &TrainingConfig<VqaConfig>) -> Vec<u32> {
     bits.0
 }
 
+/// The run that it started from is not needed any more.
 #[test]
 fn an_interrupted_run_resumes_to_the_same_bits() {
     let _lock = exclusively();
-    let (scenes, pretrained) = pretrained();
+    let (scenes, original) = pretrained();
     let folder = tempfile::tempdir().unwrap();
+    let pretrained = folder.path().join("pretrained");
+    let mut copy = Command::new("cp");
+    let copied = copy.arg("-r").args([&original, &pretrained]).status();
+    assert!(copied.unwrap().success());
     let [whole, parts] = ["whole", "parts"].map(|name| folder.path().join(name));
     let config = from(&pretrained, &["schedule.steps=4"]);
     let expected = finished(&config, &options(&whole, scenes));
@@ -198,6 +204,7 @@ fn an_interrupted_run_resumes_to_the_same_bits() {
     assert!(parts.join("checkpoints/step-000001/state.json").is_file());
     assert!(!parts.join("report.html").exists());
 
+    std::fs::remove_dir_all(&pretrained).unwrap();
     options.folder = Folder::Resume(parts.clone());
     let resumed = finished(&config, &options);
     assert_eq!(resumed.losses, expected.losses);
@@ -209,6 +216,14 @@ fn an_interrupted_run_resumes_to_the_same_bits() {
     );
     let curve = |run| metrics(run).curves.loss;
     assert_eq!(curve(&whole), curve(&parts));
+
+    // Of a run that has not kept what it started from, the other one is needed, and named.
+    std::fs::remove_dir_all(parts.join("start")).unwrap();
+    let error = refused(&config, &options);
+    assert!(
+        error.contains("--init ") && error.contains("pretrained is no run with a checkpoint"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The forms in which questions are distributed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{AnswerList, Question, Reading};
 use crate::data::collection::Split;
-use crate::data::listing::{Element, Elements, Place, read_json};
+use crate::data::listing::{Element, Elements, Place, open, read_json};
 use crate::data::table::split_of;
+use crate::words::shown;
 
 /// The parts of VQA v2 whose answers are public.
 pub(super) const SUBSETS: [&str; 2] = ["train2014", "val2014"];
@@ -93,7 +94,7 @@ impl Element for EasyRow {
 /// Reads the folder `data` of easy-VQA.
 pub(super) fn easy_vqa(folder: &Path, reading: &mut Reading) -> Result<AnswerList> {
     let file = folder.join("answers.txt");
-    let text = fs::read_to_string(&file);
+    let text = io::read_to_string(open(&file)?);
     let text = text.with_context(|| format!("cannot read {}", file.display()))?;
     let answers = text.lines().filter(|line| !line.trim().is_empty());
     let list = closed(&file, answers.map(String::from).collect())?;
@@ -363,8 +364,9 @@ fn closed(file: &Path, answers: Vec<String>) -> Result<AnswerList> {
         ensure!(!answer.is_empty(), "{}: the answer is blank", place());
         ensure!(
             !list.contains(&answer),
-            "{}: {answer:?} is listed before",
-            place()
+            "{}: {:?} is listed before",
+            place(),
+            shown(&answer)
         );
         list.insert(answer);
     }
