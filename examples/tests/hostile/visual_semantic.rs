@@ -80,8 +80,9 @@ fn word_vectors_that_cannot_be_read_are_refused_and_leave_nothing() {
         (b"unheard 1 2 3 4\n", "none of its words"),
     ] {
         fs::write(place.join("v.txt"), content).unwrap();
-        for base in ["train_image=false", "base=null"] {
-            let answer = start(&place, &["model.text.vectors=v.txt", base]);
+        // Read in the first phase of a base network, and where there is none.
+        for more in [&[][..], &["base=null", "train_image=true"]] {
+            let answer = start(&place, &[&["model.text.vectors=v.txt"], more].concat());
             count.refused(reason, &answer, reason);
             assert!(answer.err.contains("model.text.vectors"), "{}", answer.err);
             assert!(!place.join("run").exists(), "{reason}");

@@ -75,7 +75,9 @@ impl Program for VisualSemantic {
             "init and model.text.vectors both say which word vectors to start from: set \
              model.text.vectors=null"
         );
-        check_encoder(config)?;
+        if resumed.is_none() {
+            check_encoder(config)?;
+        }
         let mut fingerprint = None;
         let mut data = inputs::captioned(config, options, resumed, |collection, tokenizer| {
             let pairs = Pairs::new(collection.clone(), tokenizer.clone(), config.transform())?;
