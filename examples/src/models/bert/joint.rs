@@ -85,7 +85,7 @@ impl RegionEmbeddings {
     }
 }
 
-/// BERT that reads words and regions: see [the module](self).
+/// BERT that reads words and regions, each modality for itself.
 #[derive(Module, Debug)]
 pub struct JointBert {
     /// The transformer, and what its first layer sees of words.
