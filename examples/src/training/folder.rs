@@ -31,10 +31,10 @@ pub(super) struct RunFolder {
 
 impl RunFolder {
     /// Checks that a run could begin in the folder `path`, which need not exist. A run that failed
-    /// before its first checkpoint does not count.
+    /// before its first checkpoint, and before that of a stage, does not count.
     pub fn check(path: &Path) -> Result<()> {
         ensure!(
-            Checkpoints::last_of(path)?.is_none(),
+            Checkpoints::last_of(path)?.is_none() && !(Self::began(path) && has_stage(path)),
             "{} already holds a run; choose another --output, or go on with it: --resume {0}",
             path.display()
         );
@@ -47,6 +47,11 @@ impl RunFolder {
             );
         }
         Ok(())
+    }
+
+    /// Whether a run began in the folder `path`, by this program and not by anybody else.
+    pub fn began(path: &Path) -> bool {
+        path.join(CONFIG_FILE).is_file() && path.join(LOCK).exists()
     }
 
     /// Begins a run in the folder `path`.
@@ -89,11 +94,9 @@ impl RunFolder {
     /// and the folder where nothing else is in it. What an earlier stage has done stays, and with
     /// it the run, which can be resumed.
     pub fn take_back(self) {
-        let has_stage = fs::read_dir(&self.path).is_ok_and(|entries| {
-            let mut entries = entries.flatten();
-            entries.any(|entry| entry.path().join(CONFIG_FILE).exists())
-        });
-        if has_stage || Checkpoints::last_of(&self.path).is_ok_and(|last| last.is_some()) {
+        if has_stage(&self.path)
+            || Checkpoints::last_of(&self.path).is_ok_and(|last| last.is_some())
+        {
             return;
         }
         // What cannot be removed is in nobody's way: the next run begins over it.
@@ -116,6 +119,14 @@ impl RunFolder {
             _lock: lock,
         })
     }
+}
+
+/// Whether a run has a stage that began.
+fn has_stage(run: &Path) -> bool {
+    fs::read_dir(run).is_ok_and(|entries| {
+        let mut entries = entries.flatten();
+        entries.any(|entry| RunFolder::began(&entry.path()))
+    })
 }
 
 fn not_made(path: &Path) -> String {
@@ -153,6 +164,19 @@ mod tests {
         drop(RunFolder::begin(&path).unwrap());
         fs::create_dir_all(path.join("checkpoints/step-000001")).unwrap();
         assert!(message(RunFolder::begin(&path)).contains("already holds a run"));
+        fs::remove_dir_all(path.join("checkpoints")).unwrap();
+        stage(&path);
+        assert!(message(RunFolder::begin(&path)).contains("already holds a run"));
+        // Runs in a folder that is none itself.
+        fs::remove_file(path.join(CONFIG_FILE)).unwrap();
+        assert!(RunFolder::begin(&path).is_ok());
+    }
+
+    /// A stage of the run in the folder `path` that began.
+    fn stage(path: &Path) {
+        let stage = path.join("teacher");
+        drop(RunFolder::begin(&stage).unwrap());
+        fs::write(stage.join(CONFIG_FILE), "{}").unwrap();
     }
 
     #[test]
@@ -174,11 +198,15 @@ mod tests {
         let left: Vec<_> = fs::read_dir(&path).unwrap().flatten().collect();
         assert_eq!(left.len(), 1, "{left:?}");
 
-        for done in ["teacher/config.json", "checkpoints/step-000001"] {
+        let checkpoint = |path: &Path| {
+            fs::create_dir_all(path.join("checkpoints/step-000001")).unwrap();
+        };
+        let done: [&dyn Fn(&Path); 2] = [&stage, &checkpoint];
+        for done in done {
             let run = begin();
-            fs::create_dir_all(path.join(done)).unwrap();
+            done(&path);
             run.take_back();
-            assert!(path.join(CONFIG_FILE).exists(), "{done}");
+            assert!(path.join(CONFIG_FILE).exists());
             fs::remove_dir_all(&path).unwrap();
         }
     }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use burn::train::Interrupter;
 
 use super::config::TrainingConfig;
-use super::folder::TOKENIZER_FILE;
+use super::folder::{RunFolder, TOKENIZER_FILE};
 use super::history::History;
 use super::inputs::Data;
 pub use super::options::{Folder, Options};
@@ -174,10 +174,11 @@ pub fn stage<S: Program>(
     interrupter: &Interrupter,
 ) -> Result<Option<PathBuf>> {
     let path = of.join(name);
-    if path.join(METRICS_FILE).is_file() {
+    let began = RunFolder::began(&path);
+    if began && path.join(METRICS_FILE).is_file() {
         return Ok(Some(path));
     }
-    let folder = if path.join(CONFIG_FILE).is_file() {
+    let folder = if began {
         Folder::Resume(path.clone())
     } else {
         Folder::New(path.clone())
