@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use anyhow::{Result, anyhow};
 use tokenizers::AddedToken;
 
-use super::CaptionTokenizer;
+use super::{CaptionTokenizer, LONGEST_WORD};
 
 impl CaptionTokenizer {
     /// The same tokenizer with a token of its own for each word of `texts` that it does not know,
     /// in alphabetic order, as long as it has no more than `room` tokens. It leaves all other
-    /// tokens as they are.
+    /// tokens as they are, and words of more than 100 characters unknown.
     ///
     /// A vocabulary of captions may lack the digits that answers are written in, and all of them
     /// would be one unknown token.
@@ -27,7 +27,9 @@ impl CaptionTokenizer {
             return Ok(self);
         };
         let mut words = BTreeSet::new();
-        for word in texts.into_iter().flat_map(str::split_whitespace) {
+        let words_of = texts.into_iter().flat_map(str::split_whitespace);
+        // A longer one stays unknown: what the crate does to a word takes quadratic time.
+        for word in words_of.filter(|word| word.chars().nth(LONGEST_WORD).is_none()) {
             let encoding = self.inner.encode_fast(word, false);
             let encoding =
                 encoding.map_err(|error| anyhow!("cannot tokenize {word:?}: {error}"))?;
@@ -77,6 +79,10 @@ mod tests {
         assert_eq!(own(&again, "7 disc"), own(&roomy, "7 disc"));
         let twice = again.with_words(answers, size + 9).unwrap();
         assert_eq!(twice.fingerprint(), roomy.fingerprint());
+
+        let long = "7".repeat(1_000_000);
+        let endless = tokenizer.clone().with_words([&*long], size + 9).unwrap();
+        assert_eq!(endless.vocab_size(), size);
 
         let narrow = tokenizer.with_words(answers, size + 1).unwrap();
         assert_eq!(narrow.vocab_size(), size + 1);
