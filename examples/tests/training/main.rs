@@ -6,6 +6,7 @@ mod pairs;
 mod run;
 mod sharding;
 mod tensors;
+mod tuned;
 mod visual_semantic;
 
 use std::sync::Arc;
