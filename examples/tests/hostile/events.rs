@@ -2,35 +2,19 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use super::program::{ALBEF, Answer, CLIP, Count, Place, Program, metrics, parameters, table};
+use super::program::{Answer, Count, Place, metrics, parameters, signal, spawn, table};
 
 /// Begins a run of many steps.
 fn begin(place: &Place, steps: usize) -> Command {
-    begin_of(CLIP, place, steps)
-}
-
-fn begin_of(program: Program, place: &Place, steps: usize) -> Command {
     let steps = format!("schedule.steps={steps}");
-    let mut command = place.small_run(program, &["--output", "run", "--data", "table.csv"]);
+    let mut command = place.small(&["--output", "run", "--data", "table.csv"]);
     command.args(["--lines-every", "1", "--set", &steps]);
     command.args(["--set", "checkpoints.every=1"]);
     command
-}
-
-fn spawn(command: &mut Command) -> Child {
-    let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    piped.spawn().unwrap()
-}
-
-fn signal(child: &Child, name: &str) {
-    let id = child.id().to_string();
-    // It may have ended before.
-    let _ = Command::new("kill").args([name, &id]).status();
 }
 
 /// The losses in a run's results.
@@ -64,52 +48,6 @@ fn killed_at_any_moment_a_run_goes_on_to_the_same_results() {
     assert_eq!(losses(&place), losses(&alone));
     let [killed, alone] = [&place, &alone].map(|place| parameters(&place.join("run")));
     assert!(killed == alone, "the parameters differ");
-}
-
-/// SRCL: its teacher is trained first. Killed in the first stage, between both, in the second.
-#[test]
-fn killed_in_any_stage_a_run_goes_on_to_the_same_results() {
-    let mut count = Count::new("kill -9 of a run in stages");
-    let srcl = |place: &Place| {
-        let mut command = begin_of(ALBEF, place, 9);
-        command.args(["--objective", "srcl", "--set", "teacher.steps=7"]);
-        command
-    };
-    let resume = |place: &Place| place.run(ALBEF, ["--lines-every", "1", "--resume", "run"]);
-    let alone = Place::new();
-    table(&alone, "");
-    count.taken("alone", &Answer::of(&mut srcl(&alone)));
-    let place = Place::new();
-    table(&place, "");
-    for line in [
-        "Stage: teacher",
-        "step 2/7",
-        "step 5/7",
-        "For programs: ",
-        "step 1/9",
-        "step 4/9",
-        "step 9/9",
-    ] {
-        let mut command = if place.join("run/config.json").exists() {
-            resume(&place)
-        } else {
-            srcl(&place)
-        };
-        let mut child = spawn(&mut command);
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let found = lines.find(|found| found.as_ref().unwrap().contains(line));
-        assert!(found.is_some(), "{line} was not reached");
-        signal(&child, "-KILL");
-        child.wait().unwrap();
-        count.survived();
-    }
-    count.taken("resumed", &Answer::of(&mut resume(&place)));
-    for run in ["run/teacher", "run"] {
-        let [killed, alone] = [&place, &alone].map(|place| place.join(run));
-        let curves = |run: &Path| metrics(run)["curves"].clone();
-        assert_eq!(curves(&killed), curves(&alone), "{run}");
-        assert!(parameters(&killed) == parameters(&alone), "{run}");
-    }
 }
 
 #[test]

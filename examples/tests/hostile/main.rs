@@ -1,5 +1,6 @@
-//! Hostile use of `clip`, `albef` and `visual-semantic`: files, arguments, settings, damaged runs, signals, closed
-//! pipes, two programs at once. Nothing may panic, abort, hang or lie.
+//! Hostile use of `clip`, `albef` with its subcommands, and `visual-semantic`: files, arguments,
+//! settings, damaged runs, signals, closed pipes, two programs at once. Nothing may panic, abort,
+//! hang or lie.
 //!
 //! Each test prints how many inputs it tried, how many were refused with a message, and how many
 //! the program took (`cargo test --release --test hostile -- --nocapture`).
@@ -12,4 +13,6 @@ mod events;
 mod init;
 mod program;
 mod runs;
+mod stages;
+mod tuned;
 mod visual_semantic;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use burn::store::{BurnpackStore, ModuleStore, bridge};
 use burn::tensor::TensorData;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Longer than anything here takes, on a slow machine and without optimisation.
@@ -22,12 +22,15 @@ const HANGS: Duration = Duration::from_secs(180);
 #[derive(Clone, Copy)]
 pub struct Program {
     file: &'static str,
+    /// The words of its subcommand.
+    pub command: &'static [&'static str],
     /// Settings of a run of a few small steps.
     small: &'static [&'static str],
 }
 
 pub const CLIP: Program = Program {
     file: env!("CARGO_BIN_EXE_clip"),
+    command: &[],
     small: &[
         "data.batch_size=4",
         "model.image.image_size=16",
@@ -48,6 +51,7 @@ pub const CLIP: Program = Program {
 
 pub const ALBEF: Program = Program {
     file: env!("CARGO_BIN_EXE_albef"),
+    command: &[],
     small: &[
         "data.batch_size=4",
         "model.image.image_size=16",
@@ -74,6 +78,7 @@ pub const ALBEF: Program = Program {
 
 pub const VISUAL_SEMANTIC: Program = Program {
     file: env!("CARGO_BIN_EXE_visual-semantic"),
+    command: &[],
     small: &[
         "data.batch_size=4",
         "model.image.image_size=16",
@@ -91,6 +96,37 @@ pub const VISUAL_SEMANTIC: Program = Program {
         "base.first.schedule.warmup_steps=0",
         "base.second.batch_size=4",
         "base.second.schedule.steps=2",
+        "schedule.steps=2",
+        "schedule.warmup_steps=0",
+    ],
+};
+
+pub const SWEEP: Program = Program {
+    command: &["sweep"],
+    ..ALBEF
+};
+
+/// From a small run of `albef`.
+pub const VQA: Program = Program {
+    file: env!("CARGO_BIN_EXE_albef"),
+    command: &["vqa"],
+    small: &[
+        "data.batch_size=4",
+        "tokens=11",
+        "validation_questions=4",
+        "schedule.steps=2",
+        "schedule.warmup_steps=0",
+    ],
+};
+
+/// From a small run of `albef`.
+pub const NLVR2: Program = Program {
+    file: env!("CARGO_BIN_EXE_albef"),
+    command: &["nlvr2"],
+    small: &[
+        "data.batch_size=4",
+        "assignment.batch_size=4",
+        "assignment.steps=2",
         "schedule.steps=2",
         "schedule.warmup_steps=0",
     ],
@@ -132,6 +168,7 @@ impl Place {
         let mut command = Command::new(program.file);
         let arguments: Vec<OsString> = arguments.into_iter().map(|a| a.as_ref().into()).collect();
         command
+            .args(program.command)
             .args(arguments)
             .current_dir(self.path())
             .stdin(Stdio::null());
@@ -207,8 +244,7 @@ pub struct Answer {
 impl Answer {
     /// Runs a program to its end.
     pub fn of(command: &mut Command) -> Self {
-        let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        Self::of_child(piped.spawn().unwrap())
+        Self::of_child(spawn(command))
     }
 
     /// Waits for the end of a program.
@@ -239,6 +275,18 @@ impl Answer {
         let [out, err] = [out, err].map(|text| text.join().unwrap());
         Self { status, out, err }
     }
+}
+
+/// Starts a program whose output is read.
+pub fn spawn(command: &mut Command) -> Child {
+    let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    piped.spawn().unwrap()
+}
+
+pub fn signal(child: &Child, name: &str) {
+    let id = child.id().to_string();
+    // It may have ended before.
+    let _ = Command::new("kill").args([name, &id]).status();
 }
 
 /// Counts answers.
@@ -322,13 +370,44 @@ pub fn table(place: &Place, more: &str) -> PathBuf {
     let mut text = String::from("image,caption,split\n");
     for index in 0..12 {
         let name = format!("{index:02}.png");
-        picture(&place.join(&name), [20 * index, 255 - 20 * index, 99]);
-        let split = match index {
-            0..8 => "train",
-            8..10 => "val",
-            _ => "test",
-        };
+        let shade = 20 * index as u8;
+        picture(&place.join(&name), [shade, 255 - shade, 99]);
+        let split = split(index);
         text += &format!("{name},picture number {index},{split}\n");
     }
     place.write("table.csv", text + more)
+}
+
+/// `questions.json` about the images of [`table`], split as they are.
+pub fn questions(place: &Place) -> PathBuf {
+    let rows: Vec<_> = (0..12).map(question).collect();
+    place.write("questions.json", json!({ "questions": rows }).to_string())
+}
+
+/// A question about the `index`-th image.
+pub fn question(index: usize) -> Value {
+    let answer = ["red", "two", "no"][index % 3];
+    json!({"image": format!("{index:02}.png"), "question": format!("what number {index}"),
+           "answer": answer, "kind": answer, "split": split(index)})
+}
+
+/// `statements.json` about the images of [`table`], split as they are.
+pub fn statements(place: &Place) -> PathBuf {
+    let rows: Vec<_> = (0..12).map(statement).collect();
+    place.write("statements.json", json!({ "statements": rows }).to_string())
+}
+
+/// A statement about the `index`-th image and another one.
+pub fn statement(index: usize) -> Value {
+    let images = [index, (index + 5) % 12].map(|image| format!("{image:02}.png"));
+    json!({"images": images, "text": format!("picture number {index}"),
+           "label": index.is_multiple_of(2), "split": split(index)})
+}
+
+fn split(index: usize) -> &'static str {
+    match index {
+        0..8 => "train",
+        8..10 => "val",
+        _ => "test",
+    }
 }
