@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use burn::train::Interrupter;
 use clap::Args;
 use serde_json::Value;
@@ -245,7 +245,8 @@ fn run_all<S: Program>(
     })
 }
 
-/// What the options ask to compare, or what the comparison does that they resume; `None` if neither.
+/// What the options ask to compare, or what the comparison does that they resume; `None` if
+/// neither.
 ///
 /// # Errors
 ///
@@ -310,6 +311,52 @@ pub fn start<S: Program>(
         config,
         options,
         interrupter,
+    }))
+}
+
+/// What a subcommand needs that writes a file by the weights of a run.
+pub struct Writing<C> {
+    /// The settings and the rest.
+    pub started: Started<C>,
+    /// The run, of `--init`.
+    pub run: PathBuf,
+    /// The file, of `--output`: there is none yet.
+    pub file: PathBuf,
+}
+
+/// What the options come to of the subcommand `name` that writes a file by the weights of a run,
+/// which is `run` in words; `None` if they only ask to print the configuration, which is done.
+///
+/// # Errors
+///
+/// As [`start`]; without `--init` of a whole run, without `--output`, and if that file exists.
+pub fn start_writing<S: Program>(
+    arguments: TrainingArguments,
+    name: &str,
+    run: &str,
+) -> Result<Option<Writing<S::Config>>> {
+    let Some(started) = start::<S>(arguments, Task::named(&[name]))? else {
+        return Ok(None);
+    };
+    let init = started.config.shared.init.as_ref();
+    let init = init.with_context(|| format!("{name} needs --init RUN, {run}"))?;
+    ensure!(
+        init.path.is_none(),
+        "{name} takes a whole run: leave out the part, --init {}",
+        init.run.display()
+    );
+    let Folder::New(file) = &started.options.folder else {
+        bail!("{name} needs --output FILE, the file to write");
+    };
+    ensure!(
+        !file.exists(),
+        "{} exists already: choose another --output",
+        file.display()
+    );
+    Ok(Some(Writing {
+        run: init.run.clone(),
+        file: file.clone(),
+        started,
     }))
 }
 

@@ -10,12 +10,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::listing::{Faults, Listed, check_images, fingerprint, indices};
 pub use super::listing::{Place, Skipped};
 use super::scenes::Scene;
-use super::{karpathy, table};
+use super::{decode, karpathy, table};
 
 /// What part of a collection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -176,6 +177,15 @@ impl Collection {
             fields.extend(example.captions.iter().map(String::as_bytes));
             fields
         }))
+    }
+
+    /// The image of an example.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be decoded; the message names its place.
+    pub(crate) fn decode(&self, index: usize) -> Result<RgbImage> {
+        decode(&self.examples[index].image).with_context(|| self.place(index))
     }
 
     /// "`FILE`, `PLACE`" of an example, for messages.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use burn::data::dataset::DatasetError;
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Device, Int, Tensor};
 
 use super::prefetch::Prefetch;
 use super::source::failed;
-use super::{CaptionTokenizer, Collection, Split, TransformConfig, decode};
+use super::{CaptionTokenizer, Collection, Padding, Split, TransformConfig};
 
 /// Some of an evaluation set's captions as tokens; row `i` of both fields belongs to caption `i` of
 /// the batch.
@@ -19,6 +19,14 @@ pub struct CaptionBatch {
     pub tokens: Tensor<2, Int>,
     /// True where `tokens` is padding, `[batch, length]`.
     pub padding: Tensor<2, Bool>,
+}
+
+impl CaptionBatch {
+    /// The tokens of captions, padded to the longest.
+    pub(super) fn new(rows: &[Vec<u32>], padding: Padding, device: &Device) -> Self {
+        let (tokens, padding) = padding.pad(rows).into_tensors(rows.len(), device);
+        Self { tokens, padding }
+    }
 }
 
 /// The images of a split in the order of the file, and all their captions, image by image.
@@ -125,9 +133,7 @@ impl EvaluationSet {
         let (collection, transform) = (self.collection.clone(), self.transform.clone());
         let indices = self.indices.clone();
         let load = move |image: usize| -> Result<Vec<u8>> {
-            let index = indices[image];
-            let image = decode(&collection.examples[index].image);
-            Ok(transform.evaluate(&image.with_context(|| collection.place(index))?))
+            Ok(transform.evaluate(&collection.decode(indices[image])?))
         };
         let count = self.indices.len();
         let ahead = self.transform.prefetch(self.workers);
@@ -143,9 +149,7 @@ impl EvaluationSet {
                     failure => return Err(failed(failure.and_then(Result::err))),
                 }
             }
-            let size = transform.size as usize;
-            let values = TensorData::new(values, [rows, 3, size, size]);
-            Ok(Tensor::from_data(values, &device))
+            Ok(transform.tensor(values, &device))
         }))
     }
 
@@ -177,11 +181,7 @@ impl EvaluationSet {
                 .map(encode)
                 .collect::<Result<Vec<_>>>();
             Some(match rows {
-                Ok(rows) => {
-                    let padded = self.tokenizer.padding().pad(&rows);
-                    let (tokens, padding) = padded.into_tensors(rows.len(), &device);
-                    Ok(CaptionBatch { tokens, padding })
-                }
+                Ok(rows) => Ok(CaptionBatch::new(&rows, self.tokenizer.padding(), &device)),
                 Err(error) => Err(failed(Some(error))),
             })
         }))
@@ -204,6 +204,7 @@ fn until_error<T, E>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::decode;
     use crate::data::testing::{Small, truncate};
 
     fn set(small: &Small) -> EvaluationSet {

@@ -179,6 +179,12 @@ fn rows(names: &[String], collection: &Collection) -> Result<Vec<usize>> {
     (0..collection.examples.len()).map(find).collect()
 }
 
+/// The names of all images of a collection in a file of regions or of features.
+pub fn image_names(collection: &Collection) -> Vec<String> {
+    let all = 0..collection.examples.len();
+    all.map(|index| image_name(collection, index)).collect()
+}
+
 /// The name of an image in a file of regions or of features.
 pub fn image_name(collection: &Collection, index: usize) -> String {
     let image = &collection.examples[index].image;

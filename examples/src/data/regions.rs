@@ -6,7 +6,7 @@
 //! |---|---|---|---|
 //! | `features` | `[images, R, D]` | F32 or F16 | a feature of each region |
 //! | `boxes` | `[images, R, 4]` | F32 | `x0 y0 x1 y1`, as shares of width and height, in [0, 1] |
-//! | `count` | `[images]` | I32 or I64 | how many of the `R` regions the image has, the first ones |
+//! | `count` | `[images]` | I32 or I64 | how many of the `R` regions the image has, from the first |
 //! | metadata `names` | | | the file names of the images, without folders, a JSON array |
 //!
 //! In Python `save_file(tensors, "regions.safetensors", {"names": json.dumps(names)})` writes one.
@@ -22,7 +22,7 @@ mod examples;
 mod tests;
 mod writer;
 
-pub use super::named::image_name;
+pub use super::named::{image_name, image_names};
 pub use boxes::BoxesConfig;
 pub use examples::{POSITION, RegionBatch, RegionPair, RegionPairs};
 pub use writer::RegionWriter;

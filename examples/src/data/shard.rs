@@ -1,6 +1,6 @@
 //! A batch on the host, in shards that become tensors one at a time.
 
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Device, Int, Tensor};
 
 use super::tokenizer::Padding;
 use super::{Batch, TransformConfig};
@@ -34,13 +34,11 @@ pub struct Shard<T = Pair> {
 impl<T> Shard<T> {
     /// The normalised pixels of an image of each item, `[items, 3, size, size]`.
     pub fn images(&self, pixels: impl Fn(&T) -> &[u8], device: &Device) -> Tensor<4> {
-        let size = self.transform.size as usize;
         let mut values = Vec::with_capacity(self.items.len() * self.transform.values());
         for item in &self.items {
             self.transform.normalise(pixels(item), &mut values);
         }
-        let shape = [self.items.len(), 3, size, size];
-        Tensor::from_data(TensorData::new(values, shape), device)
+        self.transform.tensor(values, device)
     }
 
     /// The token ids of a text of each item, and where they are padding, `[items, length]` each.

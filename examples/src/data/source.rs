@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use super::loader::LoaderConfig;
 use super::random::{Purpose, stream};
 use super::tokenizer::{PaddedTokens, Padding};
-use super::{CaptionTokenizer, Collection, Pair, Split, TransformConfig, decode, plan_batches};
+use super::{CaptionTokenizer, Collection, Pair, Split, TransformConfig, plan_batches};
 
 /// Examples on disk, and how one of them becomes an item of a batch.
 pub trait Examples: Send + Sync + 'static {
@@ -95,8 +95,13 @@ impl Pairs {
     }
 
     /// The captioned images.
-    pub fn collection(&self) -> &Collection {
+    pub fn collection(&self) -> &Arc<Collection> {
         &self.collection
+    }
+
+    /// What two images share exactly if their captions say the same; see [`Pair::meaning`].
+    pub(super) fn meaning(&self, index: usize) -> usize {
+        self.meanings[index]
     }
 
     /// The tokens of a caption of an image: one is drawn, or the first is taken.
@@ -130,20 +135,12 @@ impl Examples for Pairs {
 
     /// One of the captions is drawn, or the first is taken.
     fn load(&self, index: usize, draw: Option<Draw>) -> Result<Pair> {
-        let example = &self.collection.examples[index];
-        let image = decode(&example.image).with_context(|| self.collection.place(index))?;
-        let pixels = match draw {
-            Some(draw) => {
-                let mut draw = draw.stream(Purpose::Augmentation);
-                self.transform.augment(&image, &mut draw)
-            }
-            None => self.transform.evaluate(&image),
-        };
+        let image = self.collection.decode(index)?;
         Ok(Pair {
-            pixels,
+            pixels: self.transform.seen(&image, draw),
             tokens: self.tokens(index, draw)?,
             image_id: index,
-            meaning: self.meanings[index],
+            meaning: self.meaning(index),
         })
     }
 

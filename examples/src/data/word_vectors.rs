@@ -1,9 +1,9 @@
 //! Vectors of words, such as those of word2vec or GloVe, from a text file.
 //!
 //! A line is a word and its numbers, `word v1 v2 …`, with blanks or tabs between them; the first
-//! line may be `count width`, as word2vec and fastText write it. Words with blanks in them, of which
-//! GloVe has a few, belong to no token. The file is read line by line, and only the vectors of
-//! tokens of the vocabulary are kept.
+//! line may be `count width`, as word2vec and fastText write it. Words with blanks in them, of
+//! which GloVe has a few, belong to no token. The file is read line by line, and only the vectors
+//! of tokens of the vocabulary are kept.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -134,8 +134,8 @@ fn of_lines(
         {
             ensure!(
                 given == width,
-                "line 1: the vectors are of {given} numbers, those of the model of model.text.words = \
-                 {width}"
+                "line 1: the vectors are of {given} numbers, those of the model of \
+                 model.text.words = {width}"
             );
             announced = Some(count);
             continue;
@@ -205,7 +205,8 @@ impl<'a> Line<'a> {
         let is_number = |field: &&str| field.parse::<f32>().is_ok();
         ensure!(
             given >= width && !self.fields[1..start].iter().any(is_number),
-            "it has a vector of {given} numbers, those of the model are of model.text.words = {width}"
+            "it has a vector of {given} numbers, those of the model are of \
+             model.text.words = {width}"
         );
         vector.clear();
         for field in &self.fields[start..] {

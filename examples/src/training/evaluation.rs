@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use burn::module::Module;
 use burn::tensor::Tensor;
 use burn_contrastive::retrieval::{
-    CrossModal, CrossModalMetrics, Ranks, SimilarityHistogram, cross_modal, five_fold,
+    CrossModal, CrossModalMetrics, Scores, SimilarityHistogram, cross_modal, five_fold,
     similarity_histogram,
 };
 use burn_contrastive::similarity::l2_normalize;
@@ -335,35 +335,12 @@ pub fn chance(set: &EvaluationSet) -> RetrievalScores {
     RetrievalScores::chance(&captions)
 }
 
-/// Ranks of given similarities, of images with captions and of captions with images: negatives come
-/// first in ties, and none has a rank where there is a NaN.
+/// Ranks of given similarities, of images with captions and of captions with images.
 fn ranks_of(similarities: &[Tensor<2>; 2], image_of_caption: &[usize]) -> CrossModal {
-    let ranks = |all: &Tensor<2>, is_match: &dyn Fn(usize, usize) -> bool| {
-        let [_, candidates] = all.dims();
-        let values: Vec<f32> = all.to_data().iter::<f32>().collect();
-        let rank = |(query, row): (usize, &[f32])| {
-            let matches = row.iter().enumerate();
-            let matches = matches.filter(|(candidate, _)| is_match(query, *candidate));
-            let best = matches
-                .map(|(_, &value)| value)
-                .fold(f32::NEG_INFINITY, f32::max);
-            let ahead = row
-                .iter()
-                .enumerate()
-                .filter(|(candidate, value)| **value >= best && !is_match(query, *candidate));
-            let is_defined = row.iter().all(|value| !value.is_nan());
-            is_defined.then_some(1 + ahead.count())
-        };
-        Ranks::new(values.chunks(candidates).enumerate().map(rank).collect())
-    };
-    let [of_images, of_captions] = similarities;
+    let [of_images, of_captions] = similarities.clone().map(Scores::from_tensor);
     CrossModal {
-        image_to_text: ranks(of_images, &|image, caption| {
-            image_of_caption[caption] == image
-        }),
-        text_to_image: ranks(of_captions, &|caption, image| {
-            image_of_caption[caption] == image
-        }),
+        image_to_text: of_images.ranks(|image, caption| image_of_caption[caption] == image),
+        text_to_image: of_captions.ranks(|caption, image| image_of_caption[caption] == image),
     }
 }
 

@@ -178,11 +178,25 @@ pub fn locate(
     what: &str,
     generate: impl FnOnce(&Path, &ScenesConfig) -> Result<bool>,
 ) -> Result<PathBuf> {
+    let name = scenes_name(&config.scenes);
+    located(config, options, what, &name, |folder| {
+        generate(folder, &config.scenes)
+    })
+}
+
+/// As [`locate`], of what is generated in the folder `name` among those of the scenes.
+fn located(
+    config: &DataConfig,
+    options: &Options,
+    what: &str,
+    name: &str,
+    generate: impl FnOnce(&Path) -> Result<bool>,
+) -> Result<PathBuf> {
     if let Some(path) = &config.path {
         return Ok(path.clone());
     }
-    let folder = options.scenes.join(scenes_name(&config.scenes));
-    if generate(&folder, &config.scenes)? {
+    let folder = options.scenes.join(name);
+    if generate(&folder)? {
         say(format_args!("Generated {what} in {}", folder.display()));
     }
     Ok(folder)

@@ -21,7 +21,7 @@ pub mod progress;
 pub mod resume;
 pub mod run;
 pub mod schedule;
-mod settings;
+pub(crate) mod settings;
 pub mod sharding;
 pub mod strategy;
 pub mod summary;

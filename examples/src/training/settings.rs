@@ -3,6 +3,7 @@
 //! The defaults, as JSON, also define the known keys and the kinds of their values.
 
 use anyhow::{Context, Result, anyhow, bail};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::unique::check_keys;
@@ -54,6 +55,25 @@ pub fn apply_pair(base: &mut Value, pair: &str, presets: Presets) -> Result<()> 
     };
     merge(base, nested, "", presets)
         .map_err(|fault| anyhow!("`{}`: {}", shown(pair), fault.message))
+}
+
+/// The settings that the name of a preset is short for, of a model that has a tiny one and the
+/// published one, `base`.
+///
+/// # Errors
+///
+/// On any other name.
+pub fn tiny_or_base<T: Serialize>(
+    name: &str,
+    tiny: impl FnOnce() -> T,
+    base: impl FnOnce() -> T,
+) -> Result<Value> {
+    let settings = match name {
+        "tiny" => tiny(),
+        "base" => base(),
+        _ => bail!("there is no preset `{name}`; there are tiny, base"),
+    };
+    Ok(serde_json::to_value(settings)?)
 }
 
 /// An error, and the last part of its key.

@@ -15,7 +15,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoint, Checkpoints, MODEL};
-use super::system::SystemConfig;
+use super::config::TrainingConfig;
+use super::run::CONFIG_FILE;
+use super::system::{System, SystemConfig};
 use crate::models::resize_positions;
 use crate::words::list;
 
@@ -107,6 +109,21 @@ pub struct Weights {
     /// What all of their paths begin with.
     prefix: String,
     source: PathBuf,
+}
+
+/// The system that the run in a folder left in its last checkpoint, for inference on `device`, and
+/// its settings.
+///
+/// # Errors
+///
+/// If there is no run of this system with a checkpoint.
+pub fn trained<S: System>(run: &Path, device: &Device) -> Result<(TrainingConfig<S::Config>, S)> {
+    const NOTHING: &[&str] = &[];
+    let config = TrainingConfig::<S::Config>::read(&run.join(CONFIG_FILE));
+    let config = config.with_context(|| format!("{}: no run of {}", run.display(), S::NAME))?;
+    let model = config.system.init(&device.clone().inner());
+    let model = Weights::of_run(run)?.load_into(model, NOTHING, NOTHING)?;
+    Ok((config, model))
 }
 
 impl Weights {

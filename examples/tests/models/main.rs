@@ -1,5 +1,5 @@
-//! The models against timm, torchvision and transformers, and the parts of ALBEF put together: values and
-//! gradients with the same weights.
+//! The models against timm, torchvision and transformers, and the parts of ALBEF put together:
+//! values and gradients with the same weights.
 
 mod albef;
 mod bert;

@@ -8,13 +8,12 @@ use std::path::Path;
 use burn::store::{BurnpackStore, ModuleStore, bridge};
 use burn::tensor::TensorData;
 use burn::train::Interrupter;
-use burn_contrastive_examples::report::Metrics;
 use burn_contrastive_examples::systems::albef::{Albef, AlbefConfig, comparisons};
 use burn_contrastive_examples::training::config;
 use burn_contrastive_examples::training::plan::Plan;
 use burn_contrastive_examples::training::run::{Ended, Folder, Options, Program, evaluate};
 
-use crate::exclusively;
+use crate::{exclusively, metrics, stopped};
 
 type TrainingConfig = config::TrainingConfig<AlbefConfig>;
 
@@ -66,10 +65,6 @@ fn parameters(run: &Path) -> BTreeMap<String, TensorData> {
     all.collect()
 }
 
-fn metrics(run: &Path) -> Metrics {
-    serde_json::from_slice(&fs::read(run.join("metrics.json")).unwrap()).unwrap()
-}
-
 #[track_caller]
 fn assert_same(found: &Path, expected: &Path) {
     let [a, b] = [found, expected].map(metrics);
@@ -98,11 +93,6 @@ fn a_run_in_stages_that_is_interrupted_after_every_step_ends_like_another() {
     let whole = go(Folder::New(at("whole")), Interrupter::new());
     assert!(is_finished(&whole));
 
-    let stopped = || {
-        let interrupter = Interrupter::new();
-        interrupter.stop(Some("test"));
-        interrupter
-    };
     let parts = at("parts");
     assert!(!is_finished(&go(Folder::New(parts.clone()), stopped())));
     assert!(
@@ -184,8 +174,7 @@ fn a_sweep_shares_a_teacher_is_resumed_and_has_the_scores_of_its_runs() {
         let options = options(folder, &at("scenes"));
         sweep.run::<Albef>(&plan, &options, &interrupter).unwrap()
     };
-    let interrupter = Interrupter::new();
-    interrupter.stop(Some("test"));
+    let interrupter = stopped();
     assert!(go(Folder::New(at("sweep")), interrupter).is_none());
     let ended = go(Folder::Resume(at("sweep")), Interrupter::new()).unwrap();
 

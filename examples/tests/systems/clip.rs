@@ -10,7 +10,7 @@ use burn_contrastive_examples::training::evaluation::chance;
 use burn_contrastive_examples::training::plan::Plan;
 use burn_contrastive_examples::training::run::{Ended, Folder, Options, Program};
 
-use crate::exclusively;
+use crate::{exclusively, metrics, stopped};
 
 type TrainingConfig = config::TrainingConfig<ClipConfig>;
 
@@ -121,8 +121,7 @@ fn an_interrupted_run_leaves_no_report_and_resumes_to_one() {
         "schedule.warmup_steps=1",
     ]);
     let mut options = options(&out, folder.path());
-    let interrupter = Interrupter::new();
-    interrupter.stop(Some("test"));
+    let interrupter = stopped();
     let ended = Clip::run(&config, &options, interrupter).unwrap();
     assert!(matches!(ended, Ended::Interrupted));
     assert!(out.join("checkpoints/step-000001/state.json").is_file());
@@ -166,23 +165,18 @@ fn a_grid_over_seeds_is_resumed_and_has_the_scores_of_its_runs() {
         let options = crate::options(folder, &at("scenes"), &["clip"]);
         comparison.run::<Clip>(&plan, &options, &interrupter)
     };
-    let interrupter = Interrupter::new();
-    interrupter.stop(Some("test"));
+    let interrupter = stopped();
     assert!(go(Folder::New(at("grid")), interrupter).unwrap().is_none());
     assert_eq!(Plan::read(&at("grid")).unwrap().as_ref(), Some(&plan));
     let ended = go(Folder::Resume(at("grid")), Interrupter::new());
     let ended = ended.unwrap().unwrap();
 
-    let read = |path: &Path| {
-        let text = std::fs::read(path.join("metrics.json")).unwrap();
-        serde_json::from_slice::<Metrics>(&text).unwrap()
-    };
     assert_eq!(ended.columns.len(), 3);
     for (row, width) in ended.rows.iter().zip(["16", "32"]) {
         assert_eq!(row.value, width);
         let runs = [0, 1].map(|seed| {
             let run = at("grid").join(format!("embedding-{width}-seed-{seed}"));
-            let metrics = read(&run);
+            let metrics = metrics(&run);
             assert_eq!(metrics.config["seed"], seed);
             assert_eq!(metrics.config["model"]["embedding"].to_string(), width);
             metrics.retrieval.after.unwrap().r_sum
@@ -193,5 +187,5 @@ fn a_grid_over_seeds_is_resumed_and_has_the_scores_of_its_runs() {
         let deviation = row.deviation(2).unwrap();
         assert!((deviation - (runs[0] - runs[1]).abs() / 2_f64.sqrt()).abs() < 1e-9);
     }
-    assert_eq!(read(&at("grid")).sweeps, [ended]);
+    assert_eq!(metrics(&at("grid")).sweeps, [ended]);
 }

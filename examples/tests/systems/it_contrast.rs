@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::Command;
 
 use burn::train::Interrupter;
-use burn_contrastive_examples::report::Metrics;
 use burn_contrastive_examples::systems::it_contrast::{ItContrast, ItContrastConfig, comparisons};
 use burn_contrastive_examples::training::config;
 use burn_contrastive_examples::training::evaluation::chance;
@@ -14,7 +13,7 @@ use burn_contrastive_examples::training::plan::Plan;
 use burn_contrastive_examples::training::run::{Ended, Folder, Program};
 use burn_contrastive_examples::training::weights::Weights;
 
-use crate::exclusively;
+use crate::{exclusively, metrics};
 
 type TrainingConfig = config::TrainingConfig<ItContrastConfig>;
 
@@ -80,11 +79,6 @@ fn go(
     }
     let options = crate::options(folder, scenes, &["it-contrast"]);
     ItContrast::run(config, &options, interrupter)
-}
-
-fn metrics(run: &Path) -> Metrics {
-    let text = fs::read(run.join("metrics.json")).unwrap();
-    serde_json::from_slice(&text).unwrap()
 }
 
 #[test]

@@ -8,12 +8,14 @@ mod radiograph;
 mod visual_semantic;
 mod vqa;
 
+use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::{Device, Tensor};
+use burn::train::Interrupter;
 use burn_contrastive_examples::data::EvaluationSet;
-use burn_contrastive_examples::report::ScoresWithSum;
+use burn_contrastive_examples::report::{Metrics, ScoresWithSum};
 use burn_contrastive_examples::training::evaluation::Retrieved;
 use burn_contrastive_examples::training::run::{Folder, Options};
 
@@ -21,6 +23,18 @@ use burn_contrastive_examples::training::run::{Folder, Options};
 fn exclusively() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::new(());
     LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The results of a finished run.
+fn metrics(run: &Path) -> Metrics {
+    serde_json::from_slice(&fs::read(run.join("metrics.json")).unwrap()).unwrap()
+}
+
+/// What interrupts a run after its first step.
+fn stopped() -> Interrupter {
+    let interrupter = Interrupter::new();
+    interrupter.stop(Some("test"));
+    interrupter
 }
 
 /// A run in `folder` of the program that those words call, with scenes in the folder `scenes`.

@@ -22,7 +22,7 @@ use burn_contrastive_examples::training::weights::Weights;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::exclusively;
+use crate::{exclusively, metrics, stopped};
 
 const SHARED: [&str; 9] = [
     "data.scenes.train=24",
@@ -120,11 +120,6 @@ impl Place {
     }
 }
 
-fn metrics(run: &Path) -> Metrics {
-    let file = fs::read_to_string(run.join("metrics.json")).unwrap();
-    serde_json::from_str(&file).unwrap()
-}
-
 /// What must be equal in equal runs.
 fn results(run: &Path) -> String {
     let Metrics {
@@ -170,8 +165,7 @@ fn both_stages_learn_and_report_and_are_the_same_when_interrupted() {
     let mut folder = Folder::New(cut.clone());
     let mut interruptions = 0;
     loop {
-        let interrupter = Interrupter::new();
-        interrupter.stop(Some("test"));
+        let interrupter = stopped();
         let ended = Nlvr::run(&config, &place.options(folder), interrupter).unwrap();
         if let Ended::Reached(_) = ended {
             break;

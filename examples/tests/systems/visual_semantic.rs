@@ -17,7 +17,7 @@ use burn_contrastive_examples::training::run::{Ended, Folder, Options, Program, 
 use burn_contrastive_examples::training::system::SystemConfig;
 use burn_contrastive_examples::training::weights::Weights;
 
-use crate::exclusively;
+use crate::{exclusively, metrics, stopped};
 
 type TrainingConfig = config::TrainingConfig<VisualSemanticConfig>;
 
@@ -83,18 +83,8 @@ fn differing(a: &Path, b: &Path) -> [usize; 2] {
     counts
 }
 
-fn metrics(run: &Path) -> Metrics {
-    serde_json::from_slice(&fs::read(run.join("metrics.json")).unwrap()).unwrap()
-}
-
 fn is_finished(ended: &Ended<VisualSemantic>) -> bool {
     matches!(ended, Ended::Reached(_))
-}
-
-fn stopped() -> Interrupter {
-    let interrupter = Interrupter::new();
-    interrupter.stop(Some("test"));
-    interrupter
 }
 
 /// The recalls and R@sum of a report's facts of that name.

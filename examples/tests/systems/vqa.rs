@@ -8,7 +8,6 @@ use std::sync::OnceLock;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 use burn::train::Interrupter;
-use burn_contrastive_examples::report::Metrics;
 use burn_contrastive_examples::systems::albef::vqa::{Vqa, VqaConfig};
 use burn_contrastive_examples::systems::albef::{Albef, AlbefConfig};
 use burn_contrastive_examples::systems::clip::ClipConfig;
@@ -19,7 +18,7 @@ use burn_contrastive_examples::training::weights::Weights;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::exclusively;
+use crate::{exclusively, metrics, stopped};
 
 fn options(run: &Path, scenes: &Path) -> Options {
     crate::options(Folder::New(run.to_path_buf()), scenes, &["albef", "vqa"])
@@ -100,10 +99,6 @@ fn finished(config: &TrainingConfig<VqaConfig>, options: &Options) -> Box<Reache
 fn refused(config: &TrainingConfig<VqaConfig>, options: &Options) -> String {
     let error = Vqa::run(config, options, Interrupter::new()).err();
     format!("{:#}", error.expect("it is refused"))
-}
-
-fn metrics(run: &Path) -> Metrics {
-    serde_json::from_slice(&std::fs::read(run.join("metrics.json")).unwrap()).unwrap()
 }
 
 #[test]
@@ -197,8 +192,7 @@ fn an_interrupted_run_resumes_to_the_same_bits() {
     let expected = finished(&config, &options(&whole, scenes));
 
     let mut options = options(&parts, scenes);
-    let interrupter = Interrupter::new();
-    interrupter.stop(Some("test"));
+    let interrupter = stopped();
     let ended = Vqa::run(&config, &options, interrupter).unwrap();
     assert!(matches!(ended, Ended::Interrupted));
     assert!(parts.join("checkpoints/step-000001/state.json").is_file());

@@ -56,9 +56,10 @@ fn has_side(finding: Finding) -> bool {
 /// A sentence that says that a finding is there, mostly with its size and side.
 pub(super) fn describe(finding: Finding, form: Form, rng: &mut impl Rng) -> String {
     let noun = pick(nouns(finding), rng);
-    let size = match form.is_large {
-        true => pick(&["large", "marked", "extensive", "pronounced"], rng),
-        false => pick(&["small", "mild", "slight", "minor"], rng),
+    let size = if form.is_large {
+        pick(&["large", "marked", "extensive", "pronounced"], rng)
+    } else {
+        pick(&["small", "mild", "slight", "minor"], rng)
     };
     let size = if rng.random_bool(0.85) {
         format!("{size} ")

@@ -206,13 +206,7 @@ impl Examples for QuestionExamples {
         let question = &self.questions.items[index];
         let place = || self.questions.place(index);
         let image = decode(&question.image).with_context(place)?;
-        let pixels = match draw {
-            Some(draw) => {
-                let mut stream = draw.stream(Purpose::Augmentation);
-                self.transform.augment(&image, &mut stream)
-            }
-            None => self.transform.evaluate(&image),
-        };
+        let pixels = self.transform.seen(&image, draw);
         let answers = question.answers.iter().map(|(answer, share)| {
             Ok(Answer {
                 tokens: self.choices.encode(answer)?,

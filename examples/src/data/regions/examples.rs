@@ -4,12 +4,10 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
 use burn::tensor::{Bool, Device, Tensor, TensorData};
-use rand::RngExt;
 
 use super::{RegionFile, Regions};
-use crate::data::random::Purpose;
 use crate::data::tokenizer::Padding;
-use crate::data::{CaptionTokenizer, Collection, Draw, Examples, Shard, Split, TransformConfig};
+use crate::data::{Collection, Draw, Examples, Pairs, Shard, Split, TransformConfig};
 
 /// Numbers that say where a region is: `x0 y0 x1 y1 w h`.
 pub const POSITION: usize = 6;
@@ -34,23 +32,16 @@ pub struct RegionPair {
 /// [given](Self::give) nothing can be loaded.
 #[derive(Clone)]
 pub struct RegionPairs {
-    collection: Arc<Collection>,
-    tokenizer: Arc<CaptionTokenizer>,
-    meanings: Arc<Vec<usize>>,
+    pairs: Pairs,
     file: Arc<OnceLock<RegionFile>>,
-    transform: TransformConfig,
 }
 
 impl RegionPairs {
-    /// The captioned images of a collection.
-    pub fn new(collection: Arc<Collection>, tokenizer: Arc<CaptionTokenizer>) -> Self {
-        let all: Vec<usize> = (0..collection.examples.len()).collect();
+    /// The regions of images with captions, whose pixels are not read.
+    pub fn new(pairs: Pairs) -> Self {
         Self {
-            meanings: Arc::new(collection.meanings(&all)),
-            collection,
-            tokenizer,
+            pairs,
             file: Arc::default(),
-            transform: TransformConfig::default(),
         }
     }
 
@@ -72,51 +63,45 @@ impl RegionPairs {
 
     /// The captioned images.
     pub fn collection(&self) -> &Arc<Collection> {
-        &self.collection
+        self.pairs.collection()
     }
 }
 
 impl Examples for RegionPairs {
     type Item = RegionPair;
 
-    const NOUN: &'static str = "images";
+    const NOUN: &'static str = Pairs::NOUN;
 
     fn name(&self) -> String {
-        self.collection.file.display().to_string()
+        self.pairs.name()
     }
 
     fn indices(&self, split: Split) -> Vec<usize> {
-        self.collection.indices(split)
+        self.pairs.indices(split)
     }
 
     fn meanings(&self, indices: &[usize]) -> Vec<usize> {
-        self.collection.meanings(indices)
+        self.pairs.meanings(indices)
     }
 
     /// One of the captions is drawn, or the first is taken.
     fn load(&self, index: usize, draw: Option<Draw>) -> Result<RegionPair> {
-        let captions = &self.collection.examples[index].captions;
-        let caption = draw.map_or(0, |draw| {
-            draw.stream(Purpose::Caption)
-                .random_range(0..captions.len())
-        });
-        let tokens = self.tokenizer.encode(&captions[caption]);
         let file = self.file()?;
         Ok(RegionPair {
             regions: file.regions(index)?,
             room: file.room(),
-            tokens: tokens.with_context(|| self.collection.place(index))?,
+            tokens: self.pairs.tokens(index, draw)?,
             image_id: index,
-            meaning: self.meanings[index],
+            meaning: self.pairs.meaning(index),
         })
     }
 
     fn transform(&self) -> &TransformConfig {
-        &self.transform
+        self.pairs.transform()
     }
 
     fn padding(&self) -> Padding {
-        self.tokenizer.padding()
+        self.pairs.padding()
     }
 }
 

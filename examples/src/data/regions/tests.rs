@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::data::testing::{Small, joined, parts};
-use crate::data::{Examples, Split};
+use crate::data::{Examples, Pairs, Split, TransformConfig};
 
 /// A file for all images of a collection, three regions at most and features of two numbers.
 fn written(small: &Small, folder: &TempDir) -> PathBuf {
@@ -67,7 +67,11 @@ fn regions_become_tensors_padded_to_the_image_with_most() {
 #[test]
 fn nothing_is_loaded_before_the_file_is_there() {
     let (small, folder) = (Small::new(), tempfile::tempdir().unwrap());
-    let pairs = RegionPairs::new(small.collection.clone(), small.tokenizer.clone());
+    let pairs = {
+        let transform = TransformConfig::default();
+        let pairs = Pairs::new(small.collection.clone(), small.tokenizer.clone(), transform);
+        RegionPairs::new(pairs.unwrap())
+    };
     let error = pairs.load(0, None).unwrap_err().to_string();
     assert!(error.contains("no file of regions yet"), "{error}");
     let path = written(&small, &folder);

@@ -232,9 +232,7 @@ impl ClassRetrieval {
                 tokenizer.encode(&one.item).with_context(place)
             };
             let rows = batch.iter().map(encode).collect::<Result<Vec<_>>>()?;
-            let padded = tokenizer.padding().pad(&rows);
-            let (tokens, padding) = padded.into_tensors(rows.len(), device);
-            Ok(CaptionBatch { tokens, padding })
+            Ok(CaptionBatch::new(&rows, tokenizer.padding(), device))
         };
         batches.map(batch).collect()
     }

@@ -64,13 +64,7 @@ impl Examples for StudyPairs {
         let sentence = &study.sentences[choose(Purpose::Caption, study.sentences.len())];
         let image = decode(image).with_context(place)?;
         Ok(Pair {
-            pixels: match draw {
-                Some(draw) => {
-                    let mut rng = draw.stream(Purpose::Augmentation);
-                    self.transform.augment(&image, &mut rng)
-                }
-                None => self.transform.evaluate(&image),
-            },
+            pixels: self.transform.seen(&image, draw),
             tokens: self.tokenizer.encode(sentence).with_context(place)?,
             image_id: index,
             // What a study says is not known to be what another says.
@@ -179,13 +173,7 @@ impl Examples for LabelledImages {
         let image = decode(&item.images[image]).with_context(|| self.studies.place(study))?;
         let labels = item.labels.clone();
         Ok(LabelledImage {
-            pixels: match draw {
-                Some(draw) => {
-                    let mut rng = draw.stream(Purpose::Augmentation);
-                    self.transform.augment(&image, &mut rng)
-                }
-                None => self.transform.evaluate(&image),
-            },
+            pixels: self.transform.seen(&image, draw),
             labels: labels.unwrap_or_else(|| vec![None; self.studies.classes.len()]),
             index,
         })

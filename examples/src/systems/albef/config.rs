@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use burn::tensor::Device;
 use burn_contrastive::objective::{Input, ObjectiveConfig, Value as Parameter};
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use crate::data::TokenStyle;
 use crate::models::{BertConfig, ImageEncoderConfig, Pooling, ProjectionHead};
 use crate::training::config::TrainingConfig;
 use crate::training::objective::TrainingObjective;
+use crate::training::settings;
 use crate::training::system::{InitRules, SystemConfig, TextLimits};
 
 /// The settings of [`Albef`].
@@ -128,9 +129,6 @@ pub struct TeacherConfig {
     pub steps: usize,
 }
 
-/// Names that `model` knows.
-const PRESETS: [&str; 2] = ["tiny", "base"];
-
 /// The settings of `albef` unless others are given.
 const TINY: &str = include_str!("../../../configs/albef_tiny.json");
 /// The published ones.
@@ -188,15 +186,11 @@ impl AlbefModelConfig {
     ///
     /// If there is no such preset.
     pub fn preset(name: &str) -> Result<Value> {
-        let model = match name {
-            "tiny" => AlbefConfig::defaults().system.model,
-            "base" => AlbefConfig::base().system.model,
-            _ => bail!(
-                "there is no preset `{name}`; there are {}",
-                PRESETS.join(", ")
-            ),
-        };
-        Ok(serde_json::to_value(model)?)
+        settings::tiny_or_base(
+            name,
+            || AlbefConfig::defaults().system.model,
+            || AlbefConfig::base().system.model,
+        )
     }
 
     /// Whether training draws dropout masks.

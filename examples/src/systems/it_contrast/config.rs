@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use burn::tensor::Device;
 use burn_contrastive::negatives::HardNegativeSynthesisConfig;
 use burn_contrastive::objective::{AnyConfig, ConVseConfig, Input, ObjectiveConfig};
@@ -15,6 +15,7 @@ use crate::data::regions::BoxesConfig;
 use crate::models::{DualEncoderConfig, JointBertConfig};
 use crate::training::config::TrainingConfig;
 use crate::training::objective::TrainingObjective;
+use crate::training::settings;
 use crate::training::system::{InitRules, SystemConfig, TextLimits};
 
 /// The settings of [`ItContrast`].
@@ -117,9 +118,6 @@ pub struct TowerConfig {
     /// Pairs in a batch.
     pub batch_size: usize,
 }
-
-/// Names that `model` knows.
-const PRESETS: [&str; 2] = ["tiny", "base"];
 
 /// The settings of `it-contrast` unless others are given.
 const TINY: &str = include_str!("../../../configs/it_contrast_tiny.json");
@@ -234,7 +232,8 @@ impl SystemConfig for ItContrastConfig {
         );
         ensure!(
             file.is_some() || run.is_some() || tower.model.embedding == self.model.feature,
-            "model.feature = {} must be regions.tower.model.embedding = {}, whose features it reads",
+            "model.feature = {} must be regions.tower.model.embedding = {}, whose features it \
+             reads",
             self.model.feature,
             tower.model.embedding
         );
@@ -243,19 +242,12 @@ impl SystemConfig for ItContrastConfig {
 
     /// `model=NAME` is short for that preset's settings, `objective=NAME` for that objective's.
     fn preset(key: &str, value: &Value) -> Option<Result<Value>> {
-        let model = |name: &str| {
-            let config = match name {
-                "tiny" => Self::defaults(),
-                "base" => Self::base(),
-                _ => bail!(
-                    "there is no preset `{name}`; there are {}",
-                    PRESETS.join(", ")
-                ),
-            };
-            Ok(serde_json::to_value(config.system.model)?)
-        };
         match (key, value) {
-            ("model", Value::String(name)) => Some(model(name)),
+            ("model", Value::String(name)) => Some(settings::tiny_or_base(
+                name,
+                || Self::defaults().system.model,
+                || Self::base().system.model,
+            )),
             ("objective", _) => TrainingObjective::preset(value),
             _ => None,
         }

@@ -12,7 +12,7 @@ use super::regions::Tower;
 use super::{ItContrast, ItContrastConfig, Similarity, States, late};
 use crate::console::say;
 use crate::data::regions::RegionBatch;
-use crate::data::{EvaluationSet, RegionFile, RegionPairs};
+use crate::data::{EvaluationSet, Pairs, RegionFile, RegionPairs};
 use crate::report::{Fact, Maps, RunReport};
 use crate::systems::clip::{Clip, ClipConfig};
 use crate::training::config::{SharedConfig, TrainingConfig};
@@ -49,7 +49,8 @@ impl Program for ItContrast {
     ) -> Result<Data<Self>> {
         let mut regions = None;
         let mut data = inputs::captioned(config, options, resumed, |collection, tokenizer| {
-            let pairs = RegionPairs::new(collection.clone(), tokenizer.clone());
+            let pairs = Pairs::new(collection.clone(), tokenizer.clone(), config.transform())?;
+            let pairs = RegionPairs::new(pairs);
             if let Some(path) = &config.system.regions.file {
                 let file = opened(path, config, &pairs).context("regions.file")?;
                 regions = Some(file.fingerprint().to_string());

@@ -3,24 +3,21 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
-use burn::tensor::{Device, Tensor, TensorData};
+use anyhow::Result;
+use burn::tensor::Device;
 use burn::train::Interrupter;
 use rayon::prelude::*;
 
-use crate::cli::{Started, Task, TrainingArguments, start};
+use crate::cli::{Started, TrainingArguments, Writing, start_writing};
 use crate::console::say;
-use crate::data::regions::{BoxesConfig, image_name};
-use crate::data::{Collection, RegionWriter, decode};
+use crate::data::regions::{BoxesConfig, image_names};
+use crate::data::{Collection, RegionWriter};
 use crate::number::counted;
 use crate::systems::clip::{Clip, ClipConfig};
 use crate::training::config::TrainingConfig;
 use crate::training::inputs::open_data;
-use crate::training::run::{CONFIG_FILE, Folder};
-use crate::training::system::SystemConfig;
-use crate::training::weights::Weights;
+use crate::training::weights::trained;
 
-const NOTHING: &[&str] = &[];
 /// Images that are cut up at once.
 const AT_ONCE: usize = 32;
 
@@ -38,14 +35,11 @@ impl Tower {
     ///
     /// If there is no finished step of `clip`.
     pub fn of_run(run: &Path, device: &Device) -> Result<Self> {
-        let device = device.clone().inner();
-        let config = TrainingConfig::<ClipConfig>::read(&run.join(CONFIG_FILE));
-        let config = config.with_context(|| format!("{}: no run of clip", run.display()))?;
-        let model = config.system.init(&device);
+        let (config, model) = trained::<Clip>(run, device)?;
         Ok(Self {
-            model: Weights::of_run(run)?.load_into(model, NOTHING, NOTHING)?,
             config,
-            device,
+            model,
+            device: device.clone().inner(),
         })
     }
 
@@ -69,12 +63,12 @@ impl Tower {
         interrupter: &Interrupter,
     ) -> Result<bool> {
         let all: Vec<usize> = (0..collection.examples.len()).collect();
-        let names: Vec<_> = all.iter().map(|&i| image_name(collection, i)).collect();
         let boxes: Vec<_> = all
             .iter()
             .map(|&i| boxes.boxes(collection, i, seed))
             .collect();
-        let mut writer = RegionWriter::create(path, &names, boxes.clone(), self.width())?;
+        let mut writer =
+            RegionWriter::create(path, &image_names(collection), boxes.clone(), self.width())?;
         for images in all.chunks(AT_ONCE) {
             if interrupter.should_stop() {
                 return Ok(false);
@@ -106,8 +100,7 @@ impl Tower {
     ) -> Result<Vec<f32>> {
         let transform = self.config.transform();
         let cut = |&image: &usize| -> Result<Vec<f32>> {
-            let decoded = decode(&collection.examples[image].image);
-            let decoded = decoded.with_context(|| collection.place(image))?;
+            let decoded = collection.decode(image)?;
             let mut values = Vec::with_capacity(boxes[image].len() * transform.values());
             for &sides in &boxes[image] {
                 transform.normalise(&transform.region(&decoded, sides), &mut values);
@@ -115,10 +108,7 @@ impl Tower {
             Ok(values)
         };
         let parts = images.par_iter().map(cut).collect::<Result<Vec<_>>>()?;
-        let values = parts.concat();
-        let size = transform.size as usize;
-        let shape = [values.len() / transform.values(), 3, size, size];
-        let pixels = Tensor::from_data(TensorData::new(values, shape), &self.device);
+        let pixels = transform.tensor(parts.concat(), &self.device);
         let features = self.model.embed_image(pixels).into_data();
         Ok(features.iter::<f32>().collect())
     }
@@ -132,7 +122,9 @@ impl Tower {
 /// Without `--init` and `--output`, on bad data, and on files that cannot be read or written.
 pub fn make(arguments: TrainingArguments, boxes: &BoxesConfig) -> Result<bool> {
     boxes.check()?;
-    let Some(started) = start::<Clip>(arguments, Task::named(&["regions"]))? else {
+    let run = "a run of clip whose image tower to use";
+    let Some(Writing { started, run, file }) = start_writing::<Clip>(arguments, "regions", run)?
+    else {
         return Ok(true);
     };
     let Started {
@@ -140,22 +132,8 @@ pub fn make(arguments: TrainingArguments, boxes: &BoxesConfig) -> Result<bool> {
         options,
         interrupter,
     } = started;
-    let init = config.shared.init.as_ref();
-    let init = init.context("regions needs --init RUN, a run of clip whose image tower to use")?;
-    ensure!(
-        init.path.is_none(),
-        "regions takes a whole run of clip: leave out the part, --init {}",
-        init.run.display()
-    );
-    let Folder::New(path) = &options.folder else {
-        bail!("regions needs --output FILE, the file to write");
-    };
-    ensure!(
-        !path.exists(),
-        "{} exists already: choose another --output",
-        path.display()
-    );
-    let tower = Tower::of_run(&init.run, &options.device)?;
+    let tower = Tower::of_run(&run, &options.device)?;
     let collection = open_data(&config.shared.data, &options)?;
-    tower.write(path, &collection, boxes, config.shared.seed, &interrupter)
+    let seed = config.shared.seed;
+    tower.write(&file, &collection, boxes, seed, &interrupter)
 }

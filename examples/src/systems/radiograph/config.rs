@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use burn_contrastive::objective::InfoNceConfig;
 use burn_contrastive::similarity::LogitScaleConfig;
@@ -14,6 +14,7 @@ use crate::data::{FindingsConfig, TokenStyle};
 use crate::models::{BertConfig, ProjectionHead, ResNetConfig};
 use crate::training::config::TrainingConfig;
 use crate::training::objective::TrainingObjective;
+use crate::training::settings;
 use crate::training::system::{InitRules, SystemConfig, TextLimits};
 
 /// The settings of [`Radiograph`].
@@ -57,9 +58,6 @@ pub enum SentencePooling {
     Max,
 }
 
-/// Names that `model` knows.
-const PRESETS: [&str; 2] = ["tiny", "base"];
-
 /// The settings of `radiograph` unless others are given.
 const TINY: &str = include_str!("../../../configs/radiograph_tiny.json");
 /// The published ones.
@@ -101,15 +99,11 @@ impl RadiographModelConfig {
     }
 
     fn preset(name: &str) -> Result<Value> {
-        let model = match name {
-            "tiny" => RadiographConfig::defaults().system.model,
-            "base" => RadiographConfig::base().system.model,
-            _ => bail!(
-                "there is no preset `{name}`; there are {}",
-                PRESETS.join(", ")
-            ),
-        };
-        Ok(serde_json::to_value(model)?)
+        settings::tiny_or_base(
+            name,
+            || RadiographConfig::defaults().system.model,
+            || RadiographConfig::base().system.model,
+        )
     }
 
     /// New encoders.

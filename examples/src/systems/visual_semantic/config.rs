@@ -14,6 +14,7 @@ use crate::training::comparison::Share;
 use crate::training::config::TrainingConfig;
 use crate::training::objective::TrainingObjective;
 use crate::training::schedule::ScheduleConfig;
+use crate::training::settings;
 use crate::training::system::{InitRules, SystemConfig, TextLimits};
 
 /// The settings of [`VisualSemantic`].
@@ -37,7 +38,8 @@ pub struct VisualSemanticConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FeaturesConfig {
-    /// A [file](crate::data::FeatureFile) of one for each image; null for an image encoder of its own.
+    /// A [file](crate::data::FeatureFile) of one for each image; null for an image encoder of its
+    /// own.
     pub file: Option<PathBuf>,
     /// How wide those of the file are: 2,048 of ResNet-152.
     pub width: usize,
@@ -94,9 +96,6 @@ pub struct PhaseConfig {
     /// Length and learning rate.
     pub schedule: ScheduleConfig,
 }
-
-/// Names that `model` knows.
-const PRESETS: [&str; 2] = ["tiny", "base"];
 
 /// The settings of `visual-semantic` unless others are given.
 const TINY: &str = include_str!("../../../configs/visual_semantic_tiny.json");
@@ -204,15 +203,11 @@ fn of_base(
 
 impl VisualSemanticModelConfig {
     fn preset(name: &str) -> Result<Value> {
-        let model = match name {
-            "tiny" => VisualSemanticConfig::defaults().system.model,
-            "base" => VisualSemanticConfig::base().system.model,
-            _ => bail!(
-                "there is no preset `{name}`; there are {}",
-                PRESETS.join(", ")
-            ),
-        };
-        Ok(serde_json::to_value(model)?)
+        settings::tiny_or_base(
+            name,
+            || VisualSemanticConfig::defaults().system.model,
+            || VisualSemanticConfig::base().system.model,
+        )
     }
 
     /// Checks every size, and that the model is not absurdly large.

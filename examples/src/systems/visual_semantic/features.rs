@@ -2,26 +2,23 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
-use burn::tensor::{Device, Tensor, TensorData};
+use anyhow::{Context, Result};
+use burn::tensor::{Device, Tensor};
 use burn::train::Interrupter;
 use rayon::prelude::*;
 
 use super::{VisualSemantic, VisualSemanticConfig};
-use crate::cli::{Started, Task, TrainingArguments, start};
+use crate::cli::{Started, TrainingArguments, Writing, start_writing};
 use crate::console::say;
+use crate::data::Collection;
 use crate::data::features::FeatureWriter;
-use crate::data::regions::image_name;
-use crate::data::{Collection, decode};
+use crate::data::regions::image_names;
 use crate::models::ResNet;
 use crate::number::counted;
 use crate::training::config::TrainingConfig;
 use crate::training::inputs::open_data;
-use crate::training::run::{CONFIG_FILE, Folder};
-use crate::training::system::SystemConfig;
-use crate::training::weights::Weights;
+use crate::training::weights::trained;
 
-const NOTHING: &[&str] = &[];
 /// Images that are encoded at once.
 const AT_ONCE: usize = 32;
 
@@ -34,11 +31,7 @@ struct Tower {
 
 impl Tower {
     fn of_run(run: &Path, device: &Device) -> Result<Self> {
-        let device = device.clone().inner();
-        let config = TrainingConfig::<VisualSemanticConfig>::read(&run.join(CONFIG_FILE));
-        let config = config.with_context(|| format!("{}: no such run", run.display()))?;
-        let model: VisualSemantic = config.system.init(&device);
-        let model = Weights::of_run(run)?.load_into(model, NOTHING, NOTHING)?;
+        let (config, model) = trained::<VisualSemantic>(run, device)?;
         let image = model.image.with_context(|| {
             format!(
                 "{} reads features itself: it has no image encoder",
@@ -48,7 +41,7 @@ impl Tower {
         Ok(Self {
             image,
             config,
-            device,
+            device: device.clone().inner(),
         })
     }
 
@@ -60,9 +53,8 @@ impl Tower {
         interrupter: &Interrupter,
     ) -> Result<bool> {
         let all: Vec<usize> = (0..collection.examples.len()).collect();
-        let names: Vec<_> = all.iter().map(|&i| image_name(collection, i)).collect();
         let width = self.config.system.model.image.features();
-        let mut writer = FeatureWriter::create(path, &names, width)?;
+        let mut writer = FeatureWriter::create(path, &image_names(collection), width)?;
         for images in all.chunks(AT_ONCE) {
             if interrupter.should_stop() {
                 return Ok(false);
@@ -83,16 +75,14 @@ impl Tower {
     fn features(&self, collection: &Collection, images: &[usize]) -> Result<Tensor<2>> {
         let transform = self.config.transform();
         let read = |&image: &usize| -> Result<Vec<f32>> {
-            let decoded = decode(&collection.examples[image].image);
-            let decoded = decoded.with_context(|| collection.place(image))?;
+            let decoded = collection.decode(image)?;
             let mut values = Vec::with_capacity(transform.values());
             transform.normalise(&transform.evaluate(&decoded), &mut values);
             Ok(values)
         };
         let values = images.par_iter().map(read).collect::<Result<Vec<_>>>()?;
-        let size = transform.size as usize;
-        let data = TensorData::new(values.concat(), [images.len(), 3, size, size]);
-        Ok(self.image.forward(Tensor::from_data(data, &self.device)))
+        let pixels = transform.tensor(values.concat(), &self.device);
+        Ok(self.image.forward(pixels))
     }
 }
 
@@ -103,7 +93,9 @@ impl Tower {
 ///
 /// Without `--init` and `--output`, on bad data, and on files that cannot be read or written.
 pub fn make(arguments: TrainingArguments) -> Result<bool> {
-    let Some(started) = start::<VisualSemantic>(arguments, Task::named(&["features"]))? else {
+    let run = "a run whose image encoder to use";
+    let writing = start_writing::<VisualSemantic>(arguments, "features", run)?;
+    let Some(Writing { started, run, file }) = writing else {
         return Ok(true);
     };
     let Started {
@@ -111,22 +103,7 @@ pub fn make(arguments: TrainingArguments) -> Result<bool> {
         options,
         interrupter,
     } = started;
-    let init = config.shared.init.as_ref();
-    let init = init.context("features needs --init RUN, a run whose image encoder to use")?;
-    ensure!(
-        init.path.is_none(),
-        "features takes a whole run: leave out the part, --init {}",
-        init.run.display()
-    );
-    let Folder::New(path) = &options.folder else {
-        bail!("features needs --output FILE, the file to write");
-    };
-    ensure!(
-        !path.exists(),
-        "{} exists already: choose another --output",
-        path.display()
-    );
-    let tower = Tower::of_run(&init.run, &options.device)?;
+    let tower = Tower::of_run(&run, &options.device)?;
     let collection = open_data(&config.shared.data, &options)?;
-    tower.write(path, &collection, &interrupter)
+    tower.write(&file, &collection, &interrupter)
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
 
-use super::{Data, open_tokenizer, report_cut, report_skipped, training_loaders};
+use super::{Data, located, open_tokenizer, report_cut, report_skipped, training_loaders};
 use crate::console::say;
 use crate::data::{
     CaptionTokenizer, ClassRetrieval, Collection, FindingsConfig, LabelledImages, Loader, Needs,
@@ -143,16 +143,9 @@ fn open(
     findings: &FindingsConfig,
     needs: Needs,
 ) -> Result<Studies> {
-    let path = match &config.path {
-        Some(path) => path.clone(),
-        None => {
-            let folder = options.scenes.join(name(findings));
-            if findings::generate(&folder, findings)? {
-                say(format_args!("Generated studies in {}", folder.display()));
-            }
-            folder
-        }
-    };
+    let path = located(config, options, "studies", &name(findings), |folder| {
+        findings::generate(folder, findings)
+    })?;
     let studies = Studies::read(&path, needs, config.skip_bad)?;
     report_skipped(&studies.skipped, "study");
     say(format_args!("Data: {}", studies.file.display()));

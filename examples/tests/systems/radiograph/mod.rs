@@ -25,7 +25,7 @@ use burn_contrastive_examples::training::weights::Weights;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::exclusively;
+use crate::{exclusively, metrics, stopped};
 
 fn options(folder: Folder, scenes: &Path) -> Options {
     crate::options(folder, scenes, &["radiograph"])
@@ -73,10 +73,6 @@ fn refused<S: Program>(config: &TrainingConfig<S::Config>, options: &Options) ->
     format!("{:#}", error.expect("it is refused"))
 }
 
-fn metrics(run: &Path) -> Metrics {
-    serde_json::from_slice(&fs::read(run.join("metrics.json")).unwrap()).unwrap()
-}
-
 /// Values of all parameters and statistics by their paths.
 #[derive(Default)]
 struct Values {
@@ -111,12 +107,6 @@ fn values<M: Module>(module: &M) -> Vec<(String, TensorData)> {
     let mut values = Values::default();
     module.visit(&mut values);
     values.found
-}
-
-fn stopped() -> Interrupter {
-    let interrupter = Interrupter::new();
-    interrupter.stop(Some("test"));
-    interrupter
 }
 
 /// Runs it whole, and stopped after every step, in two folders; both end alike.
