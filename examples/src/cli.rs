@@ -13,12 +13,12 @@ use serde_json::Value;
 
 use crate::console::{self, say, warn};
 use crate::memory;
+use crate::published::Published;
 use crate::signals::INTERRUPTED;
 use crate::training::comparison::Comparison;
 use crate::training::config::TrainingConfig;
 use crate::training::device::parse_device;
 use crate::training::distributed::{Distributed, Team};
-use crate::training::folder::TOKENIZER_FILE;
 use crate::training::interrupt::stop_on_ctrl_c;
 use crate::training::plan::{Axis, Plan};
 use crate::training::run::{self, CONFIG_FILE, Ended, Folder, Options, Program};
@@ -383,6 +383,16 @@ fn configuration<S: Program>(
         };
         base.with(file, &settings)?
     };
+    if let Some(init) = &config.shared.init
+        && init.is_published()
+        && init.path.is_none()
+    {
+        ensure!(
+            config.shared.data.tokenizer.is_some(),
+            "--init {init}: no tokenizer.json lies beside it; name the one that the weights were \
+             trained with: --set data.tokenizer=FILE"
+        );
+    }
     let shared = &mut config.shared;
     if let Some(path) = &arguments.data {
         shared.data.path = Some(path.clone());
@@ -399,16 +409,28 @@ fn configuration<S: Program>(
     Ok(config)
 }
 
-/// The settings of a run that starts from the weights of another: those that a system takes over
-/// from it, and its tokenizer.
+/// The settings of a run that starts from the weights of another, or from published ones: those
+/// that a system takes over from it, and its tokenizer.
 fn started_from<S: Program>(init: InitConfig) -> Result<TrainingConfig<S::Config>> {
-    let file = init.run.join(CONFIG_FILE);
-    let read = || -> Result<Value> { Ok(serde_json::from_slice(&std::fs::read(&file)?)?) };
-    let earlier = read().with_context(|| format!("--init: no run in {}", init.run.display()))?;
-    let mut config = S::Config::started_from(&earlier)
-        .with_context(|| format!("--init {}", init.run.display()))?;
-    let tokenizer = init.run.join(TOKENIZER_FILE);
-    config.shared.data.tokenizer = Some(tokenizer);
+    let mut config = if init.is_published() {
+        // Of a part, the settings say what the whole is.
+        match init.path {
+            Some(_) => TrainingConfig::default(),
+            None => S::Config::started_from_published(&Published::open(&init.run)?)?,
+        }
+    } else {
+        let file = init.run.join(CONFIG_FILE);
+        let read = || -> Result<Value> { Ok(serde_json::from_slice(&std::fs::read(&file)?)?) };
+        let earlier = read().with_context(|| {
+            format!(
+                "--init: no run in {}, nor a file of weights",
+                init.run.display()
+            )
+        })?;
+        S::Config::started_from(&earlier)
+            .with_context(|| format!("--init {}", init.run.display()))?
+    };
+    config.shared.data.tokenizer = init.tokenizer();
     config.shared.init = Some(init);
     Ok(config)
 }

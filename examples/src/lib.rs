@@ -9,6 +9,7 @@ pub(crate) mod lock;
 pub mod memory;
 pub mod models;
 pub(crate) mod number;
+pub mod published;
 pub mod report;
 pub mod signals;
 pub mod systems;

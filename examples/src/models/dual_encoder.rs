@@ -8,7 +8,8 @@ use burn_contrastive::objective::Objective;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ImageEncoder, ImageEncoderConfig, ImageLayout, Pooling, TextEncoder, TextEncoderConfig, check,
+    Activation, ImageEncoder, ImageEncoderConfig, ImageLayout, Pooling, TextEncoder,
+    TextEncoderConfig, check,
 };
 
 /// Names that [`DualEncoderConfig::preset`] knows.
@@ -63,6 +64,7 @@ impl DualEncoderConfig {
                 pooling: Pooling::Mean,
                 dropout: 0.0,
                 layout: ImageLayout::Clip,
+                activation: Activation::Gelu,
             },
             text: TextEncoderConfig {
                 vocabulary: 512,
@@ -72,6 +74,7 @@ impl DualEncoderConfig {
                 heads: 4,
                 pooling: Pooling::Mean,
                 dropout: 0.0,
+                activation: Activation::Gelu,
             },
             embedding: 64,
         }
@@ -92,6 +95,7 @@ impl DualEncoderConfig {
                 pooling: Pooling::Token,
                 dropout: 0.0,
                 layout: ImageLayout::Clip,
+                activation: Activation::Gelu,
             },
             text: TextEncoderConfig {
                 vocabulary: 49_408,
@@ -101,6 +105,7 @@ impl DualEncoderConfig {
                 heads: 8,
                 pooling: Pooling::Token,
                 dropout: 0.0,
+                activation: Activation::Gelu,
             },
             embedding: 512,
         }

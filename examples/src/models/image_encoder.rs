@@ -1,6 +1,6 @@
 //! A vision transformer: patches, positions, a pre-norm transformer, one vector an image.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::transformer::TransformerEncoder;
@@ -10,7 +10,7 @@ use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{EMBEDDING_INIT, Pooling, check, check_heads, transformer};
+use super::{Activation, EMBEDDING_INIT, Pooling, check, check_heads, transformer};
 
 /// Added to variances in DeiT's norms.
 const DEIT_EPSILON: f64 = 1e-6;
@@ -50,6 +50,9 @@ pub struct ImageEncoderConfig {
     /// How the encoder is laid out. Default: as in CLIP.
     #[serde(default)]
     pub layout: ImageLayout,
+    /// Activation of the feed-forward parts. Default: GELU.
+    #[serde(default)]
+    pub activation: Activation,
 }
 
 impl ImageEncoderConfig {
@@ -64,6 +67,7 @@ impl ImageEncoderConfig {
             pooling: Pooling::Token,
             dropout: 0.0,
             layout: ImageLayout::Deit,
+            activation: Activation::Gelu,
         }
     }
 
@@ -88,6 +92,10 @@ impl ImageEncoderConfig {
             self.patch_size,
         )?;
         check::multiple("image.width", self.width, "image.heads", self.heads)?;
+        ensure!(
+            self.pooling != Pooling::Last,
+            "image.pooling = \"last\" is for captions: give \"token\" or \"mean\""
+        );
         check::layers("image.layers", self.layers)?;
         check::dropout("image.dropout", self.dropout)
     }
@@ -141,6 +149,7 @@ impl ImageEncoderConfig {
             pre_norm: (!deit).then(|| norm.init(device)),
             transformer: transformer.init(device),
             post_norm: norm.init(device),
+            activation: self.activation,
         };
         if deit {
             transformer::zero_biases(&mut encoder.transformer);
@@ -160,6 +169,8 @@ pub struct ImageEncoder {
     pre_norm: Option<LayerNorm>,
     transformer: TransformerEncoder,
     post_norm: LayerNorm,
+    #[module(skip)]
+    activation: Activation,
 }
 
 impl ImageEncoder {
@@ -236,7 +247,7 @@ impl ImageEncoder {
         if let Some(norm) = &self.pre_norm {
             x = norm.forward(x);
         }
-        transformer::forward(&self.transformer, x, None)
+        transformer::forward(&self.transformer, self.activation, x, None)
     }
 
     /// The patches of images, row by row, times the kernels: a convolution without overlaps.
@@ -307,6 +318,7 @@ mod tests {
             pooling,
             dropout: 0.0,
             layout,
+            activation: Activation::Gelu,
         }
     }
 

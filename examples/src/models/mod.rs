@@ -28,6 +28,7 @@ pub use image_encoder::{ImageEncoder, ImageEncoderConfig, ImageLayout};
 pub use pooling::{Pooling, masked_mean};
 pub use resnet::{RESNETS, ResNet, ResNetConfig, ResidualBlock, Stem};
 pub use text_encoder::{TextEncoder, TextEncoderConfig};
+pub use transformer::Activation;
 
 use burn::nn::{Initializer, Linear};
 

@@ -2,13 +2,14 @@
 
 use anyhow::Result;
 use burn::module::{Module, Param};
+use burn::nn::attention::generate_autoregressive_mask;
 use burn::nn::transformer::TransformerEncoder;
 use burn::nn::{Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig};
 use burn::tensor::{Bool, Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::pooling::masked_mean;
-use super::{EMBEDDING_INIT, Pooling, check, check_heads, transformer};
+use super::pooling::{last_token, masked_mean};
+use super::{Activation, EMBEDDING_INIT, Pooling, check, check_heads, transformer};
 
 /// Shape of a [`TextEncoder`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +29,9 @@ pub struct TextEncoderConfig {
     pub pooling: Pooling,
     /// Dropout rate inside the transformer.
     pub dropout: f64,
+    /// Activation of the feed-forward parts. Default: GELU.
+    #[serde(default)]
+    pub activation: Activation,
 }
 
 impl TextEncoderConfig {
@@ -71,22 +75,25 @@ impl TextEncoderConfig {
             transformer: transformer::config(self.width, self.layers, self.heads, self.dropout)
                 .init(device),
             post_norm: LayerNormConfig::new(self.width).init(device),
-            mean_pooling: self.pooling == Pooling::Mean,
+            pooling: self.pooling,
+            activation: self.activation,
         }
     }
 }
 
-/// A text transformer in which every token sees every other that is not padding.
-///
-/// CLIP's own text encoder is causal and reads the last token; this one has its shapes and
-/// parameter count, but attends both ways and pools by [`Pooling`], as BERT does.
+/// A text transformer. By [`Pooling::Last`] it is CLIP's: causal, and the feature of a caption is
+/// that of the token at its end. Otherwise every token sees every other that is not padding, as in
+/// BERT.
 #[derive(Module, Debug)]
 pub struct TextEncoder {
     tokens: Embedding,
     positions: Param<Tensor<3>>,
     transformer: TransformerEncoder,
     post_norm: LayerNorm,
-    mean_pooling: bool,
+    #[module(skip)]
+    pooling: Pooling,
+    #[module(skip)]
+    activation: Activation,
 }
 
 impl TextEncoder {
@@ -102,7 +109,7 @@ impl TextEncoder {
     ///
     /// If the captions are longer than the context.
     pub fn forward(&self, tokens: Tensor<2, Int>, padding: Tensor<2, Bool>) -> Tensor<2> {
-        let [_, length] = tokens.dims();
+        let [batch, length] = tokens.dims();
         let [_, context, _] = self.positions.dims();
         assert!(
             length <= context,
@@ -110,12 +117,19 @@ impl TextEncoder {
         );
         let positions = self.positions.val().narrow(1, 0, length);
         let x = self.tokens.forward(tokens) + positions;
-        let x = transformer::forward(&self.transformer, x, Some(padding.clone()));
-        let x = self.post_norm.forward(x);
-        if self.mean_pooling {
-            masked_mean(x, padding)
+        // No token sees the padding, which is behind all that a causal one sees.
+        let mask = if self.pooling == Pooling::Last {
+            generate_autoregressive_mask(batch, length, &x.device())
+                .reshape([batch, 1, length, length])
         } else {
-            x.narrow(1, 0, 1).squeeze_dim(1)
+            padding.clone().reshape([batch, 1, 1, length])
+        };
+        let x = transformer::forward(&self.transformer, self.activation, x, Some(mask));
+        let x = self.post_norm.forward(x);
+        match self.pooling {
+            Pooling::Token => x.narrow(1, 0, 1).squeeze_dim(1),
+            Pooling::Mean => masked_mean(x, padding),
+            Pooling::Last => last_token(x, padding),
         }
     }
 }

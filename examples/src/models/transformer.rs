@@ -3,11 +3,26 @@
 //! Burn multiplies `[batch, length, width]` by a weight as `batch` products, and gives the weight
 //! the sum of `batch` gradients of its own size. Of one matrix of tokens, both are one product.
 
-use burn::nn::transformer::{TransformerEncoder, TransformerEncoderConfig};
+use burn::nn::transformer::{
+    PositionWiseFeedForward, TransformerEncoder, TransformerEncoderConfig,
+};
+use burn::tensor::activation::sigmoid;
 use burn::tensor::{Bool, Tensor};
+use serde::{Deserialize, Serialize};
 
 use super::attention::Attention;
 use super::zero_bias;
+
+/// The activation between the two layers of a transformer's feed-forward parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    /// Exact GELU.
+    #[default]
+    Gelu,
+    /// `x · sigmoid(1.702 x)`, which OpenAI trained its CLIP weights with.
+    QuickGelu,
+}
 
 /// The pre-norm transformer of both encoders: feed-forward four times the width, GELU.
 pub fn config(width: usize, layers: usize, heads: usize, dropout: f64) -> TransformerEncoderConfig {
@@ -37,20 +52,20 @@ pub fn zero_biases(transformer: &mut TransformerEncoder) {
     }
 }
 
-/// What [`TransformerEncoder::forward`] gives for a [`config`].
+/// What [`TransformerEncoder::forward`] gives for a [`config`] and GELU.
 ///
 /// # Shapes
 ///
 /// - `x`: `[batch, length, width]`
-/// - `padding`: `[batch, length]`, true where no token looks
+/// - `mask`: `[batch, 1, length or 1, length]`, true where a token does not look
 /// - output: `[batch, length, width]`
 pub fn forward(
     transformer: &TransformerEncoder,
+    activation: Activation,
     x: Tensor<3>,
-    padding: Option<Tensor<2, Bool>>,
+    mask: Option<Tensor<4, Bool>>,
 ) -> Tensor<3> {
     let [batch, length, width] = x.dims();
-    let mask = padding.map(|padding| padding.reshape([batch, 1, 1, length]));
     let mut x = x.reshape([batch * length, width]);
     for layer in &transformer.layers {
         let normal = layer.norm_2.forward(x.clone());
@@ -58,9 +73,24 @@ pub fn forward(
         let context = attention.forward(normal.clone(), normal, batch, mask.clone());
         x = x + layer.dropout.forward(context);
         let normal = layer.norm_1.forward(x.clone());
-        x = x + layer.dropout.forward(layer.pwff.forward(normal));
+        x = x + layer
+            .dropout
+            .forward(feed_forward(&layer.pwff, activation, normal));
     }
     x.reshape([batch, length, width])
+}
+
+fn feed_forward(
+    layer: &PositionWiseFeedForward,
+    activation: Activation,
+    x: Tensor<2>,
+) -> Tensor<2> {
+    if activation == Activation::Gelu {
+        return layer.forward(x);
+    }
+    let x = layer.linear_inner.forward(x);
+    let x = x.clone() * sigmoid(x * 1.702);
+    layer.linear_outer.forward(layer.dropout.forward(x))
 }
 
 #[cfg(test)]
@@ -82,7 +112,8 @@ mod tests {
                 input = input.mask_pad(padding);
             }
             let expected = transformer.forward(input).into_data();
-            let actual = forward(&transformer, x.clone(), padding).into_data();
+            let mask = padding.map(|padding| padding.reshape([3, 1, 1, 5]));
+            let actual = forward(&transformer, Activation::Gelu, x.clone(), mask).into_data();
             actual.assert_approx_eq::<f32>(&expected, Tolerance::absolute(1e-5));
         }
     }

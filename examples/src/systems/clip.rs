@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::data::{EvaluationSet, Pairs, Shard, TokenStyle};
 use crate::models::{DualEncoder, DualEncoderConfig, PRESETS};
+use crate::published::Published;
 use crate::report::RunReport;
 use crate::training::config::{SharedConfig, TrainingConfig};
 use crate::training::evaluation::Retrieved;
@@ -50,6 +51,19 @@ impl SystemConfig for ClipConfig {
     /// All settings are taken over but the weights that it started from itself.
     fn started_from(earlier: &Value) -> Result<TrainingConfig<Self>> {
         TrainingConfig::from_value(earlier.clone()).context("it is no run of clip")
+    }
+
+    /// The model is theirs, and the optimiser CLIP's (table 19 of its paper), with a learning rate
+    /// for fine-tuning.
+    fn started_from_published(published: &Published) -> Result<TrainingConfig<Self>> {
+        let mut config = Self::defaults();
+        config.system.model = published.clip()?;
+        let optimizer = &mut config.shared.optimizer;
+        optimizer.learning_rate = 1e-5;
+        optimizer.weight_decay = 0.2;
+        optimizer.beta_2 = 0.98;
+        optimizer.epsilon = 1e-6;
+        Ok(config)
     }
 
     fn check(&self) -> Result<()> {

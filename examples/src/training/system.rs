@@ -17,7 +17,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use burn::module::{Module, ModuleDisplay};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
@@ -30,6 +30,7 @@ use super::comparison::Share;
 use super::config::TrainingConfig;
 use super::output::Output;
 use crate::data::{Examples, Shard, TokenStyle};
+use crate::published::Published;
 
 /// An example of a system on the host, ready to become a row of tensors.
 pub type Item<S> = <<S as System>::Examples as Examples>::Item;
@@ -125,6 +126,22 @@ pub trait SystemConfig:
     ///
     /// If that is a run of a system whose weights this one cannot start from.
     fn started_from(earlier: &Value) -> Result<TrainingConfig<Self>>;
+
+    /// The settings of a run that starts from published weights: the shapes follow from them.
+    ///
+    /// # Errors
+    ///
+    /// If they are of another kind of model.
+    fn started_from_published(published: &Published) -> Result<TrainingConfig<Self>> {
+        bail!(
+            "{} has the layout of {}, which {} cannot start from as a whole: name the module that it \
+             is for, as in --init {}:model.image, beside the settings that fit it",
+            published.path.display(),
+            published.layout.name(),
+            Self::System::NAME,
+            published.path.display()
+        )
+    }
 
     /// What an earlier run's weights need not have, and may have beside.
     fn rules(&self) -> InitRules {

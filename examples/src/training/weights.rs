@@ -1,34 +1,40 @@
-//! Weights of an earlier run as the start of another: `--init RUN[:PATH]`.
+//! Weights of an earlier run, or published ones, as the start of a run: `--init RUN[:PATH]`,
+//! `--init FILE[:PATH]`.
 //!
 //! Parameters go by their paths in the model. One that has no counterpart is refused by name unless
 //! it is asked for: a tower that silently keeps its random start costs more than any error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use burn::module::{Module, ModuleMapper, Param, ParamGroup, ParamId};
+use burn::store::burn_pack::Tensor as StoredTensor;
 use burn::store::{BurnpackStore, ModuleStore, bridge};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoint, Checkpoints, MODEL};
 use super::config::TrainingConfig;
+use super::folder::TOKENIZER_FILE;
 use super::run::CONFIG_FILE;
 use super::system::{System, SystemConfig};
 use crate::models::resize_positions;
+use crate::published::{Key, Layout, Published};
 use crate::words::list;
 
 /// The weights that a run starts from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InitConfig {
-    /// The folder of the run that has them; its last checkpoint is read.
+    /// The folder of the run that has them, whose last checkpoint is read; or a file of
+    /// [`Published`] weights.
     pub run: PathBuf,
     /// The part of that run's model to take, by the path of a module such as `model.image`, which
-    /// starts the module of the same path; null for all of it.
+    /// starts the module of the same path; null for all of it. Of a file, the module that all of it
+    /// starts.
     #[serde(default)]
     pub path: Option<String>,
     /// Regular expressions: parameters of the new model whose paths match one may be new.
@@ -83,32 +89,86 @@ impl InitConfig {
     ///
     /// If they cannot be read, or do not fit the model.
     pub(super) fn start<C: SystemConfig>(&self, model: C::System, config: &C) -> Result<C::System> {
-        let weights = Weights::of_run(&self.run);
         let rules = config.rules();
         let mut new: Vec<&str> = self.new.iter().map(String::as_str).collect();
         let mut unused: Vec<&str> = self.unused.iter().map(String::as_str).collect();
         new.extend(rules.new);
         unused.extend(rules.unused);
-        let start = |weights: Weights| {
-            let weights = match &self.path {
-                None => weights,
-                Some(path) => weights.below(path)?,
+        let start = || {
+            let weights = if self.is_published() {
+                // Nothing is published that has an objective's parameters but the logit scale.
+                new.push(r"(^|\.)objective\.");
+                let path = self.path.as_deref().unwrap_or_default();
+                Weights::published(Published::open(&self.run)?, path)
+            } else {
+                let weights = Weights::of_run(&self.run)?;
+                let weights = match &self.path {
+                    None => weights,
+                    Some(path) => weights.below(path)?,
+                };
+                weights.renamed(|path| config.renamed(path))
             };
-            let weights = weights.renamed(|path| config.renamed(path));
             weights.load_into(model, &new, &unused)
         };
-        weights
-            .and_then(start)
-            .with_context(|| format!("--init {self}"))
+        start().with_context(|| format!("--init {self}"))
+    }
+
+    /// The tokenizer that the weights were trained with, if it is known: the run's, or one beside
+    /// the published file.
+    pub fn tokenizer(&self) -> Option<PathBuf> {
+        if !self.is_published() {
+            return Some(self.run.join(TOKENIZER_FILE));
+        }
+        let folder = self.run.parent().unwrap_or(Path::new("."));
+        let beside = folder.join(TOKENIZER_FILE);
+        (self.path.is_none() && beside.is_file()).then_some(beside)
+    }
+
+    /// Whether they are a file of published weights.
+    pub fn is_published(&self) -> bool {
+        self.run.is_file()
     }
 }
 
-/// The parameters of a run's last checkpoint, by their paths.
+/// The parameters of a run's last checkpoint, by their paths, or of a published file, by the names
+/// of its layout.
 pub struct Weights {
-    tensors: BTreeMap<String, TensorData>,
-    /// What all of their paths begin with.
+    tensors: BTreeMap<String, Values>,
+    /// Of a published file.
+    layout: Option<Layout>,
+    /// What the paths of the parameters begin with that they are of.
     prefix: String,
     source: PathBuf,
+}
+
+/// The values of a parameter.
+#[derive(Clone)]
+enum Values {
+    Read(TensorData),
+    /// Those of a large file are read when they are wanted, one after the other.
+    Stored(StoredTensor),
+}
+
+impl Values {
+    fn shape(&self) -> Shape {
+        match self {
+            Self::Read(data) => data.shape().clone(),
+            Self::Stored(tensor) => tensor.shape.clone(),
+        }
+    }
+
+    /// As they are, or as f32 where they are published.
+    fn read(self) -> Result<TensorData> {
+        match self {
+            Self::Read(data) => Ok(data),
+            Self::Stored(tensor) => {
+                let name = tensor.name.clone();
+                let data = bridge::into_data(tensor);
+                let data = data.map_err(|error| anyhow!("cannot read {name}: {error}"))?;
+                Ok(data.convert_dtype(DType::F32))
+            }
+        }
+    }
 }
 
 /// The system that the run in a folder left in its last checkpoint, for inference on `device`, and
@@ -153,19 +213,35 @@ impl Weights {
                 // Read now: they are wanted whatever becomes of that run.
                 let bytes = data.as_bytes().to_vec();
                 let (shape, dtype) = (data.shape().clone(), data.dtype());
-                Ok((
-                    path.clone(),
-                    TensorData::from_bytes_vec(bytes, shape, dtype),
-                ))
+                let data = TensorData::from_bytes_vec(bytes, shape, dtype);
+                Ok((path.clone(), Values::Read(data)))
             });
             data.collect()
         };
         let tensors = read(&mut store).with_context(|| format!("cannot read {}", source.display()));
         Ok(Self {
             tensors: tensors?,
+            layout: None,
             prefix: String::new(),
             source,
         })
+    }
+
+    /// Published weights for the module at `path`, which is empty for the whole model.
+    pub fn published(published: Published, path: &str) -> Self {
+        let tensors = published.tensors.into_iter();
+        Self {
+            tensors: tensors
+                .map(|(name, tensor)| (name, Values::Stored(tensor)))
+                .collect(),
+            layout: Some(published.layout),
+            prefix: if path.is_empty() {
+                String::new()
+            } else {
+                format!("{path}.")
+            },
+            source: published.path,
+        }
     }
 
     /// Only the parameters of the module `path`, which start the module of the same path.
@@ -207,6 +283,7 @@ impl Weights {
         let tensors = below.tensors.into_iter();
         Ok(Self {
             tensors: tensors.map(|(name, data)| (moved(&name), data)).collect(),
+            layout: None,
             source: below.source,
             prefix,
         })
@@ -253,16 +330,26 @@ impl Weights {
         let mut load = Load {
             path: Vec::new(),
             containers: Vec::new(),
-            left: self.tensors,
+            tensors: self.tensors,
+            used: BTreeSet::new(),
+            layout: self.layout,
             prefix: self.prefix,
             new,
             unused: &unused,
             missing: Vec::new(),
             misshapen: Vec::new(),
+            unread: None,
         };
         let module = module.map(&mut load);
-        let left = load.left.into_keys();
-        let left: Vec<_> = left.filter(|path| !matches(&unused, path)).collect();
+        if let Some(error) = load.unread.take() {
+            return Err(error);
+        }
+        let is_beside = |name: &str| self.layout.is_some_and(|layout| layout.is_beside(name));
+        let left = load.tensors.into_keys();
+        let left: Vec<_> = left
+            .filter(|name| !load.used.contains(name) && !is_beside(name))
+            .filter(|name| !matches(&unused, name))
+            .collect();
         let from = self.source.display();
         if let Some(first) = load.misshapen.first() {
             bail!("{from} does not fit the model: {first}");
@@ -300,25 +387,72 @@ fn matches(groups: &[ParamGroup], path: &str) -> bool {
     groups.iter().any(|group| group.matches(&id, Some(path)))
 }
 
-/// Gives parameters the values of the same paths.
+/// Gives parameters the values of the same paths, or of the names that a layout has for them.
 struct Load<'a> {
     path: Vec<String>,
     /// The kinds of modules on that path.
     containers: Vec<String>,
-    left: BTreeMap<String, TensorData>,
+    tensors: BTreeMap<String, Values>,
+    /// The names of those that parameters have taken.
+    used: BTreeSet<String>,
+    layout: Option<Layout>,
     /// Of the parameters that are looked for.
     prefix: String,
     new: Vec<ParamGroup>,
     unused: &'a [ParamGroup],
     missing: Vec<String>,
     misshapen: Vec<String>,
+    /// Why values could not be read.
+    unread: Option<anyhow::Error>,
 }
 
 impl Load<'_> {
-    /// Whether the parameter is an image encoder's: positions of words are no square.
-    fn is_of_image(&self) -> bool {
+    /// Whether the innermost module is of that kind.
+    fn is_of(&self, kind: &str) -> bool {
         let container = self.containers.last();
-        container.is_some_and(|container| container == "Struct:ImageEncoder")
+        container.is_some_and(|container| container.strip_prefix("Struct:") == Some(kind))
+    }
+
+    /// Where the values of the parameter at a path are.
+    fn key(&self, path: &str) -> Key {
+        match self.layout {
+            Some(layout) => match path.strip_prefix(&self.prefix) {
+                Some(rest) => layout.key(rest, 0),
+                None => Key::whole(path),
+            },
+            None => Key {
+                is_transposed: false,
+                ..Key::whole(path)
+            },
+        }
+    }
+
+    /// The values, arranged as a parameter of `shape` has them; `None` if they do not fit it.
+    fn value<const D: usize>(
+        &self,
+        path: &str,
+        key: &Key,
+        shape: &Shape,
+        device: &Device,
+    ) -> Result<Option<Tensor<D>>> {
+        let values = &self.tensors[&key.name];
+        let is_transposed = key.is_transposed && self.is_of("Linear") && D == 2;
+        let found = arranged_shape(&values.shape().to_vec(), key.part, is_transposed, D);
+        let read = || -> Result<TensorData> {
+            let data = values.clone().read()?;
+            if self.layout.is_none() {
+                return Ok(data);
+            }
+            Ok(arranged(data, key.part, is_transposed, &found, device))
+        };
+        // Positions of words are no square.
+        if found == shape.to_vec() {
+            Ok(Some(Tensor::from_data(read()?, device)))
+        } else if self.is_of("ImageEncoder") && path.ends_with("positions") {
+            Ok(resized(read()?, &shape.to_vec(), device))
+        } else {
+            Ok(None)
+        }
     }
 }
 
@@ -335,36 +469,86 @@ impl ModuleMapper for Load<'_> {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let path = self.path.join(".");
-        let Some(data) = self.left.remove(&path) else {
+        let key = self.key(&path);
+        if !self.tensors.contains_key(&key.name) {
             if path.starts_with(&self.prefix) && !matches(&self.new, &path) {
-                self.missing.push(path);
+                self.missing.push(named(&path, &key));
             }
             return param;
-        };
-        let (shape, device) = (param.lazy_shape(), param.lazy_device());
-        let found = data.shape().clone();
-        let value = if found == shape {
-            Some(Tensor::from_data(data, &device))
-        } else if self.is_of_image() && path.ends_with("positions") {
-            resized(data, &shape.to_vec(), &device)
-        } else {
-            None
-        };
-        match value {
-            Some(value) => {
+        }
+        self.used.insert(key.name.clone());
+        let shape = param.lazy_shape();
+        match self.value(&path, &key, &shape, &param.lazy_device()) {
+            Ok(Some(value)) => {
                 let id = param.id;
                 param.transform_for_load(value, id)
             }
             // One that may be new in place of one that may stay unused.
-            None if matches(&self.new, &path) && matches(self.unused, &path) => param,
-            None => {
+            Ok(None) if matches(&self.new, &path) && matches(self.unused, &path) => param,
+            Ok(None) => {
+                let found = self.tensors[&key.name].shape();
                 let [found, shape] = [found, shape].map(|shape| shape.to_vec());
+                let name = named(&path, &key);
                 self.misshapen
-                    .push(format!("{path} is {found:?} there and {shape:?} here"));
+                    .push(format!("{name} is {found:?} there and {shape:?} here"));
+                param
+            }
+            Err(error) => {
+                self.unread.get_or_insert(error);
                 param
             }
         }
     }
+}
+
+/// A parameter's path, behind the name that a layout has for it.
+fn named(path: &str, key: &Key) -> String {
+    if key.name == path {
+        path.to_string()
+    } else {
+        format!("{} ({path})", key.name)
+    }
+}
+
+/// The shape of a part of a tensor, transposed or not, with dimensions of 1 in front up to a rank.
+fn arranged_shape(
+    shape: &[usize],
+    [_, of]: [usize; 2],
+    is_transposed: bool,
+    rank: usize,
+) -> Vec<usize> {
+    let mut shape = shape.to_vec();
+    if let Some(rows) = shape.first_mut() {
+        *rows /= of;
+    }
+    if is_transposed {
+        shape.reverse();
+    }
+    while shape.len() < rank {
+        shape.insert(0, 1);
+    }
+    shape
+}
+
+/// The values of that part, transposed or not, in that shape.
+fn arranged(
+    data: TensorData,
+    [index, of]: [usize; 2],
+    is_transposed: bool,
+    shape: &[usize],
+    device: &Device,
+) -> TensorData {
+    let device = device.clone().inner();
+    let rows = data.shape().first().copied().unwrap_or(1);
+    let columns = data.num_elements() / rows.max(1);
+    let bytes = data.as_bytes().to_vec();
+    let data = TensorData::from_bytes_vec(bytes, [rows, columns], data.dtype());
+    let mut part = Tensor::<2>::from_data(data, &device).narrow(0, index * (rows / of), rows / of);
+    if is_transposed {
+        part = part.transpose();
+    }
+    let data = part.into_data();
+    TensorData::from_bytes_vec(data.as_bytes().to_vec(), shape, data.dtype())
 }
 
 /// Position embeddings `[1, tokens, width]` of square images, for images of another size.

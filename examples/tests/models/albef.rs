@@ -8,14 +8,15 @@ use burn_contrastive::negatives::PairFeatures;
 use burn_contrastive::objective::{Masked, MatchingPairs};
 use burn_contrastive::similarity::l2_normalize;
 use burn_contrastive_examples::models::{
-    BertConfig, ImageEncoderConfig, ImageLayout, MatchingHead, Pooling,
+    Activation, BertConfig, ImageEncoderConfig, ImageLayout, MatchingHead, Pooling,
 };
+use burn_contrastive_examples::published::Key;
 use burn_contrastive_examples::systems::albef::{
     Albef, AlbefConfig, AlbefModel, AlbefModelConfig, Encoded, Rows,
 };
 use burn_contrastive_examples::training::system::{Moment, System, SystemConfig};
 
-use crate::reference::{Key, Reference};
+use crate::reference::Reference;
 use crate::{bert, image_encoder};
 
 /// The pairs of the file's batch.
@@ -50,6 +51,7 @@ fn config() -> AlbefConfig {
             pooling: Pooling::Token,
             dropout: 0.0,
             layout: ImageLayout::Deit,
+            activation: Activation::Gelu,
         },
         bert: BertConfig {
             vocabulary: 30,
@@ -79,20 +81,20 @@ fn key(path: &str) -> Key {
         None => (false, path.trim_start_matches("model.")),
     };
     let (part, rest) = path.split_once('.').unwrap_or((path, ""));
-    let (name, Key { name: rest, part }) = match part {
+    let (name, key) = match part {
         "image" => ("visual_encoder", image_encoder::key(rest)),
         "bert" => ("text_encoder", bert::key(path, 2)),
         "language_head" => ("text_encoder", bert::key(&path.replace("language_", ""), 2)),
         "image_projection" => ("vision_proj", Key::whole(rest.replace("output.", ""))),
         "text_projection" => ("text_proj", Key::whole(rest.replace("output.", ""))),
         "matching" => ("itm_head", Key::whole(rest.replace("linear.", ""))),
-        "temperature" => return Key::whole("temp".into()),
-        queue => return Key::whole(queue.into()),
+        "temperature" => return Key::whole("temp"),
+        queue => return Key::whole(queue),
     };
     let suffix = if of_momentum { "_m" } else { "" };
     Key {
-        name: format!("{name}{suffix}.{rest}"),
-        part,
+        name: format!("{name}{suffix}.{}", key.name),
+        ..key
     }
 }
 

@@ -3,8 +3,9 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use burn_contrastive_examples::models::{Bert, BertConfig, BertDecoder, LanguageHead, TwinFusion};
+use burn_contrastive_examples::published::{Key, Layout};
 
-use crate::reference::{Key, Reference};
+use crate::reference::Reference;
 
 fn config(layers: usize, fusion_layers: usize) -> BertConfig {
     BertConfig {
@@ -29,53 +30,7 @@ struct Pretrained {
 
 /// The name in transformers of a parameter of [`Pretrained`] or [`BertDecoder`].
 pub fn key(path: &str, text_layers: usize) -> Key {
-    let path = path.trim_start_matches("bert.");
-    let (part, rest) = path.split_once('.').unwrap();
-    let name = match part {
-        "embeddings" => format!("bert.embeddings.{}", embeddings(rest)),
-        "text" | "encoder" => layer(rest, 0),
-        "fusion" => layer(rest, text_layers),
-        "head" => format!("cls.predictions.{}", head(rest)),
-        other => panic!("{other}"),
-    };
-    Key::whole(name.replace("gamma", "weight").replace("beta", "bias"))
-}
-
-fn embeddings(path: &str) -> String {
-    match path {
-        "words.weight" => "word_embeddings.weight".into(),
-        "positions" => "position_embeddings.weight".into(),
-        "token_types" => "token_type_embeddings.weight".into(),
-        _ => path.replace("norm", "LayerNorm"),
-    }
-}
-
-fn head(path: &str) -> String {
-    path.replace("dense", "transform.dense")
-        .replace("norm", "transform.LayerNorm")
-}
-
-/// `layers.{i}.…`, the layers numbered from `first`.
-fn layer(path: &str, first: usize) -> String {
-    let (index, rest) = path.trim_start_matches("layers.").split_once('.').unwrap();
-    let index = index.parse::<usize>().unwrap() + first;
-    format!("bert.encoder.layer.{index}.{}", in_layer(rest))
-}
-
-fn in_layer(path: &str) -> String {
-    let mut name = path.to_owned();
-    for (ours, theirs) in [
-        ("cross_attention.", "crossattention."),
-        ("attention.attention.output", "attention.output.dense"),
-        ("attention.attention", "attention.self"),
-        ("attention.norm", "attention.output.LayerNorm"),
-        ("feed_forward.inner", "intermediate.dense"),
-        ("feed_forward.outer", "output.dense"),
-        ("feed_forward.norm", "output.LayerNorm"),
-    ] {
-        name = name.replace(ours, theirs);
-    }
-    name
+    Layout::Bert.key(path.trim_start_matches("bert."), text_layers)
 }
 
 #[test]
@@ -140,18 +95,21 @@ fn twins_are_layers_that_share_key_and_value() {
         let path = path.trim_start_matches("twins.");
         let (index, rest) = path.split_once('.').unwrap();
         let index = 2 * index.parse::<usize>().unwrap();
-        let name = match rest.split_once('.').unwrap() {
-            ("first", rest) => format!("{index}.{}", in_layer(rest)),
+        let layer = |index: usize, rest: &str| {
+            let Key { name, .. } = key(&format!("encoder.layers.{index}.{rest}"), 0);
+            Key::whole(name.trim_start_matches("bert.encoder.layer."))
+        };
+        match rest.split_once('.').unwrap() {
+            ("first", rest) => layer(index, rest),
             ("second", rest) => {
                 let rest = rest
                     .replace("cross_query", "crossattention.self.query")
                     .replace("cross_output", "crossattention.output.dense")
                     .replace("cross_norm", "crossattention.output.LayerNorm");
-                format!("{}.{}", index + 1, in_layer(&rest))
+                layer(index + 1, &rest)
             }
             (other, _) => panic!("{other}"),
-        };
-        Key::whole(name.replace("gamma", "weight").replace("beta", "bias"))
+        }
     };
     let twins = reference.load(twins, key);
     let padding = reference.padding("padding", &device);

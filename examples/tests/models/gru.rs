@@ -2,8 +2,9 @@
 
 use burn::tensor::Device;
 use burn_contrastive_examples::models::GruEncoderConfig;
+use burn_contrastive_examples::published::Key;
 
-use crate::reference::{Key, Reference};
+use crate::reference::Reference;
 
 /// Torch's name for a parameter: it has the three gates in one tensor.
 fn key(path: &str) -> Key {
@@ -23,8 +24,8 @@ fn key(path: &str) -> Key {
         other => panic!("{other}"),
     };
     Key {
-        name: format!("gru.{kind}_{of}_l0"),
         part: [index, 3],
+        ..Key::whole(format!("gru.{kind}_{of}_l0"))
     }
 }
 

@@ -1,9 +1,12 @@
 //! DeiT's layout against timm.
 
 use burn::tensor::{Device, Tensor};
-use burn_contrastive_examples::models::{ImageEncoder, ImageEncoderConfig, ImageLayout, Pooling};
+use burn_contrastive_examples::models::{
+    Activation, ImageEncoder, ImageEncoderConfig, ImageLayout, Pooling,
+};
+use burn_contrastive_examples::published::{Key, Layout};
 
-use crate::reference::{Key, Reference};
+use crate::reference::Reference;
 
 fn encoder(reference: &Reference, device: &Device) -> ImageEncoder {
     let config = ImageEncoderConfig {
@@ -15,39 +18,14 @@ fn encoder(reference: &Reference, device: &Device) -> ImageEncoder {
         pooling: Pooling::Token,
         dropout: 0.0,
         layout: ImageLayout::Deit,
+        activation: Activation::Gelu,
     };
     reference.load(config.init(device), key)
 }
 
 /// Timm's name for a parameter.
 pub fn key(path: &str) -> Key {
-    let mut name = path.to_owned();
-    for (ours, theirs) in [
-        ("patches", "patch_embed.proj"),
-        ("class_token", "cls_token"),
-        ("positions", "pos_embed"),
-        ("transformer.layers", "blocks"),
-        ("post_norm", "norm"),
-        // Burn's pre-norm layers use their second norm before the attention.
-        ("norm_2", "norm1"),
-        ("norm_1", "norm2"),
-        ("gamma", "weight"),
-        ("beta", "bias"),
-        ("mha.output", "attn.proj"),
-        ("pwff.linear_inner", "mlp.fc1"),
-        ("pwff.linear_outer", "mlp.fc2"),
-    ] {
-        name = name.replace(ours, theirs);
-    }
-    for (index, projection) in ["query", "key", "value"].into_iter().enumerate() {
-        let ours = format!("mha.{projection}");
-        if name.contains(&ours) {
-            let name = name.replace(&ours, "attn.qkv");
-            let part = [index, 3];
-            return Key { name, part };
-        }
-    }
-    Key::whole(name)
+    Layout::Timm.key(path, 0)
 }
 
 #[test]

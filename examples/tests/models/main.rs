@@ -3,6 +3,7 @@
 
 mod albef;
 mod bert;
+mod clip;
 mod gru;
 mod image_encoder;
 mod reference;

@@ -1,10 +1,12 @@
 //! Results of a public implementation: see the scripts in `tests/fixtures`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Bool, Device, Gradients, Int, Shape, Tensor, TensorData};
-use safetensors::tensor::{Dtype, SafeTensors};
+use burn_contrastive_examples::published::Key;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 /// The tensors of one file.
 pub struct Reference(BTreeMap<String, TensorData>);
@@ -31,6 +33,17 @@ impl Reference {
             (name.to_owned(), data)
         });
         Self(tensors.collect())
+    }
+
+    /// Writes the weights into a file as the reference's library does.
+    pub fn write_weights(&self, file: &Path) {
+        let named = self.0.iter().filter_map(|(name, data)| {
+            let name = name.strip_prefix("weight.")?;
+            let bytes = data.as_bytes();
+            let view = TensorView::new(Dtype::F32, data.shape().to_vec(), bytes).unwrap();
+            Some((name, view))
+        });
+        safetensors::serialize_to_file(named, None, file).unwrap();
     }
 
     fn data(&self, name: &str) -> TensorData {
@@ -130,21 +143,6 @@ impl Reference {
     }
 }
 
-/// Where the reference has a parameter.
-pub struct Key {
-    /// The name in the state dict.
-    pub name: String,
-    /// Which part of how many, one after the other along the first dimension.
-    pub part: [usize; 2],
-}
-
-impl Key {
-    /// All of a tensor.
-    pub fn whole(name: String) -> Self {
-        Self { name, part: [0, 1] }
-    }
-}
-
 /// A walk over parameters with the reference's tensors of one kind.
 struct Walk<'a, F> {
     reference: &'a Reference,
@@ -179,18 +177,26 @@ impl<'a, F: Fn(&str) -> Key> Walk<'a, F> {
 
     /// The reference's tensor for the parameter at the path, in Burn's layout.
     fn tensor<const D: usize>(&mut self, shape: Shape) -> TensorData {
-        let Key { name, part } = (self.key)(&self.path.join("."));
+        let Key {
+            name,
+            part,
+            is_transposed,
+        } = (self.key)(&self.path.join("."));
         let [index, of] = part;
         let data = self.reference.data(&format!("{}.{name}", self.kind));
         let rows = data.shape()[0] / of;
         let of_linear = self.containers.last().is_some_and(|c| c == "Struct:Linear");
         let device = Device::flex();
-        let data = if D == 2 && of_linear {
+        let data = if D == 2 && of_linear && is_transposed {
             let matrix = Tensor::<2>::from_data(data, &device);
             let part = matrix.narrow(0, index * rows, rows);
             part.transpose().into_data()
         } else {
+            let missing = D - data.shape().len();
+            let shape = [vec![1; missing], data.shape().to_vec()].concat();
+            let data = TensorData::new(data.iter::<f32>().collect(), shape);
             let tensor = Tensor::<D>::from_data(data, &device);
+            let rows = rows.min(tensor.dims()[0]);
             tensor.narrow(0, index * rows, rows).into_data()
         };
         assert_eq!(data.shape(), &shape, "{name}");

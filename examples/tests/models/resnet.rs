@@ -2,8 +2,9 @@
 
 use burn::tensor::{Device, Tensor};
 use burn_contrastive_examples::models::{ResNet, ResNetConfig, ResidualBlock, Stem};
+use burn_contrastive_examples::published::{Key, Layout};
 
-use crate::reference::{Key, Reference};
+use crate::reference::Reference;
 
 const KINDS: [(&str, ResidualBlock); 2] = [
     ("models/resnet_basic", ResidualBlock::Basic),
@@ -23,18 +24,7 @@ fn network(reference: &Reference, block: ResidualBlock, device: &Device) -> ResN
 
 /// Torchvision's name for a parameter.
 fn key(path: &str) -> Key {
-    let mut name = path.to_owned();
-    for (ours, theirs) in [
-        ("stages.0", "layer1"),
-        ("stages.1", "layer2"),
-        ("downsample.conv", "downsample.0"),
-        ("downsample.bn", "downsample.1"),
-        ("gamma", "weight"),
-        ("beta", "bias"),
-    ] {
-        name = name.replace(ours, theirs);
-    }
-    Key::whole(name)
+    Layout::Torchvision.key(path, 0)
 }
 
 #[test]

@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use super::*;
 use crate::models::{
-    ImageEncoder, ImageEncoderConfig, ImageLayout, Pooling, TextEncoder, TextEncoderConfig,
+    Activation, ImageEncoder, ImageEncoderConfig, ImageLayout, Pooling, TextEncoder,
+    TextEncoderConfig,
 };
 use crate::training::checkpoint::State;
 use crate::training::config::SharedConfig;
@@ -254,6 +255,7 @@ fn image_encoder(size: usize, pooling: Pooling) -> ImageEncoder {
         pooling,
         dropout: 0.0,
         layout: ImageLayout::Deit,
+        activation: Activation::Gelu,
     };
     config.init(&Device::flex())
 }
