@@ -245,7 +245,8 @@ impl CaptionTokenizer {
         Ok(self)
     }
 
-    /// Reads a `tokenizer.json`.
+    /// Reads a `tokenizer.json`, or a vocabulary that CLIP or BERT is published with: CLIP's merges
+    /// (`bpe_simple_vocab_16e6.txt.gz`, also unpacked), or BERT's pieces (`vocab.txt`).
     ///
     /// # Errors
     ///
@@ -254,11 +255,19 @@ impl CaptionTokenizer {
         let file = file.as_ref();
         let failed = || format!("cannot load tokenizer {}", file.display());
         let text = fs::read(file).with_context(failed)?;
-        // The crate panics on some text that is no JSON, and on some normalisers.
-        let _: serde_json::Value = serde_json::from_slice(&text).with_context(failed)?;
-        let inner = catch_unwind(|| Tokenizer::from_bytes(&text))
+        let text = published::text(&text).with_context(failed)?;
+        let read = || -> Result<Tokenizer> {
+            // The crate panics on some text that is no JSON, and on some normalisers.
+            let json: serde_json::Value = if text.trim_start().starts_with('{') {
+                serde_json::from_str(&text)?
+            } else {
+                published::tokenizer(&text)?
+            };
+            Tokenizer::from_bytes(json.to_string()).map_err(|error| anyhow!("{error}"))
+        };
+        let inner = catch_unwind(read)
             .map_err(|_| anyhow!("{}: its reader panicked", failed()))?
-            .map_err(|error| anyhow!("{}: {error}", failed()))?;
+            .with_context(failed)?;
         Self::from_tokenizer(inner, context_length)
             .map_err(|error| error.context(format!("cannot use tokenizer {}", file.display())))
     }
@@ -475,6 +484,7 @@ fn train_word_piece(
     Ok(model)
 }
 
+mod published;
 #[cfg(test)]
 mod tests;
 mod words;

@@ -246,3 +246,31 @@ fn albef_reads_words_without_punctuation_after_cls_and_nothing_behind_them() {
     assert!(albef.cuts(&long).unwrap() && !plain.cuts(&long).unwrap());
     assert_eq!(albef.encode(&long).unwrap().len(), 31);
 }
+
+/// What transformers and open_clip give: see the script in `tests/fixtures/tokenizers`.
+#[test]
+fn published_vocabularies_give_the_ids_of_their_own_tokenizers() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tokenizers");
+    let ids = fs::read(format!("{folder}/ids.json")).unwrap();
+    let ids: serde_json::Value = serde_json::from_slice(&ids).unwrap();
+    let captions = ids["captions"].as_array().unwrap();
+    assert_eq!(captions.len(), 23);
+    for (file, names) in [
+        ("bpe_simple_vocab.txt", &["clip", "open_clip"][..]),
+        ("vocab.txt", &["bert"]),
+    ] {
+        let tokenizer = CaptionTokenizer::load(format!("{folder}/{file}"), 77).unwrap();
+        for name in names {
+            let expected = captions.iter().filter(|row| row.get(name).is_some());
+            let mut count = 0;
+            for row in expected {
+                let caption = row["caption"].as_str().unwrap();
+                let expected: Vec<u32> = serde_json::from_value(row[name].clone()).unwrap();
+                let actual = tokenizer.encode(caption).unwrap();
+                assert_eq!(actual, expected, "{name}: {caption:?}");
+                count += 1;
+            }
+            assert!(count > 15, "{name}: {count} captions");
+        }
+    }
+}
