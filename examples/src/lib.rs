@@ -4,6 +4,7 @@ pub mod audit;
 pub mod cli;
 pub mod console;
 pub mod data;
+pub mod embed;
 pub(crate) mod files;
 pub(crate) mod lock;
 pub mod memory;

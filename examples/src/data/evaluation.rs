@@ -54,12 +54,31 @@ impl EvaluationSet {
         transform: TransformConfig,
         workers: usize,
     ) -> Result<Self> {
+        Self::of(collection, Some(split), tokenizer, transform, workers)
+    }
+
+    /// The images of a split, or all, decoded by `workers` threads.
+    ///
+    /// # Errors
+    ///
+    /// If `transform` is out of range, or the split has no image.
+    pub fn of(
+        collection: Arc<Collection>,
+        split: Option<Split>,
+        tokenizer: Arc<CaptionTokenizer>,
+        transform: TransformConfig,
+        workers: usize,
+    ) -> Result<Self> {
         transform.validate()?;
-        let indices = collection.indices(split);
+        let indices = match split {
+            Some(split) => collection.indices(split),
+            None => (0..collection.examples.len()).collect(),
+        };
         ensure!(
             !indices.is_empty(),
-            "{} has no image in split {split}",
-            collection.file.display()
+            "{} has no image in split {}",
+            collection.file.display(),
+            split.map_or("all", Split::name)
         );
         let captions = indices
             .iter()
@@ -129,13 +148,27 @@ impl EvaluationSet {
         batch_size: usize,
         device: &Device,
     ) -> impl Iterator<Item = Result<Tensor<4>, DatasetError>> + use<> {
+        self.image_batches_from(0, batch_size, device)
+    }
+
+    /// The same from the image `first` on.
+    ///
+    /// # Panics
+    ///
+    /// If `batch_size` is 0.
+    pub fn image_batches_from(
+        &self,
+        first: usize,
+        batch_size: usize,
+        device: &Device,
+    ) -> impl Iterator<Item = Result<Tensor<4>, DatasetError>> + use<> {
         assert!(batch_size > 0, "image_batches: batch_size is 0");
         let (collection, transform) = (self.collection.clone(), self.transform.clone());
-        let indices = self.indices.clone();
+        let indices = self.indices[first..].to_vec();
+        let count = indices.len();
         let load = move |image: usize| -> Result<Vec<u8>> {
             Ok(transform.evaluate(&collection.decode(indices[image])?))
         };
-        let count = self.indices.len();
         let ahead = self.transform.prefetch(self.workers);
         let mut images = Prefetch::new(count, self.workers, ahead, load);
         let (transform, device) = (self.transform.clone(), device.clone());
@@ -163,9 +196,23 @@ impl EvaluationSet {
         batch_size: usize,
         device: &Device,
     ) -> impl Iterator<Item = Result<CaptionBatch, DatasetError>> + '_ {
+        self.caption_batches_from(0, batch_size, device)
+    }
+
+    /// The same from the caption `first` on.
+    ///
+    /// # Panics
+    ///
+    /// If `batch_size` is 0.
+    pub fn caption_batches_from(
+        &self,
+        first: usize,
+        batch_size: usize,
+        device: &Device,
+    ) -> impl Iterator<Item = Result<CaptionBatch, DatasetError>> + '_ {
         assert!(batch_size > 0, "caption_batches: batch_size is 0");
         let device = device.clone();
-        let mut captions = self.captions().enumerate().peekable();
+        let mut captions = self.captions().enumerate().skip(first).peekable();
         until_error(std::iter::from_fn(move || {
             captions.peek()?;
             let encode = |(row, caption): (usize, &str)| {

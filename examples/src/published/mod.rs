@@ -89,7 +89,14 @@ fn tensors(path: &Path) -> Result<BTreeMap<String, StoredTensor>> {
             let mut store = PytorchStore::from_file(path).map_indices_contiguous(false);
             let all = store.get_all_tensors();
             let all = all.map_err(|error| {
-                anyhow!("it is no file of safetensors, and as one of PyTorch: {error}")
+                let error = error.to_string();
+                let advice = if error.contains("__torch__") {
+                    ". It is a program of TorchScript: save its weights, \
+                     torch.save(torch.jit.load(FILE).state_dict(), NEW)"
+                } else {
+                    ""
+                };
+                anyhow!("it is no file of safetensors, and as one of PyTorch: {error}{advice}")
             });
             Ok(all?.clone())
         }

@@ -28,7 +28,7 @@ use super::history::History;
 use super::resume::Origin;
 
 const FORMAT: u32 = 3;
-pub(super) const MODEL: &str = "model.bpk";
+pub(crate) const MODEL: &str = "model.bpk";
 const OPTIMIZER: &str = "optimizer.bpk";
 const STATE: &str = "state.json";
 const FILES: [&str; 3] = [MODEL, OPTIMIZER, STATE];

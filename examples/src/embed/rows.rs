@@ -1,0 +1,158 @@
+//! The file of embeddings, row by row: what an interruption leaves is gone on with.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use ::safetensors::Dtype;
+use anyhow::{Context, Result, ensure};
+use serde_json::{Map, Value, json};
+
+use crate::data::EvaluationSet;
+use crate::lock::Lock;
+
+/// A file that has its name once all rows are in it. Until then it is `NAME.part`.
+pub(super) struct RowFile {
+    output: PathBuf,
+    part: PathBuf,
+    file: BufWriter<File>,
+    width: usize,
+    written: usize,
+    rows: usize,
+    _lock: Lock,
+}
+
+impl RowFile {
+    /// Begins a file for embeddings of that width, or goes on with one that the same `job` left.
+    ///
+    /// # Errors
+    ///
+    /// If another program writes it, another job left one, or it cannot be written.
+    pub(super) fn open(
+        output: &Path,
+        set: &EvaluationSet,
+        width: usize,
+        job: &str,
+    ) -> Result<Self> {
+        let part = beside(output, "part");
+        let failed = || format!("{} cannot be written", part.display());
+        let mut options = OpenOptions::new();
+        let opened = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&part);
+        let mut file = opened.with_context(failed)?;
+        let lock = Lock::now(&part)?;
+        let lock = lock.with_context(|| format!("another program writes {}", part.display()))?;
+        let start = start(set, width, job)?;
+        let length = file.metadata().with_context(failed)?.len() as usize;
+        let row = 4 * width;
+        let mut written = 0;
+        if length > 0 {
+            let mut found = vec![0; start.len().min(length)];
+            file.read_exact(&mut found).with_context(failed)?;
+            ensure!(
+                found == start,
+                "{} was left by other weights or data: remove it, or choose another --output",
+                part.display()
+            );
+            written = (length - start.len()) / row;
+            // A row that was cut off is written anew.
+            file.set_len((start.len() + written * row) as u64)
+                .with_context(failed)?;
+            file.seek(SeekFrom::End(0)).with_context(failed)?;
+        }
+        let mut file = BufWriter::new(file);
+        if length == 0 {
+            file.write_all(&start).with_context(failed)?;
+        }
+        Ok(Self {
+            output: output.to_owned(),
+            part,
+            file,
+            width,
+            written,
+            rows: set.num_images() + set.num_captions(),
+            _lock: lock,
+        })
+    }
+
+    /// Rows that are in it, images first.
+    pub(super) fn written(&self) -> usize {
+        self.written
+    }
+
+    /// Adds rows.
+    pub(super) fn push(&mut self, numbers: &[f32]) -> Result<()> {
+        let bytes: Vec<u8> = numbers
+            .iter()
+            .flat_map(|number| number.to_le_bytes())
+            .collect();
+        let written = self.file.write_all(&bytes);
+        written.with_context(|| format!("{} cannot be written", self.part.display()))?;
+        self.written += numbers.len() / self.width;
+        Ok(())
+    }
+
+    /// Leaves what is in it for a later call.
+    pub(super) fn keep(&mut self) -> Result<()> {
+        let flushed = self.file.flush();
+        flushed.with_context(|| format!("{} cannot be written", self.part.display()))
+    }
+
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    ///
+    /// If rows are missing, or it cannot be written.
+    pub(super) fn finish(mut self) -> Result<()> {
+        ensure!(
+            self.written == self.rows,
+            "{} of {} rows are there",
+            self.written,
+            self.rows
+        );
+        self.keep()?;
+        let named = self.file.get_ref().sync_all();
+        let named = named.and_then(|()| std::fs::rename(&self.part, &self.output));
+        named.with_context(|| format!("{} cannot be written", self.output.display()))
+    }
+}
+
+/// What stands before the rows: the header, and which image each caption is of.
+fn start(set: &EvaluationSet, width: usize, job: &str) -> Result<Vec<u8>> {
+    let (images, captions) = (set.num_images(), set.num_captions());
+    let paths = (0..images).map(|image| set.image_path(image).to_string_lossy());
+    let paths = serde_json::to_string(&paths.collect::<Vec<_>>())?;
+    let mut header = Map::new();
+    let mut end = 0;
+    let mut tensor = |name: &str, dtype: Dtype, shape: &[usize], size: usize| {
+        let bytes = size * shape.iter().product::<usize>();
+        let offsets = [end, end + bytes];
+        end += bytes;
+        let entry = json!({"dtype": dtype, "shape": shape, "data_offsets": offsets});
+        header.insert(name.into(), entry);
+    };
+    tensor("image_id", Dtype::I64, &[captions], 8);
+    tensor("image", Dtype::F32, &[images, width], 4);
+    tensor("text", Dtype::F32, &[captions, width], 4);
+    header.insert("__metadata__".into(), json!({"paths": paths, "job": job}));
+    let mut header = Value::Object(header).to_string().into_bytes();
+    // The format wants tensors to start at multiples of eight bytes.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let mut start = (header.len() as u64).to_le_bytes().to_vec();
+    start.extend(header);
+    let ids = set.image_of_caption().iter();
+    start.extend(ids.flat_map(|&image| (image as i64).to_le_bytes()));
+    Ok(start)
+}
+
+/// `NAME.ending`.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(ending);
+    PathBuf::from(name)
+}
