@@ -3,6 +3,8 @@
 
 mod layout;
 mod shapes;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fs::File;

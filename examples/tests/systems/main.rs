@@ -2,6 +2,7 @@
 
 mod albef;
 mod clip;
+mod embed;
 mod it_contrast;
 mod nlvr;
 mod radiograph;

@@ -1,0 +1,159 @@
+//! Embeddings of a run, in a file that `audit` reads, also after an interruption.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use burn::train::Interrupter;
+use burn_contrastive::pairwise::Evaluation;
+use burn_contrastive_examples::audit::{self, audit};
+use burn_contrastive_examples::data::{Collection, Split};
+use burn_contrastive_examples::embed::{self, embed};
+use burn_contrastive_examples::systems::clip::{Clip, ClipConfig};
+use burn_contrastive_examples::training::config::TrainingConfig;
+use burn_contrastive_examples::training::run::{Ended, Folder, Program};
+use safetensors::SafeTensors;
+
+use crate::{exclusively, options, stopped};
+
+/// A run of `clip` of two steps, and the data that it was trained on.
+fn run(folder: &Path) -> [PathBuf; 2] {
+    let settings = [
+        "data.scenes.train=64",
+        "data.scenes.validation=20",
+        "data.scenes.test=30",
+        "data.scenes.image_size=32",
+        "data.batch_size=16",
+        "model.image.image_size=32",
+        "model.image.width=24",
+        "model.image.layers=1",
+        "model.text.width=24",
+        "model.text.layers=1",
+        "model.embedding=12",
+        "schedule.steps=2",
+        "schedule.warmup_steps=1",
+    ];
+    let settings = settings.map(str::to_string);
+    let config = TrainingConfig::<ClipConfig>::load(None, &settings).unwrap();
+    let run = folder.join("run");
+    let options = options(Folder::New(run.clone()), folder, &["clip"]);
+    let ended = Clip::run(&config, &options, Interrupter::new()).unwrap();
+    let Ended::Reached(reached) = ended else {
+        panic!("the run was not finished");
+    };
+    [run, reached.test.collection().file.clone()]
+}
+
+fn request(weights: &Path, data: &Path, output: &Path) -> embed::Options {
+    embed::Options {
+        weights: weights.to_owned(),
+        tokenizer: None,
+        data: data.to_owned(),
+        skip_bad: false,
+        split: Some(Split::Test),
+        output: output.to_owned(),
+        batch_size: 4,
+        device: Device::flex(),
+        workers: 2,
+    }
+}
+
+fn floats(file: &[u8], name: &str) -> (Vec<usize>, Vec<f32>) {
+    let file = SafeTensors::deserialize(file).unwrap();
+    let tensor = file.tensor(name).unwrap();
+    let words = tensor.data().chunks_exact(4);
+    let values = words.map(|word| f32::from_le_bytes(word.try_into().unwrap()));
+    (tensor.shape().to_vec(), values.collect())
+}
+
+#[test]
+fn a_run_embeds_a_split_as_its_evaluation_does_and_audit_reads_it() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let [run, data] = run(folder.path());
+    let output = folder.path().join("pairs.safetensors");
+    let request = request(&run, &data, &output);
+    assert!(embed(&request, &Interrupter::new()).unwrap());
+
+    // What the run itself has of the same images and captions, normalised.
+    let config = TrainingConfig::<ClipConfig>::read(&run.join("config.json")).unwrap();
+    let resumed = options(Folder::Resume(run.clone()), folder.path(), &["clip"]);
+    let Ended::Reached(reached) = Clip::run(&config, &resumed, Interrupter::new()).unwrap() else {
+        panic!("the run was not finished");
+    };
+    let file = fs::read(&output).unwrap();
+    let expected = reached.after.embedded().embeddings();
+    for (name, expected) in ["image", "text"].into_iter().zip(expected) {
+        let (shape, rows) = floats(&file, name);
+        assert_eq!(shape, expected.dims());
+        let expected: Vec<f32> = expected.clone().into_data().iter::<f32>().collect();
+        for (row, expected) in rows.chunks(12).zip(expected.chunks(12)) {
+            let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+            assert!((norm - 1.0).abs() > 1e-4, "they are not normalised");
+            for (x, expected) in row.iter().zip(expected) {
+                assert!((x / norm - expected).abs() < 1e-5, "{name}");
+            }
+        }
+    }
+    let collection = Collection::read(&data, false).unwrap();
+    assert_eq!(floats(&file, "image").0, [30, 12]);
+    assert_eq!(
+        floats(&file, "text").0[0],
+        collection.captions(Split::Test).count()
+    );
+
+    let audited = audit::Options {
+        embeddings: output,
+        objectives: None,
+        device: Device::flex(),
+        device_name: "flex".into(),
+        evaluation: Evaluation::Auto,
+        json: None,
+        gradients: None,
+        report: None,
+    };
+    let findings = audit(&audited, |_| {}).unwrap().to_string();
+    assert!(findings.contains("30"), "{findings}");
+}
+
+#[test]
+fn what_was_interrupted_anywhere_ends_as_the_same_file() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let [run, data] = run(folder.path());
+    let whole = folder.path().join("whole.safetensors");
+    assert!(embed(&request(&run, &data, &whole), &Interrupter::new()).unwrap());
+    let whole = fs::read(whole).unwrap();
+
+    let output = folder.path().join("pairs.safetensors");
+    let part = folder.path().join("pairs.safetensors.part");
+    let request = request(&run, &data, &output);
+    assert!(!embed(&request, &stopped()).unwrap());
+    assert!(part.is_file() && !output.exists());
+    // Nothing yet; amid an image's row, between batches of images, amid a caption's row.
+    let start = fs::metadata(&part).unwrap().len() as usize;
+    for length in [start, start + 48 + 7, start + 8 * 48, whole.len() - 50] {
+        fs::write(&part, &whole[..length]).unwrap();
+        assert!(embed(&request, &Interrupter::new()).unwrap());
+        assert_eq!(fs::read(&output).unwrap(), whole, "after {length} bytes");
+        assert!(!part.exists());
+        fs::remove_file(&output).unwrap();
+    }
+
+    // What another job left is not gone on with, and not lost.
+    let mut other = whole[..start].to_vec();
+    let at = start - 8 * 10;
+    other[at] ^= 1;
+    fs::write(&part, &other).unwrap();
+    let error = embed(&request, &Interrupter::new()).unwrap_err();
+    assert!(
+        format!("{error:#}").contains("left by other weights or data"),
+        "{error:#}"
+    );
+    assert_eq!(fs::read(&part).unwrap(), other);
+    // Nor is a file that is there already written over.
+    fs::write(&output, "mine").unwrap();
+    let error = embed(&request, &Interrupter::new()).unwrap_err();
+    assert!(error.to_string().contains("exists already"), "{error:#}");
+    assert_eq!(fs::read(&output).unwrap(), b"mine");
+}
