@@ -138,7 +138,7 @@ fn write(
         set.collection().fingerprint(),
         tokenizer.fingerprint()
     );
-    let mut file = RowFile::open(&options.output, &set, width, &job)?;
+    let mut file = RowFile::open(&options.output, &set, width, options.batch_size, &job)?;
     let threads = rayon::current_num_threads();
     let mut progress = Progress::new(set.num_images() + set.num_captions(), file.written());
     if file.written() > 0 {

@@ -23,7 +23,9 @@ pub(super) struct RowFile {
 }
 
 impl RowFile {
-    /// Begins a file for embeddings of that width, or goes on with one that the same `job` left.
+    /// Begins a file for embeddings of that width, or goes on with one that the same `job` left,
+    /// after its last whole batch of `batch_size` images or captions, so that the batches are those
+    /// of a job that was not interrupted.
     ///
     /// # Errors
     ///
@@ -32,6 +34,7 @@ impl RowFile {
         output: &Path,
         set: &EvaluationSet,
         width: usize,
+        batch_size: usize,
         job: &str,
     ) -> Result<Self> {
         let part = beside(output, "part");
@@ -58,8 +61,12 @@ impl RowFile {
                 "{} was left by other weights or data: remove it, or choose another --output",
                 part.display()
             );
-            written = (length - start.len()) / row;
-            // A row that was cut off is written anew.
+            let rows = (length - start.len()) / row;
+            let whole = |rows: usize| rows / batch_size * batch_size;
+            written = match rows.checked_sub(set.num_images()) {
+                Some(captions) => set.num_images() + whole(captions),
+                None => whole(rows),
+            };
             file.set_len((start.len() + written * row) as u64)
                 .with_context(failed)?;
             file.seek(SeekFrom::End(0)).with_context(failed)?;
