@@ -105,7 +105,7 @@ impl Model {
         );
         let objective = ObjectiveConfig::named("info-nce").map_err(Error::msg)?;
         let model = config.init(objective.init(device), device);
-        let weights = Weights::published(published, "");
+        let weights = Weights::published(published, "", 0);
         // Weights need no logit scale to embed.
         let model = weights.load_into(model, &[r"^objective\."], NOTHING)?;
         Ok(Self::Clip(Box::new(model), reading))

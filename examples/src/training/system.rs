@@ -143,6 +143,11 @@ pub trait SystemConfig:
         )
     }
 
+    /// How many layers its BERT has before a fusion half: the first ones of a published BERT.
+    fn text_layers(&self) -> usize {
+        0
+    }
+
     /// What an earlier run's weights need not have, and may have beside.
     fn rules(&self) -> InitRules {
         InitRules::default()

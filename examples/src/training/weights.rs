@@ -99,7 +99,7 @@ impl InitConfig {
                 // Nothing is published that has an objective's parameters but the logit scale.
                 new.push(r"(^|\.)objective\.");
                 let path = self.path.as_deref().unwrap_or_default();
-                Weights::published(Published::open(&self.run)?, path)
+                Weights::published(Published::open(&self.run)?, path, config.text_layers())
             } else {
                 let weights = Weights::of_run(&self.run)?;
                 let weights = match &self.path {
@@ -136,6 +136,8 @@ pub struct Weights {
     tensors: BTreeMap<String, Values>,
     /// Of a published file.
     layout: Option<Layout>,
+    /// Layers of a text half, see [`Layout::key`].
+    text_layers: usize,
     /// What the paths of the parameters begin with that they are of.
     prefix: String,
     source: PathBuf,
@@ -222,19 +224,22 @@ impl Weights {
         Ok(Self {
             tensors: tensors?,
             layout: None,
+            text_layers: 0,
             prefix: String::new(),
             source,
         })
     }
 
-    /// Published weights for the module at `path`, which is empty for the whole model.
-    pub fn published(published: Published, path: &str) -> Self {
+    /// Published weights for the module at `path`, which is empty for the whole model. Where a BERT
+    /// has a fusion half, `text_layers` come before it.
+    pub fn published(published: Published, path: &str, text_layers: usize) -> Self {
         let tensors = published.tensors.into_iter();
         Self {
             tensors: tensors
                 .map(|(name, tensor)| (name, Values::Stored(tensor)))
                 .collect(),
             layout: Some(published.layout),
+            text_layers,
             prefix: if path.is_empty() {
                 String::new()
             } else {
@@ -284,6 +289,7 @@ impl Weights {
         Ok(Self {
             tensors: tensors.map(|(name, data)| (moved(&name), data)).collect(),
             layout: None,
+            text_layers: 0,
             source: below.source,
             prefix,
         })
@@ -333,6 +339,7 @@ impl Weights {
             tensors: self.tensors,
             used: BTreeSet::new(),
             layout: self.layout,
+            text_layers: self.text_layers,
             prefix: self.prefix,
             new,
             unused: &unused,
@@ -396,6 +403,7 @@ struct Load<'a> {
     /// The names of those that parameters have taken.
     used: BTreeSet<String>,
     layout: Option<Layout>,
+    text_layers: usize,
     /// Of the parameters that are looked for.
     prefix: String,
     new: Vec<ParamGroup>,
@@ -417,7 +425,7 @@ impl Load<'_> {
     fn key(&self, path: &str) -> Key {
         match self.layout {
             Some(layout) => match path.strip_prefix(&self.prefix) {
-                Some(rest) => layout.key(rest, 0),
+                Some(rest) => layout.key(rest, self.text_layers),
                 None => Key::whole(path),
             },
             None => Key {

@@ -119,3 +119,14 @@ fn twins_are_layers_that_share_key_and_value() {
     reference.check_present("output.states", states.clone(), padding);
     reference.check_gradients(&twins, reference.probed(states), key);
 }
+
+#[test]
+fn a_file_of_transformers_is_read_also_with_a_fusion_half() {
+    let reference = Reference::read("models/bert");
+    let device = Device::flex();
+    let [new, unused] = [&[][..], &["^cls\\."][..]];
+    let bert = reference.load_published(config(4, 2).init(&device), 2, [new, unused]);
+    let padding = reference.padding("padding", &device);
+    let text = bert.read(reference.integers("tokens", &device), padding.clone());
+    reference.check_present("output.text", text, padding);
+}

@@ -45,7 +45,7 @@ fn load(published: Published, device: &Device) -> DualEncoder {
     let objective = ObjectiveConfig::named("info-nce").unwrap().init(device);
     let model = published.clip().unwrap().init(objective, device);
     let nothing: [&str; 0] = [];
-    let weights = Weights::published(published, "");
+    let weights = Weights::published(published, "", 0);
     weights.load_into(model, &nothing, &nothing).unwrap()
 }
 

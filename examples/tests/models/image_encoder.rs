@@ -8,8 +8,8 @@ use burn_contrastive_examples::published::{Key, Layout};
 
 use crate::reference::Reference;
 
-fn encoder(reference: &Reference, device: &Device) -> ImageEncoder {
-    let config = ImageEncoderConfig {
+fn config() -> ImageEncoderConfig {
+    ImageEncoderConfig {
         image_size: 12,
         patch_size: 4,
         width: 8,
@@ -19,8 +19,11 @@ fn encoder(reference: &Reference, device: &Device) -> ImageEncoder {
         dropout: 0.0,
         layout: ImageLayout::Deit,
         activation: Activation::Gelu,
-    };
-    reference.load(config.init(device), key)
+    }
+}
+
+fn encoder(reference: &Reference, device: &Device) -> ImageEncoder {
+    reference.load(config().init(device), key)
 }
 
 /// Timm's name for a parameter.
@@ -47,4 +50,14 @@ fn a_resized_encoder_is_timms_with_positions_resized_by_torch() {
         let images: Tensor<4> = reference.input(&format!("images_{size}"), &device);
         reference.check(&format!("output.tokens_{size}"), encoder.tokens(images));
     }
+}
+
+#[test]
+fn a_file_of_timm_is_read() {
+    let reference = Reference::read("models/vit");
+    let device = Device::flex();
+    let drawn = config().init(&device);
+    let encoder = reference.load_published(drawn, 0, [&[], &[]]);
+    let tokens = encoder.tokens(reference.input("images_12", &device));
+    reference.check("output.tokens_12", tokens);
 }

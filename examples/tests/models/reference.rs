@@ -5,7 +5,8 @@ use std::path::Path;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Bool, Device, Gradients, Int, Shape, Tensor, TensorData};
-use burn_contrastive_examples::published::Key;
+use burn_contrastive_examples::published::{Key, Published};
+use burn_contrastive_examples::training::weights::Weights;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 /// The tensors of one file.
@@ -33,6 +34,22 @@ impl Reference {
             (name.to_owned(), data)
         });
         Self(tensors.collect())
+    }
+
+    /// A module with the reference's weights, which go through a file as users have them; those whose
+    /// paths match `new` start anew, those whose names match `unused` are left.
+    pub fn load_published<M: Module>(
+        &self,
+        module: M,
+        text_layers: usize,
+        [new, unused]: [&[&str]; 2],
+    ) -> M {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("weights.safetensors");
+        self.write_weights(&file);
+        let published = Published::open(&file).unwrap();
+        let weights = Weights::published(published, "", text_layers);
+        weights.load_into(module, new, unused).unwrap()
     }
 
     /// Writes the weights into a file as the reference's library does.

@@ -267,6 +267,10 @@ impl SystemConfig for AlbefConfig {
         TrainingConfig::embedded(TINY)
     }
 
+    fn text_layers(&self) -> usize {
+        self.model.bert.layers
+    }
+
     /// All settings are taken over but the weights that it started from itself.
     fn started_from(earlier: &Value) -> Result<TrainingConfig<Self>> {
         TrainingConfig::from_value(earlier.clone()).context("it is no run of albef")
