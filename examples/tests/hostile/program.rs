@@ -101,6 +101,71 @@ pub const VISUAL_SEMANTIC: Program = Program {
     ],
 };
 
+pub const IT_CONTRAST: Program = Program {
+    file: env!("CARGO_BIN_EXE_it-contrast"),
+    command: &[],
+    small: &[
+        "data.batch_size=4",
+        "model.feature=4",
+        "model.bert.width=8",
+        "model.bert.heads=1",
+        "model.bert.layers=1",
+        "model.bert.intermediate=16",
+        "model.bert.vocabulary=300",
+        "model.bert.context=12",
+        "tokens=12",
+        "negatives.clusters=2",
+        "negatives.noise=3",
+        "regions.boxes.per_image=2",
+        "regions.tower.steps=2",
+        "regions.tower.batch_size=4",
+        "regions.tower.model.image.image_size=16",
+        "regions.tower.model.image.patch_size=8",
+        "regions.tower.model.image.width=8",
+        "regions.tower.model.image.heads=1",
+        "regions.tower.model.image.layers=1",
+        "regions.tower.model.text.width=8",
+        "regions.tower.model.text.heads=1",
+        "regions.tower.model.text.layers=1",
+        "regions.tower.model.embedding=4",
+        "schedule.steps=2",
+        "schedule.warmup_steps=0",
+    ],
+};
+
+pub const RADIOGRAPH: Program = Program {
+    file: env!("CARGO_BIN_EXE_radiograph"),
+    command: &[],
+    small: &[
+        "data.batch_size=4",
+        "model.image.image_size=16",
+        "model.image.blocks=[1,1]",
+        "model.image.width=4",
+        "model.bert.width=8",
+        "model.bert.heads=1",
+        "model.bert.layers=1",
+        "model.bert.intermediate=16",
+        "model.bert.vocabulary=300",
+        "model.bert.context=12",
+        "model.embedding=4",
+        "tokens=12",
+        "schedule.steps=2",
+        "schedule.warmup_steps=0",
+    ],
+};
+
+/// From a small run of `radiograph`.
+pub const FINETUNE: Program = Program {
+    file: env!("CARGO_BIN_EXE_radiograph"),
+    command: &["finetune"],
+    small: &[
+        "data.batch_size=4",
+        "classes=2",
+        "schedule.steps=2",
+        "schedule.warmup_steps=0",
+    ],
+};
+
 pub const SWEEP: Program = Program {
     command: &["sweep"],
     ..ALBEF
@@ -194,7 +259,12 @@ impl Place {
 
     /// A run of two steps in the folder `run`, of the settings `pairs` on top of a small one's.
     pub fn finished(&self, program: Program, run: &str, pairs: &[&str]) {
-        let mut command = self.small_run(program, &["--output", run, "--data", "table.csv"]);
+        self.finished_on(program, run, "table.csv", pairs);
+    }
+
+    /// Likewise, on those data.
+    pub fn finished_on(&self, program: Program, run: &str, data: &str, pairs: &[&str]) {
+        let mut command = self.small_run(program, &["--output", run, "--data", data]);
         command.args(pairs.iter().flat_map(|pair| ["--set", pair]));
         let answer = Answer::of(&mut command);
         assert!(answer.status.success(), "{}", answer.err);
@@ -402,6 +472,19 @@ pub fn statement(index: usize) -> Value {
     let images = [index, (index + 5) % 12].map(|image| format!("{image:02}.png"));
     json!({"images": images, "text": format!("picture number {index}"),
            "label": index.is_multiple_of(2), "split": split(index)})
+}
+
+/// `studies.json` of the images of [`table`], split as they are.
+pub fn studies(place: &Place) -> PathBuf {
+    let rows: Vec<_> = (0..12).map(study).collect();
+    let all = json!({"classes": ["third", "even"], "studies": rows});
+    place.write("studies.json", all.to_string())
+}
+
+/// A study of the `index`-th image.
+pub fn study(index: usize) -> Value {
+    json!({"images": [format!("{index:02}.png")], "sentences": [format!("picture number {index}")],
+           "labels": {"third": index % 3 == 1, "even": index.is_multiple_of(2)}, "split": split(index)})
 }
 
 fn split(index: usize) -> &'static str {
