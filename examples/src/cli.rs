@@ -407,6 +407,7 @@ fn started_from<S: Program>(init: InitConfig) -> Result<TrainingConfig<S::Config
     let earlier = read().with_context(|| format!("--init: no run in {}", init.run.display()))?;
     let mut config = S::Config::started_from(&earlier)
         .with_context(|| format!("--init {}", init.run.display()))?;
+    config.system.taken_from(&init.run);
     let tokenizer = init.run.join(TOKENIZER_FILE);
     config.shared.data.tokenizer = Some(tokenizer);
     config.shared.init = Some(init);

@@ -88,8 +88,13 @@ pub fn evaluate<S: Program>(
     config.write(&folder.path.join(CONFIG_FILE))?;
     data.tokenizer.save(folder.path.join(TOKENIZER_FILE))?;
     stages.end("data");
-    let model = match Start::<S>::fresh(config, &options.device) {
-        Ok(start) => start.model,
+    let ready = Start::<S>::fresh(config, &options.device).and_then(|start| {
+        // Nothing interrupts it.
+        S::complete(config, &data, options, &folder.path, &Interrupter::new())?;
+        Ok(start.model)
+    });
+    let model = match ready {
+        Ok(model) => model,
         Err(error) => {
             folder.take_back();
             return Err(error);

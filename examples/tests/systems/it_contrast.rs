@@ -10,7 +10,8 @@ use burn_contrastive_examples::systems::it_contrast::{ItContrast, ItContrastConf
 use burn_contrastive_examples::training::config;
 use burn_contrastive_examples::training::evaluation::chance;
 use burn_contrastive_examples::training::plan::Plan;
-use burn_contrastive_examples::training::run::{Ended, Folder, Program};
+use burn_contrastive_examples::training::run::{Ended, Folder, Program, evaluate};
+use burn_contrastive_examples::training::system::SystemConfig;
 use burn_contrastive_examples::training::weights::Weights;
 
 use crate::{exclusively, metrics};
@@ -169,10 +170,7 @@ fn a_run_interrupted_in_every_stage_goes_on_to_the_same_bits() {
     assert!(bytes("whole") == bytes("parts"));
     let weights = |run: &str| {
         let device = burn::tensor::Device::flex();
-        let model = burn_contrastive_examples::training::system::SystemConfig::init(
-            &config.system,
-            &device,
-        );
+        let model = config.system.init(&device);
         let none: &[&str] = &[];
         let weights = Weights::of_run(&at(run)).unwrap();
         let model = weights.load_into(model, none, none).unwrap();
@@ -253,6 +251,72 @@ fn regions_and_words_are_compared_one_by_one_where_asked() {
         scores.image_to_text.recall_at_1,
         after.image_to_text.recall_at_1
     );
+}
+
+#[test]
+fn a_run_is_evaluated_on_data_that_it_never_saw_by_the_tower_of_its_regions() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let runs = at("runs");
+    go(&short(&[]), Folder::New(at("run")), &runs, false).unwrap();
+    let evaluated = |output: &str, more: &[&str]| {
+        let arguments = ["evaluate", "--init", "run", "--output", output];
+        program(&[&arguments[..], more].concat(), folder.path())
+    };
+    let regions = |run: &str| fs::read(at(run).join(REGIONS)).unwrap();
+
+    // On the same data it finds what the run found.
+    let (is_done, text) = evaluated("same", &[]);
+    assert!(is_done, "{text}");
+    let [run, same] = ["run", "same"].map(|run| metrics(&at(run)));
+    assert_eq!(same.retrieval.after, run.retrieval.after);
+    assert!(same.retrieval.before.is_none() && same.retrieval.chance.is_some());
+    assert!(regions("run") == regions("same"));
+    assert!(!at("same/clip").exists() && !at("same/checkpoints").exists());
+
+    // On others, what their embeddings say.
+    let others = ["data.scenes.seed=5", "data.scenes.test=90"];
+    let (is_done, text) = evaluated("others", &["--set", others[0], "--set", others[1]]);
+    assert!(is_done, "{text}");
+    let mut config = short(&others);
+    config.shared.init = Some(at("run").to_str().unwrap().parse().unwrap());
+    config.shared.data.tokenizer = Some(at("run/tokenizer.json"));
+    config.system.taken_from(&at("run"));
+    let options = crate::options(Folder::New(at("again")), &runs, &["it-contrast", "evaluate"]);
+    let scores = evaluate::<ItContrast>(&config, &options).unwrap();
+    let set = ItContrast::open(&config, &options, None).unwrap().test.set;
+    assert_eq!(set.num_images(), 90);
+    let [others, again] = ["others", "again"].map(|run| metrics(&at(run)).retrieval);
+    assert_eq!(others.after, again.after);
+    assert!(others.after != run.retrieval.after);
+    crate::assert_recalls(&scores, &set, &others.after.unwrap());
+
+    // A report without a map says why.
+    let (is_done, text) = evaluated("few", &["--set", "data.scenes.test=6"]);
+    let reason = "No map of the embeddings after training: of 6 pairs there is none, it needs 8";
+    assert!(is_done && text.contains(reason), "{text}");
+
+    // A file of the same regions takes the tower's place.
+    let file = format!("regions.file={}", at("again").join(REGIONS).display());
+    let set = ["--set", "data.scenes.seed=5", "--set", "data.scenes.test=90"];
+    let (is_done, text) = evaluated("file", &[&set[..], &["--set", &file]].concat());
+    assert!(is_done, "{text}");
+    assert_eq!(metrics(&at("file")).retrieval.after, again.after);
+    assert!(!at("file").join(REGIONS).exists());
+
+    // What is missing is named, and nothing is left behind.
+    fs::rename(at("run/clip"), at("elsewhere")).unwrap();
+    let (is_done, text) = evaluated("none", &[]);
+    assert!(!is_done && text.contains("regions.run"), "{text}");
+    let (is_done, text) = evaluated("none", &["--set", "regions.run=null"]);
+    assert!(!is_done && text.contains("set regions.file to"), "{text}");
+    let (is_done, text) = evaluated("none", &["--set", "regions.file=absent"]);
+    assert!(!is_done && text.contains("regions.file"), "{text}");
+    assert!(!at("none").exists());
+    let (is_done, text) = evaluated("moved", &["--set", "regions.run=elsewhere"]);
+    assert!(is_done, "{text}");
+    assert_eq!(metrics(&at("moved")).retrieval.after, run.retrieval.after);
 }
 
 fn program(arguments: &[&str], folder: &Path) -> (bool, String) {

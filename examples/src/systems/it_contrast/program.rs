@@ -9,8 +9,9 @@ use burn::train::Interrupter;
 use burn_contrastive::objective::InfoNceConfig;
 
 use super::regions::Tower;
-use super::{ItContrast, ItContrastConfig, Similarity, States, late};
-use crate::console::say;
+use super::config::TOWER;
+use super::{ItContrast, ItContrastConfig, RegionsConfig, Similarity, States, late};
+use crate::console::{say, warn};
 use crate::data::regions::RegionBatch;
 use crate::data::{EvaluationSet, Pairs, RegionFile, RegionPairs};
 use crate::report::{Fact, Maps, RunReport};
@@ -25,6 +26,10 @@ use crate::training::system::System;
 
 /// The file of regions that a run makes, in its folder.
 const REGIONS: &str = "regions.safetensors";
+
+/// What the settings lack where nothing gives the features of regions.
+const NO_REGIONS: &str = "nothing gives the features of regions: set regions.file to a file of \
+                          them, or regions.run to a run of clip whose image tower makes them";
 
 /// What [`ItContrast`] is evaluated on.
 pub struct RegionTest {
@@ -82,34 +87,58 @@ impl Program for ItContrast {
         if config.system.regions.file.is_some() {
             return Ok(Some(config));
         }
-        let pairs = &data.test.regions;
-        let path = std::path::absolute(run)?.join(REGIONS);
-        if !path.exists() {
-            let tower = match &config.system.regions.run {
-                Some(run) => Some(run.clone()),
-                None => stage::<Clip>("clip", &of_tower(&config), options, run, interrupter)?,
-            };
+        if config.system.regions.run.is_none() && !run.join(REGIONS).exists() {
+            let tower = stage::<Clip>(TOWER, &of_tower(&config), options, run, interrupter)?;
             let Some(tower) = tower else {
                 return Ok(None);
             };
+            config.system.regions.run = Some(tower);
+        }
+        if !Self::complete(&config, data, options, run, interrupter)? {
+            say(format_args!(
+                "\nInterrupted before all regions were seen. To go on:\n    {}",
+                options.resume_command(run)
+            ));
+            return Ok(None);
+        }
+        config.system.regions.file = Some(std::path::absolute(run)?.join(REGIONS));
+        Ok(Some(config))
+    }
+
+    /// Has the tower look at the regions, where there is no file of them.
+    fn complete(
+        config: &TrainingConfig<ItContrastConfig>,
+        data: &Data<Self>,
+        options: &Options,
+        run: &Path,
+        interrupter: &Interrupter,
+    ) -> Result<bool> {
+        let RegionsConfig {
+            file,
+            run: tower,
+            boxes,
+            ..
+        } = &config.system.regions;
+        if file.is_some() {
+            return Ok(true);
+        }
+        let pairs = &data.test.regions;
+        let path = run.join(REGIONS);
+        if !path.exists() {
             let mut is_there = true;
             if options.team.is_first() {
-                let tower = Tower::of_run(&tower, &options.device).context("regions.run")?;
-                check_width(tower.width(), &config).context("regions.run")?;
-                let (boxes, seed) = (&config.system.regions.boxes, config.shared.seed);
+                let tower = tower.as_ref().context(NO_REGIONS)?;
+                let tower = Tower::of_run(tower, &options.device).context("regions.run")?;
+                check_width(tower.width(), config).context("regions.run")?;
+                let seed = config.shared.seed;
                 is_there = tower.write(&path, pairs.collection(), boxes, seed, interrupter)?;
             }
             if options.team.any(!is_there)? {
-                say(format_args!(
-                    "\nInterrupted before all regions were seen. To go on:\n    {}",
-                    options.resume_command(run)
-                ));
-                return Ok(None);
+                return Ok(false);
             }
         }
-        pairs.give(opened(&path, &config, pairs)?);
-        config.system.regions.file = Some(path);
-        Ok(Some(config))
+        pairs.give(opened(&path, config, pairs)?);
+        Ok(true)
     }
 
     fn evaluate(
