@@ -23,7 +23,7 @@ use ::safetensors::Dtype;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::Collection;
-use super::named::{NamedRows, NamedWriter, Place, fingerprint};
+use super::named::{NamedRows, NamedWriter, Place};
 
 /// A file of features whose header and names have been read, for the images of a collection.
 pub struct FeatureFile {
@@ -32,7 +32,6 @@ pub struct FeatureFile {
     width: usize,
     /// For each image of the collection, its row.
     rows: Vec<usize>,
-    fingerprint: String,
 }
 
 impl FeatureFile {
@@ -57,7 +56,6 @@ impl FeatureFile {
         let names = file.names(images)?;
         Ok(Self {
             rows: file.rows(&names, collection)?,
-            fingerprint: fingerprint(&names, &shape),
             file,
             features,
             width,
@@ -69,10 +67,14 @@ impl FeatureFile {
         self.width
     }
 
-    /// Equal for files of the same names and shapes, in hexadecimal; the features are not read for
-    /// it.
-    pub fn fingerprint(&self) -> &str {
-        &self.fingerprint
+    /// SHA-256 of the file, in hexadecimal: equal for equal files, features included, all of which
+    /// are read for it.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn fingerprint(&self) -> Result<String> {
+        self.file.fingerprint()
     }
 
     /// The feature of image `index` of the collection.

@@ -15,11 +15,10 @@ use ::safetensors::tensor::Metadata;
 use anyhow::{Context, Result, bail, ensure};
 use half::f16;
 use serde_json::{Map, json};
-use sha2::{Digest, Sha256};
 
 use super::Collection;
 use crate::files::safetensors::{self, Opened};
-use crate::files::{Partial, commit};
+use crate::files::{Partial, commit, sha256};
 
 /// The key of the names in the file's metadata.
 const NAMES: &str = "names";
@@ -112,6 +111,13 @@ impl NamedRows {
         rows(names, collection).with_context(|| self.path.display().to_string())
     }
 
+    /// SHA-256 of the whole file, in hexadecimal; all of it is read.
+    pub(super) fn fingerprint(&self) -> Result<String> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let sum = file.rewind().and_then(|()| sha256(&mut *file));
+        sum.with_context(|| format!("{}: could not be read", self.path.display()))
+    }
+
     /// `count` values of a tensor from the value `from` on.
     pub(super) fn floats(&self, place: Place, from: usize, count: usize) -> Result<Vec<f32>> {
         let bytes = self.bytes(place, from, count)?;
@@ -136,20 +142,6 @@ impl NamedRows {
         file.read_exact(&mut bytes)?;
         Ok(bytes)
     }
-}
-
-/// Equal for equal names and numbers, in hexadecimal.
-pub(super) fn fingerprint(names: &[String], numbers: &[usize]) -> String {
-    let mut sum = Sha256::new();
-    for name in names {
-        sum.update(name.as_bytes());
-        sum.update([0]);
-    }
-    for number in numbers {
-        sum.update(number.to_le_bytes());
-    }
-    let bytes = sum.finalize();
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// For each image of the collection the row of its name.

@@ -14,7 +14,8 @@
 //! images than a collection has: an image is found by its name.
 //!
 //! The header, the names and the counts are read when the file is opened; features and boxes row by
-//! row when they are needed, since those of MS-COCO are larger than most memories.
+//! row when they are needed, since those of MS-COCO are larger than most memories. A run reads the
+//! file once as it starts, for its fingerprint.
 
 mod boxes;
 mod examples;
@@ -33,7 +34,7 @@ use ::safetensors::Dtype;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::Collection;
-use super::named::{NamedRows, Place, fingerprint};
+use super::named::{NamedRows, Place};
 
 /// Numbers of a box.
 const SIDES: usize = 4;
@@ -60,7 +61,6 @@ pub struct RegionFile {
     rows: Vec<usize>,
     /// For each row, how many regions it has.
     counts: Vec<usize>,
-    fingerprint: String,
 }
 
 impl RegionFile {
@@ -104,11 +104,8 @@ impl RegionFile {
             shape: [most, width],
             rows,
             counts: Vec::new(),
-            fingerprint: String::new(),
         };
         opened.counts = opened.read_counts(count, &names)?;
-        let numbers = [&opened.counts[..], &opened.shape].concat();
-        opened.fingerprint = fingerprint(&names, &numbers);
         Ok(opened)
     }
 
@@ -127,10 +124,14 @@ impl RegionFile {
         self.file.path()
     }
 
-    /// Equal for files of the same names, shapes and counts, in hexadecimal; the features are not
-    /// read for it.
-    pub fn fingerprint(&self) -> &str {
-        &self.fingerprint
+    /// SHA-256 of the file, in hexadecimal: equal for equal files, features included, all of which
+    /// are read for it.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn fingerprint(&self) -> Result<String> {
+        self.file.fingerprint()
     }
 
     /// The regions of image `index` of the collection.

@@ -364,6 +364,20 @@ fn regions_of_a_clip_run_are_written_by_the_program_and_read_by_a_run() {
     assert!(matches!(ended, Ended::Reached(_)));
     assert!(!at("second").join("clip").exists());
 
+    // With another value in the file the run does not go on, and is as it was.
+    let whole = fs::read(at("r.safetensors")).unwrap();
+    let mut changed = whole.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    fs::write(at("r.safetensors"), &changed).unwrap();
+    let go_on = || go(&config, Folder::Resume(at("second")), &runs, false);
+    let written = || fs::read(at("second/metrics.json")).unwrap();
+    let before = written();
+    let message = format!("{:#}", go_on().err().unwrap());
+    assert!(message.contains("features of them"), "{message}");
+    assert!(written() == before);
+    fs::write(at("r.safetensors"), &whole).unwrap();
+    assert!(matches!(go_on().unwrap(), Ended::Reached(_)));
+
     // Features of another width, and a file of other images, are refused and leave nothing.
     config.system.model.feature = 31;
     let refused = |config: &TrainingConfig| {

@@ -43,6 +43,32 @@ fn an_image_is_found_by_its_name() {
 }
 
 #[test]
+fn every_value_counts_in_the_fingerprint() {
+    let (small, folder) = (Small::new(), tempfile::tempdir().unwrap());
+    let path = written(&small, &folder);
+    let fingerprint = || {
+        let file = RegionFile::open(&path, &small.collection).unwrap();
+        let first = file.fingerprint().unwrap();
+        // What was read before or after does not.
+        file.regions(0).unwrap();
+        assert_eq!(file.fingerprint().unwrap(), first);
+        first
+    };
+    let before = fingerprint();
+    let whole = fs::read(&path).unwrap();
+    // The last number, and a side of the first box.
+    let boxes = whole.len() - parts(&path).1.len() + 4 * small.collection.examples.len();
+    for at in [whole.len() - 1, boxes + 8] {
+        let mut changed = whole.clone();
+        changed[at] ^= 1;
+        fs::write(&path, &changed).unwrap();
+        assert_ne!(fingerprint(), before, "byte {at}");
+    }
+    fs::write(&path, &whole).unwrap();
+    assert_eq!(fingerprint(), before);
+}
+
+#[test]
 fn regions_become_tensors_padded_to_the_image_with_most() {
     let image = |count: usize| Regions {
         features: (0..2 * count).map(|x| x as f32 + 1.0).collect(),

@@ -58,7 +58,7 @@ impl Program for ItContrast {
             let pairs = RegionPairs::new(pairs);
             if let Some(path) = &config.system.regions.file {
                 let file = opened(path, config, &pairs).context("regions.file")?;
-                regions = Some(file.fingerprint().to_string());
+                regions = Some(file.fingerprint().context("regions.file")?);
                 pairs.give(file);
             }
             let test = RegionTest {

@@ -83,7 +83,7 @@ impl Program for VisualSemantic {
             let pairs = Pairs::new(collection.clone(), tokenizer.clone(), config.transform())?;
             let features = open_features(config, &pairs).context("features.file")?;
             let own = features.as_ref().map(|file| file.fingerprint());
-            fingerprint = own.map(ToString::to_string);
+            fingerprint = own.transpose().context("features.file")?;
             let test = VisualSemanticTest {
                 set: inputs::held_out(config, options, collection, tokenizer)?,
                 features: features.clone(),
