@@ -191,7 +191,9 @@ pub fn audit(options: &Options, mut progress: impl FnMut(&str)) -> Result<Findin
     let map = match &report {
         Some(_) => {
             progress("map");
-            map(features)?
+            let map = map(features);
+            map.inspect_err(|error| progress(&format!("no map: {error:#}")))
+                .ok()
         }
         None => None,
     };
@@ -234,7 +236,7 @@ pub fn audit(options: &Options, mut progress: impl FnMut(&str)) -> Result<Findin
 }
 
 /// A map of some pairs, spread over the file.
-fn map(features: &Features) -> Result<Option<Map>> {
+fn map(features: &Features) -> Result<Map> {
     let shown: Vec<_> = spread(features.image.dims()[0], MAP_PAIRS).collect();
     let rows = |all: &Tensor<2>| {
         let row = |&row: &usize| {

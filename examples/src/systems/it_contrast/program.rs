@@ -14,7 +14,7 @@ use super::{ItContrast, ItContrastConfig, RegionsConfig, Similarity, States, lat
 use crate::console::{say, warn};
 use crate::data::regions::RegionBatch;
 use crate::data::{EvaluationSet, Pairs, RegionFile, RegionPairs};
-use crate::report::{Fact, Maps, RunReport};
+use crate::report::{Fact, Map, Maps, RunReport};
 use crate::systems::clip::{Clip, ClipConfig};
 use crate::training::config::{SharedConfig, TrainingConfig};
 use crate::training::evaluation::{Embedded, Retrieved};
@@ -182,12 +182,10 @@ impl Program for ItContrast {
             unit: None,
         };
         let pairs = test.pairs_a_batch as f64;
-        // A report without a map is better than none.
-        let map = |scores: &Retrieved| scores.map(test.seed).ok().flatten();
         RunReport {
             maps: Maps {
-                before: before.and_then(map),
-                after: map(after),
+                before: before.and_then(|before| map(before, test, "before")),
+                after: map(after, test, "after"),
             },
             facts: vec![fact("Pairs a batch, N", pairs), fact("ln N", pairs.ln())],
             ..after.report(&test.set, before)
@@ -230,6 +228,17 @@ impl ItContrast {
         let read = read.context("a caption of the evaluation could not be read")?;
         Ok(States::all(read))
     }
+}
+
+/// The map of what was scored, or why there is none: a report without it is better than none.
+fn map(scores: &Retrieved, test: &RegionTest, when: &str) -> Option<Map> {
+    let map = scores.map(test.seed);
+    map.inspect_err(|error| {
+        warn(format_args!(
+            "No map of the embeddings {when} training: {error:#}"
+        ));
+    })
+    .ok()
 }
 
 /// A file of regions that fits the model.
