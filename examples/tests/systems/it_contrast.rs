@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 use burn::train::Interrupter;
+use burn_contrastive_examples::data::RegionWriter;
+use burn_contrastive_examples::data::regions::image_names;
 use burn_contrastive_examples::systems::it_contrast::{ItContrast, ItContrastConfig, comparisons};
 use burn_contrastive_examples::training::config;
 use burn_contrastive_examples::training::evaluation::chance;
@@ -283,7 +285,11 @@ fn a_run_is_evaluated_on_data_that_it_never_saw_by_the_tower_of_its_regions() {
     config.shared.init = Some(at("run").to_str().unwrap().parse().unwrap());
     config.shared.data.tokenizer = Some(at("run/tokenizer.json"));
     config.system.taken_from(&at("run"));
-    let options = crate::options(Folder::New(at("again")), &runs, &["it-contrast", "evaluate"]);
+    let options = crate::options(
+        Folder::New(at("again")),
+        &runs,
+        &["it-contrast", "evaluate"],
+    );
     let scores = evaluate::<ItContrast>(&config, &options).unwrap();
     let set = ItContrast::open(&config, &options, None).unwrap().test.set;
     assert_eq!(set.num_images(), 90);
@@ -299,7 +305,12 @@ fn a_run_is_evaluated_on_data_that_it_never_saw_by_the_tower_of_its_regions() {
 
     // A file of the same regions takes the tower's place.
     let file = format!("regions.file={}", at("again").join(REGIONS).display());
-    let set = ["--set", "data.scenes.seed=5", "--set", "data.scenes.test=90"];
+    let set = [
+        "--set",
+        "data.scenes.seed=5",
+        "--set",
+        "data.scenes.test=90",
+    ];
     let (is_done, text) = evaluated("file", &[&set[..], &["--set", &file]].concat());
     assert!(is_done, "{text}");
     assert_eq!(metrics(&at("file")).retrieval.after, again.after);
@@ -317,6 +328,66 @@ fn a_run_is_evaluated_on_data_that_it_never_saw_by_the_tower_of_its_regions() {
     let (is_done, text) = evaluated("moved", &["--set", "regions.run=elsewhere"]);
     assert!(is_done, "{text}");
     assert_eq!(metrics(&at("moved")).retrieval.after, run.retrieval.after);
+}
+
+#[test]
+fn a_run_reads_what_its_regions_show_where_asked() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let runs = at("runs");
+    let first = |run: &str| metrics(&at(run)).curves.loss.points[0].value;
+    let without = short(&[]);
+    go(&without, Folder::New(at("without")), &runs, false).unwrap();
+    let with = short(&["tags=true"]);
+    let ended = go(&with, Folder::New(at("with")), &runs, true).unwrap();
+    assert!(matches!(ended, Ended::Interrupted));
+    let ended = go(&with, Folder::Resume(at("with")), &runs, false).unwrap();
+    let Ended::Reached(reached) = ended else {
+        panic!("the run was not finished");
+    };
+    let reported = metrics(&at("with")).retrieval.after.unwrap();
+    crate::assert_recalls(&reached.after, &reached.test.set, &reported);
+    // The same regions and weights, seen with and without tags.
+    let regions = |run: &str| fs::read(at(run).join(REGIONS)).unwrap();
+    assert!(regions("with") == regions("without"));
+    assert!(first("with") != first("without"));
+
+    // A run goes on as it began.
+    let ended = go(&without, Folder::Resume(at("with")), &runs, false);
+    let message = format!("{:#}", ended.err().unwrap());
+    assert!(message.contains("with tags = true"), "{message}");
+
+    // Without tags there are none to read: of a file, and of pictures that are no scenes.
+    let refused = |config: &TrainingConfig| {
+        let ended = go(config, Folder::New(at("none")), &runs, false);
+        assert!(!at("none").exists());
+        format!("{:#}", ended.err().unwrap())
+    };
+    let test = &reached.test;
+    let pictures = test.set.collection();
+    let names = image_names(pictures);
+    let boxes = vec![vec![[0.0, 0.0, 1.0, 1.0]]; names.len()];
+    let file = at("r.safetensors");
+    let mut writer = RegionWriter::create(&file, &names, boxes, 32).unwrap();
+    names.iter().for_each(|_| writer.push(&[0.5; 32]).unwrap());
+    writer.finish().unwrap();
+    let mut config = with.clone();
+    config.system.regions.file = Some(file);
+    let message = refused(&config);
+    assert!(message.contains("it has no `class`"), "{message}");
+    assert!(message.contains("regions.file"), "{message}");
+    let row = |index: usize| {
+        let example = &pictures.examples[index];
+        let (image, caption) = (example.image.display(), &example.captions[0]);
+        format!("{image}\t{caption}\t{}\n", example.split)
+    };
+    let table: String = (0..pictures.examples.len()).map(row).collect();
+    fs::write(at("table.tsv"), format!("image\tcaption\tsplit\n{table}")).unwrap();
+    let mut config = with;
+    config.shared.data.path = Some(at("table.tsv"));
+    let message = refused(&config);
+    assert!(message.contains("its images are no scenes"), "{message}");
 }
 
 fn program(arguments: &[&str], folder: &Path) -> (bool, String) {
