@@ -7,7 +7,7 @@
 //! | `features` | `[images, R, D]` | F32 or F16 | a feature of each region |
 //! | `boxes` | `[images, R, 4]` | F32 | `x0 y0 x1 y1`, as shares of width and height, in [0, 1] |
 //! | `count` | `[images]` | I32 or I64 | how many of the `R` regions the image has, from the first |
-//! | `class` | `[images, R]` | I32 or I64 | what each region shows, a place in `classes`; optional |
+//! | `class` | `[images, R]` | I32 or I64 | what a region shows, a place in `classes`; optional |
 //! | metadata `names` | | | the file names of the images, without folders, a JSON array |
 //! | metadata `classes` | | | the names of the classes, a JSON array; where there is `class` |
 //!

@@ -255,6 +255,12 @@ fn regions_and_words_are_compared_one_by_one_where_asked() {
     );
 }
 
+/// What the program says of the evaluation of the run `run` in that folder.
+fn evaluated(folder: &Path, output: &str, more: &[&str]) -> (bool, String) {
+    let arguments = ["evaluate", "--init", "run", "--output", output];
+    program(&[&arguments[..], more].concat(), folder)
+}
+
 #[test]
 fn a_run_is_evaluated_on_data_that_it_never_saw_by_the_tower_of_its_regions() {
     let _lock = exclusively();
@@ -262,10 +268,7 @@ fn a_run_is_evaluated_on_data_that_it_never_saw_by_the_tower_of_its_regions() {
     let at = |name: &str| folder.path().join(name);
     let runs = at("runs");
     go(&short(&[]), Folder::New(at("run")), &runs, false).unwrap();
-    let evaluated = |output: &str, more: &[&str]| {
-        let arguments = ["evaluate", "--init", "run", "--output", output];
-        program(&[&arguments[..], more].concat(), folder.path())
-    };
+    let evaluated = |output: &str, more: &[&str]| evaluated(folder.path(), output, more);
     let regions = |run: &str| fs::read(at(run).join(REGIONS)).unwrap();
 
     // On the same data it finds what the run found.
@@ -298,11 +301,6 @@ fn a_run_is_evaluated_on_data_that_it_never_saw_by_the_tower_of_its_regions() {
     assert!(others.after != run.retrieval.after);
     crate::assert_recalls(&scores, &set, &others.after.unwrap());
 
-    // A report without a map says why.
-    let (is_done, text) = evaluated("few", &["--set", "data.scenes.test=6"]);
-    let reason = "No map of the embeddings after training: of 6 pairs there is none, it needs 8";
-    assert!(is_done && text.contains(reason), "{text}");
-
     // A file of the same regions takes the tower's place.
     let file = format!("regions.file={}", at("again").join(REGIONS).display());
     let set = [
@@ -315,8 +313,22 @@ fn a_run_is_evaluated_on_data_that_it_never_saw_by_the_tower_of_its_regions() {
     assert!(is_done, "{text}");
     assert_eq!(metrics(&at("file")).retrieval.after, again.after);
     assert!(!at("file").join(REGIONS).exists());
+}
 
-    // What is missing is named, and nothing is left behind.
+#[test]
+fn what_an_evaluation_lacks_is_named() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let evaluated = |output: &str, more: &[&str]| evaluated(folder.path(), output, more);
+    go(&short(&[]), Folder::New(at("run")), &at("runs"), false).unwrap();
+
+    // A report without a map says why.
+    let (is_done, text) = evaluated("few", &["--set", "data.scenes.test=6"]);
+    let reason = "No map of the embeddings after training: of 6 pairs there is none, it needs 8";
+    assert!(is_done && text.contains(reason), "{text}");
+
+    // Without a tower nothing is left behind.
     fs::rename(at("run/clip"), at("elsewhere")).unwrap();
     let (is_done, text) = evaluated("none", &[]);
     assert!(!is_done && text.contains("regions.run"), "{text}");
@@ -327,7 +339,8 @@ fn a_run_is_evaluated_on_data_that_it_never_saw_by_the_tower_of_its_regions() {
     assert!(!at("none").exists());
     let (is_done, text) = evaluated("moved", &["--set", "regions.run=elsewhere"]);
     assert!(is_done, "{text}");
-    assert_eq!(metrics(&at("moved")).retrieval.after, run.retrieval.after);
+    let [run, moved] = ["run", "moved"].map(|run| metrics(&at(run)));
+    assert_eq!(moved.retrieval.after, run.retrieval.after);
 }
 
 #[test]
@@ -435,19 +448,9 @@ fn regions_of_a_clip_run_are_written_by_the_program_and_read_by_a_run() {
     assert!(matches!(ended, Ended::Reached(_)));
     assert!(!at("second").join("clip").exists());
 
-    // With another value in the file the run does not go on, and is as it was.
-    let whole = fs::read(at("r.safetensors")).unwrap();
-    let mut changed = whole.clone();
-    *changed.last_mut().unwrap() ^= 1;
-    fs::write(at("r.safetensors"), &changed).unwrap();
-    let go_on = || go(&config, Folder::Resume(at("second")), &runs, false);
-    let written = || fs::read(at("second/metrics.json")).unwrap();
-    let before = written();
-    let message = format!("{:#}", go_on().err().unwrap());
-    assert!(message.contains("features of them"), "{message}");
-    assert!(written() == before);
-    fs::write(at("r.safetensors"), &whole).unwrap();
-    assert!(matches!(go_on().unwrap(), Ended::Reached(_)));
+    crate::assert_no_other_value(&at("r.safetensors"), || {
+        go(&config, Folder::Resume(at("second")), &runs, false)
+    });
 
     // Features of another width, and a file of other images, are refused and leave nothing.
     config.system.model.feature = 31;

@@ -2,10 +2,12 @@
 //!
 //! A region enters as a linear map of its feature and its position, with a token type of its own: 0
 //! is a word's, 1 a region's. The names of the objects, which are words too, may stand before the
-//! regions of an image: they are of type 1, as OSCAR's second text. Which tokens see each other is the caller's to say. For retrieval no
-//! word sees a region, or every pair of an image and a caption would need a pass of its own; then
-//! one pass of all tokens under that mask computes the same as a pass of the words and one of the
-//! regions, and the two passes are what is done.
+//! regions of an image: they are of type 1, as OSCAR's second text.
+//!
+//! Which tokens see each other is the caller's to say. For retrieval no word sees a region, or
+//! every pair of an image and a caption would need a pass of its own; then one pass of all tokens
+//! under that mask computes the same as a pass of the words and one of the regions, and the two
+//! passes are what is done.
 
 use anyhow::{Context, Result, ensure};
 use burn::module::Module;
