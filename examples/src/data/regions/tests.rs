@@ -307,6 +307,13 @@ fn a_file_that_is_not_whole_gets_no_name() {
     let path = folder.path().join("regions.safetensors");
     let boxes = vec![vec![[0.0, 0.0, 1.0, 1.0]]; 2];
     let names = ["a.png".to_string(), "b.png".to_string()];
+    let classes = Classes {
+        names: vec!["dog".to_string()],
+        of_regions: vec![vec![0], vec![0, 0]],
+    };
+    let error = RegionWriter::with_classes(&path, &names, boxes.clone(), 3, Some(&classes)).err();
+    let error = error.unwrap().to_string();
+    assert!(error.contains("a class of each region"), "{error}");
     let mut writer = RegionWriter::create(&path, &names, boxes, 3).unwrap();
     assert!(writer.push(&[1.0; 2]).is_err());
     writer.push(&[1.0; 3]).unwrap();

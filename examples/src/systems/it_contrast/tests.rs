@@ -199,11 +199,22 @@ fn shards_take_the_step_of_the_undivided_batch() {
             "noise=false",
         ],
     ] {
-        take_the_same_step(similarity);
+        for has_tags in [false, true] {
+            take_the_same_step(similarity, has_tags);
+        }
     }
 }
 
-fn take_the_same_step(pairs: &[&str]) {
+/// The same pairs with tags, more than eight of them in some, which pads them to another length.
+fn tagged(mut shard: Shard<RegionPair>) -> Shard<RegionPair> {
+    for pair in &mut shard.items {
+        let count = pair.tokens.len();
+        pair.tags = pair.tokens.repeat(1 + count / 3);
+    }
+    shard
+}
+
+fn take_the_same_step(pairs: &[&str], has_tags: bool) {
     let device = Device::flex().autodiff();
     let model = model(pairs, &device);
     let step = |batch: &[Shard<RegionPair>], sharding: &Sharding| {
@@ -221,6 +232,10 @@ fn take_the_same_step(pairs: &[&str]) {
             .regions
             .visit(&mut Read(&step.gradients, &mut found));
         (step.output.loss.into_scalar::<f64>(), found)
+    };
+    let shard = |from, to| {
+        let shard = shard(from, to);
+        if has_tags { tagged(shard) } else { shard }
     };
     let (loss, expected) = step(&[shard(0, 6)], &Sharding::keep(1));
     for sharding in [Sharding::recompute(), Sharding::keep(1)] {
