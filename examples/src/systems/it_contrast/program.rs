@@ -8,8 +8,8 @@ use burn::tensor::Device;
 use burn::train::Interrupter;
 use burn_contrastive::objective::InfoNceConfig;
 
-use super::regions::Tower;
 use super::config::TOWER;
+use super::regions::Tower;
 use super::{ItContrast, ItContrastConfig, RegionsConfig, Similarity, States, late};
 use crate::console::{say, warn};
 use crate::data::regions::RegionBatch;
@@ -58,6 +58,10 @@ impl Program for ItContrast {
             let pairs = RegionPairs::new(pairs);
             if let Some(path) = &config.system.regions.file {
                 let file = opened(path, config, &pairs).context("regions.file")?;
+                // One that goes on has seen them.
+                if resumed.is_none() {
+                    file.check().context("regions.file")?;
+                }
                 regions = Some(file.fingerprint().context("regions.file")?);
                 pairs.give(file);
             }
@@ -124,7 +128,9 @@ impl Program for ItContrast {
         }
         let pairs = &data.test.regions;
         let path = run.join(REGIONS);
-        if !path.exists() {
+        // As the first worker finds it, before it makes one.
+        let is_made = options.team.any(options.team.is_first() && path.exists())?;
+        if !is_made {
             let mut is_there = true;
             if options.team.is_first() {
                 let tower = tower.as_ref().context(NO_REGIONS)?;
