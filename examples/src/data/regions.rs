@@ -134,6 +134,15 @@ impl RegionFile {
         self.file.fingerprint()
     }
 
+    /// Reads the regions of all images of the collection, to see that they can be.
+    ///
+    /// # Errors
+    ///
+    /// As [`regions`](Self::regions).
+    pub fn check(&self) -> Result<()> {
+        (0..self.rows.len()).try_for_each(|index| self.regions(index).map(drop))
+    }
+
     /// The regions of image `index` of the collection.
     ///
     /// # Errors

@@ -192,13 +192,9 @@ fn it_contrast_its_tower_and_its_regions() {
         "step 4/9",
         "step 9/9",
     ];
-    run.check(
-        &mut Count::new("kill -9 of it-contrast"),
-        &lines,
-        |place| {
-            table(place, "");
-        },
-    );
+    run.check(&mut Count::new("kill -9 of it-contrast"), &lines, |place| {
+        table(place, "");
+    });
 }
 
 #[test]

@@ -283,7 +283,11 @@ fn a_run_is_evaluated_on_data_that_it_never_saw_by_the_tower_of_its_regions() {
     config.shared.init = Some(at("run").to_str().unwrap().parse().unwrap());
     config.shared.data.tokenizer = Some(at("run/tokenizer.json"));
     config.system.taken_from(&at("run"));
-    let options = crate::options(Folder::New(at("again")), &runs, &["it-contrast", "evaluate"]);
+    let options = crate::options(
+        Folder::New(at("again")),
+        &runs,
+        &["it-contrast", "evaluate"],
+    );
     let scores = evaluate::<ItContrast>(&config, &options).unwrap();
     let set = ItContrast::open(&config, &options, None).unwrap().test.set;
     assert_eq!(set.num_images(), 90);
@@ -299,7 +303,12 @@ fn a_run_is_evaluated_on_data_that_it_never_saw_by_the_tower_of_its_regions() {
 
     // A file of the same regions takes the tower's place.
     let file = format!("regions.file={}", at("again").join(REGIONS).display());
-    let set = ["--set", "data.scenes.seed=5", "--set", "data.scenes.test=90"];
+    let set = [
+        "--set",
+        "data.scenes.seed=5",
+        "--set",
+        "data.scenes.test=90",
+    ];
     let (is_done, text) = evaluated("file", &[&set[..], &["--set", &file]].concat());
     assert!(is_done, "{text}");
     assert_eq!(metrics(&at("file")).retrieval.after, again.after);
