@@ -77,6 +77,15 @@ impl FeatureFile {
         self.file.fingerprint()
     }
 
+    /// Reads the features of all images of the collection, to see that they can be.
+    ///
+    /// # Errors
+    ///
+    /// As [`feature`](Self::feature).
+    pub fn check(&self) -> Result<()> {
+        (0..self.rows.len()).try_for_each(|index| self.feature(index).map(drop))
+    }
+
     /// The feature of image `index` of the collection.
     ///
     /// # Errors

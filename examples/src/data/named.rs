@@ -91,7 +91,7 @@ impl NamedRows {
         self.metadata.info(name).is_some()
     }
 
-    /// A list of the metadata, which are the names of `what`.
+    /// A list of the metadata, of `what` in words.
     pub(super) fn list(&self, key: &str, what: &str) -> Result<Vec<String>> {
         let file = self.path.display();
         let text = self.metadata.metadata().as_ref();
@@ -105,7 +105,7 @@ impl NamedRows {
     /// The names of the images, which must be as many, row by row.
     pub(super) fn names(&self, images: usize) -> Result<Vec<String>> {
         let file = self.path.display();
-        let names = self.list(NAMES, "the images' file names")?;
+        let names = self.list(NAMES, "file names")?;
         ensure!(
             names.len() == images,
             "{file}: the metadata `{NAMES}` has {} names for the {images} images of `features`",

@@ -16,8 +16,8 @@
 //! images than a collection has: an image is found by its name.
 //!
 //! The header, the names and the counts are read when the file is opened; features and boxes row by
-//! row when they are needed, since those of MS-COCO are larger than most memories. A run reads the
-//! file once as it starts, for its fingerprint.
+//! row when they are needed, since those of MS-COCO are larger than most memories. As a run starts, it
+//! reads all of the file, for its fingerprint.
 
 mod boxes;
 mod examples;
@@ -152,6 +152,21 @@ impl RegionFile {
         self.file.fingerprint()
     }
 
+    /// Reads the regions of all images of the collection, and what they show, to see that they can
+    /// be.
+    ///
+    /// # Errors
+    ///
+    /// As [`regions`](Self::regions) and [`tags`](Self::tags).
+    pub fn check(&self) -> Result<()> {
+        (0..self.rows.len()).try_for_each(|index| {
+            if self.has_tags() {
+                self.tags(index)?;
+            }
+            self.regions(index).map(drop)
+        })
+    }
+
     /// The regions of image `index` of the collection.
     ///
     /// # Errors
@@ -240,7 +255,7 @@ impl RegionFile {
             shape == expected,
             "{name}: `{CLASS}` has shape {shape:?}, it must be {expected:?}"
         );
-        let names = self.file.list(CLASSES, "the classes' names")?;
+        let names = self.file.list(CLASSES, "names of classes")?;
         ensure!(
             !names.is_empty() && names.iter().all(|class| !class.trim().is_empty()),
             "{name}: the metadata `{CLASSES}` must name classes, none of them blank"

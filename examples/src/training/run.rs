@@ -165,8 +165,8 @@ pub(super) fn publish(report: &RunReport, run: &Path, scores: &str) -> Result<()
 }
 
 /// A run that comes before another, in a folder `name` of its own in the folder of the other. One
-/// that is finished is left as it is; one that was interrupted goes on. Returns its folder, or
-/// `None` if it is interrupted.
+/// that is finished is left as it is; one that was interrupted goes on. Returns its folder,
+/// by a path that is the same for all workers, or `None` if it is interrupted.
 ///
 /// # Errors
 ///
@@ -179,14 +179,15 @@ pub fn stage<S: Program>(
     interrupter: &Interrupter,
 ) -> Result<Option<PathBuf>> {
     let path = of.join(name);
+    let absolute = std::path::absolute(&path)?;
     let began = RunFolder::began(&path);
     if began && path.join(METRICS_FILE).is_file() {
-        return Ok(Some(path));
+        return Ok(Some(absolute));
     }
     let folder = if began {
-        Folder::Resume(path.clone())
+        Folder::Resume(path)
     } else {
-        Folder::New(path.clone())
+        Folder::New(path)
     };
     let options = Options {
         folder,
@@ -201,7 +202,7 @@ pub fn stage<S: Program>(
     // The other workers read what the first one writes at its end.
     options.team.of_first("")?;
     Ok(match ended {
-        Ended::Reached(_) | Ended::Helped => Some(path),
+        Ended::Reached(_) | Ended::Helped => Some(absolute),
         Ended::Interrupted => None,
     })
 }

@@ -8,7 +8,7 @@ use crate::run::{exclusively, resumed_equals_uninterrupted};
 
 type TrainingConfig = config::TrainingConfig<ItContrastConfig>;
 
-fn config(pairs: &[&str]) -> TrainingConfig {
+pub fn config(pairs: &[&str]) -> TrainingConfig {
     let small = [
         "seed=3",
         "model.feature=3",

@@ -11,6 +11,7 @@ mod sharding;
 mod tensors;
 mod tuned;
 mod visual_semantic;
+mod workers;
 
 use std::sync::Arc;
 

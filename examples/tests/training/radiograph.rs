@@ -26,7 +26,7 @@ fn load<C: SystemConfig>(small: &[&str], pairs: &[&str]) -> TrainingConfig<C> {
     TrainingConfig::load(None, &pairs).unwrap()
 }
 
-fn config(pairs: &[&str]) -> TrainingConfig<RadiographConfig> {
+pub fn config(pairs: &[&str]) -> TrainingConfig<RadiographConfig> {
     let small = [
         "model.image.image_size=16",
         "model.image.blocks=[1,1]",
@@ -43,7 +43,7 @@ fn config(pairs: &[&str]) -> TrainingConfig<RadiographConfig> {
     load(&small, pairs)
 }
 
-fn classifier(pairs: &[&str]) -> TrainingConfig<ClassifierConfig> {
+pub fn classifier(pairs: &[&str]) -> TrainingConfig<ClassifierConfig> {
     let small = [
         "image.image_size=16",
         "image.blocks=[1,1]",

@@ -192,16 +192,7 @@ fn refused(small: &Small, content: &[u8]) -> String {
     let path = folder.path().join("regions.safetensors");
     fs::write(&path, content).unwrap();
     let opened = RegionFile::open(&path, &small.collection);
-    let read = opened.and_then(|file| {
-        let all = 0..small.collection.examples.len();
-        let read = |index| {
-            if file.has_tags() {
-                file.tags(index)?;
-            }
-            file.regions(index)
-        };
-        all.map(read).collect::<Result<Vec<_>>>()
-    });
+    let read = opened.and_then(|file| file.check());
     format!("{:#}", read.expect_err("it is hostile"))
 }
 
@@ -290,7 +281,10 @@ fn hostile_classes_are_refused_by_name() {
             changed("\"classes\"", "\"kinds\""),
             "metadata have no `classes`",
         ),
-        (changed("[\\\"red circle\\\"", "[7"), "no JSON array of the"),
+        (
+            changed("[\\\"red circle\\\"", "[7"),
+            "no JSON array of names of classes",
+        ),
         (changed("red circle", " "), "none of them blank"),
         (
             changed(&shape, &format!("\"shape\":[3,{images}]")),

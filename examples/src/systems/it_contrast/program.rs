@@ -59,6 +59,10 @@ impl Program for ItContrast {
             check_tags(config, collection)?;
             if let Some(path) = &config.system.regions.file {
                 let file = opened(path, config, &pairs).context("regions.file")?;
+                // One that goes on has seen them.
+                if resumed.is_none() {
+                    file.check().context("regions.file")?;
+                }
                 regions = Some(file.fingerprint().context("regions.file")?);
                 pairs.give(file);
             }
@@ -89,7 +93,8 @@ impl Program for ItContrast {
             return Ok(Some(config));
         }
         let has_tower = config.system.regions.run.is_some();
-        if !options.team.any(has_tower || run.join(REGIONS).exists())? {
+        let is_made = options.team.is_first() && run.join(REGIONS).exists();
+        if !options.team.any(has_tower || is_made)? {
             let tower = stage::<Clip>(TOWER, &of_tower(&config), options, run, interrupter)?;
             let Some(tower) = tower else {
                 return Ok(None);
@@ -126,8 +131,9 @@ impl Program for ItContrast {
         }
         let pairs = &data.test.regions;
         let path = run.join(REGIONS);
-        // Of all workers alike, though the first one writes it when all have looked.
-        if !options.team.any(path.exists())? {
+        // As the first worker finds it, before it makes one.
+        let is_made = options.team.any(options.team.is_first() && path.exists())?;
+        if !is_made {
             let mut is_there = true;
             if options.team.is_first() {
                 let tower = tower.as_ref().context(NO_REGIONS)?;
