@@ -427,8 +427,10 @@ fn started_from<S: Program>(init: InitConfig) -> Result<TrainingConfig<S::Config
                 init.run.display()
             )
         })?;
-        S::Config::started_from(&earlier)
-            .with_context(|| format!("--init {}", init.run.display()))?
+        let mut config = S::Config::started_from(&earlier)
+            .with_context(|| format!("--init {}", init.run.display()))?;
+        config.system.taken_from(&init.run);
+        config
     };
     config.shared.data.tokenizer = init.tokenizer();
     config.shared.init = Some(init);

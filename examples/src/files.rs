@@ -5,11 +5,12 @@ mod target;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, ErrorKind, Write};
+use std::io::{self, BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
 use tempfile::TempPath;
 
 use target::{Target, folder};
@@ -31,6 +32,13 @@ pub(crate) fn remove_unfinished() {
         let _ = fs::remove_file(path);
     }
     std::mem::forget(paths);
+}
+
+/// SHA-256 of what is left to read, in hexadecimal.
+pub(crate) fn sha256(file: &mut impl Read) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    io::copy(file, &mut hash)?;
+    Ok(format!("{:x}", hash.finalize()))
 }
 
 /// A file being written, under a temporary name in the folder of its own: no reader sees half of

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use burn_contrastive_examples::cli::{self, Task, TrainingArguments};
 use burn_contrastive_examples::systems::clip::Clip;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 /// Train a CLIP dual encoder on image–caption files.
 ///
@@ -12,12 +12,28 @@ use clap::Parser;
 /// minutes on the CPU, and writes report.html and metrics.json. Ctrl-C saves a checkpoint and
 /// stops.
 #[derive(Parser)]
-#[command(name = "clip", version)]
+#[command(name = "clip", version, args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(flatten)]
     training: TrainingArguments,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What else there is to do.
+#[derive(Subcommand)]
+enum Command {
+    /// Evaluate a run (--init RUN) without training it, such as on --data that it never saw
+    Evaluate(TrainingArguments),
 }
 
 fn main() -> ExitCode {
-    cli::exit(|| cli::train::<Clip>(Arguments::parse().training, Task::default()))
+    let Arguments { training, command } = Arguments::parse();
+    cli::exit(|| match command {
+        None => cli::train::<Clip>(training, Task::default()),
+        Some(Command::Evaluate(training)) => {
+            cli::evaluate::<Clip>(training, Task::named(&["evaluate"]))
+        }
+    })
 }

@@ -28,6 +28,12 @@ struct Arguments {
 /// What else there is to do.
 #[derive(Subcommand)]
 enum Command {
+    /// Evaluate a run (--init RUN) without training it, such as on --data that it never saw
+    ///
+    /// The regions of the data are made by the image tower that made those of the run;
+    /// `--set regions.file=FILE` reads a detector's.
+    Evaluate(TrainingArguments),
+
     /// Train without synthesised negatives and noise, with either, and with both, on the same
     /// regions
     Ablation(TrainingArguments),
@@ -58,6 +64,9 @@ fn main() -> ExitCode {
     let Arguments { training, command } = Arguments::parse();
     cli::exit(|| match command {
         None => cli::train::<ItContrast>(training, Task::default()),
+        Some(Command::Evaluate(training)) => {
+            cli::evaluate::<ItContrast>(training, Task::named(&["evaluate"]))
+        }
         Some(Command::Ablation(training)) => {
             let task = Task::named(&["ablation"]);
             cli::compare::<ItContrast>(training, task, Vec::new(), |config, _| {

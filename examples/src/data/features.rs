@@ -23,7 +23,7 @@ use ::safetensors::Dtype;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::Collection;
-use super::named::{NamedRows, NamedWriter, Place, fingerprint};
+use super::named::{NamedRows, NamedWriter, Place};
 
 /// A file of features whose header and names have been read, for the images of a collection.
 pub struct FeatureFile {
@@ -32,7 +32,6 @@ pub struct FeatureFile {
     width: usize,
     /// For each image of the collection, its row.
     rows: Vec<usize>,
-    fingerprint: String,
 }
 
 impl FeatureFile {
@@ -57,7 +56,6 @@ impl FeatureFile {
         let names = file.names(images)?;
         Ok(Self {
             rows: file.rows(&names, collection)?,
-            fingerprint: fingerprint(&names, &shape),
             file,
             features,
             width,
@@ -69,10 +67,23 @@ impl FeatureFile {
         self.width
     }
 
-    /// Equal for files of the same names and shapes, in hexadecimal; the features are not read for
-    /// it.
-    pub fn fingerprint(&self) -> &str {
-        &self.fingerprint
+    /// SHA-256 of the file, in hexadecimal: equal for equal files, features included, all of which
+    /// are read for it.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn fingerprint(&self) -> Result<String> {
+        self.file.fingerprint()
+    }
+
+    /// Reads the features of all images of the collection, to see that they can be.
+    ///
+    /// # Errors
+    ///
+    /// As [`feature`](Self::feature).
+    pub fn check(&self) -> Result<()> {
+        (0..self.rows.len()).try_for_each(|index| self.feature(index).map(drop))
     }
 
     /// The feature of image `index` of the collection.
@@ -118,7 +129,7 @@ impl FeatureWriter {
             "a file of features needs images and numbers: it would have the shape {shape:?}"
         );
         Ok(Self {
-            file: NamedWriter::create(path, names, &[("features", "F32", &shape)])?,
+            file: NamedWriter::create(path, names, &[("features", "F32", &shape)], &[])?,
             shape,
             written: 0,
         })

@@ -1,6 +1,6 @@
 //! Residual networks (He et al., 2016), as torchvision has them.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
@@ -115,6 +115,22 @@ impl ResNetConfig {
         for &blocks in &self.blocks {
             check::size("image.blocks", blocks, 1000)?;
         }
+        check::parameters(self.about_parameters()).context("image")
+    }
+
+    /// Checks that the network can be trained, whatever the size of a shard.
+    ///
+    /// # Errors
+    ///
+    /// If its last stage has one place, of which the norms have no variance in a shard of one
+    /// image.
+    pub fn check_trained(&self) -> Result<()> {
+        ensure!(
+            self.places() > 1,
+            "image.image_size = {} leaves one place at the end of the image encoder, whose norms \
+             need more to be trained",
+            self.image_size
+        );
         Ok(())
     }
 
@@ -246,17 +262,22 @@ impl ResNet {
         (features, row)
     }
 
-    /// The network with its running statistics moved towards the mean of those of the shards of a
-    /// step, `[shards, values]`: by a tenth, as in PyTorch.
+    /// The network after a step whose batches had these statistics, `[shards, values]` each: its
+    /// running ones move once, by a tenth as in PyTorch, towards the mean of those of all shards.
+    /// Without statistics it stays as it is.
     ///
     /// # Panics
     ///
     /// If the statistics are those of another network.
-    pub fn follow(mut self, statistics: Tensor<2>) -> Self {
+    pub fn follow(mut self, batches: impl IntoIterator<Item = Tensor<2>>) -> Self {
+        let batches: Vec<_> = batches.into_iter().collect();
+        if batches.is_empty() {
+            return self;
+        }
         let mut norms = vec![&mut self.bn1];
         let blocks = self.stages.iter_mut().flatten();
         norms.extend(blocks.flat_map(Block::norms));
-        follow(norms, statistics);
+        follow(norms, Tensor::cat(batches, 0));
         self
     }
 

@@ -1,11 +1,13 @@
 //! Embeddings of both modalities as points of a plane.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use bhtsne::tSNE;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::ThreadPoolBuilder;
 use serde::{Deserialize, Serialize};
+
+use crate::number::counted;
 
 /// The most pairs of a map.
 pub const MAP_PAIRS: usize = 300;
@@ -37,24 +39,28 @@ pub struct Maps {
 
 impl Map {
     /// The map of pairs whose embeddings these are, in `f64` on one thread: a function of them and
-    /// the seed. `None` of fewer than eight pairs, and where a number is not finite.
+    /// the seed.
     ///
     /// # Errors
     ///
-    /// If no thread can be started.
+    /// Of fewer than eight pairs, where a number is not finite, and if no thread can be started.
     ///
     /// # Panics
     ///
     /// If there are not as many captions as images.
-    pub fn of(images: &[Vec<f64>], captions: &[Vec<f64>], seed: u64) -> Result<Option<Self>> {
+    pub fn of(images: &[Vec<f64>], captions: &[Vec<f64>], seed: u64) -> Result<Self> {
         assert_eq!(images.len(), captions.len(), "a map is of pairs");
         let points: Vec<&[f64]> = images.iter().chain(captions).map(|x| &x[..]).collect();
-        let is_finite = points
-            .iter()
-            .all(|x| x.iter().all(|value| value.is_finite()));
-        if images.len() < FEWEST || !is_finite {
-            return Ok(None);
-        }
+        ensure!(
+            images.len() >= FEWEST,
+            "of {} there is none, it needs {FEWEST}",
+            counted(images.len(), "pair")
+        );
+        let mut all = points.iter().copied().flatten();
+        ensure!(
+            all.all(|value| value.is_finite()),
+            "an embedding is not finite"
+        );
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let start = (0..2 * points.len()).map(|_| rng.random_range(-START..START));
         let start: Vec<f64> = start.collect();
@@ -73,8 +79,12 @@ impl Map {
             images: images.to_vec(),
             captions: captions.to_vec(),
         };
-        let all = || map.images.iter().chain(&map.captions).flatten();
-        Ok(all().all(|value| value.is_finite()).then_some(map))
+        let mut all = map.images.iter().chain(&map.captions).flatten();
+        ensure!(
+            all.all(|value| value.is_finite()),
+            "a place of it is not finite"
+        );
+        Ok(map)
     }
 }
 
@@ -107,7 +117,7 @@ mod tests {
     #[test]
     fn neighbours_stay_neighbours() {
         let [images, captions] = clusters();
-        let map = Map::of(&images, &captions, 1).unwrap().unwrap();
+        let map = Map::of(&images, &captions, 1).unwrap();
         let points = [map.images.clone(), map.captions.clone()].concat();
         for (i, a) in points.iter().enumerate() {
             let others = points.iter().enumerate().filter(|(j, _)| *j != i);
@@ -121,7 +131,7 @@ mod tests {
     #[test]
     fn a_seed_decides_the_map() {
         let [images, captions] = clusters();
-        let map = |seed| Map::of(&images, &captions, seed).unwrap().unwrap();
+        let map = |seed| Map::of(&images, &captions, seed).unwrap();
         assert_eq!(map(1), map(1));
         assert_ne!(map(1), map(2));
     }
@@ -129,9 +139,10 @@ mod tests {
     #[test]
     fn there_is_no_map_of_few_pairs_or_of_numbers_that_are_not_finite() {
         let [mut images, captions] = clusters();
-        let few = Map::of(&images[..7], &captions[..7], 1);
-        assert_eq!(few.unwrap(), None);
+        let few = Map::of(&images[..7], &captions[..7], 1).unwrap_err();
+        assert_eq!(few.to_string(), "of 7 pairs there is none, it needs 8");
         images[3][2] = f64::NAN;
-        assert_eq!(Map::of(&images, &captions, 1).unwrap(), None);
+        let error = Map::of(&images, &captions, 1).unwrap_err();
+        assert_eq!(error.to_string(), "an embedding is not finite");
     }
 }

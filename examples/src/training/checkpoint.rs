@@ -13,7 +13,6 @@
 //! and place, and dropout is seeded anew each batch, so no further random state needs keeping.
 
 use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -22,10 +21,10 @@ use burn::optim::{ModuleOptimizer, OptimizerRecord};
 use burn::store::ModuleRecord;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::history::History;
 use super::resume::Origin;
+use crate::files::sha256;
 
 const FORMAT: u32 = 3;
 pub(crate) const MODEL: &str = "model.bpk";
@@ -167,9 +166,8 @@ fn sums(folder: &Path) -> Result<String> {
     for name in FILES {
         let mut file =
             File::open(folder.join(name)).with_context(|| format!("cannot open {name}"))?;
-        let mut hash = Sha256::new();
-        io::copy(&mut file, &mut hash).with_context(|| format!("cannot read {name}"))?;
-        sums += &format!("{:x}  {name}\n", hash.finalize());
+        let sum = sha256(&mut file).with_context(|| format!("cannot read {name}"))?;
+        sums += &format!("{sum}  {name}\n");
     }
     Ok(sums)
 }

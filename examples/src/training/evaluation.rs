@@ -275,8 +275,8 @@ impl Retrieved {
     ///
     /// # Errors
     ///
-    /// If no thread can be started.
-    pub fn map(&self, seed: u64) -> Result<Option<Map>> {
+    /// As [`Map::of`].
+    pub fn map(&self, seed: u64) -> Result<Map> {
         let [images, texts] = self.embedded.embeddings();
         let mut first = vec![None; images.dims()[0]];
         for (caption, &image) in self.embedded.image_of_caption.iter().enumerate() {

@@ -53,6 +53,24 @@ pub trait Program: System {
         Ok(Some(config.clone()))
     }
 
+    /// Makes what its data lack, such as features of them by a network of an earlier run, in the
+    /// folder `run`; false if it was interrupted. It is all that comes before an
+    /// [evaluation](super::run::evaluate) without training, and a part of
+    /// [`prepare`](Self::prepare).
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read or written.
+    fn complete(
+        _config: &TrainingConfig<Self::Config>,
+        _data: &Data<Self>,
+        _options: &Options,
+        _run: &Path,
+        _interrupter: &Interrupter,
+    ) -> Result<bool> {
+        Ok(true)
+    }
+
     /// Its scores, `batch_size` examples at a time; before its training perhaps only those that
     /// say something.
     ///

@@ -198,6 +198,8 @@ impl<W: Write + Send + Sync> MetricsRenderer for Lines<W> {
 fn number(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_string(),
+        // As in reports.
+        size if !size.is_finite() => "–".to_string(),
         size if size < 0.01 => format!("{value:.2e}"),
         size if size < 10.0 => format!("{value:.3}"),
         _ => format!("{value:.1}"),

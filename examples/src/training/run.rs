@@ -88,8 +88,13 @@ pub fn evaluate<S: Program>(
     config.write(&folder.path.join(CONFIG_FILE))?;
     data.tokenizer.save(folder.path.join(TOKENIZER_FILE))?;
     stages.end("data");
-    let model = match Start::<S>::fresh(config, &options.device) {
-        Ok(start) => start.model,
+    let ready = Start::<S>::fresh(config, &options.device).and_then(|start| {
+        // Nothing interrupts it.
+        S::complete(config, &data, options, &folder.path, &Interrupter::new())?;
+        Ok(start.model)
+    });
+    let model = match ready {
+        Ok(model) => model,
         Err(error) => {
             folder.take_back();
             return Err(error);
@@ -160,8 +165,8 @@ pub(super) fn publish(report: &RunReport, run: &Path, scores: &str) -> Result<()
 }
 
 /// A run that comes before another, in a folder `name` of its own in the folder of the other. One
-/// that is finished is left as it is; one that was interrupted goes on. Returns its folder, or
-/// `None` if it is interrupted.
+/// that is finished is left as it is; one that was interrupted goes on. Returns its folder,
+/// by a path that is the same for all workers, or `None` if it is interrupted.
 ///
 /// # Errors
 ///
@@ -174,14 +179,15 @@ pub fn stage<S: Program>(
     interrupter: &Interrupter,
 ) -> Result<Option<PathBuf>> {
     let path = of.join(name);
+    let absolute = std::path::absolute(&path)?;
     let began = RunFolder::began(&path);
     if began && path.join(METRICS_FILE).is_file() {
-        return Ok(Some(path));
+        return Ok(Some(absolute));
     }
     let folder = if began {
-        Folder::Resume(path.clone())
+        Folder::Resume(path)
     } else {
-        Folder::New(path.clone())
+        Folder::New(path)
     };
     let options = Options {
         folder,
@@ -196,7 +202,7 @@ pub fn stage<S: Program>(
     // The other workers read what the first one writes at its end.
     options.team.of_first("")?;
     Ok(match ended {
-        Ended::Reached(_) | Ended::Helped => Some(path),
+        Ended::Reached(_) | Ended::Helped => Some(absolute),
         Ended::Interrupted => None,
     })
 }

@@ -15,7 +15,7 @@
 //! Optimiser, schedule, checkpoints and progress are the same for all systems. What a system's
 //! program reads, measures and reports is its [`Program`](super::run::Program).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use burn::module::{Module, ModuleDisplay};
@@ -147,6 +147,10 @@ pub trait SystemConfig:
     fn text_layers(&self) -> usize {
         0
     }
+
+    /// Names, in settings that were taken over from the run in the folder `run`, what that run's
+    /// stages left there and this one needs.
+    fn taken_from(&mut self, _run: &Path) {}
 
     /// What an earlier run's weights need not have, and may have beside.
     fn rules(&self) -> InitRules {

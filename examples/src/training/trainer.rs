@@ -134,8 +134,8 @@ impl<S: System> Start<S> {
         state.history.changes.extend(changes?);
         ensure!(
             checkpoint.origin.data == data,
-            "the data are not those that {} was trained on: other images, captions, splits, or \
-             another tokenizer",
+            "the data are not those that {} was trained on: other images, features of them, \
+             captions, splits, or another tokenizer",
             folder.display()
         );
         let optimizer = &config.shared.optimizer;

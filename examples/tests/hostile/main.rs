@@ -1,6 +1,5 @@
-//! Hostile use of `clip`, `albef` with its subcommands, and `visual-semantic`: files, arguments,
-//! settings, damaged runs, signals, closed pipes, two programs at once. Nothing may panic, abort,
-//! hang or lie.
+//! Hostile use of the training programs and their subcommands: files, arguments, settings, damaged
+//! runs, signals, closed pipes, two programs at once. Nothing may panic, abort, hang or lie.
 //!
 //! Each test prints how many inputs it tried, how many were refused with a message, and how many
 //! the program took (`cargo test --release --test hostile -- --nocapture`).
@@ -11,7 +10,11 @@ mod arguments;
 mod data;
 mod events;
 mod init;
+mod it_contrast;
 mod program;
+mod programs;
+mod radiograph;
+mod rows;
 mod runs;
 mod stages;
 mod tuned;

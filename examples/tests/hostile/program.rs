@@ -15,122 +15,10 @@ use burn::tensor::TensorData;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+pub use super::programs::*;
+
 /// Longer than anything here takes, on a slow machine and without optimisation.
 const HANGS: Duration = Duration::from_secs(180);
-
-/// A program under test.
-#[derive(Clone, Copy)]
-pub struct Program {
-    file: &'static str,
-    /// The words of its subcommand.
-    pub command: &'static [&'static str],
-    /// Settings of a run of a few small steps.
-    small: &'static [&'static str],
-}
-
-pub const CLIP: Program = Program {
-    file: env!("CARGO_BIN_EXE_clip"),
-    command: &[],
-    small: &[
-        "data.batch_size=4",
-        "model.image.image_size=16",
-        "model.image.patch_size=8",
-        "model.image.width=8",
-        "model.image.heads=1",
-        "model.image.layers=1",
-        "model.text.width=8",
-        "model.text.heads=1",
-        "model.text.layers=1",
-        "model.text.vocabulary=300",
-        "model.text.context=12",
-        "model.embedding=4",
-        "schedule.steps=2",
-        "schedule.warmup_steps=0",
-    ],
-};
-
-pub const ALBEF: Program = Program {
-    file: env!("CARGO_BIN_EXE_albef"),
-    command: &[],
-    small: &[
-        "data.batch_size=4",
-        "model.image.image_size=16",
-        "model.image.patch_size=8",
-        "model.image.width=8",
-        "model.image.heads=1",
-        "model.image.layers=1",
-        "model.bert.width=8",
-        "model.bert.heads=1",
-        "model.bert.layers=2",
-        "model.bert.fusion_layers=1",
-        "model.bert.intermediate=16",
-        "model.bert.vocabulary=300",
-        "model.bert.context=12",
-        "model.embedding=4",
-        "tokens=12",
-        "rerank=2",
-        "momentum.queue=6",
-        "teacher.steps=2",
-        "schedule.steps=2",
-        "schedule.warmup_steps=0",
-    ],
-};
-
-pub const VISUAL_SEMANTIC: Program = Program {
-    file: env!("CARGO_BIN_EXE_visual-semantic"),
-    command: &[],
-    small: &[
-        "data.batch_size=4",
-        "model.image.image_size=16",
-        "model.image.blocks=[1,1]",
-        "model.image.width=4",
-        "model.text.vocabulary=300",
-        "model.text.context=12",
-        "model.text.words=4",
-        "model.text.width=6",
-        "model.embedding=6",
-        "model.heads.hidden=5",
-        "model.heads.output=4",
-        "base.first.batch_size=4",
-        "base.first.schedule.steps=2",
-        "base.first.schedule.warmup_steps=0",
-        "base.second.batch_size=4",
-        "base.second.schedule.steps=2",
-        "schedule.steps=2",
-        "schedule.warmup_steps=0",
-    ],
-};
-
-pub const SWEEP: Program = Program {
-    command: &["sweep"],
-    ..ALBEF
-};
-
-/// From a small run of `albef`.
-pub const VQA: Program = Program {
-    file: env!("CARGO_BIN_EXE_albef"),
-    command: &["vqa"],
-    small: &[
-        "data.batch_size=4",
-        "tokens=11",
-        "validation_questions=4",
-        "schedule.steps=2",
-        "schedule.warmup_steps=0",
-    ],
-};
-
-/// From a small run of `albef`.
-pub const NLVR2: Program = Program {
-    file: env!("CARGO_BIN_EXE_albef"),
-    command: &["nlvr2"],
-    small: &[
-        "data.batch_size=4",
-        "assignment.batch_size=4",
-        "assignment.steps=2",
-        "schedule.steps=2",
-        "schedule.warmup_steps=0",
-    ],
-};
 
 /// A folder to run the program in.
 pub struct Place {
@@ -194,7 +82,12 @@ impl Place {
 
     /// A run of two steps in the folder `run`, of the settings `pairs` on top of a small one's.
     pub fn finished(&self, program: Program, run: &str, pairs: &[&str]) {
-        let mut command = self.small_run(program, &["--output", run, "--data", "table.csv"]);
+        self.finished_on(program, run, "table.csv", pairs);
+    }
+
+    /// Likewise, on those data.
+    pub fn finished_on(&self, program: Program, run: &str, data: &str, pairs: &[&str]) {
+        let mut command = self.small_run(program, &["--output", run, "--data", data]);
         command.args(pairs.iter().flat_map(|pair| ["--set", pair]));
         let answer = Answer::of(&mut command);
         assert!(answer.status.success(), "{}", answer.err);
@@ -402,6 +295,19 @@ pub fn statement(index: usize) -> Value {
     let images = [index, (index + 5) % 12].map(|image| format!("{image:02}.png"));
     json!({"images": images, "text": format!("picture number {index}"),
            "label": index.is_multiple_of(2), "split": split(index)})
+}
+
+/// `studies.json` of the images of [`table`], split as they are.
+pub fn studies(place: &Place) -> PathBuf {
+    let rows: Vec<_> = (0..12).map(study).collect();
+    let all = json!({"classes": ["third", "even"], "studies": rows});
+    place.write("studies.json", all.to_string())
+}
+
+/// A study of the `index`-th image.
+pub fn study(index: usize) -> Value {
+    json!({"images": [format!("{index:02}.png")], "sentences": [format!("picture number {index}")],
+           "labels": {"third": index % 3 == 1, "even": index.is_multiple_of(2)}, "split": split(index)})
 }
 
 fn split(index: usize) -> &'static str {

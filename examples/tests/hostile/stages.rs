@@ -4,8 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::process::Command;
 
 use super::program::{
-    ALBEF, Answer, Count, NLVR2, Place, Program, SWEEP, VQA, metrics, parameters, questions,
-    signal, spawn, statements, table,
+    ALBEF, Answer, Count, FINETUNE, IT_CONTRAST, NLVR2, Place, Program, RADIOGRAPH, SWEEP, VQA,
+    metrics, parameters, questions, signal, spawn, statements, studies, table,
 };
 
 /// A run in the folder `run`, which is killed.
@@ -60,7 +60,14 @@ impl Killed<'_> {
         count.taken("resumed", &Answer::of(&mut self.resume(&place)));
         for run in self.runs {
             let [killed, alone] = [&place, &alone].map(|place| place.join(run));
-            for key in ["curves", "retrieval", "accuracy", "answers", "sweeps"] {
+            for key in [
+                "curves",
+                "retrieval",
+                "accuracy",
+                "answers",
+                "sweeps",
+                "tables",
+            ] {
                 let [killed, alone] = [&killed, &alone].map(|run| metrics(run)[key].clone());
                 // Paths of images are in folders of their own.
                 let same = killed == alone || key == "answers";
@@ -163,5 +170,60 @@ fn vqa() {
         table(place, "");
         questions(place);
         place.finished(ALBEF, "albef", &[]);
+    });
+}
+
+/// The tower that its regions come from, and the file of them, come first.
+#[test]
+fn it_contrast_its_tower_and_its_regions() {
+    let run = Killed {
+        program: IT_CONTRAST,
+        start: &["--data", "table.csv"],
+        pairs: &["regions.tower.steps=7", "schedule.steps=9"],
+        runs: &["run/clip", "run"],
+    };
+    let lines = [
+        "Stage: clip",
+        "step 2/7",
+        "step 5/7",
+        "For programs: ",
+        "Regions: ",
+        "step 1/9",
+        "step 4/9",
+        "step 9/9",
+    ];
+    run.check(&mut Count::new("kill -9 of it-contrast"), &lines, |place| {
+        table(place, "");
+    });
+}
+
+#[test]
+fn radiograph() {
+    let run = Killed {
+        program: RADIOGRAPH,
+        start: &["--data", "studies.json"],
+        pairs: &["schedule.steps=9"],
+        runs: &["run"],
+    };
+    let lines = ["Before training", "step 1/9", "step 5/9", "step 9/9"];
+    run.check(&mut Count::new("kill -9 of radiograph"), &lines, |place| {
+        table(place, "");
+        studies(place);
+    });
+}
+
+#[test]
+fn radiograph_finetune() {
+    let run = Killed {
+        program: FINETUNE,
+        start: &["--init", "radiograph", "--data", "studies.json"],
+        pairs: &["schedule.steps=9"],
+        runs: &["run"],
+    };
+    let lines = ["Before training", "step 1/9", "step 5/9"];
+    run.check(&mut Count::new("kill -9 of finetune"), &lines, |place| {
+        table(place, "");
+        studies(place);
+        place.finished_on(RADIOGRAPH, "radiograph", "studies.json", &[]);
     });
 }

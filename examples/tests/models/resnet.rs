@@ -47,6 +47,6 @@ fn training_is_that_of_torchvision_with_its_gradients_and_running_statistics() {
         let (features, statistics) = network.forward_train(reference.input("images", &device));
         reference.check("output.train", features.clone());
         reference.check_gradients(&network, reference.probed(features), key);
-        reference.check_kept(&network.follow(statistics), "statistics", key);
+        reference.check_kept(&network.follow([statistics]), "statistics", key);
     }
 }

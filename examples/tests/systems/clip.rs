@@ -1,6 +1,7 @@
 //! A small run of `clip` from data to report, and its interruption and resumption.
 
 use std::path::Path;
+use std::process::Command;
 
 use burn::train::Interrupter;
 use burn_contrastive_examples::report::Metrics;
@@ -134,6 +135,29 @@ fn an_interrupted_run_leaves_no_report_and_resumes_to_one() {
         serde_json::from_str(&std::fs::read_to_string(out.join("metrics.json")).unwrap()).unwrap();
     assert_eq!(metrics.curves.loss.points.len(), 3);
     assert!(out.join("report.html").is_file());
+}
+
+#[test]
+fn weights_are_evaluated_without_training_as_the_run_that_they_are_of() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let config = small(&[
+        "data.scenes.train=128",
+        "schedule.steps=3",
+        "schedule.warmup_steps=1",
+    ]);
+    let options = options(&at("run"), &at("runs"));
+    Clip::run(&config, &options, Interrupter::new()).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_clip"));
+    command.args(["evaluate", "--init", "run", "--output", "evaluated"]);
+    let output = command.current_dir(folder.path()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    let [run, evaluated] = ["run", "evaluated"].map(|run| metrics(&at(run)));
+    assert_eq!(evaluated.retrieval.after, run.retrieval.after);
+    assert_eq!(evaluated.retrieval.chance, run.retrieval.chance);
+    assert!(evaluated.retrieval.before.is_none() && evaluated.curves.loss.points.is_empty());
 }
 
 #[test]

@@ -6,11 +6,14 @@ use std::path::Path;
 use std::process::Command;
 
 use burn::train::Interrupter;
+use burn_contrastive_examples::data::RegionWriter;
+use burn_contrastive_examples::data::regions::image_names;
 use burn_contrastive_examples::systems::it_contrast::{ItContrast, ItContrastConfig, comparisons};
 use burn_contrastive_examples::training::config;
 use burn_contrastive_examples::training::evaluation::chance;
 use burn_contrastive_examples::training::plan::Plan;
-use burn_contrastive_examples::training::run::{Ended, Folder, Program};
+use burn_contrastive_examples::training::run::{Ended, Folder, Program, evaluate};
+use burn_contrastive_examples::training::system::SystemConfig;
 use burn_contrastive_examples::training::weights::Weights;
 
 use crate::{exclusively, metrics};
@@ -169,10 +172,7 @@ fn a_run_interrupted_in_every_stage_goes_on_to_the_same_bits() {
     assert!(bytes("whole") == bytes("parts"));
     let weights = |run: &str| {
         let device = burn::tensor::Device::flex();
-        let model = burn_contrastive_examples::training::system::SystemConfig::init(
-            &config.system,
-            &device,
-        );
+        let model = config.system.init(&device);
         let none: &[&str] = &[];
         let weights = Weights::of_run(&at(run)).unwrap();
         let model = weights.load_into(model, none, none).unwrap();
@@ -255,6 +255,154 @@ fn regions_and_words_are_compared_one_by_one_where_asked() {
     );
 }
 
+/// What the program says of the evaluation of the run `run` in that folder.
+fn evaluated(folder: &Path, output: &str, more: &[&str]) -> (bool, String) {
+    let arguments = ["evaluate", "--init", "run", "--output", output];
+    program(&[&arguments[..], more].concat(), folder)
+}
+
+#[test]
+fn a_run_is_evaluated_on_data_that_it_never_saw_by_the_tower_of_its_regions() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let runs = at("runs");
+    go(&short(&[]), Folder::New(at("run")), &runs, false).unwrap();
+    let evaluated = |output: &str, more: &[&str]| evaluated(folder.path(), output, more);
+    let regions = |run: &str| fs::read(at(run).join(REGIONS)).unwrap();
+
+    // On the same data it finds what the run found.
+    let (is_done, text) = evaluated("same", &[]);
+    assert!(is_done, "{text}");
+    let [run, same] = ["run", "same"].map(|run| metrics(&at(run)));
+    assert_eq!(same.retrieval.after, run.retrieval.after);
+    assert!(same.retrieval.before.is_none() && same.retrieval.chance.is_some());
+    assert!(regions("run") == regions("same"));
+    assert!(!at("same/clip").exists() && !at("same/checkpoints").exists());
+
+    // On others, what their embeddings say.
+    let others = ["data.scenes.seed=5", "data.scenes.test=90"];
+    let (is_done, text) = evaluated("others", &["--set", others[0], "--set", others[1]]);
+    assert!(is_done, "{text}");
+    let mut config = short(&others);
+    config.shared.init = Some(at("run").to_str().unwrap().parse().unwrap());
+    config.shared.data.tokenizer = Some(at("run/tokenizer.json"));
+    config.system.taken_from(&at("run"));
+    let options = crate::options(
+        Folder::New(at("again")),
+        &runs,
+        &["it-contrast", "evaluate"],
+    );
+    let scores = evaluate::<ItContrast>(&config, &options).unwrap();
+    let set = ItContrast::open(&config, &options, None).unwrap().test.set;
+    assert_eq!(set.num_images(), 90);
+    let [others, again] = ["others", "again"].map(|run| metrics(&at(run)).retrieval);
+    assert_eq!(others.after, again.after);
+    assert!(others.after != run.retrieval.after);
+    crate::assert_recalls(&scores, &set, &others.after.unwrap());
+
+    // A file of the same regions takes the tower's place.
+    let file = format!("regions.file={}", at("again").join(REGIONS).display());
+    let set = [
+        "--set",
+        "data.scenes.seed=5",
+        "--set",
+        "data.scenes.test=90",
+    ];
+    let (is_done, text) = evaluated("file", &[&set[..], &["--set", &file]].concat());
+    assert!(is_done, "{text}");
+    assert_eq!(metrics(&at("file")).retrieval.after, again.after);
+    assert!(!at("file").join(REGIONS).exists());
+}
+
+#[test]
+fn what_an_evaluation_lacks_is_named() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let evaluated = |output: &str, more: &[&str]| evaluated(folder.path(), output, more);
+    go(&short(&[]), Folder::New(at("run")), &at("runs"), false).unwrap();
+
+    // A report without a map says why.
+    let (is_done, text) = evaluated("few", &["--set", "data.scenes.test=6"]);
+    let reason = "No map of the embeddings after training: of 6 pairs there is none, it needs 8";
+    assert!(is_done && text.contains(reason), "{text}");
+
+    // Without a tower nothing is left behind.
+    fs::rename(at("run/clip"), at("elsewhere")).unwrap();
+    let (is_done, text) = evaluated("none", &[]);
+    assert!(!is_done && text.contains("regions.run"), "{text}");
+    let (is_done, text) = evaluated("none", &["--set", "regions.run=null"]);
+    assert!(!is_done && text.contains("set regions.file to"), "{text}");
+    let (is_done, text) = evaluated("none", &["--set", "regions.file=absent"]);
+    assert!(!is_done && text.contains("regions.file"), "{text}");
+    assert!(!at("none").exists());
+    let (is_done, text) = evaluated("moved", &["--set", "regions.run=elsewhere"]);
+    assert!(is_done, "{text}");
+    let [run, moved] = ["run", "moved"].map(|run| metrics(&at(run)));
+    assert_eq!(moved.retrieval.after, run.retrieval.after);
+}
+
+#[test]
+fn a_run_reads_what_its_regions_show_where_asked() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let runs = at("runs");
+    let first = |run: &str| metrics(&at(run)).curves.loss.points[0].value;
+    let without = short(&[]);
+    go(&without, Folder::New(at("without")), &runs, false).unwrap();
+    let with = short(&["tags=true"]);
+    let ended = go(&with, Folder::New(at("with")), &runs, true).unwrap();
+    assert!(matches!(ended, Ended::Interrupted));
+    let ended = go(&with, Folder::Resume(at("with")), &runs, false).unwrap();
+    let Ended::Reached(reached) = ended else {
+        panic!("the run was not finished");
+    };
+    let reported = metrics(&at("with")).retrieval.after.unwrap();
+    crate::assert_recalls(&reached.after, &reached.test.set, &reported);
+    // The same regions and weights, seen with and without tags.
+    let regions = |run: &str| fs::read(at(run).join(REGIONS)).unwrap();
+    assert!(regions("with") == regions("without"));
+    assert!(first("with") != first("without"));
+
+    // A run goes on as it began.
+    let ended = go(&without, Folder::Resume(at("with")), &runs, false);
+    let message = format!("{:#}", ended.err().unwrap());
+    assert!(message.contains("with tags = true"), "{message}");
+
+    // Without tags there are none to read: of a file, and of pictures that are no scenes.
+    let refused = |config: &TrainingConfig| {
+        let ended = go(config, Folder::New(at("none")), &runs, false);
+        assert!(!at("none").exists());
+        format!("{:#}", ended.err().unwrap())
+    };
+    let test = &reached.test;
+    let pictures = test.set.collection();
+    let names = image_names(pictures);
+    let boxes = vec![vec![[0.0, 0.0, 1.0, 1.0]]; names.len()];
+    let file = at("r.safetensors");
+    let mut writer = RegionWriter::create(&file, &names, boxes, 32).unwrap();
+    names.iter().for_each(|_| writer.push(&[0.5; 32]).unwrap());
+    writer.finish().unwrap();
+    let mut config = with.clone();
+    config.system.regions.file = Some(file);
+    let message = refused(&config);
+    assert!(message.contains("it has no `class`"), "{message}");
+    assert!(message.contains("regions.file"), "{message}");
+    let row = |index: usize| {
+        let example = &pictures.examples[index];
+        let (image, caption) = (example.image.display(), &example.captions[0]);
+        format!("{image}\t{caption}\t{}\n", example.split)
+    };
+    let table: String = (0..pictures.examples.len()).map(row).collect();
+    fs::write(at("table.tsv"), format!("image\tcaption\tsplit\n{table}")).unwrap();
+    let mut config = with;
+    config.shared.data.path = Some(at("table.tsv"));
+    let message = refused(&config);
+    assert!(message.contains("its images are no scenes"), "{message}");
+}
+
 fn program(arguments: &[&str], folder: &Path) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_it-contrast"));
     let output = command
@@ -299,6 +447,10 @@ fn regions_of_a_clip_run_are_written_by_the_program_and_read_by_a_run() {
     let ended = go(&config, Folder::New(at("second")), &runs, false).unwrap();
     assert!(matches!(ended, Ended::Reached(_)));
     assert!(!at("second").join("clip").exists());
+
+    crate::assert_no_other_value(&at("r.safetensors"), || {
+        go(&config, Folder::Resume(at("second")), &runs, false)
+    });
 
     // Features of another width, and a file of other images, are refused and leave nothing.
     config.system.model.feature = 31;

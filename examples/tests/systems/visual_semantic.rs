@@ -415,6 +415,11 @@ fn features_of_a_run_take_the_place_of_its_image_encoder() {
     let told = facts(&metrics(&at("heads")), "Base network");
     assert_eq!(told, numbers(&metrics(&base).retrieval.after.unwrap()));
 
+    let options = options(Folder::Resume(at("heads")), &at("runs"));
+    crate::assert_no_other_value(&at("f.st"), || {
+        VisualSemantic::run(&config, &options, Interrupter::new())
+    });
+
     // What does not fit is refused.
     let config = small(&[&[&file[..]], &frozen[..]].concat());
     let error = VisualSemantic::run(&config, &go("wide"), Interrupter::new());

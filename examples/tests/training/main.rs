@@ -1,13 +1,17 @@
 //! The training loop on synthetic batches: resumption, interruption, NaN losses, accumulation and
-//! progress lines, shards; of `clip`, and of `albef` with all that it carries from step to step.
+//! progress lines, shards; of `clip`, of `albef` with all that it carries from step to step, and of
+//! the other systems.
 
 mod albef;
+mod it_contrast;
 mod pairs;
+mod radiograph;
 mod run;
 mod sharding;
 mod tensors;
 mod tuned;
 mod visual_semantic;
+mod workers;
 
 use std::sync::Arc;
 

@@ -8,7 +8,10 @@ use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
 use burn::tensor::Device;
 use burn::train::Interrupter;
-use burn_contrastive_examples::data::{Padding, Pair, Shard, SpecialTokens, TransformConfig};
+use burn_contrastive_examples::data::{
+    FeaturePair, LabelledImage, Padding, Pair, RegionPair, Regions, Shard, SpecialTokens,
+    TransformConfig,
+};
 use burn_contrastive_examples::training::checkpoint::Cursor;
 
 /// Batches an epoch.
@@ -115,7 +118,7 @@ struct Epoch<'a, T> {
     items: PhantomData<T>,
 }
 
-impl<T: From<Pair>> Iterator for Epoch<'_, T> {
+impl<T: OfPair> Iterator for Epoch<'_, T> {
     type Item = Result<Vec<Shard<T>>, DatasetError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -130,22 +133,81 @@ impl<T: From<Pair>> Iterator for Epoch<'_, T> {
     }
 }
 
+/// The item of a system that a made-up pair becomes.
+pub trait OfPair {
+    fn of_pair(pair: Pair) -> Self;
+}
+
+impl OfPair for Pair {
+    fn of_pair(pair: Pair) -> Self {
+        pair
+    }
+}
+
+impl OfPair for FeaturePair {
+    fn of_pair(pair: Pair) -> Self {
+        pair.into()
+    }
+}
+
+/// Each half of the image is a region, whose feature is its colour; of the first image only the
+/// upper one.
+impl OfPair for RegionPair {
+    fn of_pair(pair: Pair) -> Self {
+        let halves = if pair.image_id == 0 { 1 } else { 2 };
+        let colour = |half: usize| {
+            let first = half * SIZE * SIZE / 2;
+            (0..3).map(move |channel| channel * SIZE * SIZE + first)
+        };
+        let pixels = (0..halves).flat_map(colour);
+        let sides = [[0.0, 0.0, 1.0, 0.5], [0.0, 0.5, 1.0, 1.0]];
+        Self {
+            regions: Regions {
+                features: pixels.map(|at| pair.pixels[at].into()).collect(),
+                boxes: sides[..halves].to_vec(),
+            },
+            tags: Vec::new(),
+            room: 2,
+            tokens: pair.tokens,
+            image_id: pair.image_id,
+            meaning: pair.meaning,
+        }
+    }
+}
+
+/// The classes of an image are the colours that its first word has; of the first image the last is
+/// unknown.
+impl OfPair for LabelledImage {
+    fn of_pair(pair: Pair) -> Self {
+        let word = pair.tokens[1] - 10;
+        let label = |class: usize| {
+            let is_known = pair.image_id > 0 || class < 2;
+            is_known.then_some((word >> class) & 1 == 1)
+        };
+        Self {
+            labels: (0..3).map(label).collect(),
+            pixels: pair.pixels,
+            index: pair.image_id,
+        }
+    }
+}
+
 /// The same shard with its pairs as the items of a system.
-pub fn of_items<T: From<Pair>>(shard: Shard) -> Shard<T> {
+pub fn of_items<T: OfPair>(shard: Shard) -> Shard<T> {
     Shard {
-        items: shard.items.into_iter().map(T::from).collect(),
+        items: shard.items.into_iter().map(T::of_pair).collect(),
         transform: shard.transform,
         padding: shard.padding,
     }
 }
 
-impl<T: From<Pair>> DataLoaderIterator<Vec<Shard<T>>> for Epoch<'_, T> {
+impl<T: OfPair> DataLoaderIterator<Vec<Shard<T>>> for Epoch<'_, T> {
     fn progress(&self) -> Progress {
         Progress::new(self.at.batch * PAIRS, BATCHES * PAIRS, None)
     }
 }
 
-impl<T: From<Pair> + Send + Sync + 'static> DataLoader<Vec<Shard<T>>> for Pairs {
+impl<T: OfPair + Send + Sync + 'static> DataLoader<Vec<Shard<T>>> for Pairs {
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Vec<Shard<T>>> + 'a> {
         let mut next = self.next.lock().unwrap();
         let at = *next;
@@ -176,7 +238,7 @@ impl<T: From<Pair> + Send + Sync + 'static> DataLoader<Vec<Shard<T>>> for Pairs 
 /// One batch, the same each time.
 pub struct Validation(pub Pairs);
 
-impl<T: From<Pair> + Send + Sync + 'static> DataLoader<Vec<Shard<T>>> for Validation {
+impl<T: OfPair + Send + Sync + 'static> DataLoader<Vec<Shard<T>>> for Validation {
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Vec<Shard<T>>> + 'a> {
         Box::new(Epoch {
             pairs: &self.0,

@@ -8,14 +8,13 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Int, Tensor};
 use burn::train::Interrupter;
 use burn_contrastive::workers::{self, Workers};
-use burn_contrastive_examples::data;
 use burn_contrastive_examples::training::config::TrainingConfig;
 use burn_contrastive_examples::training::progress::{Extent, Lines};
 use burn_contrastive_examples::training::strategy::Ending;
 use burn_contrastive_examples::training::system::{Item, System, SystemConfig};
 use burn_contrastive_examples::training::trainer::{Loaders, Start, Trained, train};
 
-use crate::pairs::{BATCHES, Event, Page, Pairs, Validation};
+use crate::pairs::{BATCHES, Event, OfPair, Page, Pairs, Validation};
 
 /// The fingerprint of the made-up pairs.
 pub const DATA: &str = "pairs";
@@ -36,7 +35,7 @@ pub fn go_on<S: System>(
     page: Page,
 ) -> anyhow::Result<Trained<S>>
 where
-    Item<S>: From<data::Pair>,
+    Item<S>: OfPair,
 {
     let shard = config.division(&Device::flex(), 1).pairs;
     let data = Pairs {
@@ -76,7 +75,7 @@ pub fn from_scratch<C: SystemConfig>(
     interrupter: Interrupter,
 ) -> anyhow::Result<Trained<C::System>>
 where
-    Item<C::System>: From<data::Pair>,
+    Item<C::System>: OfPair,
 {
     let start = Start::fresh(config, &Device::flex()).unwrap();
     go_on(config, run, start, event, interrupter, Page::default())
@@ -92,7 +91,7 @@ pub fn start_again<C: SystemConfig>(
 
 pub fn resume<C: SystemConfig>(config: &TrainingConfig<C>, run: &Path) -> Trained<C::System>
 where
-    Item<C::System>: From<data::Pair>,
+    Item<C::System>: OfPair,
 {
     let start = start_again(config, run).unwrap();
     go_on(
@@ -131,7 +130,7 @@ pub fn bits<M: Module>(model: &M) -> Vec<u32> {
 /// Interrupts a run while it reads batch `at`, resumes it, and compares with an uninterrupted run.
 pub fn resumed_equals_uninterrupted<C: SystemConfig>(config: &TrainingConfig<C>, at: usize)
 where
-    Item<C::System>: From<data::Pair>,
+    Item<C::System>: OfPair,
 {
     let folder = tempfile::tempdir().unwrap();
     let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));

@@ -6,23 +6,19 @@ use std::sync::Arc;
 
 use burn::data::dataloader::DataLoader;
 use burn::tensor::Device;
-use burn_contrastive::sharded::Sharding;
 use burn_contrastive_examples::data::{
-    CaptionTokenizer, Examples, Loader, QuestionExamples, Questions, Shard, Split, StatedPairs,
-    Statements,
+    CaptionTokenizer, Examples, Loader, QuestionExamples, Questions, Split, StatedPairs, Statements,
 };
 use burn_contrastive_examples::systems::albef::nlvr::{NlvrConfig, TextAssignmentConfig};
 use burn_contrastive_examples::systems::albef::vqa::VqaConfig;
 use burn_contrastive_examples::training::config::TrainingConfig;
-use burn_contrastive_examples::training::system::{Item, Moment, System, SystemConfig};
-use burn_contrastive_examples::training::trainer::Start;
+use burn_contrastive_examples::training::system::{Item, SystemConfig};
 use image::{Rgb, RgbImage};
 use serde_json::json;
 
-use crate::run::{exclusively, together};
-use crate::tensors::{Tensors, assert_close, batch, values};
+use crate::run::exclusively;
+use crate::workers::{Batches, STEPS, made_up, two_train_as_one};
 
-const STEPS: usize = 4;
 const ITEMS: usize = 24;
 
 fn config<C: SystemConfig>(pairs: &[&str]) -> TrainingConfig<C> {
@@ -50,79 +46,12 @@ fn config<C: SystemConfig>(pairs: &[&str]) -> TrainingConfig<C> {
     TrainingConfig::load(None, &pairs).unwrap()
 }
 
-/// The losses of some steps, and the parameters and momentum copies after them.
-fn train<S: System>(
-    config: &TrainingConfig<S::Config>,
-    mut model: S,
-    batches: &[Vec<Shard<Item<S>>>],
-    sharding: &Sharding,
-) -> (Vec<f64>, Tensors) {
-    let mut optimizer = config.shared.optimizer.init();
-    let mut losses = Vec::new();
-    for (number, batch) in batches.iter().enumerate() {
-        model = model.at(&Moment {
-            seed: 3,
-            step: number,
-            progress: 0.5,
-            // In the midst of the ramp of soft targets.
-            epochs: 0.5,
-        });
-        let step = model.train_on(batch, sharding);
-        losses.push(step.output.loss.into_scalar());
-        let rates = config.shared.optimizer.learning_rates(|peak| peak);
-        model = optimizer.step(rates, model, step.gradients);
-        model = model.updated(vec![step.carry]);
-    }
-    (losses, values(&model))
-}
-
-/// Compares two workers, each with its part of the batches, with one; `batches` gives those of a
-/// worker of so many.
-fn two_train_as_one<C: SystemConfig>(
-    config: &TrainingConfig<C>,
-    batches: impl Fn(usize, usize) -> Vec<Vec<Shard<Item<C::System>>>> + Sync,
-) {
-    let start = Start::<C::System>::fresh(config, &Device::flex()).unwrap();
-    let model = start.model;
-    let before = values(&model);
-    let whole = batches(0, 1);
-    assert_eq!((whole.len(), whole[0].len()), (STEPS, 2));
-    let (losses, after) = train(config, model.clone(), &whole, &Sharding::recompute());
-    assert!(
-        losses.windows(2).all(|pair| pair[0] != pair[1]),
-        "{losses:?}"
-    );
-    let moved = before
-        .iter()
-        .filter(|(path, value)| after[*path] != **value);
-    assert!(moved.count() > before.len() / 2);
-    for sharding in [Sharding::recompute(), Sharding::keep(1)] {
-        let found = together(2, |workers| {
-            let own = batches(workers.rank(), 2);
-            assert!(own.iter().all(|shards| shards.len() == 1));
-            let sharding = sharding.clone().with_workers(workers);
-            train(config, model.clone(), &own, &sharding)
-        });
-        for (own, parameters) in &found {
-            for (own, alone) in own.iter().zip(&losses) {
-                assert!(
-                    (own - alone).abs() < 1e-5 * alone.abs(),
-                    "{own}, alone {alone}"
-                );
-            }
-            assert_close(parameters, &after, 1e-4);
-        }
-        // What both have is the same to the bit, or they would drift apart.
-        assert!(found[0].1 == found[1].1);
-    }
-}
-
 /// The batches of a worker, in two epochs.
 fn served<C: SystemConfig>(
     config: &TrainingConfig<C>,
     examples: &(impl Examples<Item = Item<C::System>> + Clone),
     part: [usize; 2],
-) -> Vec<Vec<Shard<Item<C::System>>>> {
+) -> Batches<C::System> {
     let loader = config.loader(1, &Device::flex(), part);
     let loader = Loader::shuffled(examples.clone(), Split::Train, loader).unwrap();
     let epochs = (0..2).flat_map(|_| loader.iter().map(Result::unwrap).collect::<Vec<_>>());
@@ -192,12 +121,5 @@ fn statements() {
 fn text_assignment() {
     let _lock = exclusively();
     let config = config::<TextAssignmentConfig>(&["model.bert.vocabulary=32", "tokens=16"]);
-    two_train_as_one(&config, |rank, count| {
-        let batches = (0..STEPS).map(|number| {
-            let shards = batch(number, 4).into_iter().enumerate();
-            let own = shards.filter(|(place, _)| place % count == rank);
-            own.map(|(_, shard)| shard).collect()
-        });
-        batches.collect()
-    });
+    two_train_as_one(&config, made_up);
 }

@@ -18,7 +18,7 @@ use crate::tensors::{Tensors, assert_close, batch, read, values};
 
 type TrainingConfig = config::TrainingConfig<VisualSemanticConfig>;
 
-fn config(pairs: &[&str]) -> TrainingConfig {
+pub fn config(pairs: &[&str]) -> TrainingConfig {
     let small = [
         "seed=3",
         "model.image.image_size=16",
@@ -42,7 +42,7 @@ fn config(pairs: &[&str]) -> TrainingConfig {
 }
 
 /// The settings of a base network.
-const BASE: [&str; 4] = [
+pub const BASE: [&str; 4] = [
     "base=null",
     "model.heads=null",
     "objective=vse-plus-plus",

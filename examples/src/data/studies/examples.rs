@@ -144,6 +144,14 @@ impl LabelledImages {
         &self.studies
     }
 
+    /// Whether a label of a split is known.
+    pub fn knows_any(&self, split: Split) -> bool {
+        let studies = self.indices(split).into_iter();
+        let studies = studies.map(|index| &self.studies.items[self.images[index].0]);
+        let mut labels = studies.flat_map(|study| study.labels.iter().flatten());
+        labels.any(Option::is_some)
+    }
+
     /// The number of images of a split, and of the studies that they are of.
     pub fn count(&self, split: Split) -> [usize; 2] {
         let indices = self.indices(split);

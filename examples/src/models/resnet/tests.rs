@@ -83,10 +83,35 @@ fn statistics_of_a_batch_reach_every_norm() {
         // it what training does, but for variances divided by one less.
         let mut moved = network;
         for _ in 0..200 {
-            moved = moved.follow(row.clone());
+            moved = moved.follow([row.clone()]);
         }
         let gap = |a: Tensor<2>| (a - features.clone()).abs().max().into_scalar::<f32>();
         let (far, near) = (gap(before), gap(moved.forward(images)));
         assert!(near < 0.1 * far, "{near} of {far}");
     }
+}
+
+#[test]
+fn a_step_of_several_batches_moves_the_statistics_once() {
+    let device = Device::flex();
+    let network = ResNetConfig {
+        width: 4,
+        blocks: vec![1, 1],
+        ..ResNetConfig::preset("resnet-tiny").unwrap()
+    }
+    .init(&device);
+    let images = |scale| Tensor::random([3, 3, 16, 16], Distribution::Normal(0.5, scale), &device);
+    let batches = [1.0, 4.0].map(|scale| network.forward_train(images(scale)).1);
+    let together = Tensor::cat(batches.to_vec(), 0);
+    let seen = images(2.0);
+    let features = |network: &ResNet| network.forward(seen.clone()).into_data();
+    let moved = network.clone().follow(batches.clone());
+    assert_eq!(
+        features(&moved),
+        features(&network.clone().follow([together]))
+    );
+    let [first, second] = batches;
+    let twice = network.clone().follow([first]).follow([second]);
+    assert_ne!(features(&moved), features(&twice));
+    assert_eq!(features(&network.clone().follow([])), features(&network));
 }

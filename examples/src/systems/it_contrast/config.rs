@@ -1,6 +1,6 @@
 //! The settings of `it-contrast`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use burn::tensor::Device;
@@ -39,7 +39,9 @@ pub struct ItContrastConfig {
     pub ids: RegionIds,
     /// Where features of regions come from.
     pub regions: RegionsConfig,
-    /// Longest caption in tokens, the tokenizer's special ones included.
+    /// Whether the transformer reads the names of the objects beside the regions, as OSCAR does.
+    pub tags: bool,
+    /// Longest caption in tokens, and longest list of tags, special ones included.
     pub tokens: usize,
 }
 
@@ -119,6 +121,9 @@ pub struct TowerConfig {
     pub batch_size: usize,
 }
 
+/// The stage of a run that trains the tower.
+pub(super) const TOWER: &str = "clip";
+
 /// The settings of `it-contrast` unless others are given.
 const TINY: &str = include_str!("../../../configs/it_contrast_tiny.json");
 /// The published ones.
@@ -196,6 +201,14 @@ impl SystemConfig for ItContrastConfig {
     /// All settings are taken over but the weights that it started from itself.
     fn started_from(earlier: &Value) -> Result<TrainingConfig<Self>> {
         TrainingConfig::from_value(earlier.clone()).context("it is no run of it-contrast")
+    }
+
+    /// The tower that made the features which the weights of that run read.
+    fn taken_from(&mut self, run: &Path) {
+        let regions = &mut self.regions;
+        if regions.file.is_none() {
+            regions.run.get_or_insert_with(|| run.join(TOWER));
+        }
     }
 
     fn check(&self) -> Result<()> {

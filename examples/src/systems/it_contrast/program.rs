@@ -8,12 +8,13 @@ use burn::tensor::Device;
 use burn::train::Interrupter;
 use burn_contrastive::objective::InfoNceConfig;
 
+use super::config::TOWER;
 use super::regions::Tower;
-use super::{ItContrast, ItContrastConfig, Similarity, States, late};
-use crate::console::say;
+use super::{ItContrast, ItContrastConfig, RegionsConfig, Similarity, States, late};
+use crate::console::{say, warn};
 use crate::data::regions::RegionBatch;
-use crate::data::{EvaluationSet, Pairs, RegionFile, RegionPairs};
-use crate::report::{Fact, Maps, RunReport};
+use crate::data::{Collection, EvaluationSet, Examples, Pairs, RegionFile, RegionPairs};
+use crate::report::{Fact, Map, Maps, RunReport};
 use crate::systems::clip::{Clip, ClipConfig};
 use crate::training::config::{SharedConfig, TrainingConfig};
 use crate::training::evaluation::{Embedded, Retrieved};
@@ -25,6 +26,10 @@ use crate::training::system::System;
 
 /// The file of regions that a run makes, in its folder.
 const REGIONS: &str = "regions.safetensors";
+
+/// What the settings lack where nothing gives the features of regions.
+const NO_REGIONS: &str = "nothing gives the features of regions: set regions.file to a file of \
+                          them, or regions.run to a run of clip whose image tower makes them";
 
 /// What [`ItContrast`] is evaluated on.
 pub struct RegionTest {
@@ -50,10 +55,15 @@ impl Program for ItContrast {
         let mut regions = None;
         let mut data = inputs::captioned(config, options, resumed, |collection, tokenizer| {
             let pairs = Pairs::new(collection.clone(), tokenizer.clone(), config.transform())?;
-            let pairs = RegionPairs::new(pairs);
+            let pairs = RegionPairs::new(pairs).with_tags(config.system.tags);
+            check_tags(config, collection)?;
             if let Some(path) = &config.system.regions.file {
                 let file = opened(path, config, &pairs).context("regions.file")?;
-                regions = Some(file.fingerprint().to_string());
+                // One that goes on has seen them.
+                if resumed.is_none() {
+                    file.check().context("regions.file")?;
+                }
+                regions = Some(file.fingerprint().context("regions.file")?);
                 pairs.give(file);
             }
             let test = RegionTest {
@@ -82,34 +92,62 @@ impl Program for ItContrast {
         if config.system.regions.file.is_some() {
             return Ok(Some(config));
         }
-        let pairs = &data.test.regions;
-        let path = std::path::absolute(run)?.join(REGIONS);
-        if !path.exists() {
-            let tower = match &config.system.regions.run {
-                Some(run) => Some(run.clone()),
-                None => stage::<Clip>("clip", &of_tower(&config), options, run, interrupter)?,
-            };
+        let has_tower = config.system.regions.run.is_some();
+        let is_made = options.team.is_first() && run.join(REGIONS).exists();
+        if !options.team.any(has_tower || is_made)? {
+            let tower = stage::<Clip>(TOWER, &of_tower(&config), options, run, interrupter)?;
             let Some(tower) = tower else {
                 return Ok(None);
             };
+            config.system.regions.run = Some(tower);
+        }
+        if !Self::complete(&config, data, options, run, interrupter)? {
+            say(format_args!(
+                "\nInterrupted before all regions were seen. To go on:\n    {}",
+                options.resume_command(run)
+            ));
+            return Ok(None);
+        }
+        config.system.regions.file = Some(std::path::absolute(run)?.join(REGIONS));
+        Ok(Some(config))
+    }
+
+    /// Has the tower look at the regions, where there is no file of them.
+    fn complete(
+        config: &TrainingConfig<ItContrastConfig>,
+        data: &Data<Self>,
+        options: &Options,
+        run: &Path,
+        interrupter: &Interrupter,
+    ) -> Result<bool> {
+        let RegionsConfig {
+            file,
+            run: tower,
+            boxes,
+            ..
+        } = &config.system.regions;
+        if file.is_some() {
+            return Ok(true);
+        }
+        let pairs = &data.test.regions;
+        let path = run.join(REGIONS);
+        // As the first worker finds it, before it makes one.
+        let is_made = options.team.any(options.team.is_first() && path.exists())?;
+        if !is_made {
             let mut is_there = true;
             if options.team.is_first() {
-                let tower = Tower::of_run(&tower, &options.device).context("regions.run")?;
-                check_width(tower.width(), &config).context("regions.run")?;
-                let (boxes, seed) = (&config.system.regions.boxes, config.shared.seed);
+                let tower = tower.as_ref().context(NO_REGIONS)?;
+                let tower = Tower::of_run(tower, &options.device).context("regions.run")?;
+                check_width(tower.width(), config).context("regions.run")?;
+                let seed = config.shared.seed;
                 is_there = tower.write(&path, pairs.collection(), boxes, seed, interrupter)?;
             }
             if options.team.any(!is_there)? {
-                say(format_args!(
-                    "\nInterrupted before all regions were seen. To go on:\n    {}",
-                    options.resume_command(run)
-                ));
-                return Ok(None);
+                return Ok(false);
             }
         }
-        pairs.give(opened(&path, &config, pairs)?);
-        config.system.regions.file = Some(path);
-        Ok(Some(config))
+        pairs.give(opened(&path, config, pairs)?);
+        Ok(true)
     }
 
     fn evaluate(
@@ -153,12 +191,10 @@ impl Program for ItContrast {
             unit: None,
         };
         let pairs = test.pairs_a_batch as f64;
-        // A report without a map is better than none.
-        let map = |scores: &Retrieved| scores.map(test.seed).ok().flatten();
         RunReport {
             maps: Maps {
-                before: before.and_then(map),
-                after: map(after),
+                before: before.and_then(|before| map(before, test, "before")),
+                after: map(after, test, "after"),
             },
             facts: vec![fact("Pairs a batch, N", pairs), fact("ln N", pairs.ln())],
             ..after.report(&test.set, before)
@@ -181,7 +217,10 @@ impl ItContrast {
         let look = |images: &[usize]| -> Result<States> {
             let regions = images.iter().map(|&image| file.regions(image));
             let regions = regions.collect::<Result<Vec<_>>>()?;
+            let tags = images.iter().map(|&image| test.regions.tags(image));
+            let tags = tags.collect::<Result<Vec<_>>>()?;
             let batch = RegionBatch::new(regions.iter(), self.feature(), device);
+            let batch = batch.with_tags(&tags, test.regions.padding(), device);
             Ok(self.look(batch).padded(file.room()))
         };
         let batches = test.set.indices().chunks(batch_size).map(look);
@@ -203,6 +242,17 @@ impl ItContrast {
     }
 }
 
+/// The map of what was scored, or why there is none: a report without it is better than none.
+fn map(scores: &Retrieved, test: &RegionTest, when: &str) -> Option<Map> {
+    let map = scores.map(test.seed);
+    map.inspect_err(|error| {
+        warn(format_args!(
+            "No map of the embeddings {when} training: {error:#}"
+        ));
+    })
+    .ok()
+}
+
 /// A file of regions that fits the model.
 fn opened(
     path: &Path,
@@ -211,7 +261,24 @@ fn opened(
 ) -> Result<RegionFile> {
     let file = RegionFile::open(path, pairs.collection())?;
     check_width(file.width(), config).with_context(|| path.display().to_string())?;
+    ensure!(
+        !config.system.tags || file.has_tags(),
+        "{}: it has no `class`, which says what each region shows: set tags=false",
+        path.display()
+    );
     Ok(file)
+}
+
+/// Checks, before a tower is trained, that tags will be there if they are to be read.
+fn check_tags(config: &TrainingConfig<ItContrastConfig>, collection: &Collection) -> Result<()> {
+    let ItContrastConfig { tags, regions, .. } = &config.system;
+    ensure!(
+        !tags || regions.file.is_some() || regions.boxes.classes(collection).is_some(),
+        "{}: its images are no scenes, whose objects are known: set regions.file to a file that \
+         says what each region shows, or tags=false",
+        collection.file.display()
+    );
+    Ok(())
 }
 
 fn check_width(width: usize, config: &TrainingConfig<ItContrastConfig>) -> Result<()> {

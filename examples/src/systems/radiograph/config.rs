@@ -84,6 +84,7 @@ impl RadiographModelConfig {
     /// Names the setting that is out of range, its value and the range.
     pub fn check(&self) -> Result<()> {
         self.image.check()?;
+        self.image.check_trained()?;
         self.bert.check()?;
         ensure!(
             self.bert.fusion_layers == 0,

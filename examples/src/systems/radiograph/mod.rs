@@ -151,7 +151,7 @@ impl System for Radiograph {
 
     fn updated(mut self, carried: Vec<Tensor<2>>) -> Self {
         self.objective = self.objective.clamped();
-        self.model.image = carried.into_iter().fold(self.model.image, ResNet::follow);
+        self.model.image = self.model.image.follow(carried);
         self
     }
 
@@ -182,7 +182,7 @@ impl System for Radiograph {
         } = &self.model;
         let projections = image_projection.num_params() + text_projection.num_params();
         vec![
-            ("image encoder", image.num_params()),
+            ("image encoder", image.trained_parameters()),
             ("text encoder", bert.num_params()),
             ("projections", projections),
             ("objective", self.objective.num_params()),

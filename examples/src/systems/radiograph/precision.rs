@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor};
 use burn_contrastive::retrieval::{
     SimilarityHistogram, label_histogram, precision_at_k, precision_by_chance,
@@ -12,6 +12,7 @@ use burn_contrastive::retrieval::{
 
 use super::RadiographModel;
 use crate::data::{CaptionTokenizer, ClassRetrieval, EvaluationSet, TransformConfig};
+use crate::number::counted;
 use crate::report::{Fact, NamedHistogram, Table, TableRow};
 
 /// The depths of Prec@k (section 4.1), those that the candidates have.
@@ -44,13 +45,21 @@ impl ByClass {
     ///
     /// # Errors
     ///
-    /// If a value of `transform` is out of range.
+    /// If a value of `transform` is out of range, and if there are fewer candidates than the least
+    /// depth.
     pub fn new(
         retrieval: ClassRetrieval,
         tokenizer: Arc<CaptionTokenizer>,
         transform: TransformConfig,
         workers: usize,
     ) -> Result<Self> {
+        let (found, [least, ..]) = (retrieval.candidates.len(), DEPTHS);
+        ensure!(
+            found >= least,
+            "{}: it has {}, and Prec@{least} needs at least {least}",
+            retrieval.file.display(),
+            counted(found, "candidate")
+        );
         Ok(Self {
             images: retrieval.images(&tokenizer, transform, workers)?,
             retrieval,

@@ -262,12 +262,9 @@ impl SystemConfig for VisualSemanticConfig {
         self.check_base()?;
         self.check_features()?;
         let trains = self.train_image || self.phases().any(|(_, phase)| phase.train_image);
-        ensure!(
-            !trains || self.model.image.places() > 1,
-            "model.image.image_size = {} leaves one place at the end of the image encoder, whose \
-             norms need more to be trained",
-            self.model.image.image_size
-        );
+        if trains {
+            self.model.image.check_trained().context("model")?;
+        }
         Ok(())
     }
 

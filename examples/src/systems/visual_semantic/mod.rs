@@ -220,11 +220,8 @@ impl System for VisualSemantic {
 
     fn updated(mut self, carried: Vec<Self::Carry>) -> Self {
         self.objective = self.objective.clamped();
-        let statistics: Vec<_> = carried.into_iter().flatten().collect();
-        if !statistics.is_empty() {
-            let statistics = Tensor::cat(statistics, 0);
-            self.image = self.image.map(|image| image.follow(statistics));
-        }
+        let statistics = carried.into_iter().flatten();
+        self.image = self.image.map(|image| image.follow(statistics));
         self
     }
 

@@ -81,9 +81,10 @@ impl Program for VisualSemantic {
         let mut fingerprint = None;
         let mut data = inputs::captioned(config, options, resumed, |collection, tokenizer| {
             let pairs = Pairs::new(collection.clone(), tokenizer.clone(), config.transform())?;
-            let features = open_features(config, &pairs).context("features.file")?;
+            let features = open_features(config, &pairs, resumed.is_none());
+            let features = features.context("features.file")?;
             let own = features.as_ref().map(|file| file.fingerprint());
-            fingerprint = own.map(ToString::to_string);
+            fingerprint = own.transpose().context("features.file")?;
             let test = VisualSemanticTest {
                 set: inputs::held_out(config, options, collection, tokenizer)?,
                 features: features.clone(),
@@ -204,10 +205,12 @@ impl VisualSemantic {
     }
 }
 
-/// The configured features, if there are, which must fit the model.
+/// The configured features, if there are, which must fit the model. All are read where the run
+/// `is_new`: one that goes on has seen them.
 fn open_features(
     config: &TrainingConfig<VisualSemanticConfig>,
     pairs: &Pairs,
+    is_new: bool,
 ) -> Result<Option<Arc<FeatureFile>>> {
     let FeaturesConfig { file, width } = &config.system.features;
     let Some(path) = file else {
@@ -221,6 +224,9 @@ fn open_features(
         file.width(),
         file.width()
     );
+    if is_new {
+        file.check()?;
+    }
     Ok(Some(Arc::new(file)))
 }
 

@@ -13,6 +13,7 @@ use crate::data::{
     CaptionTokenizer, ClassRetrieval, Collection, FindingsConfig, LabelledImages, Loader, Needs,
     Split, Studies, StudyPairs, findings,
 };
+use crate::number::counted;
 use crate::report;
 use crate::training::config::{DataConfig, TrainingConfig};
 use crate::training::run::{Options, Program};
@@ -115,7 +116,13 @@ pub fn labelled_images<S: Program<Examples = LabelledImages>>(
     let [count, studies] = images.count(Split::Train);
     ensure!(
         count > 1,
-        "{} has {count} images with labels in the split train; it needs at least 2",
+        "{} has {} with labels in the split train; it needs at least 2",
+        images.studies().file.display(),
+        counted(count, "image")
+    );
+    ensure!(
+        images.knows_any(Split::Train),
+        "{}: all labels that are used of the split train are null: there is nothing to learn",
         images.studies().file.display()
     );
     say(format_args!(
@@ -124,6 +131,12 @@ pub fn labelled_images<S: Program<Examples = LabelledImages>>(
     let mut sized = config.clone();
     let batch = &mut sized.shared.data.batch_size;
     *batch = (*batch).min(count);
+    let workers = options.team.count();
+    ensure!(
+        batch.is_multiple_of(workers),
+        "a batch of the {count} images with labels cannot be divided among {workers} workers: set \
+         data.batch_size to a multiple of {workers}, {count} at most"
+    );
     let [train, valid] = training_loaders(&sized, options, images.clone())?;
     let loader = config.loader(options.workers, &options.device, [0, 1]);
     let held_out = Loader::ordered(images.clone(), Split::Test, loader)?;

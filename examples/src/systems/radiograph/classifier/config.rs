@@ -92,6 +92,9 @@ impl SystemConfig for ClassifierConfig {
 
     fn check(&self) -> Result<()> {
         self.image.check()?;
+        if self.trained == TrainedPart::All {
+            self.image.check_trained()?;
+        }
         ensure!(
             (1..=100_000).contains(&self.classes),
             "classes = {} must be in 1..=100000",

@@ -133,23 +133,21 @@ impl System for Classifier {
         sharding: &Sharding,
     ) -> Step<Option<Tensor<2>>> {
         let device = self.device();
-        let own: usize = batch.iter().map(|shard| known(&shard.items)).sum();
-        // Of all workers, as many labels are known as of this one: exact where all are known.
-        let share = 1.0 / (own.max(1) * sharding.workers()) as f64;
         let step = sharding.backward(
             self,
             batch,
             |system: &Self, shard| {
                 let (logits, statistics) = system.encode(shard, &device);
-                let loss = cross_entropy(&logits, &shard.items, share);
-                // As constants, by which a shard is recognised when it is encoded again.
-                let logits = logits.without_autodiff();
-                let constants = [Some(logits), statistics].into_iter().flatten();
-                Encoded::new(constants.map(Tensor::from_inner)).with_loss(loss)
+                let sum = cross_entropy(&logits, &shard.items, 1.0).unsqueeze();
+                let known = [[known(&shard.items) as f32]];
+                let known = Tensor::from_data(known, &device.clone().inner());
+                let constants = [Some(known), statistics].into_iter().flatten();
+                Encoded::new(std::iter::once(sum).chain(constants.map(Tensor::from_inner)))
             },
-            |logits| logits[0].clone().sum() * 0.0,
+            // Of the labels of all workers, which may know different numbers of them.
+            |rows| rows[0].clone().sum() / rows[1].clone().sum().clamp_min(1.0),
         );
-        let statistics = step.embeddings.get(1).cloned();
+        let statistics = step.embeddings.get(2).cloned();
         Step {
             output: Output {
                 loss: step.loss,
@@ -164,8 +162,7 @@ impl System for Classifier {
     }
 
     fn updated(mut self, carried: Vec<Option<Tensor<2>>>) -> Self {
-        let statistics = carried.into_iter().flatten();
-        self.model.image = statistics.fold(self.model.image, ResNet::follow);
+        self.model.image = self.model.image.follow(carried.into_iter().flatten());
         self
     }
 
@@ -202,7 +199,7 @@ impl System for Classifier {
 
     fn parts(&self) -> Vec<(&'static str, usize)> {
         vec![
-            ("image encoder", self.model.image.num_params()),
+            ("image encoder", self.model.image.trained_parameters()),
             ("classifier", self.head.num_params()),
         ]
     }

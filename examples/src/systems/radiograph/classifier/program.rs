@@ -11,6 +11,7 @@ use burn_contrastive::retrieval::MultiLabelAuc;
 
 use super::{Classifier, ClassifierConfig};
 use crate::data::{LabelledImages, Loader, Split};
+use crate::number::fixed;
 use crate::report::{Fact, RunReport, Table, TableRow};
 use crate::training::config::TrainingConfig;
 use crate::training::history::History;
@@ -115,16 +116,16 @@ impl Program for Classifier {
         let [images, studies] = test.images.count(Split::Test);
         format!(
             "Held-out split: {images} images of {studies} studies, {} classes.\n\n\
-             Before training: area under the ROC curve {:.2} %, by chance 50 %.\n",
+             Before training: area under the ROC curve {} %, by chance 50 %.\n",
             test.classes().len(),
-            scores.mean()
+            fixed(scores.mean(), 2)
         )
     }
 
     fn after(test: &ClassifierTest, scores: &Classified) -> String {
-        let mut text = format!("Area under the ROC curve {:.2} %", scores.mean());
+        let mut text = format!("Area under the ROC curve {} %", fixed(scores.mean(), 2));
         for (class, area) in test.classes().iter().zip(scores.percent()) {
-            let _ = write!(text, "\n  {class}: {area:.2} %");
+            let _ = write!(text, "\n  {class}: {} %", fixed(area, 2));
         }
         text
     }

@@ -1,5 +1,8 @@
-//! `clip --distributed mpi`: several processes train what one trains.
+//! `--distributed mpi`: several processes train what one trains; `clip` in all that may happen to
+//! it, and every other program.
 #![cfg(all(unix, feature = "mpi", feature = "flex"))]
+
+mod programs;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -36,13 +39,23 @@ const CLIP: &str = env!("CARGO_BIN_EXE_clip");
 
 /// `clip` with these arguments on `count` processes, or on one without MPI.
 fn clip(folder: &Path, count: Option<usize>, arguments: &[&str]) -> Command {
+    run(folder, count, &[CLIP], arguments)
+}
+
+/// Likewise the program that those words call, a file and subcommands.
+fn run(folder: &Path, count: Option<usize>, words: &[&str], arguments: &[&str]) -> Command {
     let mut command = match count {
         Some(count) => {
             let mut command = mpirun(folder);
-            command.args(["-n", &count.to_string(), CLIP, "--distributed", "mpi"]);
+            command.args(["-n", &count.to_string()]).args(words);
+            command.args(["--distributed", "mpi"]);
             command
         }
-        None => Command::new(CLIP),
+        None => {
+            let mut command = Command::new(words[0]);
+            command.args(&words[1..]);
+            command
+        }
     };
     command.current_dir(folder).arg("--plain").args(arguments);
     command.args(["--lines-every", "1"]).stdin(Stdio::null());
