@@ -188,15 +188,7 @@ pub fn audit(options: &Options, mut progress: impl FnMut(&str)) -> Result<Findin
 
     progress("retrieval, similarities and geometry");
     let statistics = Statistics::of(&embeddings);
-    let map = match &report {
-        Some(_) => {
-            progress("map");
-            let map = map(features);
-            map.inspect_err(|error| progress(&format!("no map: {error:#}")))
-                .ok()
-        }
-        None => None,
-    };
+    let map = report.as_ref().and_then(|_| map(features, &mut progress));
     progress("weights of the negatives");
     let image_ids = embeddings.image_ids.as_deref();
     let weights = Weights::of(features, image_ids, regulation(&objectives, features));
@@ -235,8 +227,9 @@ pub fn audit(options: &Options, mut progress: impl FnMut(&str)) -> Result<Findin
     Ok(findings)
 }
 
-/// A map of some pairs, spread over the file.
-fn map(features: &Features) -> Result<Map> {
+/// A map of some pairs, spread over the file, or why there is none.
+fn map(features: &Features, mut progress: impl FnMut(&str)) -> Option<Map> {
+    progress("map");
     let shown: Vec<_> = spread(features.image.dims()[0], MAP_PAIRS).collect();
     let rows = |all: &Tensor<2>| {
         let row = |&row: &usize| {
@@ -245,7 +238,9 @@ fn map(features: &Features) -> Result<Map> {
         };
         shown.iter().map(row).collect::<Vec<_>>()
     };
-    Map::of(&rows(&features.image), &rows(&features.text), 0)
+    let map = Map::of(&rows(&features.image), &rows(&features.text), 0);
+    map.inspect_err(|error| progress(&format!("no map: {error:#}")))
+        .ok()
 }
 
 /// Checks that no file to write is an input or another output.

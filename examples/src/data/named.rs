@@ -86,18 +86,26 @@ impl NamedRows {
         Ok((place, info.shape.clone()))
     }
 
+    /// Whether the file has a tensor of that name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.metadata.info(name).is_some()
+    }
+
+    /// A list of the metadata, of `what` in words.
+    pub(super) fn list(&self, key: &str, what: &str) -> Result<Vec<String>> {
+        let file = self.path.display();
+        let text = self.metadata.metadata().as_ref();
+        let text = text.and_then(|all| all.get(key)).with_context(|| {
+            format!("{file}: its metadata have no `{key}`: a JSON array of {what}")
+        })?;
+        serde_json::from_str(text)
+            .with_context(|| format!("{file}: the metadata `{key}` are no JSON array of {what}"))
+    }
+
     /// The names of the images, which must be as many, row by row.
     pub(super) fn names(&self, images: usize) -> Result<Vec<String>> {
         let file = self.path.display();
-        let text = self.metadata.metadata().as_ref();
-        let text = text.and_then(|all| all.get(NAMES)).with_context(|| {
-            format!(
-                "{file}: its metadata have no `{NAMES}`: a JSON array of the images' file names"
-            )
-        })?;
-        let names: Vec<String> = serde_json::from_str(text).with_context(|| {
-            format!("{file}: the metadata `{NAMES}` are no JSON array of file names")
-        })?;
+        let names = self.list(NAMES, "file names")?;
         ensure!(
             names.len() == images,
             "{file}: the metadata `{NAMES}` has {} names for the {images} images of `features`",
@@ -133,8 +141,23 @@ impl NamedRows {
         })
     }
 
+    /// `count` whole numbers of a tensor from the number `from` on.
+    pub(super) fn integers(&self, place: Place, from: usize, count: usize) -> Result<Vec<i64>> {
+        let bytes = self.bytes(place, from, count)?;
+        Ok(match place.dtype {
+            Dtype::I32 => {
+                let values = bytes.as_chunks().0.iter();
+                values.map(|&x| i32::from_le_bytes(x).into()).collect()
+            }
+            _ => {
+                let values = bytes.as_chunks().0.iter();
+                values.map(|&x| i64::from_le_bytes(x)).collect()
+            }
+        })
+    }
+
     /// The bytes of `count` values of a tensor from the value `from` on.
-    pub(super) fn bytes(&self, place: Place, from: usize, count: usize) -> Result<Vec<u8>> {
+    fn bytes(&self, place: Place, from: usize, count: usize) -> Result<Vec<u8>> {
         let size = place.dtype.bitsize() / 8;
         let mut bytes = vec![0; count * size];
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
@@ -191,11 +214,13 @@ pub(super) struct NamedWriter {
 }
 
 impl NamedWriter {
-    /// A file of tensors of four bytes a number, each a name, a dtype and a shape.
+    /// A file of tensors of four bytes a number, each a name, a dtype and a shape, with further
+    /// lists of the metadata by their keys.
     pub(super) fn create(
         path: &Path,
         names: &[String],
         tensors: &[(&str, &str, &[usize])],
+        lists: &[(&str, &[String])],
     ) -> Result<Self> {
         let mut header = Map::new();
         let mut end = 0;
@@ -205,8 +230,11 @@ impl NamedWriter {
             let tensor = json!({"dtype": dtype, "shape": shape, "data_offsets": [begin, end]});
             header.insert(name.to_string(), tensor);
         }
-        let metadata = json!({NAMES: serde_json::to_string(names)?});
-        header.insert("__metadata__".to_string(), metadata);
+        let mut metadata = Map::new();
+        for &(key, list) in [(NAMES, names)].iter().chain(lists) {
+            metadata.insert(key.to_string(), serde_json::to_string(list)?.into());
+        }
+        header.insert("__metadata__".to_string(), metadata.into());
         let mut header = serde_json::to_vec(&header)?;
         header.resize(header.len().next_multiple_of(8), b' ');
         let mut partial = Partial::create(path)?;

@@ -99,6 +99,11 @@ impl Pairs {
         &self.collection
     }
 
+    /// What makes tokens of their captions.
+    pub(super) fn tokenizer(&self) -> &CaptionTokenizer {
+        &self.tokenizer
+    }
+
     /// What two images share exactly if their captions say the same; see [`Pair::meaning`].
     pub(super) fn meaning(&self, index: usize) -> usize {
         self.meanings[index]

@@ -127,3 +127,15 @@ fn one_pair_is_not_in_the_plural() {
         assert!(html.contains(one), "{one}");
     }
 }
+
+#[test]
+fn where_the_page_has_no_map_the_program_says_why() {
+    let pairs = |seed| floats(Dtype::F32, &[7, 4], &random(28, seed));
+    let files = Files::new(&[("image".into(), pairs(1)), ("text".into(), pairs(2))].into());
+    let output = files.audit(&["--report", "out.html"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    let reason = "audit: no map: of 7 pairs there is none, it needs 8";
+    assert!(output.status.success() && said.contains(reason), "{said}");
+    let html = fs::read_to_string(files.path("out.html")).unwrap();
+    assert!(!html.contains("Map of the embeddings"));
+}

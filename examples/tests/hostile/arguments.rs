@@ -17,7 +17,7 @@ fn arguments_are_refused_by_name() {
     let long_pair = format!("{long}=1");
     for (arguments, reason) in [
         (&["--nothing"][..], "unexpected argument"),
-        (&["file"], "unexpected argument"),
+        (&["file"], "unrecognized subcommand 'file'"),
         (&["--set"], "a value is required"),
         (&["--set", "seed"], "expected key=value"),
         (&["--set", "=1"], "there is no setting"),

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 use burn::train::Interrupter;
+use burn_contrastive_examples::data::RegionWriter;
+use burn_contrastive_examples::data::regions::image_names;
 use burn_contrastive_examples::systems::it_contrast::{ItContrast, ItContrastConfig, comparisons};
 use burn_contrastive_examples::training::config;
 use burn_contrastive_examples::training::evaluation::chance;
@@ -253,6 +255,12 @@ fn regions_and_words_are_compared_one_by_one_where_asked() {
     );
 }
 
+/// What the program says of the evaluation of the run `run` in that folder.
+fn evaluated(folder: &Path, output: &str, more: &[&str]) -> (bool, String) {
+    let arguments = ["evaluate", "--init", "run", "--output", output];
+    program(&[&arguments[..], more].concat(), folder)
+}
+
 #[test]
 fn a_run_is_evaluated_on_data_that_it_never_saw_by_the_tower_of_its_regions() {
     let _lock = exclusively();
@@ -260,10 +268,7 @@ fn a_run_is_evaluated_on_data_that_it_never_saw_by_the_tower_of_its_regions() {
     let at = |name: &str| folder.path().join(name);
     let runs = at("runs");
     go(&short(&[]), Folder::New(at("run")), &runs, false).unwrap();
-    let evaluated = |output: &str, more: &[&str]| {
-        let arguments = ["evaluate", "--init", "run", "--output", output];
-        program(&[&arguments[..], more].concat(), folder.path())
-    };
+    let evaluated = |output: &str, more: &[&str]| evaluated(folder.path(), output, more);
     let regions = |run: &str| fs::read(at(run).join(REGIONS)).unwrap();
 
     // On the same data it finds what the run found.
@@ -296,11 +301,6 @@ fn a_run_is_evaluated_on_data_that_it_never_saw_by_the_tower_of_its_regions() {
     assert!(others.after != run.retrieval.after);
     crate::assert_recalls(&scores, &set, &others.after.unwrap());
 
-    // A report without a map says why.
-    let (is_done, text) = evaluated("few", &["--set", "data.scenes.test=6"]);
-    let reason = "No map of the embeddings after training: of 6 pairs there is none, it needs 8";
-    assert!(is_done && text.contains(reason), "{text}");
-
     // A file of the same regions takes the tower's place.
     let file = format!("regions.file={}", at("again").join(REGIONS).display());
     let set = [
@@ -313,8 +313,22 @@ fn a_run_is_evaluated_on_data_that_it_never_saw_by_the_tower_of_its_regions() {
     assert!(is_done, "{text}");
     assert_eq!(metrics(&at("file")).retrieval.after, again.after);
     assert!(!at("file").join(REGIONS).exists());
+}
 
-    // What is missing is named, and nothing is left behind.
+#[test]
+fn what_an_evaluation_lacks_is_named() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let evaluated = |output: &str, more: &[&str]| evaluated(folder.path(), output, more);
+    go(&short(&[]), Folder::New(at("run")), &at("runs"), false).unwrap();
+
+    // A report without a map says why.
+    let (is_done, text) = evaluated("few", &["--set", "data.scenes.test=6"]);
+    let reason = "No map of the embeddings after training: of 6 pairs there is none, it needs 8";
+    assert!(is_done && text.contains(reason), "{text}");
+
+    // Without a tower nothing is left behind.
     fs::rename(at("run/clip"), at("elsewhere")).unwrap();
     let (is_done, text) = evaluated("none", &[]);
     assert!(!is_done && text.contains("regions.run"), "{text}");
@@ -325,7 +339,68 @@ fn a_run_is_evaluated_on_data_that_it_never_saw_by_the_tower_of_its_regions() {
     assert!(!at("none").exists());
     let (is_done, text) = evaluated("moved", &["--set", "regions.run=elsewhere"]);
     assert!(is_done, "{text}");
-    assert_eq!(metrics(&at("moved")).retrieval.after, run.retrieval.after);
+    let [run, moved] = ["run", "moved"].map(|run| metrics(&at(run)));
+    assert_eq!(moved.retrieval.after, run.retrieval.after);
+}
+
+#[test]
+fn a_run_reads_what_its_regions_show_where_asked() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let runs = at("runs");
+    let first = |run: &str| metrics(&at(run)).curves.loss.points[0].value;
+    let without = short(&[]);
+    go(&without, Folder::New(at("without")), &runs, false).unwrap();
+    let with = short(&["tags=true"]);
+    let ended = go(&with, Folder::New(at("with")), &runs, true).unwrap();
+    assert!(matches!(ended, Ended::Interrupted));
+    let ended = go(&with, Folder::Resume(at("with")), &runs, false).unwrap();
+    let Ended::Reached(reached) = ended else {
+        panic!("the run was not finished");
+    };
+    let reported = metrics(&at("with")).retrieval.after.unwrap();
+    crate::assert_recalls(&reached.after, &reached.test.set, &reported);
+    // The same regions and weights, seen with and without tags.
+    let regions = |run: &str| fs::read(at(run).join(REGIONS)).unwrap();
+    assert!(regions("with") == regions("without"));
+    assert!(first("with") != first("without"));
+
+    // A run goes on as it began.
+    let ended = go(&without, Folder::Resume(at("with")), &runs, false);
+    let message = format!("{:#}", ended.err().unwrap());
+    assert!(message.contains("with tags = true"), "{message}");
+
+    // Without tags there are none to read: of a file, and of pictures that are no scenes.
+    let refused = |config: &TrainingConfig| {
+        let ended = go(config, Folder::New(at("none")), &runs, false);
+        assert!(!at("none").exists());
+        format!("{:#}", ended.err().unwrap())
+    };
+    let test = &reached.test;
+    let pictures = test.set.collection();
+    let names = image_names(pictures);
+    let boxes = vec![vec![[0.0, 0.0, 1.0, 1.0]]; names.len()];
+    let file = at("r.safetensors");
+    let mut writer = RegionWriter::create(&file, &names, boxes, 32).unwrap();
+    names.iter().for_each(|_| writer.push(&[0.5; 32]).unwrap());
+    writer.finish().unwrap();
+    let mut config = with.clone();
+    config.system.regions.file = Some(file);
+    let message = refused(&config);
+    assert!(message.contains("it has no `class`"), "{message}");
+    assert!(message.contains("regions.file"), "{message}");
+    let row = |index: usize| {
+        let example = &pictures.examples[index];
+        let (image, caption) = (example.image.display(), &example.captions[0]);
+        format!("{image}\t{caption}\t{}\n", example.split)
+    };
+    let table: String = (0..pictures.examples.len()).map(row).collect();
+    fs::write(at("table.tsv"), format!("image\tcaption\tsplit\n{table}")).unwrap();
+    let mut config = with;
+    config.shared.data.path = Some(at("table.tsv"));
+    let message = refused(&config);
+    assert!(message.contains("its images are no scenes"), "{message}");
 }
 
 fn program(arguments: &[&str], folder: &Path) -> (bool, String) {
@@ -373,19 +448,9 @@ fn regions_of_a_clip_run_are_written_by_the_program_and_read_by_a_run() {
     assert!(matches!(ended, Ended::Reached(_)));
     assert!(!at("second").join("clip").exists());
 
-    // With another value in the file the run does not go on, and is as it was.
-    let whole = fs::read(at("r.safetensors")).unwrap();
-    let mut changed = whole.clone();
-    *changed.last_mut().unwrap() ^= 1;
-    fs::write(at("r.safetensors"), &changed).unwrap();
-    let go_on = || go(&config, Folder::Resume(at("second")), &runs, false);
-    let written = || fs::read(at("second/metrics.json")).unwrap();
-    let before = written();
-    let message = format!("{:#}", go_on().err().unwrap());
-    assert!(message.contains("features of them"), "{message}");
-    assert!(written() == before);
-    fs::write(at("r.safetensors"), &whole).unwrap();
-    assert!(matches!(go_on().unwrap(), Ended::Reached(_)));
+    crate::assert_no_other_value(&at("r.safetensors"), || {
+        go(&config, Folder::Resume(at("second")), &runs, false)
+    });
 
     // Features of another width, and a file of other images, are refused and leave nothing.
     config.system.model.feature = 31;

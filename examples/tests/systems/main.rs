@@ -17,7 +17,7 @@ use burn::train::Interrupter;
 use burn_contrastive_examples::data::EvaluationSet;
 use burn_contrastive_examples::report::{Metrics, ScoresWithSum};
 use burn_contrastive_examples::training::evaluation::Retrieved;
-use burn_contrastive_examples::training::run::{Folder, Options};
+use burn_contrastive_examples::training::run::{Ended, Folder, Options, Program};
 
 /// Burn has one random generator per process, so tests that initialize models run one at a time.
 fn exclusively() -> MutexGuard<'static, ()> {
@@ -53,6 +53,18 @@ fn options(folder: Folder, scenes: &Path, program: &[&str]) -> Options {
         to_resume: words.map(ToString::to_string).collect(),
         stage_of: None,
     }
+}
+
+/// That a run does not go on with another value in a file of features, and does with what it was.
+fn assert_no_other_value<S: Program>(file: &Path, go_on: impl Fn() -> anyhow::Result<Ended<S>>) {
+    let whole = fs::read(file).unwrap();
+    let mut changed = whole.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    fs::write(file, &changed).unwrap();
+    let message = format!("{:#}", go_on().err().unwrap());
+    assert!(message.contains("features of them"), "{message}");
+    fs::write(file, &whole).unwrap();
+    assert!(matches!(go_on().unwrap(), Ended::Reached(_)));
 }
 
 /// That the recalls of a report, and their sum, are those of the embeddings, by loops in `f64`.

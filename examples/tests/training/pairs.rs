@@ -166,6 +166,7 @@ impl OfPair for RegionPair {
                 features: pixels.map(|at| pair.pixels[at].into()).collect(),
                 boxes: sides[..halves].to_vec(),
             },
+            tags: Vec::new(),
             room: 2,
             tokens: pair.tokens,
             image_id: pair.image_id,

@@ -4,9 +4,10 @@ use anyhow::{Result, ensure};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use crate::data::Collection;
+use super::Classes;
 use crate::data::random::{Purpose, stream};
-use crate::data::scenes::Object;
+use crate::data::scenes::{Colour, Object, Shape};
+use crate::data::{Collection, Example};
 
 /// Which regions an image has.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,6 +70,37 @@ impl BoxesConfig {
         });
         boxes.take(self.per_image).collect()
     }
+
+    /// What the [boxes](Self::boxes) of all images show, the colours and the shapes of the objects
+    /// that they are of; `None` where an image is no scene, whose objects are known.
+    pub fn classes(&self, collection: &Collection) -> Option<Classes> {
+        let of_image = |example: &Example| {
+            let objects = example.scene.as_ref().map(|scene| &scene.objects);
+            let objects = objects.filter(|objects| !objects.is_empty())?;
+            let objects = objects.iter().cycle().take(self.per_image);
+            Some(objects.map(class).collect())
+        };
+        let of_regions = collection.examples.iter().map(of_image);
+        Some(Classes {
+            names: classes(),
+            of_regions: of_regions.collect::<Option<_>>()?,
+        })
+    }
+}
+
+/// The names of what objects of scenes are: colour and shape.
+fn classes() -> Vec<String> {
+    let all = Colour::ALL.iter();
+    let all = all.flat_map(|colour| Shape::ALL.map(|shape| format!("{colour:?} {shape:?}")));
+    all.map(|name| name.to_lowercase()).collect()
+}
+
+/// The class of an object among [`classes`].
+fn class(object: &Object) -> usize {
+    let place = |found: Option<usize>| found.expect("all are listed");
+    let colour = Colour::ALL.iter().position(|&other| other == object.colour);
+    let shape = Shape::ALL.iter().position(|&other| other == object.shape);
+    place(colour) * Shape::ALL.len() + place(shape)
 }
 
 /// A box within the image, with an extent.
@@ -126,6 +158,29 @@ mod tests {
             assert_eq!(boxes, config.boxes(&small.collection, index, 1));
             assert_ne!(boxes, config.boxes(&small.collection, index, 2));
         }
+    }
+
+    #[test]
+    fn the_boxes_of_a_scene_show_its_objects() {
+        let small = Small::new();
+        let config = BoxesConfig {
+            per_image: 5,
+            jitter: 0.2,
+        };
+        let Classes { names, of_regions } = config.classes(&small.collection).unwrap();
+        assert_eq!(names.len(), 32);
+        assert_eq!(names[5], "green square");
+        for (example, classes) in small.collection.examples.iter().zip(&of_regions) {
+            let objects = &example.scene.as_ref().unwrap().objects;
+            assert_eq!(classes.len(), 5);
+            for (object, &class) in objects.iter().cycle().zip(classes) {
+                let name = format!("{:?} {:?}", object.colour, object.shape);
+                assert_eq!(names[class], name.to_lowercase());
+            }
+        }
+        let mut others = (*small.collection).clone();
+        others.examples[3].scene = None;
+        assert_eq!(config.classes(&others), None);
     }
 
     #[test]

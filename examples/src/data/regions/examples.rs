@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
-use burn::tensor::{Bool, Device, Tensor, TensorData};
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
 use super::{RegionFile, Regions};
 use crate::data::tokenizer::Padding;
@@ -17,6 +17,8 @@ pub const POSITION: usize = 6;
 pub struct RegionPair {
     /// The regions.
     pub regions: Regions,
+    /// The tokens of what they show, where it is read; otherwise none.
+    pub tags: Vec<u32>,
     /// Most regions that an image of the file has.
     pub room: usize,
     /// The caption's token ids.
@@ -34,6 +36,7 @@ pub struct RegionPair {
 pub struct RegionPairs {
     pairs: Pairs,
     file: Arc<OnceLock<RegionFile>>,
+    reads_tags: bool,
 }
 
 impl RegionPairs {
@@ -42,7 +45,13 @@ impl RegionPairs {
         Self {
             pairs,
             file: Arc::default(),
+            reads_tags: false,
         }
+    }
+
+    /// Whether what the regions show is read too, which the file must have.
+    pub fn with_tags(self, reads_tags: bool) -> Self {
+        Self { reads_tags, ..self }
     }
 
     /// Gives the file of regions to this and to all its clones; one that is there already stays.
@@ -64,6 +73,25 @@ impl RegionPairs {
     /// The captioned images.
     pub fn collection(&self) -> &Arc<Collection> {
         self.pairs.collection()
+    }
+
+    /// The tokens of what the regions of image `index` show, `[SEP]` behind them, as OSCAR has its
+    /// second text; none where it is not read.
+    ///
+    /// # Errors
+    ///
+    /// As [`RegionFile::tags`].
+    pub fn tags(&self, index: usize) -> Result<Vec<u32>> {
+        if !self.reads_tags {
+            return Ok(Vec::new());
+        }
+        let tags = self.file()?.tags(index)?;
+        let mut tokens = self.pairs.tokenizer().encode(&tags)?;
+        if tokens.first() == self.padding().specials.first.as_ref() {
+            // `[CLS]` begins a caption.
+            tokens.remove(0);
+        }
+        Ok(tokens)
     }
 }
 
@@ -89,6 +117,7 @@ impl Examples for RegionPairs {
         let file = self.file()?;
         Ok(RegionPair {
             regions: file.regions(index)?,
+            tags: self.tags(index)?,
             room: file.room(),
             tokens: self.pairs.tokens(index, draw)?,
             image_id: index,
@@ -112,9 +141,32 @@ pub struct RegionBatch {
     pub regions: Tensor<3>,
     /// True where `regions` is padding, `[images, regions]`.
     pub padding: Tensor<2, Bool>,
+    /// What they show, where it is read.
+    pub tags: Option<Tags>,
+}
+
+/// What the regions of several images show, in words.
+#[derive(Clone, Debug)]
+pub struct Tags {
+    /// Token ids, `[images, length]`.
+    pub tokens: Tensor<2, Int>,
+    /// True where `tokens` is padding, `[images, length]`.
+    pub padding: Tensor<2, Bool>,
 }
 
 impl RegionBatch {
+    /// The same images with the tokens of what their regions show, unless there are none.
+    pub fn with_tags(self, tags: &[impl AsRef<[u32]>], padding: Padding, device: &Device) -> Self {
+        if tags.iter().all(|tokens| tokens.as_ref().is_empty()) {
+            return self;
+        }
+        let (tokens, padding) = padding.pad(tags).into_tensors(tags.len(), device);
+        Self {
+            tags: Some(Tags { tokens, padding }),
+            ..self
+        }
+    }
+
     /// The tensors of images whose features have that `width`.
     ///
     /// # Panics
@@ -154,14 +206,16 @@ impl RegionBatch {
         Self {
             regions: Tensor::from_data(values, device),
             padding: Tensor::from_data(padding, device),
+            tags: None,
         }
     }
 }
 
 impl Shard<RegionPair> {
-    /// The regions of all images, whose features have that `width`.
+    /// The regions of all images, whose features have that `width`, with what they show.
     pub fn regions(&self, width: usize, device: &Device) -> RegionBatch {
         let images = self.items.iter().map(|pair| &pair.regions);
-        RegionBatch::new(images, width, device)
+        let tags: Vec<_> = self.items.iter().map(|pair| &pair.tags).collect();
+        RegionBatch::new(images, width, device).with_tags(&tags, self.padding, device)
     }
 }

@@ -10,6 +10,11 @@ use crate::data::{Examples, Pairs, Split, TransformConfig};
 
 /// A file for all images of a collection, three regions at most and features of two numbers.
 fn written(small: &Small, folder: &TempDir) -> PathBuf {
+    written_with(small, folder, &[])
+}
+
+/// Likewise, whose regions show one of these after the other, if there are any.
+fn written_with(small: &Small, folder: &TempDir, names_of_classes: &[&str]) -> PathBuf {
     let count = small.collection.examples.len();
     let names: Vec<_> = (0..count)
         .map(|i| image_name(&small.collection, i))
@@ -19,7 +24,18 @@ fn written(small: &Small, folder: &TempDir) -> PathBuf {
     let boxes = |row: usize| vec![[0.0, 0.25, 0.5, 1.0]; 1 + row % 3];
     let boxes: Vec<_> = (0..count).map(boxes).collect();
     let path = folder.path().join("regions.safetensors");
-    let mut writer = RegionWriter::create(&path, &names, boxes.clone(), 2).unwrap();
+    let class = |(row, boxes): (usize, &Vec<_>)| -> Vec<usize> {
+        let regions = 0..boxes.len();
+        regions
+            .map(|region| (row + region) % names_of_classes.len())
+            .collect()
+    };
+    let classes = (!names_of_classes.is_empty()).then(|| Classes {
+        names: names_of_classes.iter().map(ToString::to_string).collect(),
+        of_regions: boxes.iter().enumerate().map(class).collect(),
+    });
+    let writer = RegionWriter::with_classes(&path, &names, boxes.clone(), 2, classes.as_ref());
+    let mut writer = writer.unwrap();
     for (row, boxes) in boxes.iter().enumerate() {
         writer.push(&vec![row as f32; 2 * boxes.len()]).unwrap();
     }
@@ -112,16 +128,71 @@ fn nothing_is_loaded_before_the_file_is_there() {
     );
 }
 
+#[test]
+fn what_regions_show_is_read_in_words() {
+    let (small, folder) = (Small::new(), tempfile::tempdir().unwrap());
+    let path = written_with(&small, &folder, &["red circle", "green square"]);
+    let file = RegionFile::open(&path, &small.collection).unwrap();
+    let last = small.collection.examples.len() - 1;
+    assert!(file.has_tags());
+    // Rows 0 to 2 have one to three regions.
+    for (row, expected) in [
+        "red circle",
+        "green square red circle",
+        "red circle green square red circle",
+    ]
+    .iter()
+    .enumerate()
+    {
+        assert_eq!(file.tags(last - row).unwrap(), *expected);
+        assert_eq!(file.regions(last - row).unwrap().boxes.len(), row + 1);
+    }
+
+    let transform = TransformConfig::default();
+    let pairs = Pairs::new(small.collection.clone(), small.tokenizer.clone(), transform);
+    let pairs = RegionPairs::new(pairs.unwrap());
+    pairs.give(file);
+    assert!(pairs.load(last, None).unwrap().tags.is_empty());
+    let pairs = pairs.with_tags(true);
+    let tags = pairs.load(last - 1, None).unwrap().tags;
+    let whole = small.tokenizer.encode("green square red circle").unwrap();
+    assert_eq!(tags, whole[1..]);
+    assert_eq!(tags.last(), small.tokenizer.token_to_id("[SEP]").as_ref());
+
+    // Padded to the longest, and left out where there are none.
+    let batch = |tags: &[Vec<u32>]| {
+        let images = tags.iter().map(|_| Regions {
+            features: vec![1.0; 2],
+            boxes: vec![[0.0, 0.0, 0.5, 1.0]],
+        });
+        let images: Vec<_> = images.collect();
+        let batch = RegionBatch::new(images.iter(), 2, &Device::flex());
+        batch.with_tags(tags, pairs.padding(), &Device::flex()).tags
+    };
+    let found = batch(&[tags.clone(), tags[1..].to_vec()]).unwrap();
+    assert_eq!(found.tokens.dims(), [2, 8]);
+    let hidden: Vec<bool> = found.padding.into_data().iter::<bool>().collect();
+    let expected = [tags.len(), tags.len() - 1].map(|count| (0..8).map(move |at| at >= count));
+    assert_eq!(hidden, expected.into_iter().flatten().collect::<Vec<_>>());
+    assert!(batch(&[Vec::new(), Vec::new()]).is_none());
+}
+
+#[test]
+fn a_file_that_does_not_say_what_regions_show_has_no_tags() {
+    let (small, folder) = (Small::new(), tempfile::tempdir().unwrap());
+    let path = written(&small, &folder);
+    let file = RegionFile::open(&path, &small.collection).unwrap();
+    assert!(!file.has_tags());
+    let error = file.tags(0).unwrap_err().to_string();
+    assert!(error.contains("it has no `class`"), "{error}");
+}
+
 fn refused(small: &Small, content: &[u8]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("regions.safetensors");
     fs::write(&path, content).unwrap();
     let opened = RegionFile::open(&path, &small.collection);
-    let read = opened.and_then(|file| {
-        let all = 0..small.collection.examples.len();
-        all.map(|index| file.regions(index))
-            .collect::<Result<Vec<_>>>()
-    });
+    let read = opened.and_then(|file| file.check());
     format!("{:#}", read.expect_err("it is hostile"))
 }
 
@@ -184,11 +255,59 @@ fn hostile_files_are_refused_by_name() {
 }
 
 #[test]
+fn hostile_classes_are_refused_by_name() {
+    let (small, folder) = (Small::new(), tempfile::tempdir().unwrap());
+    let path = written_with(&small, &folder, &["red circle", "green square"]);
+    let (header, content) = parts(&path);
+    let images = small.collection.examples.len();
+    let changed = |from: &str, to: &str| {
+        assert!(header.contains(from), "{header}");
+        refused(&small, &joined(&header.replace(from, to), &content))
+    };
+    let first = 4 * images;
+    let with = |class: i32| {
+        let mut content = content.clone();
+        content[first..first + 4].copy_from_slice(&class.to_le_bytes());
+        refused(&small, &joined(&header, &content))
+    };
+    let shape = format!("\"shape\":[{images},3]");
+    for (message, expected) in [
+        (
+            with(2),
+            "row 0: `class` of region 0 is 2; it must lie in 0..=1",
+        ),
+        (with(-1), "is -1; it must lie in 0..=1"),
+        (
+            changed("\"classes\"", "\"kinds\""),
+            "metadata have no `classes`",
+        ),
+        (
+            changed("[\\\"red circle\\\"", "[7"),
+            "no JSON array of names of classes",
+        ),
+        (changed("red circle", " "), "none of them blank"),
+        (
+            changed(&shape, &format!("\"shape\":[3,{images}]")),
+            "`class` has shape",
+        ),
+    ] {
+        assert!(message.contains(expected), "{expected}: {message}");
+    }
+}
+
+#[test]
 fn a_file_that_is_not_whole_gets_no_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("regions.safetensors");
     let boxes = vec![vec![[0.0, 0.0, 1.0, 1.0]]; 2];
     let names = ["a.png".to_string(), "b.png".to_string()];
+    let classes = Classes {
+        names: vec!["dog".to_string()],
+        of_regions: vec![vec![0], vec![0, 0]],
+    };
+    let error = RegionWriter::with_classes(&path, &names, boxes.clone(), 3, Some(&classes)).err();
+    let error = error.unwrap().to_string();
+    assert!(error.contains("a class of each region"), "{error}");
     let mut writer = RegionWriter::create(&path, &names, boxes, 3).unwrap();
     assert!(writer.push(&[1.0; 2]).is_err());
     writer.push(&[1.0; 3]).unwrap();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 
-use super::{Regions, SIDES};
+use super::{CLASS, CLASSES, Classes, Regions, SIDES};
 use crate::data::named::NamedWriter;
 
 /// A file of regions being written; it has its name once it is [finished](Self::finish).
@@ -30,6 +30,21 @@ impl RegionWriter {
         boxes: Vec<Vec<[f32; 4]>>,
         width: usize,
     ) -> Result<Self> {
+        Self::with_classes(path, names, boxes, width, None)
+    }
+
+    /// Likewise, with what each region shows.
+    ///
+    /// # Errors
+    ///
+    /// Likewise, and if there are not as many classes of regions as boxes.
+    pub fn with_classes(
+        path: &Path,
+        names: &[String],
+        boxes: Vec<Vec<[f32; 4]>>,
+        width: usize,
+        classes: Option<&Classes>,
+    ) -> Result<Self> {
         let most = boxes.iter().map(Vec::len).max().unwrap_or(0);
         let least = boxes.iter().map(Vec::len).min().unwrap_or(0);
         ensure!(
@@ -40,13 +55,29 @@ impl RegionWriter {
             boxes.len()
         );
         let images = names.len();
-        let tensors: [(_, _, &[_]); 3] = [
-            ("count", "I32", &[images]),
-            ("boxes", "F32", &[images, most, SIDES]),
-            ("features", "F32", &[images, most, width]),
+        let shapes = [&[images, most, SIDES][..], &[images, most, width]];
+        let mut tensors = vec![
+            ("count", "I32", &shapes[0][..1]),
+            ("boxes", "F32", shapes[0]),
+            ("features", "F32", shapes[1]),
         ];
-        let mut file = NamedWriter::create(path, names, &tensors)?;
+        let mut lists = Vec::new();
+        if let Some(Classes { names, of_regions }) = classes {
+            let lengths = of_regions.iter().map(Vec::len);
+            ensure!(
+                lengths.eq(boxes.iter().map(Vec::len)),
+                "a file of regions needs a class of each region, or none at all"
+            );
+            tensors.insert(1, (CLASS, "I32", &shapes[0][..2]));
+            lists.push((CLASSES, names.as_slice()));
+        }
+        let mut file = NamedWriter::create(path, names, &tensors, &lists)?;
         file.push(boxes.iter().map(|row| (row.len() as i32).to_le_bytes()))?;
+        for row in classes.iter().flat_map(|classes| &classes.of_regions) {
+            let mut values: Vec<i32> = row.iter().map(|&class| class as i32).collect();
+            values.resize(most, 0);
+            file.push(values.into_iter().map(i32::to_le_bytes))?;
+        }
         for row in &boxes {
             let mut values: Vec<f32> = row.as_flattened().to_vec();
             values.resize(most * SIDES, 0.0);

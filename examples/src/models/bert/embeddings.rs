@@ -9,12 +9,12 @@ use super::{BertConfig, layer};
 /// Number of token types: first and second sentence of a pair.
 const TOKEN_TYPES: usize = 2;
 
-/// The sum of a token's embedding, its position's, and that of the first token type, normalised.
+/// The sum of a token's embedding, its position's, and its token type's, normalised.
 #[derive(Module, Debug)]
 pub struct BertEmbeddings {
     words: Embedding,
     positions: Param<Tensor<2>>,
-    /// Both types of BERT, so that its weights fit; all words are of the first.
+    /// Both types of BERT, so that its weights fit; all words of a sentence are of the first.
     token_types: Param<Tensor<2>>,
     norm: LayerNorm,
     dropout: Dropout,
@@ -45,6 +45,11 @@ impl BertEmbeddings {
     ///
     /// If the sentences are longer than the context.
     pub fn forward(&self, tokens: Tensor<2, Int>) -> Tensor<3> {
+        self.of_type(tokens, 0)
+    }
+
+    /// Likewise, of tokens of that type, 0 or 1.
+    pub(super) fn of_type(&self, tokens: Tensor<2, Int>, token_type: usize) -> Tensor<3> {
         let [_, length] = tokens.dims();
         let [context, _] = self.positions.dims();
         assert!(
@@ -52,7 +57,7 @@ impl BertEmbeddings {
             "bert: sentences of {length} tokens exceed the context of {context}",
         );
         let positions = self.positions.val().narrow(0, 0, length);
-        let token_type = self.token_type(0);
+        let token_type = self.token_type(token_type);
         let x = self.words.forward(tokens) + (positions + token_type).unsqueeze();
         self.dropout.forward(self.norm.forward(x))
     }

@@ -39,7 +39,9 @@ pub struct ItContrastConfig {
     pub ids: RegionIds,
     /// Where features of regions come from.
     pub regions: RegionsConfig,
-    /// Longest caption in tokens, the tokenizer's special ones included.
+    /// Whether the transformer reads the names of the objects beside the regions, as OSCAR does.
+    pub tags: bool,
+    /// Longest caption in tokens, and longest list of tags, special ones included.
     pub tokens: usize,
 }
 

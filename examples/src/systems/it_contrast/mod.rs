@@ -85,11 +85,15 @@ impl ItContrast {
         self.config.feature
     }
 
-    /// The states of regions, which see no word.
+    /// The states of regions, which see no word of a caption.
     pub fn look(&self, batch: RegionBatch) -> States {
-        let RegionBatch { regions, padding } = batch;
+        let RegionBatch {
+            regions,
+            padding,
+            tags,
+        } = batch;
         States {
-            states: self.model.look(regions, padding.clone()),
+            states: self.model.look(regions, padding.clone(), tags),
             padding,
         }
     }

@@ -13,7 +13,7 @@ use super::regions::Tower;
 use super::{ItContrast, ItContrastConfig, RegionsConfig, Similarity, States, late};
 use crate::console::{say, warn};
 use crate::data::regions::RegionBatch;
-use crate::data::{EvaluationSet, Pairs, RegionFile, RegionPairs};
+use crate::data::{Collection, EvaluationSet, Examples, Pairs, RegionFile, RegionPairs};
 use crate::report::{Fact, Map, Maps, RunReport};
 use crate::systems::clip::{Clip, ClipConfig};
 use crate::training::config::{SharedConfig, TrainingConfig};
@@ -55,7 +55,8 @@ impl Program for ItContrast {
         let mut regions = None;
         let mut data = inputs::captioned(config, options, resumed, |collection, tokenizer| {
             let pairs = Pairs::new(collection.clone(), tokenizer.clone(), config.transform())?;
-            let pairs = RegionPairs::new(pairs);
+            let pairs = RegionPairs::new(pairs).with_tags(config.system.tags);
+            check_tags(config, collection)?;
             if let Some(path) = &config.system.regions.file {
                 let file = opened(path, config, &pairs).context("regions.file")?;
                 // One that goes on has seen them.
@@ -91,7 +92,9 @@ impl Program for ItContrast {
         if config.system.regions.file.is_some() {
             return Ok(Some(config));
         }
-        if config.system.regions.run.is_none() && !run.join(REGIONS).exists() {
+        let has_tower = config.system.regions.run.is_some();
+        let is_made = options.team.is_first() && run.join(REGIONS).exists();
+        if !options.team.any(has_tower || is_made)? {
             let tower = stage::<Clip>(TOWER, &of_tower(&config), options, run, interrupter)?;
             let Some(tower) = tower else {
                 return Ok(None);
@@ -214,7 +217,10 @@ impl ItContrast {
         let look = |images: &[usize]| -> Result<States> {
             let regions = images.iter().map(|&image| file.regions(image));
             let regions = regions.collect::<Result<Vec<_>>>()?;
+            let tags = images.iter().map(|&image| test.regions.tags(image));
+            let tags = tags.collect::<Result<Vec<_>>>()?;
             let batch = RegionBatch::new(regions.iter(), self.feature(), device);
+            let batch = batch.with_tags(&tags, test.regions.padding(), device);
             Ok(self.look(batch).padded(file.room()))
         };
         let batches = test.set.indices().chunks(batch_size).map(look);
@@ -255,7 +261,24 @@ fn opened(
 ) -> Result<RegionFile> {
     let file = RegionFile::open(path, pairs.collection())?;
     check_width(file.width(), config).with_context(|| path.display().to_string())?;
+    ensure!(
+        !config.system.tags || file.has_tags(),
+        "{}: it has no `class`, which says what each region shows: set tags=false",
+        path.display()
+    );
     Ok(file)
+}
+
+/// Checks, before a tower is trained, that tags will be there if they are to be read.
+fn check_tags(config: &TrainingConfig<ItContrastConfig>, collection: &Collection) -> Result<()> {
+    let ItContrastConfig { tags, regions, .. } = &config.system;
+    ensure!(
+        !tags || regions.file.is_some() || regions.boxes.classes(collection).is_some(),
+        "{}: its images are no scenes, whose objects are known: set regions.file to a file that \
+         says what each region shows, or tags=false",
+        collection.file.display()
+    );
+    Ok(())
 }
 
 fn check_width(width: usize, config: &TrainingConfig<ItContrastConfig>) -> Result<()> {

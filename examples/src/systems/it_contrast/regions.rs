@@ -63,12 +63,19 @@ impl Tower {
         interrupter: &Interrupter,
     ) -> Result<bool> {
         let all: Vec<usize> = (0..collection.examples.len()).collect();
+        let classes = boxes.classes(collection);
         let boxes: Vec<_> = all
             .iter()
             .map(|&i| boxes.boxes(collection, i, seed))
             .collect();
-        let mut writer =
-            RegionWriter::create(path, &image_names(collection), boxes.clone(), self.width())?;
+        let names = image_names(collection);
+        let mut writer = RegionWriter::with_classes(
+            path,
+            &names,
+            boxes.clone(),
+            self.width(),
+            classes.as_ref(),
+        )?;
         for images in all.chunks(AT_ONCE) {
             if interrupter.should_stop() {
                 return Ok(false);

@@ -34,6 +34,7 @@ fn shard(from: usize, to: usize) -> Shard<RegionPair> {
                 features: (0..regions * WIDTH).map(value).collect(),
                 boxes: vec![[0.1, 0.2, 0.5, 0.9]; regions],
             },
+            tags: Vec::new(),
             room: 3,
             tokens: (0..2 + index as u32 % 4)
                 .map(|at| 5 + (at * 3 + index as u32) % 20)
@@ -158,6 +159,37 @@ fn negatives_are_new_at_each_step_and_know_their_images() {
 }
 
 #[test]
+fn tags_reach_the_embedding_of_their_own_image_and_nothing_else() {
+    let device = Device::flex();
+    let model = model(&[], &device);
+    let embedded = |tags: [&[u32]; 6]| {
+        let mut shard = shard(0, 6);
+        for (pair, tags) in shard.items.iter_mut().zip(tags) {
+            pair.tags = tags.to_vec();
+        }
+        let embeddings = model.infer(&[shard]).embeddings.unwrap();
+        [rows(&embeddings.images), rows(&embeddings.texts)]
+    };
+    let last: &[u32] = &[2];
+    let [none, one, other] = [
+        embedded([&[]; 6]),
+        embedded([&[7, 8, 2], last, last, last, last, last]),
+        embedded([&[9, 2], last, last, last, last, last]),
+    ];
+    let apart = |a: &[f64], b: &[f64]| {
+        let both = a.iter().zip(b);
+        both.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+    };
+    assert_eq!(none[1], one[1]);
+    assert_eq!(one[1], other[1]);
+    assert!(apart(&none[0][0], &one[0][0]) > 1e-2);
+    assert!(apart(&one[0][0], &other[0][0]) > 1e-2);
+    for image in 1..6 {
+        assert!(apart(&one[0][image], &other[0][image]) < 1e-5);
+    }
+}
+
+#[test]
 fn shards_take_the_step_of_the_undivided_batch() {
     for similarity in [
         &[][..],
@@ -167,11 +199,22 @@ fn shards_take_the_step_of_the_undivided_batch() {
             "noise=false",
         ],
     ] {
-        take_the_same_step(similarity);
+        for has_tags in [false, true] {
+            take_the_same_step(similarity, has_tags);
+        }
     }
 }
 
-fn take_the_same_step(pairs: &[&str]) {
+/// The same pairs with tags, more than eight of them in some, which pads them to another length.
+fn tagged(mut shard: Shard<RegionPair>) -> Shard<RegionPair> {
+    for pair in &mut shard.items {
+        let count = pair.tokens.len();
+        pair.tags = pair.tokens.repeat(1 + count / 3);
+    }
+    shard
+}
+
+fn take_the_same_step(pairs: &[&str], has_tags: bool) {
     let device = Device::flex().autodiff();
     let model = model(pairs, &device);
     let step = |batch: &[Shard<RegionPair>], sharding: &Sharding| {
@@ -189,6 +232,10 @@ fn take_the_same_step(pairs: &[&str]) {
             .regions
             .visit(&mut Read(&step.gradients, &mut found));
         (step.output.loss.into_scalar::<f64>(), found)
+    };
+    let shard = |from, to| {
+        let shard = shard(from, to);
+        if has_tags { tagged(shard) } else { shard }
     };
     let (loss, expected) = step(&[shard(0, 6)], &Sharding::keep(1));
     for sharding in [Sharding::recompute(), Sharding::keep(1)] {
