@@ -224,6 +224,9 @@ impl Count {
     pub fn refused(&mut self, input: &str, answer: &Answer, reason: &str) {
         let refused = self.answered(input, answer);
         assert!(refused, "{input} was taken: {}", answer.out);
+        // 2 where clap reads the arguments.
+        let code = answer.status.code();
+        assert!(matches!(code, Some(1 | 2)), "{input}: {code:?}");
         assert!(
             answer.err.contains(reason),
             "{input}: not `{reason}`: {}",
