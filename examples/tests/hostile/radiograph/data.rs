@@ -88,6 +88,20 @@ fn studies_are_read_or_refused_with_their_place() {
         count.taken("--skip-bad", &answer);
         assert!(answer.out.contains("Left out as bad: 1"), "{}", answer.out);
     }
+    // Whichever of the two was meant.
+    let twice = "{\"labels\": {\"even\": true, \"even\": false}, ";
+    let text = json!({"classes": ["third", "even"], "studies": [study(0)]}).to_string();
+    let text = text.replacen("{\"images\"", &format!("{twice}\"images\""), 1);
+    let text = text.replacen(",\"labels\":{\"even\":true,\"third\":false}", "", 1);
+    place.write("studies.json", text);
+    for program in [RADIOGRAPH, LINEAR] {
+        let answer = start(&place, program, &[]);
+        count.refused(
+            "twice",
+            &answer,
+            "studies.json, studies[0]: `even` is given twice",
+        );
+    }
     // Odd, and good.
     for row in [
         study(0),
