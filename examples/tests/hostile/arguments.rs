@@ -275,6 +275,14 @@ fn what_writes_one_file_by_one_run_says_what_it_needs_and_leaves_none() {
     let other = ["--init", "vse", "--output", "file"];
     let mut regions = place.run(IT_CONTRAST, [&["regions"][..], &other].concat());
     count.refused("vse", &Answer::of(&mut regions), "it is no run of clip");
+}
+
+#[test]
+fn options_of_regions_are_refused_by_name() {
+    let mut count = Count::new("options of it-contrast regions");
+    let place = Place::new();
+    table(&place, "");
+    place.finished(CLIP, "clip", &[]);
     for (option, value) in [("--per-image", "0"), ("--jitter", "2"), ("--jitter", "NaN")] {
         let start = [
             "regions", "--init", "clip", "--output", "file", option, value,

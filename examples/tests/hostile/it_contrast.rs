@@ -192,17 +192,13 @@ fn classes(last: i64) -> Column {
     classes
 }
 
-#[test]
-fn classes_of_regions_that_do_not_fit_are_refused_where_they_are_read() {
-    let mut count = Count::new("classes of regions");
-    let place = Place::new();
-    table(&place, "");
+/// Files that are refused where what their regions show is read.
+fn bad_classes() -> Bad {
     let listed = |list: Value| tagged(classes(0)).listed("classes", list);
     let mut flat = classes(0);
     flat.shape = vec![24];
     let floats = tagged(Column::floats(&[12, 2], |_| 1.0));
-    let file = ["regions.file=r.safetensors", "tags=true"];
-    for (name, bytes, reason) in bad([
+    bad([
         (
             "none",
             regions(),
@@ -254,7 +250,16 @@ fn classes_of_regions_that_do_not_fit_are_refused_where_they_are_read() {
             listed(json!(["picture", "\t"])),
             "must name classes, none of them blank",
         ),
-    ]) {
+    ])
+}
+
+#[test]
+fn classes_of_regions_that_do_not_fit_are_refused_where_they_are_read() {
+    let mut count = Count::new("classes of regions");
+    let place = Place::new();
+    table(&place, "");
+    let file = ["regions.file=r.safetensors", "tags=true"];
+    for (name, bytes, reason) in bad_classes() {
         place.write("r.safetensors", bytes);
         let answer = start(&place, &file);
         count.refused(name, &answer, reason);
@@ -265,6 +270,7 @@ fn classes_of_regions_that_do_not_fit_are_refused_where_they_are_read() {
         );
         assert!(!place.join("run").exists(), "{name}");
     }
+    let listed = |list: Value| tagged(classes(0)).listed("classes", list);
     let long = json!(["picture", "青 ".repeat(100_000)]);
     for (name, rows) in [("whole", tagged(classes(0))), ("long", listed(long))] {
         place.write("r.safetensors", rows.bytes());
@@ -370,8 +376,14 @@ fn runs_without_a_tower_are_refused_and_leave_nothing() {
         count.refused("damaged", &on("clip"), "model.bpk is damaged");
         assert!(!place.join("run").exists());
     }
-    // As it was, it serves; the regions that a run has made are looked at when it goes on.
-    fs::write(&model, whole).unwrap();
+}
+
+#[test]
+fn regions_that_a_run_has_made_are_looked_at_when_it_goes_on() {
+    let mut count = Count::new("regions of a run");
+    let place = Place::new();
+    table(&place, "");
+    place.finished(IT_CONTRAST, "own", &[]);
     let before = files(&place.join("own"));
     for pair in [
         "model.feature=5",

@@ -310,7 +310,8 @@ pub fn studies(place: &Place) -> PathBuf {
 /// A study of the `index`-th image.
 pub fn study(index: usize) -> Value {
     json!({"images": [format!("{index:02}.png")], "sentences": [format!("picture number {index}")],
-           "labels": {"third": index % 3 == 1, "even": index.is_multiple_of(2)}, "split": split(index)})
+           "labels": {"third": index % 3 == 1, "even": index.is_multiple_of(2)},
+           "split": split(index)})
 }
 
 fn split(index: usize) -> &'static str {

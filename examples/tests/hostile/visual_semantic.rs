@@ -1,5 +1,5 @@
-//! `visual-semantic`: settings that do not fit together, files of features and of word vectors, base
-//! networks of another kind, changes on resume.
+//! `visual-semantic`: settings that do not fit together, files of features and of word vectors,
+//! base networks of another kind, changes on resume.
 
 use std::fs;
 use std::process::Command;
