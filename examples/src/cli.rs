@@ -281,7 +281,7 @@ pub fn start<S: Program>(
     arguments: TrainingArguments,
     task: Task,
 ) -> Result<Option<Started<S::Config>>> {
-    let team = Team::start(arguments.distributed)?;
+    let team = Team::start(arguments.distributed, S::NAME)?;
     let to_resume = to_resume(&arguments, task.command, &team);
     let config = configuration::<S>(&arguments, task)?;
     if arguments.print_config {
@@ -329,15 +329,24 @@ pub struct Writing<C> {
 ///
 /// # Errors
 ///
-/// As [`start`]; without `--init` of a whole run, without `--output`, and if that file exists.
+/// As [`start`]; without `--init` of a whole run, without `--output`, if that file exists, and with
+/// several runs or processes.
 pub fn start_writing<S: Program>(
     arguments: TrainingArguments,
     name: &str,
     run: &str,
 ) -> Result<Option<Writing<S::Config>>> {
+    ensure!(
+        arguments.grid.is_empty() && arguments.seeds.is_none(),
+        "{name} writes one file: leave out --grid and --seeds"
+    );
     let Some(started) = start::<S>(arguments, Task::named(&[name]))? else {
         return Ok(None);
     };
+    ensure!(
+        started.options.team.count() == 1,
+        "{name} is done by one process: leave out --distributed"
+    );
     let init = started.config.shared.init.as_ref();
     let init = init.with_context(|| format!("{name} needs --init RUN, {run}"))?;
     ensure!(

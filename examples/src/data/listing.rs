@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::collection::Split;
 use super::decode;
+use crate::unique::Unique;
 use crate::words::brief;
 
 /// The longest line of a file that is read line by line, in bytes.
@@ -193,12 +194,14 @@ impl<'de, T: Element> Visitor<'de> for ElementsVisitor<T> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
         let mut elements = Vec::new();
-        while let Some(value) = sequence.next_element::<Value>()? {
+        while let Some(Unique { value, twice }) = sequence.next_element()? {
             if let Some(otherwise) = T::known_otherwise(&value) {
                 return Err(A::Error::custom(otherwise));
             }
-            let element = serde_json::from_value::<T>(value);
-            elements.push(element.map_err(|error| error.to_string()));
+            elements.push(match twice {
+                Some(twice) => Err(twice),
+                None => serde_json::from_value::<T>(value).map_err(|error| error.to_string()),
+            });
         }
         Ok(Elements(elements))
     }

@@ -38,20 +38,20 @@ pub struct Team {
 }
 
 impl Team {
-    /// The processes that were started in that way; this one alone for `None`.
+    /// The processes of `program` that were started in that way; this one alone for `None`.
     ///
     /// # Errors
     ///
     /// If this program is built without it, or it does not start.
-    pub fn start(distributed: Option<Distributed>) -> Result<Arc<Self>> {
+    pub fn start(distributed: Option<Distributed>, program: &str) -> Result<Arc<Self>> {
         match distributed {
             None => Ok(Arc::default()),
-            Some(Distributed::Mpi) => Self::mpi(),
+            Some(Distributed::Mpi) => Self::mpi(program),
         }
     }
 
     #[cfg(feature = "mpi")]
-    fn mpi() -> Result<Arc<Self>> {
+    fn mpi(_program: &str) -> Result<Arc<Self>> {
         let mpi = workers::mpi::Mpi::start().context("--distributed mpi")?;
         if mpi.rank() > 0 {
             crate::console::speak_as(format!("worker {}", mpi.rank()));
@@ -63,11 +63,11 @@ impl Team {
     }
 
     #[cfg(not(feature = "mpi"))]
-    fn mpi() -> Result<Arc<Self>> {
+    fn mpi(program: &str) -> Result<Arc<Self>> {
         bail!(
             "--distributed mpi: this program was built without MPI; build and run it with\n    \
-             cargo build --release --features mpi --bin clip\n    \
-             mpirun -n 4 target/release/clip --distributed mpi"
+             cargo build --release --features mpi --bin {program}\n    \
+             mpirun -n 4 target/release/{program} --distributed mpi"
         );
     }
 
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_team_of_one_checks_and_waits_for_nothing() {
-        let team = Team::start(None).unwrap();
+        let team = Team::start(None, "clip").unwrap();
         assert_eq!((team.count(), team.rank()), (1, 0));
         team.check(&TrainingConfig::<ClipConfig>::default())
             .unwrap();
@@ -241,8 +241,9 @@ mod tests {
     #[cfg(not(feature = "mpi"))]
     #[test]
     fn without_mpi_the_message_says_how_to_build_with_it() {
-        let error = Team::start(Some(Distributed::Mpi)).unwrap_err().to_string();
+        let error = Team::start(Some(Distributed::Mpi), "albef").unwrap_err();
+        let error = error.to_string();
         assert!(error.contains("built without MPI"), "{error}");
-        assert!(error.contains("cargo build --release --features mpi --bin clip"));
+        assert!(error.contains("cargo build --release --features mpi --bin albef"));
     }
 }

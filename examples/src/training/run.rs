@@ -26,7 +26,7 @@ use crate::report::{Change, ParameterCount, RunReport, Stage};
 pub const CONFIG_FILE: &str = "config.json";
 
 /// The results for programs in a run's folder, which a finished run has.
-pub(super) const METRICS_FILE: &str = "metrics.json";
+pub(crate) const METRICS_FILE: &str = "metrics.json";
 
 /// How a run ended.
 pub enum Ended<S: Program> {

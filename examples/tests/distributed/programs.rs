@@ -159,6 +159,7 @@ fn it_contrast_and_the_tower_of_its_regions() {
     let folder = tempfile::tempdir().unwrap();
     let small = [
         "model.feature=8",
+        "tags=true",
         "model.bert.width=16",
         "model.bert.layers=1",
         "model.bert.intermediate=24",

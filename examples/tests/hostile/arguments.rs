@@ -5,7 +5,9 @@ use std::os::unix::ffi::OsStringExt;
 
 use serde_json::Value;
 
-use super::program::{ALBEF, Answer, CLIP, Count, Place, Program};
+use super::program::{
+    ALBEF, Answer, CLIP, Count, IT_CONTRAST, Place, Program, VISUAL_SEMANTIC, table,
+};
 
 #[test]
 fn arguments_are_refused_by_name() {
@@ -212,4 +214,81 @@ fn settings_files_are_taken_or_refused_with_their_name() {
     );
     let mut command = place.clip(["--print-config", "--config"]);
     count.taken("a byte-order mark", &Answer::of(command.arg(marked)));
+}
+
+/// `visual-semantic features` and `it-contrast regions`.
+#[test]
+fn what_writes_one_file_by_one_run_says_what_it_needs_and_leaves_none() {
+    let mut count = Count::new("files by the weights of a run");
+    let place = Place::new();
+    table(&place, "");
+    place.finished(CLIP, "clip", &[]);
+    place.finished(VISUAL_SEMANTIC, "vse", &["base.second=null"]);
+    for (program, command, run) in [
+        (VISUAL_SEMANTIC, "features", "vse"),
+        (IT_CONTRAST, "regions", "clip"),
+    ] {
+        let write = |arguments: &[&str]| {
+            let start = [command, "--data", "table.csv"];
+            Answer::of(&mut place.run(program, [&start[..], arguments].concat()))
+        };
+        let whole = ["--init", run, "--output", "file"];
+        for (arguments, reason) in [
+            (&whole[..2], "needs --output FILE"),
+            (&whole[2..], "needs --init RUN"),
+            (
+                &["--init", "absent", "--output", "file"],
+                "no run in absent",
+            ),
+            (
+                &["--init", "table.csv", "--output", "file"],
+                "no run in table.csv",
+            ),
+            (&["--init", run, "--output", run], "exists already"),
+            (&["--init", run, "--output", "/dev/null"], "exists already"),
+            (
+                &["--init", run, "--output", "no/file"],
+                "no/file: could not be written",
+            ),
+            (
+                &[&whole[..], &["--seeds", "2"]].concat(),
+                "leave out --grid and --seeds",
+            ),
+            (
+                &[&whole[..], &["--grid", "seed=1,2"]].concat(),
+                "leave out --grid",
+            ),
+            (
+                &[&whole[..], &["--resume", run]].concat(),
+                "cannot be used with",
+            ),
+        ] {
+            count.refused(&arguments.join(" "), &write(arguments), reason);
+            assert!(!place.join("file").exists());
+        }
+        let part = format!("{run}:model");
+        let answer = write(&["--init", &part, "--output", "file"]);
+        count.refused(&part, &answer, "takes a whole run");
+        count.taken(command, &write(&whole));
+        std::fs::remove_file(place.join("file")).unwrap();
+    }
+    let other = ["--init", "vse", "--output", "file"];
+    let mut regions = place.run(IT_CONTRAST, [&["regions"][..], &other].concat());
+    count.refused("vse", &Answer::of(&mut regions), "it is no run of clip");
+}
+
+#[test]
+fn options_of_regions_are_refused_by_name() {
+    let mut count = Count::new("options of it-contrast regions");
+    let place = Place::new();
+    table(&place, "");
+    place.finished(CLIP, "clip", &[]);
+    for (option, value) in [("--per-image", "0"), ("--jitter", "2"), ("--jitter", "NaN")] {
+        let start = [
+            "regions", "--init", "clip", "--output", "file", option, value,
+        ];
+        let answer = Answer::of(&mut place.run(IT_CONTRAST, start));
+        count.refused(value, &answer, "must be in");
+        assert!(!place.join("file").exists());
+    }
 }

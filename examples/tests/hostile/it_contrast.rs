@@ -3,6 +3,8 @@
 use std::fs;
 use std::process::Command;
 
+use serde_json::{Value, json};
+
 use super::program::{ALBEF, Answer, CLIP, Count, IT_CONTRAST, Place, files, table};
 use super::rows::{Bad, Column, Rows, bad, damaged, misnamed};
 
@@ -176,6 +178,110 @@ fn files_of_regions_that_do_not_fit_are_refused_and_leave_nothing() {
     }
 }
 
+/// [`regions`] with what each shows.
+fn tagged(classes: Column) -> Rows {
+    let mut rows = regions();
+    rows.tensors.push(("class", classes));
+    rows.listed("classes", json!(["picture", "number"]))
+}
+
+/// What the regions of the table show, the second of the last image being of this class.
+fn classes(last: i64) -> Column {
+    let mut classes = Column::integers(&[&[1; 23][..], &[last]].concat());
+    classes.shape = vec![12, 2];
+    classes
+}
+
+/// Files that are refused where what their regions show is read.
+fn bad_classes() -> Bad {
+    let listed = |list: Value| tagged(classes(0)).listed("classes", list);
+    let mut flat = classes(0);
+    flat.shape = vec![24];
+    let floats = tagged(Column::floats(&[12, 2], |_| 1.0));
+    bad([
+        (
+            "none",
+            regions(),
+            "it has no `class`, which says what each region shows: set tags=false",
+        ),
+        (
+            "rank",
+            tagged(flat),
+            "`class` has shape [24], it must have 2 dimensions",
+        ),
+        ("floats", floats, "`class` is F32"),
+        (
+            "too large",
+            tagged(classes(2)),
+            "row 11: `class` of region 1 is 2; it must lie in 0..=1",
+        ),
+        (
+            "negative",
+            tagged(classes(-1)),
+            "row 11: `class` of region 1 is -1",
+        ),
+        (
+            "far",
+            tagged(classes(i64::MIN)),
+            "row 11: `class` of region 1 is -9223372036854775808",
+        ),
+        (
+            "no list",
+            tagged(classes(0)).listed("classes", None),
+            "have no `classes`",
+        ),
+        (
+            "no array",
+            listed(json!({"picture": 0})),
+            "no JSON array of names of classes",
+        ),
+        (
+            "numbers",
+            listed(json!([1, 2])),
+            "no JSON array of names of classes",
+        ),
+        (
+            "empty",
+            listed(json!([])),
+            "must name classes, none of them blank",
+        ),
+        (
+            "blank",
+            listed(json!(["picture", "\t"])),
+            "must name classes, none of them blank",
+        ),
+    ])
+}
+
+#[test]
+fn classes_of_regions_that_do_not_fit_are_refused_where_they_are_read() {
+    let mut count = Count::new("classes of regions");
+    let place = Place::new();
+    table(&place, "");
+    let file = ["regions.file=r.safetensors", "tags=true"];
+    for (name, bytes, reason) in bad_classes() {
+        place.write("r.safetensors", bytes);
+        let answer = start(&place, &file);
+        count.refused(name, &answer, reason);
+        assert!(
+            answer.err.contains("regions.file: "),
+            "{name}: {}",
+            answer.err
+        );
+        assert!(!place.join("run").exists(), "{name}");
+    }
+    let listed = |list: Value| tagged(classes(0)).listed("classes", list);
+    let long = json!(["picture", "青 ".repeat(100_000)]);
+    for (name, rows) in [("whole", tagged(classes(0))), ("long", listed(long))] {
+        place.write("r.safetensors", rows.bytes());
+        count.taken(name, &start(&place, &file));
+    }
+    // Without an object that is known, and without a file.
+    let reason = "says what each region shows, or tags=false";
+    count.refused("made", &start(&place, &["tags=true"]), reason);
+    assert!(!place.join("run").exists());
+}
+
 #[test]
 fn settings_that_do_not_fit_together_are_refused_and_leave_nothing() {
     let mut count = Count::new("settings of it-contrast");
@@ -270,8 +376,14 @@ fn runs_without_a_tower_are_refused_and_leave_nothing() {
         count.refused("damaged", &on("clip"), "model.bpk is damaged");
         assert!(!place.join("run").exists());
     }
-    // As it was, it serves; the regions that a run has made are looked at when it goes on.
-    fs::write(&model, whole).unwrap();
+}
+
+#[test]
+fn regions_that_a_run_has_made_are_looked_at_when_it_goes_on() {
+    let mut count = Count::new("regions of a run");
+    let place = Place::new();
+    table(&place, "");
+    place.finished(IT_CONTRAST, "own", &[]);
     let before = files(&place.join("own"));
     for pair in [
         "model.feature=5",

@@ -224,6 +224,9 @@ impl Count {
     pub fn refused(&mut self, input: &str, answer: &Answer, reason: &str) {
         let refused = self.answered(input, answer);
         assert!(refused, "{input} was taken: {}", answer.out);
+        // 2 where clap reads the arguments.
+        let code = answer.status.code();
+        assert!(matches!(code, Some(1 | 2)), "{input}: {code:?}");
         assert!(
             answer.err.contains(reason),
             "{input}: not `{reason}`: {}",
@@ -307,7 +310,8 @@ pub fn studies(place: &Place) -> PathBuf {
 /// A study of the `index`-th image.
 pub fn study(index: usize) -> Value {
     json!({"images": [format!("{index:02}.png")], "sentences": [format!("picture number {index}")],
-           "labels": {"third": index % 3 == 1, "even": index.is_multiple_of(2)}, "split": split(index)})
+           "labels": {"third": index % 3 == 1, "even": index.is_multiple_of(2)},
+           "split": split(index)})
 }
 
 fn split(index: usize) -> &'static str {

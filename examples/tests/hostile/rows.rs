@@ -1,12 +1,14 @@
 //! Files of numbers for each image, as bytes: whole ones, and what they may be damaged to.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 /// A safetensors file.
 #[derive(Clone)]
 pub struct Rows {
-    /// What stands in the metadata `names`.
-    pub names: Option<String>,
+    /// Lists in the metadata, such as that of `names`.
+    pub lists: BTreeMap<&'static str, String>,
     pub tensors: Vec<(&'static str, Column)>,
 }
 
@@ -45,9 +47,10 @@ impl Rows {
     pub fn of(images: usize, tensors: Vec<(&'static str, Column)>) -> Self {
         let names: Vec<_> = (0..images).map(|index| format!("{index:02}.png")).collect();
         Self {
-            names: Some(json!(names).to_string()),
+            lists: BTreeMap::new(),
             tensors,
         }
+        .named(json!(names))
     }
 
     pub fn with(mut self, name: &str, tensor: Column) -> Self {
@@ -62,8 +65,15 @@ impl Rows {
     }
 
     pub fn named(self, names: impl Into<Option<Value>>) -> Self {
-        let names = names.into().map(|names| names.to_string());
-        Self { names, ..self }
+        self.listed("names", names)
+    }
+
+    pub fn listed(mut self, key: &'static str, list: impl Into<Option<Value>>) -> Self {
+        match list.into() {
+            Some(list) => self.lists.insert(key, list.to_string()),
+            None => self.lists.remove(key),
+        };
+        self
     }
 
     /// The whole file.
@@ -77,9 +87,7 @@ impl Rows {
                 json!({"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": offsets});
             header.insert(name.to_string(), entry);
         }
-        if let Some(names) = &self.names {
-            header.insert("__metadata__".into(), json!({"names": names}));
-        }
+        header.insert("__metadata__".into(), json!(self.lists));
         let header = Value::Object(header).to_string().into_bytes();
         [&(header.len() as u64).to_le_bytes()[..], &header, &content].concat()
     }

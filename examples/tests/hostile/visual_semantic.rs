@@ -1,5 +1,5 @@
-//! `visual-semantic`: settings that do not fit together, files of features and of word vectors, base
-//! networks of another kind, changes on resume.
+//! `visual-semantic`: settings that do not fit together, files of features and of word vectors,
+//! base networks of another kind, changes on resume.
 
 use std::fs;
 use std::process::Command;
@@ -195,17 +195,20 @@ fn base_networks_of_another_shape_or_half_trained_are_refused_and_leave_nothing(
         assert!(answer.err.contains("base.run"), "{}", answer.err);
         assert!(!place.join("run").exists(), "{reason}");
     }
-    let checkpoint = place.join("good/base-first/checkpoints/step-000002");
-    let model = checkpoint.join("model.bpk");
+    let model = place.join("good/base-first/checkpoints/step-000002/model.bpk");
     let whole = fs::read(&model).unwrap();
     for damaged in [&whole[..whole.len() / 2], b""] {
         fs::write(&model, damaged).unwrap();
         count.refused("damaged", &on(&[]), "model.bpk is damaged");
         assert!(!place.join("run").exists());
     }
-    fs::remove_dir_all(&checkpoint).unwrap();
+    fs::write(&model, whole).unwrap();
+    fs::remove_file(place.join("good/base-first/metrics.json")).unwrap();
+    count.refused("unfinished", &on(&[]), "good/base-first is not finished");
+    assert!(!place.join("run").exists());
     fs::remove_dir_all(place.join("good/base-first/checkpoints")).unwrap();
-    count.refused("unfinished", &on(&[]), "is no run with a checkpoint");
+    place.write("good/base-first/metrics.json", "{}");
+    count.refused("no step", &on(&[]), "is no run with a checkpoint");
     assert!(!place.join("run").exists());
 }
 

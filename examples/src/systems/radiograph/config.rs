@@ -219,14 +219,16 @@ mod tests {
     use burn::tensor::Tensor;
 
     use super::*;
+    use crate::training::system::System;
 
     #[test]
     fn the_published_configuration_has_the_published_size() {
         let config = RadiographConfig::base();
         config.with(None, &[]).unwrap();
-        let model = config.system.model.init(&Device::flex());
+        let system = config.system.init(&Device::flex());
         // torchvision's ResNet-50 without its classifier; BERT-base, cased, without its pooler.
-        assert_eq!(model.image.trained_parameters(), 25_557_032 - 2_049_000);
+        assert_eq!(system.parts()[0], ("image encoder", 25_557_032 - 2_049_000));
+        let model = system.model;
         assert_eq!(model.bert.num_params(), 108_310_272 - 590_592);
         let heads = [&model.image_projection, &model.text_projection].map(Module::num_params);
         let head = |width: usize| (width + 1) * 512 + 513 * 512;

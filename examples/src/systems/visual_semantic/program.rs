@@ -20,7 +20,7 @@ use crate::training::config::TrainingConfig;
 use crate::training::evaluation::{Embedded, EmbedsPairs, Retrieved};
 use crate::training::history::History;
 use crate::training::inputs::{self, Data};
-use crate::training::run::{self, CONFIG_FILE, Ended, Options, Program, stage};
+use crate::training::run::{self, CONFIG_FILE, Ended, METRICS_FILE, Options, Program, stage};
 use crate::training::weights::InitConfig;
 
 /// The word vectors in the folder of a run that starts from some.
@@ -96,7 +96,8 @@ impl Program for VisualSemantic {
             data.fingerprint += &format!(" {features}");
         }
         if let Some(run) = base.and_then(|base| base.run.as_ref()) {
-            check_base(run, config, &data).context("base.run")?;
+            let is_new = resumed.is_none();
+            check_base(run, config, &data, is_new).context("base.run")?;
         }
         Ok(data)
     }
@@ -288,11 +289,13 @@ fn own_vectors(
     Ok(Some(path))
 }
 
-/// Checks that a run trained a base network that reads the tokens of these data.
+/// Checks that a run trained a base network that reads the tokens of these data; to its end, if it
+/// `is_new` to this one.
 fn check_base(
     run: &Path,
     config: &TrainingConfig<VisualSemanticConfig>,
     data: &Data<VisualSemantic>,
+    is_new: bool,
 ) -> Result<()> {
     let its_own = TrainingConfig::<VisualSemanticConfig>::read(&run.join(CONFIG_FILE))?;
     ensure!(
@@ -300,6 +303,11 @@ fn check_base(
         "{} has heads, a base network has none: its own is in {}",
         run.display(),
         run.join("base-second").display()
+    );
+    ensure!(
+        !is_new || run.join(METRICS_FILE).is_file(),
+        "{} is not finished: go on with it first, --resume {0}",
+        run.display()
     );
     inputs::check_tokens(run, config, &data.tokenizer)
 }

@@ -30,15 +30,15 @@ fn pipe(place: &Place, name: &str) {
     assert!(made.unwrap().success());
 }
 
-#[test]
-fn studies_are_read_or_refused_with_their_place() {
-    let mut count = Count::new("rows of studies");
-    let place = with_radiograph();
-    pipe(&place, "pipe.png");
-    place.write("html.png", "<html>404</html>");
-    let long = "x".repeat(100_000);
+/// A name as no file has one.
+fn long() -> String {
+    "x".repeat(100_000)
+}
+
+/// Rows that neither program takes.
+fn bad_studies() -> Vec<(Value, &'static str)> {
     let of = |key: &str, value: Value| with(study(0), key, value);
-    let both = [
+    vec![
         (of("images", json!([])), "it has no image"),
         (of("images", json!([" "])), "an image path is blank"),
         (of("images", json!("00.png")), "invalid type"),
@@ -48,7 +48,7 @@ fn studies_are_read_or_refused_with_their_place() {
         (of("images", json!(["/dev/zero"])), "it is not a file"),
         (of("images", json!(["pipe.png"])), "it is not a file"),
         (of("images", json!(["00.png", "html.png"])), "html.png"),
-        (of("images", json!([long])), "cannot read image"),
+        (of("images", json!([long()])), "cannot read image"),
         (of("sentences", json!(["red", "\t"])), "a sentence is blank"),
         (of("sentences", json!("red")), "invalid type"),
         (
@@ -58,14 +58,23 @@ fn studies_are_read_or_refused_with_their_place() {
         (of("labels", json!({"even": 1})), "invalid type"),
         (of("labels", json!(["red"])), "invalid type"),
         (of("split", json!("tset")), "unknown split"),
-        (of("split", json!(long)), "unknown split"),
+        (of("split", json!(long())), "unknown split"),
         (of("split", Value::Null), "invalid type"),
         (of("id", json!(7)), "unknown field `id`"),
         (without(study(0), "images"), "missing field `images`"),
         (without(study(0), "split"), "missing field `split`"),
         (json!([]), "invalid length"),
         (Value::Null, "invalid type"),
-    ];
+    ]
+}
+
+#[test]
+fn studies_are_read_or_refused_with_their_place() {
+    let mut count = Count::new("rows of studies");
+    let place = with_radiograph();
+    pipe(&place, "pipe.png");
+    place.write("html.png", "<html>404</html>");
+    let of = |key: &str, value: Value| with(study(0), key, value);
     let sentences = [
         (of("sentences", json!([])), "it has no sentence"),
         (without(study(0), "sentences"), "it has no sentence"),
@@ -75,7 +84,7 @@ fn studies_are_read_or_refused_with_their_place() {
         (without(study(0), "labels"), "it has no labels"),
     ];
     for (program, own) in [(RADIOGRAPH, &sentences), (LINEAR, &labels)] {
-        for (row, reason) in both.iter().chain(own) {
+        for (row, reason) in bad_studies().iter().chain(own) {
             with_row(&place, row);
             let answer = start(&place, program, &[]);
             count.refused(reason, &answer, reason);
@@ -92,7 +101,7 @@ fn studies_are_read_or_refused_with_their_place() {
     for row in [
         study(0),
         of("images", json!(["00.png", "00.png"])),
-        of("sentences", json!([long])),
+        of("sentences", json!([long()])),
         of("sentences", json!(["<script>\u{0}\u{202e}青 🙂"])),
         of("labels", json!({})),
     ] {
@@ -104,11 +113,23 @@ fn studies_are_read_or_refused_with_their_place() {
 }
 
 #[test]
-fn files_that_list_no_studies_are_refused_with_a_hint() {
-    let mut count = Count::new("files of studies");
+fn a_label_that_is_given_twice_is_refused() {
+    let mut count = Count::new("labels that are given twice");
     let place = with_radiograph();
+    let list = fs::read_to_string(place.join("studies.json")).unwrap();
+    let twice = "\"even\":true,\"even\":false";
+    place.write("studies.json", list.replacen("\"even\":true", twice, 1));
+    for program in [RADIOGRAPH, LINEAR] {
+        let answer = start(&place, program, &[]);
+        let reason = "studies.json, studies[0]: `even` is given twice";
+        count.refused("twice", &answer, reason);
+    }
+}
+
+/// Files that list none, or lack a split.
+fn write_no_studies(place: &Place) {
     fs::create_dir(place.join("empty")).unwrap();
-    pipe(&place, "pipe.json");
+    pipe(place, "pipe.json");
     place.write("deep.json", "[".repeat(200_000));
     let random: Vec<u8> = (0..=255).cycle().take(9000).collect();
     place.write("random.json", random);
@@ -132,10 +153,20 @@ fn files_that_list_no_studies_are_refused_with_a_hint() {
         json!({"classes": ["red", "red"], "studies": [study(0)]}),
     );
     listed("number.json", json!({"classes": 2, "studies": [study(0)]}));
-    let split = |rows: std::ops::Range<usize>| json!({"classes": ["third", "even"], "studies": rows.map(study).collect::<Vec<_>>()});
+    let split = |rows: std::ops::Range<usize>| {
+        let rows: Vec<_> = rows.map(study).collect();
+        json!({"classes": ["third", "even"], "studies": rows})
+    };
     listed("train.json", split(0..8));
     listed("test.json", split(8..12));
     listed("untested.json", split(0..10));
+}
+
+#[test]
+fn files_that_list_no_studies_are_refused_with_a_hint() {
+    let mut count = Count::new("files of studies");
+    let place = with_radiograph();
+    write_no_studies(&place);
     for (data, reason) in [
         ("absent", "expected a studies.json, or a folder with one"),
         ("empty", "holds no list of studies; expected a studies.json"),
@@ -168,7 +199,8 @@ fn files_that_list_no_studies_are_refused_with_a_hint() {
             assert!(!place.join("run").exists(), "{data}");
         }
     }
-    listed("nameless.json", json!({"studies": [study(0)]}));
+    let nameless = json!({"studies": [study(0)]});
+    place.write("nameless.json", nameless.to_string());
     let answer = start_on(&place, LINEAR, "nameless.json", &[]);
     count.refused("no classes", &answer, "nameless.json names no classes");
 }
@@ -185,12 +217,12 @@ fn retrieval() -> Value {
            "candidates": images(4..10)})
 }
 
-/// Its contents in the place of some, which are refused, with a part of what is said.
-fn bad_retrieval() -> Vec<(String, &'static str)> {
+/// Values in the place of some of its own, with a part of what is said about them.
+fn changes() -> Vec<(&'static str, Value, &'static str)> {
     let image = |image: &str| json!([{"image": image, "class": "red"}]);
     let sentence = |text: &str, class: &str| json!([{"sentence": text, "class": class}]);
     let few = json!(retrieval()["candidates"].as_array().unwrap()[..4]);
-    let changed = [
+    vec![
         (
             "classes",
             json!(["red"]),
@@ -236,8 +268,12 @@ fn bad_retrieval() -> Vec<(String, &'static str)> {
         ("query_sentences", image("00.png"), "unknown field `image`"),
         ("candidates", json!(["00.png"]), "candidates[0]: "),
         ("candidates", Value::Null, "expected an array of images"),
-    ];
-    let changed = changed.into_iter();
+    ]
+}
+
+/// Contents of the file that are refused, likewise.
+fn bad_retrieval() -> Vec<(String, &'static str)> {
+    let changed = changes().into_iter();
     let changed = changed.map(|(key, value, reason)| (with(retrieval(), key, value), reason));
     let whole = [
         (

@@ -5,7 +5,7 @@ mod data;
 
 use std::fs;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::program::{
     Answer, CLIP, Count, FINETUNE, LINEAR, Place, Program, RADIOGRAPH, files, metrics, studies,
@@ -44,57 +44,61 @@ fn resume(place: &Place, program: Program, run: &str, pairs: &[&str]) -> Answer 
     Answer::of(&mut place.run(program, ["--resume", run].into_iter().chain(sets)))
 }
 
+/// Settings that are refused.
+const OF_RADIOGRAPH: [(&str, &str); 19] = [
+    ("model.bert.fusion_layers=1", "fusion_layers = 1 must be 0"),
+    ("model.bert.heads=3", "must be a multiple of bert.heads = 3"),
+    ("model.bert.vocabulary=10", "model.bert.vocabulary"),
+    ("model.embedding=0", "embedding = 0 must be in"),
+    ("model.image.blocks=[]", "image.blocks has 0 stages"),
+    (
+        "model.image={\"blocks\": [1000, 1000], \"width\": 4096}",
+        "parameters",
+    ),
+    ("model.image.width=5000", "image.width = 5000"),
+    ("model.image.image_size=4", "leaves one place"),
+    ("model.pooling=mean", "model.pooling: unknown variant"),
+    ("tokens=13", "tokens = 13 must be in 2..=model.bert.context"),
+    ("tokens=1", "tokens = 1 must be in 2.."),
+    ("objective=srcl", "objective srcl needs"),
+    ("objective=recco", "did you mean `reco`?"),
+    ("objective.lambda=nan", "objective.lambda"),
+    (
+        "data.batch_size=100",
+        "split train has 8 studies, fewer than one batch",
+    ),
+    ("data.tokenizer=absent", "absent"),
+    ("findings.noise=2", "noise is 2"),
+    ("findings.candidates=0", "candidates is 0"),
+    ("labels=1", "there is no setting labels"),
+];
+
+/// Those of the classifiers.
+const OF_CLASSIFIERS: [(&str, &str); 11] = [
+    ("labels=0", "labels = 0 must be in (0, 1]"),
+    ("labels=-1", "labels = -1 must be in (0, 1]"),
+    ("labels=1.01", "labels = 1.01 must be in (0, 1]"),
+    ("labels=null", "labels: invalid type: null"),
+    ("classes=0", "classes = 0 must be in 1..=100000"),
+    (
+        "classes=3",
+        "studies.json names 2 classes, and the model has 3: set classes=2",
+    ),
+    ("trained=tail", "trained: unknown variant"),
+    ("image.width=8", "there and [8,"),
+    ("vocabulary=5", "set vocabulary="),
+    ("model.embedding=4", "there is no setting model"),
+    ("objective=reco", "there is no setting objective"),
+];
+
 #[test]
 fn settings_that_do_not_fit_together_are_refused_and_leave_nothing() {
     let mut count = Count::new("settings of radiograph");
     let place = with_radiograph();
-    let radiograph = [
-        ("model.bert.fusion_layers=1", "fusion_layers = 1 must be 0"),
-        ("model.bert.heads=3", "must be a multiple of bert.heads = 3"),
-        ("model.bert.vocabulary=10", "model.bert.vocabulary"),
-        ("model.embedding=0", "embedding = 0 must be in"),
-        ("model.image.blocks=[]", "image.blocks has 0 stages"),
-        (
-            "model.image={\"blocks\": [1000, 1000], \"width\": 4096}",
-            "parameters",
-        ),
-        ("model.image.width=5000", "image.width = 5000"),
-        ("model.image.image_size=4", "leaves one place"),
-        ("model.pooling=mean", "model.pooling: unknown variant"),
-        ("tokens=13", "tokens = 13 must be in 2..=model.bert.context"),
-        ("tokens=1", "tokens = 1 must be in 2.."),
-        ("objective=srcl", "objective srcl needs"),
-        ("objective=recco", "did you mean `reco`?"),
-        ("objective.lambda=nan", "objective.lambda"),
-        (
-            "data.batch_size=100",
-            "split train has 8 studies, fewer than one batch",
-        ),
-        ("data.tokenizer=absent", "absent"),
-        ("findings.noise=2", "noise is 2"),
-        ("findings.candidates=0", "candidates is 0"),
-        ("labels=1", "there is no setting labels"),
-    ];
-    let classifier = [
-        ("labels=0", "labels = 0 must be in (0, 1]"),
-        ("labels=-1", "labels = -1 must be in (0, 1]"),
-        ("labels=1.01", "labels = 1.01 must be in (0, 1]"),
-        ("labels=null", "labels: invalid type: null"),
-        ("classes=0", "classes = 0 must be in 1..=100000"),
-        (
-            "classes=3",
-            "studies.json names 2 classes, and the model has 3: set classes=2",
-        ),
-        ("trained=tail", "trained: unknown variant"),
-        ("image.width=8", "there and [8,"),
-        ("vocabulary=5", "set vocabulary="),
-        ("model.embedding=4", "there is no setting model"),
-        ("objective=reco", "there is no setting objective"),
-    ];
     for (program, own) in [
-        (RADIOGRAPH, &radiograph[..]),
-        (LINEAR, &classifier),
-        (FINETUNE, &classifier),
+        (RADIOGRAPH, &OF_RADIOGRAPH[..]),
+        (LINEAR, &OF_CLASSIFIERS),
+        (FINETUNE, &OF_CLASSIFIERS),
     ] {
         for (pair, reason) in own {
             count.refused(pair, &start(&place, program, &[pair]), reason);
@@ -213,20 +217,22 @@ fn what_a_run_was_trained_with_stays() {
     }
 }
 
+/// Studies with these labels.
+fn labelled(place: &Place, labels: &dyn Fn(usize) -> Value) {
+    let rows = (0..12).map(|index| {
+        let mut row = study(index);
+        row["labels"] = labels(index);
+        row
+    });
+    let file = json!({"classes": ["third", "even"], "studies": rows.collect::<Vec<_>>()});
+    place.write("studies.json", file.to_string());
+}
+
 /// A class of which the held-out images are all, or none, has no area under a curve.
 #[test]
 fn classes_of_one_kind_are_trained_on_and_have_no_score() {
     let mut count = Count::new("labels");
     let place = with_radiograph();
-    let labelled = |labels: &dyn Fn(usize) -> serde_json::Value| {
-        let rows = (0..12).map(|index| {
-            let mut row = study(index);
-            row["labels"] = labels(index);
-            row
-        });
-        let file = json!({"classes": ["third", "even"], "studies": rows.collect::<Vec<_>>()});
-        place.write("studies.json", file.to_string());
-    };
     for (name, labels, areas) in [
         (
             "always",
@@ -248,7 +254,7 @@ fn classes_of_one_kind_are_trained_on_and_have_no_score() {
             [false, true, true],
         ),
     ] {
-        labelled(labels);
+        labelled(&place, labels);
         for program in [LINEAR, FINETUNE] {
             let answer = start(&place, program, &[]);
             count.taken(name, &answer);
@@ -258,14 +264,20 @@ fn classes_of_one_kind_are_trained_on_and_have_no_score() {
             assert_eq!([0, 1, 2].map(|row| area(row).is_number()), areas, "{name}");
         }
     }
-    labelled(&|_| json!({"third": null, "even": null}));
+}
+
+#[test]
+fn labels_that_are_too_few_to_learn_from_are_refused() {
+    let mut count = Count::new("labels that are too few");
+    let place = with_radiograph();
+    labelled(&place, &|_| json!({"third": null, "even": null}));
     for program in [LINEAR, FINETUNE] {
         let answer = start(&place, program, &[]);
         count.refused("nothing known", &answer, "there is nothing to learn");
         assert!(!place.join("run").exists());
     }
     // A share that leaves one image, or two.
-    labelled(&|_| json!({"even": true}));
+    labelled(&place, &|_| json!({"even": true}));
     let answer = start(&place, LINEAR, &["labels=1e-9"]);
     count.refused(
         "one image",

@@ -208,6 +208,18 @@ impl System for Classifier {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::training::system::SystemConfig;
+
+    #[test]
+    fn parameters_are_counted_without_the_statistics_of_norms() {
+        let config = ClassifierConfig::defaults().system;
+        let classifier = config.init(&Device::flex());
+        let [encoder, head] = classifier.parts().try_into().unwrap();
+        assert_eq!(encoder.1, classifier.model.image.trained_parameters());
+        let features = config.image.features();
+        assert_eq!(head.1, (features + 1) * config.classes);
+        assert!(encoder.1 + head.1 < classifier.num_params());
+    }
 
     #[test]
     fn the_loss_is_the_mean_over_the_labels_that_are_known() {
