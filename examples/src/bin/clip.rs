@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use burn_contrastive_examples::cli::{self, Task, TrainingArguments};
+use burn_contrastive_examples::cli::{self, Task, TrainingArguments, Writing};
+use burn_contrastive_examples::published::export;
 use burn_contrastive_examples::systems::clip::Clip;
 use clap::{Parser, Subcommand};
 
@@ -26,6 +27,9 @@ struct Arguments {
 enum Command {
     /// Evaluate a run (--init RUN) without training it, such as on --data that it never saw
     Evaluate(TrainingArguments),
+    /// Write the model of a run (--init RUN) into a folder (--output FOLDER) that Hugging Face's
+    /// CLIPModel loads
+    Export(TrainingArguments),
 }
 
 fn main() -> ExitCode {
@@ -34,6 +38,15 @@ fn main() -> ExitCode {
         None => cli::train::<Clip>(training, Task::default()),
         Some(Command::Evaluate(training)) => {
             cli::evaluate::<Clip>(training, Task::named(&["evaluate"]))
+        }
+        Some(Command::Export(training)) => {
+            let run = "the run whose model to write";
+            if let Some(Writing { started, run, file }) =
+                cli::start_writing::<Clip>(training, "export", run)?
+            {
+                export(&run, &file, &started.options.device)?;
+            }
+            Ok(ExitCode::SUCCESS)
         }
     })
 }

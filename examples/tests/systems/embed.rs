@@ -7,8 +7,9 @@ use burn::tensor::Device;
 use burn::train::Interrupter;
 use burn_contrastive::pairwise::Evaluation;
 use burn_contrastive_examples::audit::{self, audit};
-use burn_contrastive_examples::data::{Collection, Split};
+use burn_contrastive_examples::data::{CaptionTokenizer, Collection, Split};
 use burn_contrastive_examples::embed::{self, embed};
+use burn_contrastive_examples::published::{Published, export};
 use burn_contrastive_examples::systems::clip::{Clip, ClipConfig};
 use burn_contrastive_examples::training::config::TrainingConfig;
 use burn_contrastive_examples::training::run::{Ended, Folder, Program};
@@ -16,8 +17,8 @@ use safetensors::SafeTensors;
 
 use crate::{exclusively, options, stopped};
 
-/// A run of `clip` of two steps, and the data that it was trained on.
-fn run(folder: &Path) -> [PathBuf; 2] {
+/// A run of `clip` of two steps with these settings, and the data that it was trained on.
+fn run(folder: &Path, more: &[&str]) -> [PathBuf; 2] {
     let settings = [
         "data.scenes.train=64",
         "data.scenes.validation=20",
@@ -33,7 +34,8 @@ fn run(folder: &Path) -> [PathBuf; 2] {
         "schedule.steps=2",
         "schedule.warmup_steps=1",
     ];
-    let settings = settings.map(str::to_string);
+    let settings = settings.iter().chain(more).map(ToString::to_string);
+    let settings: Vec<String> = settings.collect();
     let config = TrainingConfig::<ClipConfig>::load(None, &settings).unwrap();
     let run = folder.join("run");
     let options = options(Folder::New(run.clone()), folder, &["clip"]);
@@ -70,7 +72,7 @@ fn floats(file: &[u8], name: &str) -> (Vec<usize>, Vec<f32>) {
 fn a_run_embeds_a_split_as_its_evaluation_does_and_audit_reads_it() {
     let _lock = exclusively();
     let folder = tempfile::tempdir().unwrap();
-    let [run, data] = run(folder.path());
+    let [run, data] = run(folder.path(), &[]);
     let output = folder.path().join("pairs.safetensors");
     let request = request(&run, &data, &output);
     assert!(embed(&request, &Interrupter::new()).unwrap());
@@ -120,7 +122,7 @@ fn a_run_embeds_a_split_as_its_evaluation_does_and_audit_reads_it() {
 fn what_was_interrupted_anywhere_ends_as_the_same_file() {
     let _lock = exclusively();
     let folder = tempfile::tempdir().unwrap();
-    let [run, data] = run(folder.path());
+    let [run, data] = run(folder.path(), &[]);
     let whole = folder.path().join("whole.safetensors");
     assert!(embed(&request(&run, &data, &whole), &Interrupter::new()).unwrap());
     let whole = fs::read(whole).unwrap();
@@ -160,4 +162,58 @@ fn what_was_interrupted_anywhere_ends_as_the_same_file() {
     let error = embed(&request, &Interrupter::new()).unwrap_err();
     assert!(error.to_string().contains("exists already"), "{error:#}");
     assert_eq!(fs::read(&output).unwrap(), b"mine");
+}
+
+#[test]
+fn a_run_of_clips_kind_is_written_as_hugging_faces_and_embeds_the_same() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let kind = [
+        "model.text.pooling=last",
+        "model.image.pooling=token",
+        "model.text.activation=quick-gelu",
+        "model.image.activation=quick-gelu",
+        "model.text.heads=2",
+    ];
+    let [run, data] = run(folder.path(), &kind);
+    let exported = folder.path().join("exported");
+    let device = Device::flex();
+    export(&run, &exported, &device).unwrap();
+    let names = [
+        "config.json",
+        "preprocessor_config.json",
+        "tokenizer_config.json",
+    ];
+    for name in names.iter().chain(&["model.safetensors", "tokenizer.json"]) {
+        assert!(exported.join(name).is_file(), "{name}");
+    }
+    let weights = exported.join("model.safetensors");
+    let published = Published::open(&weights).unwrap();
+    let config = TrainingConfig::<ClipConfig>::read(&run.join("config.json")).unwrap();
+    // The room for tokens that the tokenizer does not have is left out.
+    let mut expected = config.system.model;
+    let tokenizer = CaptionTokenizer::load(exported.join("tokenizer.json"), 48).unwrap();
+    assert!(tokenizer.vocab_size() < expected.text.vocabulary);
+    expected.text.vocabulary = tokenizer.vocab_size();
+    assert_eq!(published.clip().unwrap(), expected);
+    let embeddings = |weights: &Path, name: &str| {
+        let output = folder.path().join(name);
+        assert!(embed(&request(weights, &data, &output), &Interrupter::new()).unwrap());
+        let file = fs::read(output).unwrap();
+        ["image", "text"].map(|name| floats(&file, name))
+    };
+    let own = embeddings(&run, "own.safetensors");
+    assert!(embeddings(&weights, "theirs.safetensors") == own);
+
+    // There is one already; and what is none of CLIP's kind is refused.
+    assert!(export(&run, &exported, &device).is_err());
+    let other = folder.path().join("other");
+    fs::create_dir(&other).unwrap();
+    let [run, _] = self::run(&other, &[]);
+    let error = export(&run, &other.join("exported"), &device).unwrap_err();
+    assert!(
+        error.to_string().contains("model.text.pooling=last"),
+        "{error}"
+    );
+    assert!(!other.join("exported").exists());
 }
