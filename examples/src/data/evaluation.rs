@@ -22,6 +22,17 @@ pub struct CaptionBatch {
 }
 
 impl CaptionBatch {
+    /// The tokens of texts.
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be tokenized.
+    pub fn read(texts: &[String], tokenizer: &CaptionTokenizer, device: &Device) -> Result<Self> {
+        let rows = texts.iter().map(|text| tokenizer.encode(text));
+        let rows = rows.collect::<Result<Vec<_>>>()?;
+        Ok(Self::new(&rows, tokenizer.padding(), device))
+    }
+
     /// The tokens of captions, padded to the longest.
     pub(super) fn new(rows: &[Vec<u32>], padding: Padding, device: &Device) -> Self {
         let (tokens, padding) = padding.pad(rows).into_tensors(rows.len(), device);

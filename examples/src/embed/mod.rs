@@ -11,6 +11,7 @@
 
 mod model;
 mod rows;
+mod search;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use crate::training::inputs::report_skipped;
 
 pub use model::Model;
 use rows::RowFile;
+pub use search::Search;
 
 /// What to embed, by what, and where to.
 pub struct Options {

@@ -5,12 +5,12 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Error, Result, ensure};
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use burn_contrastive::objective::ObjectiveConfig;
 use sha2::{Digest, Sha256};
 
 use super::Reading;
-use crate::data::{CaptionTokenizer, TransformConfig};
+use crate::data::{CaptionBatch, CaptionTokenizer, TransformConfig};
 use crate::models::DualEncoder;
 use crate::published::Published;
 use crate::systems::albef::Albef;
@@ -18,6 +18,7 @@ use crate::systems::clip::Clip;
 use crate::systems::visual_semantic::VisualSemantic;
 use crate::training::checkpoint::{Checkpoints, MODEL};
 use crate::training::config::TrainingConfig;
+use crate::training::evaluation::EmbedsPairs;
 use crate::training::folder::TOKENIZER_FILE;
 use crate::training::run::CONFIG_FILE;
 use crate::training::system::{System, SystemConfig, TextLimits};
@@ -74,6 +75,20 @@ impl Model {
             weights.display()
         );
         Ok(Self::VisualSemantic(Box::new(model), reading))
+    }
+
+    /// The embeddings of texts, `[texts, D]`, not normalised.
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be tokenized.
+    pub fn embed_texts(&self, texts: &[String], device: &Device) -> Result<Tensor<2>> {
+        let read = |reading: &Reading| CaptionBatch::read(texts, &reading.tokenizer, device);
+        Ok(match self {
+            Self::Clip(model, reading) => model.embed_captions(read(reading)?),
+            Self::Albef(model, reading) => model.embed_captions(read(reading)?),
+            Self::VisualSemantic(model, reading) => model.embed_captions(read(reading)?),
+        })
     }
 
     fn published(file: &Path, tokenizer: Option<&Path>, device: &Device) -> Result<Self> {

@@ -74,6 +74,7 @@ mod metrics;
 pub(crate) mod palette;
 mod retrieval;
 mod run;
+mod search;
 mod sweep;
 mod table;
 #[cfg(test)]
@@ -99,6 +100,7 @@ pub use run::{
     Change, Curves, Dataset, Fact, ParameterCount, RunReport, Similarities, Split, Stage,
     Validation,
 };
+pub use search::{Hits, SearchPage};
 pub use sweep::{Sweep, SweepRow, SweepRun};
 pub use table::{NamedHistogram, Table, TableRow};
 pub use weights::{WeightExample, Weights};

@@ -8,7 +8,7 @@ use burn::train::Interrupter;
 use burn_contrastive::pairwise::Evaluation;
 use burn_contrastive_examples::audit::{self, audit};
 use burn_contrastive_examples::data::{CaptionTokenizer, Collection, Split};
-use burn_contrastive_examples::embed::{self, embed};
+use burn_contrastive_examples::embed::{self, Search, embed};
 use burn_contrastive_examples::published::{Published, export};
 use burn_contrastive_examples::systems::clip::{Clip, ClipConfig};
 use burn_contrastive_examples::training::config::TrainingConfig;
@@ -216,4 +216,68 @@ fn a_run_of_clips_kind_is_written_as_hugging_faces_and_embeds_the_same() {
         "{error}"
     );
     assert!(!other.join("exported").exists());
+}
+
+#[test]
+fn a_search_finds_the_nearest_pictures_and_shows_them() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let [run, data] = run(folder.path(), &[]);
+    let output = folder.path().join("pairs.safetensors");
+    assert!(embed(&request(&run, &data, &output), &Interrupter::new()).unwrap());
+    let collection = Collection::read(&data, false).unwrap();
+    let captions: Vec<&str> = collection.captions(Split::Test).collect();
+    let search = Search {
+        embeddings: output.clone(),
+        weights: run.clone(),
+        tokenizer: None,
+        texts: vec![captions[7].to_string(), "<b>a red square</b>".to_string()],
+        top: 5,
+        device: Device::flex(),
+    };
+    let hits = search.run().unwrap();
+
+    // The caption's row in the file has the same cosines with the pictures.
+    let file = fs::read(&output).unwrap();
+    let row = |name: &str, index: usize| floats(&file, name).1[12 * index..][..12].to_vec();
+    let cosine = |a: &[f32], b: &[f32]| {
+        let dot = |a: &[f32], b: &[f32]| -> f64 {
+            a.iter()
+                .zip(b)
+                .map(|(&a, &b)| f64::from(a) * f64::from(b))
+                .sum()
+        };
+        dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+    };
+    let text = row("text", 7);
+    let mut expected: Vec<f64> = (0..30)
+        .map(|image| cosine(&text, &row("image", image)))
+        .collect();
+    expected.sort_by(|a, b| b.total_cmp(a));
+    let found: Vec<f64> = hits[0].pictures.iter().map(|hit| hit.1).collect();
+    assert_eq!(found.len(), 5);
+    for (found, expected) in found.iter().zip(expected) {
+        assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+    }
+    assert!(
+        hits[0]
+            .pictures
+            .iter()
+            .all(|(picture, _)| picture.is_file())
+    );
+    let page = search.page(&hits);
+    assert_eq!(page.matches("data:image/").count(), 10);
+    assert!(page.contains("&lt;b&gt;a red square") && !page.contains("<b>a red"));
+
+    // Embeddings of other weights are not searched.
+    let other = folder.path().join("other");
+    fs::create_dir(&other).unwrap();
+    let [other, _] = self::run(&other, &["seed=1"]);
+    let error = Search {
+        weights: other,
+        ..search
+    }
+    .run()
+    .unwrap_err();
+    assert!(error.to_string().contains("by other weights"), "{error}");
 }

@@ -101,7 +101,7 @@ fn badge(rank: u64) -> Markup {
 }
 
 /// An image in the page, or a placeholder that says there is none.
-pub(super) fn picture(file: &Path, what: &str, thumbnails: &mut Thumbnails) -> Markup {
+pub(in crate::report) fn picture(file: &Path, what: &str, thumbnails: &mut Thumbnails) -> Markup {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let what = format!("{what}: {name}");
     html! {

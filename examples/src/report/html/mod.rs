@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use maud::{DOCTYPE, Markup, PreEscaped, Render, html};
 
+pub(super) use gallery::picture;
+
 use super::palette;
 use super::thumbnail::Thumbnails;
 use super::{Change, DirectionScores, Retrieval, RetrievalScores, RunReport};
