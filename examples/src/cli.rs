@@ -31,8 +31,8 @@ const WORKERS: u16 = 2;
 /// The options of a training program.
 #[derive(Args, Clone)]
 pub struct TrainingArguments {
-    /// A Karpathy folder (dataset*.json, as Flickr30K and MS-COCO have), or a .csv or .tsv of image
-    /// path and caption
+    /// A Karpathy folder (dataset*.json, as Flickr30K and MS-COCO have), COCO's
+    /// captions_*.json, or a .csv or .tsv of image path and caption
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
 

@@ -29,8 +29,8 @@ struct Arguments {
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
 
-    /// A Karpathy folder (dataset*.json, as Flickr30K and MS-COCO have), or a .csv or .tsv of image
-    /// path and caption
+    /// A Karpathy folder (dataset*.json, as Flickr30K and MS-COCO have), COCO's
+    /// captions_*.json, or a .csv or .tsv of image path and caption
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
 

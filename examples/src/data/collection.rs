@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::listing::{Faults, Listed, check_images, fingerprint, indices};
 pub use super::listing::{Place, Skipped};
 use super::scenes::Scene;
-use super::{decode, karpathy, table};
+use super::{coco, decode, karpathy, table};
 
 /// What part of a collection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -115,6 +115,7 @@ impl Collection {
     ///
     /// - a Karpathy file (`dataset*.json`, as Flickr30K and MS-COCO are distributed), or a folder
     ///   that holds one;
+    /// - COCO's own annotations (`captions_train2017.json`);
     /// - a table (`.csv`, `.tsv`) of image path and caption, or a folder that holds one.
     ///
     /// With `skip_bad`, bad rows and images are left out and the reasons kept in
@@ -128,6 +129,7 @@ impl Collection {
         let file = locate(path.as_ref())?;
         let mut faults = Faults::new(skip_bad);
         let examples = match extension(&file).as_str() {
+            "json" if coco::is_one(&file) => coco::read(&file, &mut faults)?,
             "json" => karpathy::read(&file, &mut faults)?,
             _ => table::read(&file, &mut faults)?,
         };
@@ -202,7 +204,7 @@ fn extension(file: &Path) -> String {
 
 /// The one file in `path` that lists captioned images.
 fn locate(path: &Path) -> Result<PathBuf> {
-    let expected = "expected a Karpathy folder (with a dataset*.json), \
+    let expected = "expected a Karpathy folder (with a dataset*.json), COCO's captions_*.json, \
                     or a .csv or .tsv table of image path and caption";
     let metadata = std::fs::metadata(path)
         .with_context(|| format!("cannot read {}; {expected}", path.display()))?;

@@ -66,7 +66,7 @@ impl Element for Entry {
         let is_of_coco = value.get("file_name").is_some() && value.get("sentences").is_none();
         is_of_coco.then_some(
             "these are COCO's own annotations; expected the split file dataset_coco.json, which \
-             has the captions in `sentences`",
+             has the captions in `sentences`, or captions_*.json, which has `annotations`",
         )
     }
 }
@@ -303,7 +303,7 @@ mod tests {
                 ("{\"pictures\": []}", "images"),
                 ("", "dataset_x.json:1:0"),
                 (
-                    r#"{"images": [{"id": 1, "file_name": "a.png"}], "annotations": []}"#,
+                    r#"{"images": [{"id": 1, "file_name": "a.png"}], "info": {}}"#,
                     "COCO's own annotations; expected the split file",
                 ),
             ] {

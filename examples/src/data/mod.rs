@@ -1,7 +1,7 @@
 //! Image–caption pairs: from files on disk to batches of tensors.
 //!
 //! ```text
-//! scenes ──► folder ──► karpathy | table ──► Collection ──► PairLoader ────► Shards ──► Batch
+//! scenes ──► folder ──► karpathy | coco | table ──► Collection ──► PairLoader ────► Shards ──► Batch
 //! (generator)           (readers)                │  ▲           (training, validation)
 //!                                CaptionTokenizer┘  └Transform
 //!                                                └─► EvaluationSet ──► each image, each caption
@@ -15,6 +15,7 @@
 //! alone, so that neither the number of threads nor an interruption changes what the model sees.
 
 mod augment;
+mod coco;
 mod collection;
 mod evaluation;
 pub mod features;
