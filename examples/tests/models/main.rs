@@ -6,5 +6,6 @@ mod bert;
 mod clip;
 mod gru;
 mod image_encoder;
+mod minilm;
 mod reference;
 mod resnet;
