@@ -4,16 +4,17 @@
 //! Parameters go by their paths in the model. One that has no counterpart is refused by name unless
 //! it is asked for: a tower that silently keeps its random start costs more than any error.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod load;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use burn::module::{Module, ModuleMapper, Param, ParamGroup, ParamId};
+use anyhow::{Context, Result, anyhow, ensure};
 use burn::store::burn_pack::Tensor as StoredTensor;
 use burn::store::{BurnpackStore, ModuleStore, bridge};
-use burn::tensor::{DType, Device, Shape, Tensor, TensorData};
+use burn::tensor::{DType, Device, Shape, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoint, Checkpoints, MODEL};
@@ -21,9 +22,7 @@ use super::config::TrainingConfig;
 use super::folder::TOKENIZER_FILE;
 use super::run::CONFIG_FILE;
 use super::system::{System, SystemConfig};
-use crate::models::resize_positions;
-use crate::published::{Key, Layout, Published};
-use crate::words::list;
+use crate::published::{Layout, Published};
 
 /// The weights that a run starts from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -317,266 +316,6 @@ impl Weights {
         modules.dedup();
         modules.join(", ")
     }
-
-    /// A module that starts from these weights: all of it, or the part that they are of.
-    /// Parameters whose paths match one of `new` may be missing here, and those that match one of
-    /// `unused` may be of no use there; one of another shape may if it matches both. Position
-    /// embeddings of images of another size are interpolated.
-    ///
-    /// # Errors
-    ///
-    /// Names the parameters that are missing, unused or of another shape, and what to do.
-    pub fn load_into<M: Module>(
-        self,
-        module: M,
-        new: &[impl AsRef<str>],
-        unused: &[impl AsRef<str>],
-    ) -> Result<M> {
-        let (new, unused) = (groups(new)?, groups(unused)?);
-        let mut load = Load {
-            path: Vec::new(),
-            containers: Vec::new(),
-            tensors: self.tensors,
-            used: BTreeSet::new(),
-            layout: self.layout,
-            text_layers: self.text_layers,
-            prefix: self.prefix,
-            new,
-            unused: &unused,
-            missing: Vec::new(),
-            misshapen: Vec::new(),
-            unread: None,
-        };
-        let module = module.map(&mut load);
-        if let Some(error) = load.unread.take() {
-            return Err(error);
-        }
-        let is_beside = |name: &str| self.layout.is_some_and(|layout| layout.is_beside(name));
-        let left = load.tensors.into_keys();
-        let left: Vec<_> = left
-            .filter(|name| !load.used.contains(name) && !is_beside(name))
-            .filter(|name| !matches(&unused, name))
-            .collect();
-        let from = self.source.display();
-        if let Some(first) = load.misshapen.first() {
-            bail!("{from} does not fit the model: {first}");
-        }
-        if !load.missing.is_empty() {
-            bail!(
-                "{from} lacks {}: if they are to start anew, say so in init.new, as regular \
-                 expressions of their paths",
-                list(&load.missing)
-            );
-        }
-        if !left.is_empty() {
-            bail!(
-                "{from} has {}, which the model has no use for: if that is right, say so in \
-                 init.unused, as regular expressions of their paths",
-                list(&left)
-            );
-        }
-        Ok(module)
-    }
-}
-
-fn groups(expressions: &[impl AsRef<str>]) -> Result<Vec<ParamGroup>> {
-    let group = |expression: &str| {
-        ParamGroup::from_regex(expression)
-            .map_err(|_| anyhow!("init: {expression:?} is no regular expression"))
-    };
-    let all = expressions.iter();
-    all.map(|expression| group(expression.as_ref())).collect()
-}
-
-fn matches(groups: &[ParamGroup], path: &str) -> bool {
-    // Groups of paths do not look at the id.
-    let id = ParamId::new();
-    groups.iter().any(|group| group.matches(&id, Some(path)))
-}
-
-/// Gives parameters the values of the same paths, or of the names that a layout has for them.
-struct Load<'a> {
-    path: Vec<String>,
-    /// The kinds of modules on that path.
-    containers: Vec<String>,
-    tensors: BTreeMap<String, Values>,
-    /// The names of those that parameters have taken.
-    used: BTreeSet<String>,
-    layout: Option<Layout>,
-    text_layers: usize,
-    /// Of the parameters that are looked for.
-    prefix: String,
-    new: Vec<ParamGroup>,
-    unused: &'a [ParamGroup],
-    missing: Vec<String>,
-    misshapen: Vec<String>,
-    /// Why values could not be read.
-    unread: Option<anyhow::Error>,
-}
-
-impl Load<'_> {
-    /// Whether the innermost module is of that kind.
-    fn is_of(&self, kind: &str) -> bool {
-        let container = self.containers.last();
-        container.is_some_and(|container| container.strip_prefix("Struct:") == Some(kind))
-    }
-
-    /// Where the values of the parameter at a path are.
-    fn key(&self, path: &str) -> Key {
-        match self.layout {
-            Some(layout) => match path.strip_prefix(&self.prefix) {
-                Some(rest) => layout.key(rest, self.text_layers),
-                None => Key::whole(path),
-            },
-            None => Key {
-                is_transposed: false,
-                ..Key::whole(path)
-            },
-        }
-    }
-
-    /// The values, arranged as a parameter of `shape` has them; `None` if they do not fit it.
-    fn value<const D: usize>(
-        &self,
-        path: &str,
-        key: &Key,
-        shape: &Shape,
-        device: &Device,
-    ) -> Result<Option<Tensor<D>>> {
-        let values = &self.tensors[&key.name];
-        let is_transposed = key.is_transposed && self.is_of("Linear") && D == 2;
-        let found = arranged_shape(&values.shape().to_vec(), key.part, is_transposed, D);
-        let read = || -> Result<TensorData> {
-            let data = values.clone().read()?;
-            if self.layout.is_none() {
-                return Ok(data);
-            }
-            Ok(arranged(data, key.part, is_transposed, &found, device))
-        };
-        // Positions of words are no square.
-        if found == shape.to_vec() {
-            Ok(Some(Tensor::from_data(read()?, device)))
-        } else if self.is_of("ImageEncoder") && path.ends_with("positions") {
-            Ok(resized(read()?, &shape.to_vec(), device))
-        } else {
-            Ok(None)
-        }
-    }
-}
-
-impl ModuleMapper for Load<'_> {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        self.path.push(name.to_string());
-        self.containers.push(container.to_string());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container: &str) {
-        self.path.pop();
-        self.containers.pop();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let path = self.path.join(".");
-        let key = self.key(&path);
-        if !self.tensors.contains_key(&key.name) {
-            if path.starts_with(&self.prefix) && !matches(&self.new, &path) {
-                self.missing.push(named(&path, &key));
-            }
-            return param;
-        }
-        self.used.insert(key.name.clone());
-        let shape = param.lazy_shape();
-        match self.value(&path, &key, &shape, &param.lazy_device()) {
-            Ok(Some(value)) => {
-                let id = param.id;
-                param.transform_for_load(value, id)
-            }
-            // One that may be new in place of one that may stay unused.
-            Ok(None) if matches(&self.new, &path) && matches(self.unused, &path) => param,
-            Ok(None) => {
-                let found = self.tensors[&key.name].shape();
-                let [found, shape] = [found, shape].map(|shape| shape.to_vec());
-                let name = named(&path, &key);
-                self.misshapen
-                    .push(format!("{name} is {found:?} there and {shape:?} here"));
-                param
-            }
-            Err(error) => {
-                self.unread.get_or_insert(error);
-                param
-            }
-        }
-    }
-}
-
-/// A parameter's path, behind the name that a layout has for it.
-fn named(path: &str, key: &Key) -> String {
-    if key.name == path {
-        path.to_string()
-    } else {
-        format!("{} ({path})", key.name)
-    }
-}
-
-/// The shape of a part of a tensor, transposed or not, with dimensions of 1 in front up to a rank.
-fn arranged_shape(
-    shape: &[usize],
-    [_, of]: [usize; 2],
-    is_transposed: bool,
-    rank: usize,
-) -> Vec<usize> {
-    let mut shape = shape.to_vec();
-    if let Some(rows) = shape.first_mut() {
-        *rows /= of;
-    }
-    if is_transposed {
-        shape.reverse();
-    }
-    while shape.len() < rank {
-        shape.insert(0, 1);
-    }
-    shape
-}
-
-/// The values of that part, transposed or not, in that shape.
-fn arranged(
-    data: TensorData,
-    [index, of]: [usize; 2],
-    is_transposed: bool,
-    shape: &[usize],
-    device: &Device,
-) -> TensorData {
-    let device = device.clone().inner();
-    let rows = data.shape().first().copied().unwrap_or(1);
-    let columns = data.num_elements() / rows.max(1);
-    let bytes = data.as_bytes().to_vec();
-    let data = TensorData::from_bytes_vec(bytes, [rows, columns], data.dtype());
-    let mut part = Tensor::<2>::from_data(data, &device).narrow(0, index * (rows / of), rows / of);
-    if is_transposed {
-        part = part.transpose();
-    }
-    let data = part.into_data();
-    TensorData::from_bytes_vec(data.as_bytes().to_vec(), shape, data.dtype())
-}
-
-/// Position embeddings `[1, tokens, width]` of square images, for images of another size.
-fn resized<const D: usize>(data: TensorData, to: &[usize], device: &Device) -> Option<Tensor<D>> {
-    let from = data.shape().to_vec();
-    let (&[1, old, width], &[1, new, same]) = (&from[..], to) else {
-        return None;
-    };
-    let side = |patches: usize| {
-        let side = patches.isqrt();
-        (side > 0 && side.pow(2) == patches).then_some(side)
-    };
-    // A class token stands before the patches of both, or of none.
-    let first = (0..2).find(|first| side(old - first).is_some() && side(new - first).is_some())?;
-    if width != same {
-        return None;
-    }
-    let positions = Tensor::<3>::from_data(data, device);
-    let resized = resize_positions(positions, first, side(new - first)?);
-    Some(Tensor::from_data(resized.into_data(), device))
 }
 
 #[cfg(test)]

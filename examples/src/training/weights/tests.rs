@@ -1,6 +1,6 @@
-use burn::module::ModuleVisitor;
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
-use burn::tensor::Distribution;
+use burn::tensor::{Distribution, Tensor};
 use serde_json::Value;
 
 use super::*;
