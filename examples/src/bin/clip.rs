@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use burn_contrastive_examples::cli::{self, Task, TrainingArguments, Writing};
-use burn_contrastive_examples::published::export;
+use burn_contrastive_examples::embed::export;
 use burn_contrastive_examples::systems::clip::Clip;
 use clap::{Parser, Subcommand};
 

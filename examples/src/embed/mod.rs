@@ -1,5 +1,5 @@
-//! Embeddings of images and captions by a trained model, in a file that [`audit`](crate::audit)
-//! reads.
+//! What trained models are for: embeddings of images and captions, in a file that
+//! [`audit`](crate::audit) reads, the pictures nearest to a text, and the model for others.
 //!
 //! | tensor | shape | what |
 //! |---|---|---|
@@ -9,6 +9,7 @@
 //!
 //! Rows are in the order of the data. The metadata `paths` has the paths of the images, a JSON array.
 
+mod export;
 mod model;
 mod rows;
 mod search;
@@ -29,6 +30,7 @@ use crate::signals::{INTERRUPTED, on_interrupt};
 use crate::training::evaluation::EmbedsPairs;
 use crate::training::inputs::report_skipped;
 
+pub use export::export;
 pub use model::Model;
 use rows::RowFile;
 pub use search::Search;

@@ -1,7 +1,6 @@
 //! Weights that others have published: files of safetensors or PyTorch, whose layout follows from
 //! the names of their tensors.
 
-mod export;
 mod layout;
 mod shapes;
 #[cfg(test)]
@@ -18,7 +17,6 @@ use burn::store::{ModuleStore, PytorchStore, SafetensorsStore};
 
 use crate::words::{list, shown};
 
-pub use export::export;
 pub use layout::{Key, Layout};
 
 /// A file of published weights. What it holds is read when it is wanted, a tensor at a time.

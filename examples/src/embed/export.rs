@@ -10,10 +10,10 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::{Value, json};
 
-use super::Layout;
 use crate::console::say;
 use crate::data::{CaptionTokenizer, TransformConfig};
 use crate::models::{Activation, DualEncoder, DualEncoderConfig, ImageLayout, Pooling};
+use crate::published::Layout;
 use crate::systems::clip::Clip;
 use crate::training::folder::TOKENIZER_FILE;
 use crate::training::system::{SystemConfig, TextLimits};
