@@ -106,7 +106,7 @@ fn errors_name_the_file_and_the_setting() {
         ),
         (
             "model.image.pooling=max",
-            "unknown variant `max`, expected `token` or `mean`",
+            "unknown variant `max`, expected one of `token`, `mean`, `last`",
         ),
         (
             "model.image.heads=5",
