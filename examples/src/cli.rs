@@ -425,17 +425,18 @@ fn started_from<S: Program>(init: InitConfig) -> Result<TrainingConfig<S::Config
         // Of a part, the settings say what the whole is.
         match init.path {
             Some(_) => TrainingConfig::default(),
-            None => S::Config::started_from_published(&Published::open(&init.run)?)?,
+            None => {
+                let published = Published::open(&init.run).with_context(|| {
+                    format!("--init: no run in {}, nor weights", init.run.display())
+                })?;
+                S::Config::started_from_published(&published)?
+            }
         }
     } else {
         let file = init.run.join(CONFIG_FILE);
         let read = || -> Result<Value> { Ok(serde_json::from_slice(&std::fs::read(&file)?)?) };
-        let earlier = read().with_context(|| {
-            format!(
-                "--init: no run in {}, nor a file of weights",
-                init.run.display()
-            )
-        })?;
+        let earlier = read()
+            .with_context(|| format!("--init: no run in {}, nor weights", init.run.display()))?;
         let mut config = S::Config::started_from(&earlier)
             .with_context(|| format!("--init {}", init.run.display()))?;
         config.system.taken_from(&init.run);
