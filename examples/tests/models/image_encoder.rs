@@ -4,7 +4,8 @@ use burn::tensor::{Device, Tensor};
 use burn_contrastive_examples::models::{
     Activation, ImageEncoder, ImageEncoderConfig, ImageLayout, Pooling,
 };
-use burn_contrastive_examples::published::{Key, Layout};
+use burn_contrastive_examples::published::{Key, Layout, Published};
+use burn_contrastive_examples::training::weights::Weights;
 
 use crate::reference::Reference;
 
@@ -60,4 +61,20 @@ fn a_file_of_timm_is_read() {
     let encoder = reference.load_published(drawn, 0, [&[], &[]]);
     let tokens = encoder.tokens(reference.input("images_12", &device));
     reference.check("output.tokens_12", tokens);
+}
+
+#[test]
+fn a_file_for_a_module_that_is_not_there_says_which_there_are() {
+    let reference = Reference::read("models/vit");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("weights.safetensors");
+    reference.write_weights(&file);
+    let weights = Weights::published(Published::open(&file).unwrap(), "image", 0);
+    let nothing: [&str; 0] = [];
+    let loaded = weights.load_into(config().init(&Device::flex()), &nothing, &nothing);
+    let error = loaded.expect_err("it is refused").to_string();
+    assert!(
+        error.contains("module \"image\"") && error.contains("transformer.layers"),
+        "{error}"
+    );
 }

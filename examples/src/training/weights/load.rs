@@ -31,6 +31,7 @@ impl Weights {
             weights: self,
             path: Vec::new(),
             containers: Vec::new(),
+            modules: BTreeSet::new(),
             used: BTreeSet::new(),
             new,
             unused: &unused,
@@ -46,8 +47,18 @@ impl Weights {
             tensors,
             layout,
             source,
+            prefix,
             ..
         } = load.weights;
+        if layout.is_some() && load.used.is_empty() {
+            let modules: Vec<_> = load.modules.into_iter().collect();
+            bail!(
+                "{} has no parameter of the module {:?} of the model, whose modules are {}",
+                source.display(),
+                prefix.trim_end_matches('.'),
+                modules.join(", ")
+            );
+        }
         let is_beside = |name: &str| layout.is_some_and(|layout| layout.is_beside(name));
         let left = tensors.into_keys();
         let left: Vec<_> = left
@@ -97,6 +108,8 @@ struct Load<'a> {
     path: Vec<String>,
     /// The kinds of modules on that path.
     containers: Vec<String>,
+    /// The paths of the outer modules, for messages.
+    modules: BTreeSet<String>,
     /// The names of the tensors that parameters have taken.
     used: BTreeSet<String>,
     new: Vec<ParamGroup>,
@@ -162,6 +175,9 @@ impl ModuleMapper for Load<'_> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.push(name.to_string());
         self.containers.push(container.to_string());
+        if self.path.len() <= 2 {
+            self.modules.insert(self.path.join("."));
+        }
     }
 
     fn exit_module(&mut self, _name: &str, _container: &str) {
