@@ -6,9 +6,10 @@ use std::path::Path;
 use anyhow::Result;
 use burn::tensor::{DType, Tensor};
 use safetensors::Dtype;
-use safetensors::tensor::{Metadata, TensorInfo};
+use serde_json::Map;
 
 use crate::files::Partial;
+use crate::files::safetensors::header;
 
 /// A safetensors file of `NAME.image` and `NAME.text`, f32, in the making.
 pub struct GradientFile {
@@ -23,28 +24,12 @@ impl GradientFile {
         names: impl Iterator<Item = &'a str>,
         shapes: [[usize; 2]; 2],
     ) -> Result<Self> {
-        let mut end = 0;
-        let sides = || ["image", "text"].into_iter().zip(shapes);
+        let sides = || ["image", "text"].into_iter().zip(&shapes);
         let tensors = names.flat_map(|name| sides().map(move |side| (name, side)));
-        let tensors = tensors.map(|(name, (side, shape))| {
-            let start = end;
-            end += shape[0] * shape[1] * size_of::<f32>();
-            let info = TensorInfo {
-                dtype: Dtype::F32,
-                shape: shape.to_vec(),
-                data_offsets: (start, end),
-            };
-            (format!("{name}.{side}"), info)
-        });
-        let mut header = serde_json::to_string(&Metadata::new(None, tensors.collect())?)?;
-        // The values begin at a multiple of eight bytes.
-        header.extend(std::iter::repeat_n(
-            ' ',
-            header.len().next_multiple_of(8) - header.len(),
-        ));
+        let tensors =
+            tensors.map(|(name, (side, shape))| (format!("{name}.{side}"), Dtype::F32, &shape[..]));
         let mut file = Partial::create(path)?;
-        file.write(&(header.len() as u64).to_le_bytes())?;
-        file.write(header.as_bytes())?;
+        file.write(&header(tensors, Map::new()))?;
         Ok(Self { file })
     }
 

@@ -129,7 +129,7 @@ impl FeatureWriter {
             "a file of features needs images and numbers: it would have the shape {shape:?}"
         );
         Ok(Self {
-            file: NamedWriter::create(path, names, &[("features", "F32", &shape)], &[])?,
+            file: NamedWriter::create(path, names, &[("features", Dtype::F32, &shape)], &[])?,
             shape,
             written: 0,
         })

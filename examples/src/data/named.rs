@@ -14,7 +14,7 @@ use ::safetensors::Dtype;
 use ::safetensors::tensor::Metadata;
 use anyhow::{Context, Result, bail, ensure};
 use half::f16;
-use serde_json::{Map, json};
+use serde_json::Map;
 
 use super::Collection;
 use crate::files::safetensors::{self, Opened};
@@ -219,27 +219,17 @@ impl NamedWriter {
     pub(super) fn create(
         path: &Path,
         names: &[String],
-        tensors: &[(&str, &str, &[usize])],
+        tensors: &[(&str, Dtype, &[usize])],
         lists: &[(&str, &[String])],
     ) -> Result<Self> {
-        let mut header = Map::new();
-        let mut end = 0;
-        for &(name, dtype, shape) in tensors {
-            let begin = end;
-            end += 4 * shape.iter().product::<usize>();
-            let tensor = json!({"dtype": dtype, "shape": shape, "data_offsets": [begin, end]});
-            header.insert(name.to_string(), tensor);
-        }
-        let mut metadata = Map::new();
+        let mut notes = Map::new();
         for &(key, list) in [(NAMES, names)].iter().chain(lists) {
-            metadata.insert(key.to_string(), serde_json::to_string(list)?.into());
+            notes.insert(key.to_string(), serde_json::to_string(list)?.into());
         }
-        header.insert("__metadata__".to_string(), metadata.into());
-        let mut header = serde_json::to_vec(&header)?;
-        header.resize(header.len().next_multiple_of(8), b' ');
+        let tensors = tensors.iter();
+        let tensors = tensors.map(|&(name, dtype, shape)| (name.to_string(), dtype, shape));
         let mut partial = Partial::create(path)?;
-        partial.write(&(header.len() as u64).to_le_bytes())?;
-        partial.write(&header)?;
+        partial.write(&safetensors::header(tensors, notes))?;
         let path = path.to_path_buf();
         Ok(Self { path, partial })
     }

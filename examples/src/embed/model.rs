@@ -1,16 +1,15 @@
 //! The models that embed: published ones, and those of runs.
 
 use std::fs::File;
-use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Error, Result, ensure};
 use burn::tensor::{Device, Tensor};
 use burn_contrastive::objective::ObjectiveConfig;
-use sha2::{Digest, Sha256};
 
 use super::Reading;
 use crate::data::{CaptionBatch, CaptionTokenizer, TransformConfig};
+use crate::files::sha256;
 use crate::models::DualEncoder;
 use crate::published::Published;
 use crate::systems::albef::Albef;
@@ -155,8 +154,6 @@ pub(super) fn fingerprint(weights: &Path) -> Result<String> {
         let last = Checkpoints::last_of(weights)?;
         last.context("the run has no checkpoint")?.join(MODEL)
     };
-    let failed = || format!("cannot read {}", file.display());
-    let mut digest = Sha256::new();
-    io::copy(&mut File::open(&file).with_context(failed)?, &mut digest).with_context(failed)?;
-    Ok(format!("{:x}", digest.finalize()))
+    let sum = File::open(&file).and_then(|mut file| sha256(&mut file));
+    sum.with_context(|| format!("cannot read {}", file.display()))
 }

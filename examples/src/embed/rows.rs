@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use ::safetensors::Dtype;
 use anyhow::{Context, Result, ensure};
-use serde_json::{Map, Value, json};
 
 use crate::data::EvaluationSet;
+use crate::files::safetensors::header;
 use crate::lock::Lock;
 
 /// A file that has its name once all rows are in it. Until then it is `NAME.part`.
@@ -133,24 +133,15 @@ fn start(set: &EvaluationSet, width: usize, job: &str) -> Result<Vec<u8>> {
     let (images, captions) = (set.num_images(), set.num_captions());
     let paths = (0..images).map(|image| set.image_path(image).to_string_lossy());
     let paths = serde_json::to_string(&paths.collect::<Vec<_>>())?;
-    let mut header = Map::new();
-    let mut end = 0;
-    let mut tensor = |name: &str, dtype: Dtype, shape: &[usize], size: usize| {
-        let bytes = size * shape.iter().product::<usize>();
-        let offsets = [end, end + bytes];
-        end += bytes;
-        let entry = json!({"dtype": dtype, "shape": shape, "data_offsets": offsets});
-        header.insert(name.into(), entry);
-    };
-    tensor("image_id", Dtype::I64, &[captions], 8);
-    tensor("image", Dtype::F32, &[images, width], 4);
-    tensor("text", Dtype::F32, &[captions, width], 4);
-    header.insert("__metadata__".into(), json!({"paths": paths, "job": job}));
-    let mut header = Value::Object(header).to_string().into_bytes();
-    // The format wants tensors to start at multiples of eight bytes.
-    header.resize(header.len().next_multiple_of(8), b' ');
-    let mut start = (header.len() as u64).to_le_bytes().to_vec();
-    start.extend(header);
+    let tensors: [(&str, Dtype, &[usize]); 3] = [
+        ("image_id", Dtype::I64, &[captions]),
+        ("image", Dtype::F32, &[images, width]),
+        ("text", Dtype::F32, &[captions, width]),
+    ];
+    let tensors = tensors.map(|(name, dtype, shape)| (name.to_string(), dtype, shape));
+    let notes = [("paths", paths), ("job", job.to_string())];
+    let notes = notes.map(|(key, text)| (key.to_string(), text.into()));
+    let mut start = header(tensors, notes.into_iter().collect());
     let ids = set.image_of_caption().iter();
     start.extend(ids.flat_map(|&image| (image as i64).to_le_bytes()));
     Ok(start)

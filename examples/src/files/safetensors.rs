@@ -1,11 +1,13 @@
-//! The header of a safetensors file: checked before anything is read.
+//! The header of a safetensors file: checked before anything is read, and written before the rest.
 
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
+use ::safetensors::Dtype;
 use ::safetensors::tensor::Metadata;
 use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::{Map, Value, json};
 
 use crate::number::counted;
 use crate::unique::check_keys;
@@ -76,6 +78,32 @@ pub(crate) fn open(path: &Path) -> Result<Opened> {
         metadata,
         start,
     })
+}
+
+/// What a file begins with, up to the bytes of its first tensor. The tensors follow in this order, each
+/// a name, a dtype and a shape; `notes` are the metadata. The same input gives the same bytes.
+pub(crate) fn header<'a>(
+    tensors: impl IntoIterator<Item = (String, Dtype, &'a [usize])>,
+    notes: Map<String, Value>,
+) -> Vec<u8> {
+    let mut header = Map::new();
+    let mut end = 0;
+    for (name, dtype, shape) in tensors {
+        let begin = end;
+        end += dtype.bitsize() / 8 * shape.iter().product::<usize>();
+        let tensor = json!({"dtype": dtype, "shape": shape, "data_offsets": [begin, end]});
+        header.insert(name, tensor);
+    }
+    if !notes.is_empty() {
+        header.insert("__metadata__".to_string(), notes.into());
+    }
+    let mut header = Value::Object(header).to_string();
+    // The values begin at a multiple of eight bytes.
+    let padding = header.len().next_multiple_of(8) - header.len();
+    header.extend(std::iter::repeat_n(' ', padding));
+    let mut start = (header.len() as u64).to_le_bytes().to_vec();
+    start.extend(header.into_bytes());
+    start
 }
 
 fn parse(header: &[u8]) -> Result<Metadata> {

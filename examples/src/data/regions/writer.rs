@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ::safetensors::Dtype;
 use anyhow::{Result, ensure};
 
 use super::{CLASS, CLASSES, Classes, Regions, SIDES};
@@ -57,9 +58,9 @@ impl RegionWriter {
         let images = names.len();
         let shapes = [&[images, most, SIDES][..], &[images, most, width]];
         let mut tensors = vec![
-            ("count", "I32", &shapes[0][..1]),
-            ("boxes", "F32", shapes[0]),
-            ("features", "F32", shapes[1]),
+            ("count", Dtype::I32, &shapes[0][..1]),
+            ("boxes", Dtype::F32, shapes[0]),
+            ("features", Dtype::F32, shapes[1]),
         ];
         let mut lists = Vec::new();
         if let Some(Classes { names, of_regions }) = classes {
@@ -68,7 +69,7 @@ impl RegionWriter {
                 lengths.eq(boxes.iter().map(Vec::len)),
                 "a file of regions needs a class of each region, or none at all"
             );
-            tensors.insert(1, (CLASS, "I32", &shapes[0][..2]));
+            tensors.insert(1, (CLASS, Dtype::I32, &shapes[0][..2]));
             lists.push((CLASSES, names.as_slice()));
         }
         let mut file = NamedWriter::create(path, names, &tensors, &lists)?;
