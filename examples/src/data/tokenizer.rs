@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Display;
 use std::fs;
 use std::panic::catch_unwind;
 use std::path::Path;
@@ -341,6 +342,22 @@ impl CaptionTokenizer {
             .into_values()
             .max()
             .map_or(0, |id| id as usize + 1)
+    }
+
+    /// Checks that it has as many tokens as `weights`, which is what messages call them, have
+    /// embeddings: a smaller one would be read without an error, as other words.
+    ///
+    /// # Errors
+    ///
+    /// If it has more or fewer.
+    pub fn check_size(&self, embeddings: usize, weights: impl Display) -> Result<()> {
+        let size = self.vocab_size();
+        ensure!(
+            size == embeddings,
+            "the tokenizer has {size} tokens, and {weights} embeddings of {embeddings}: it is the \
+             tokenizer of other weights"
+        );
+        Ok(())
     }
 
     /// The ids of its tokens.

@@ -4,10 +4,11 @@
 //! | tensor | shape | what |
 //! |---|---|---|
 //! | `image_id` | `[captions]`, I64 | the row of each caption's image |
-//! | `image` | `[images, D]`, F32 | embeddings of the images, after the projection, not normalised |
-//! | `text` | `[captions, D]`, F32 | embeddings of the captions, likewise |
+//! | `image` | `[images, D]`, F32 | embeddings of images, after the projection, not normalised |
+//! | `text` | `[captions, D]`, F32 | embeddings of captions, likewise |
 //!
-//! Rows are in the order of the data. The metadata `paths` has the paths of the images, a JSON array.
+//! Rows are in the order of the data. The metadata `paths` has the paths of the images, a JSON
+//! array.
 
 mod export;
 mod model;
@@ -24,14 +25,13 @@ use burn::train::Interrupter;
 use rayon::prelude::*;
 
 use crate::console::{say, warn};
-use crate::data::{CaptionTokenizer, Collection, EvaluationSet, Split, TransformConfig};
+use crate::data::{Collection, EvaluationSet, Split};
 use crate::number::{counted, grouped};
 use crate::signals::{INTERRUPTED, on_interrupt};
-use crate::training::evaluation::EmbedsPairs;
 use crate::training::inputs::report_skipped;
 
 pub use export::export;
-pub use model::Model;
+pub use model::{Encoders, Model};
 use rows::RowFile;
 pub use search::Search;
 
@@ -74,25 +74,63 @@ pub fn embed(options: &Options, interrupter: &Interrupter) -> Result<bool> {
         "{} exists already: choose another --output",
         options.output.display()
     );
-    let model = Model::open(
+    let Model {
+        encoders,
+        transform,
+        tokenizer,
+    } = Model::open(
         &options.weights,
         options.tokenizer.as_deref(),
         &options.device,
     )?;
     let collection = Collection::read(&options.data, options.skip_bad)?;
     report_skipped(&collection.skipped, "image");
-    let of = model::fingerprint(&options.weights)?;
-    match model {
-        Model::Clip(model, reading) => {
-            write(&*model, reading, &of, collection, options, interrupter)
-        }
-        Model::Albef(model, reading) => {
-            write(&*model, reading, &of, collection, options, interrupter)
-        }
-        Model::VisualSemantic(model, reading) => {
-            write(&*model, reading, &of, collection, options, interrupter)
-        }
+    let job = format!(
+        "{} {} {}",
+        model::fingerprint(&options.weights)?,
+        collection.fingerprint(),
+        tokenizer.fingerprint()
+    );
+    let set = EvaluationSet::of(
+        Arc::new(collection),
+        options.split,
+        Arc::new(tokenizer),
+        transform,
+        options.workers,
+    )?;
+    let (batch, device) = (options.batch_size, &options.device);
+    let first = set.caption_batches_from(0, 1, device).next();
+    let first = first.context("there is no caption")??;
+    let [_, width] = encoders.captions(first).dims();
+    let file = RowFile::open(&options.output, &set, width, batch, &job)?;
+    let (images, captions) = (set.num_images(), set.num_captions());
+    if file.written() > 0 {
+        let rows = counted(file.written(), "row");
+        say(format_args!("Going on after {rows}"));
     }
+    let mut writing = Writing {
+        progress: Progress::new(images + captions, file.written()),
+        file,
+        interrupter,
+    };
+    let first = writing.file.written().min(images);
+    let batches = set.image_batches_from(first, batch, device);
+    if !writing.all(batches, |images| encoders.images(images))? {
+        return Ok(false);
+    }
+    let first = writing.file.written() - images;
+    let batches = set.caption_batches_from(first, batch, device);
+    if !writing.all(batches, |captions| encoders.captions(captions))? {
+        return Ok(false);
+    }
+    writing.file.finish()?;
+    say(format_args!(
+        "{} and {} embedded, {width} numbers each, in {}",
+        counted(images, "image"),
+        counted(captions, "caption"),
+        options.output.display()
+    ));
+    Ok(true)
 }
 
 /// Lets Ctrl-C stop through `interrupter`; a second one ends the program at once.
@@ -110,111 +148,39 @@ pub fn stop_on_ctrl_c(interrupter: Interrupter) -> Result<()> {
     })
 }
 
-/// How a model reads images and captions.
-pub struct Reading {
-    /// Of images.
-    pub transform: TransformConfig,
-    /// Of captions.
-    pub tokenizer: CaptionTokenizer,
+/// A file that is being written.
+struct Writing<'a> {
+    file: RowFile,
+    progress: Progress,
+    interrupter: &'a Interrupter,
 }
 
-fn write(
-    model: &(impl EmbedsPairs + Sync),
-    reading: Reading,
-    model_fingerprint: &str,
-    collection: Collection,
-    options: &Options,
-    interrupter: &Interrupter,
-) -> Result<bool> {
-    let tokenizer = Arc::new(reading.tokenizer);
-    let set = EvaluationSet::of(
-        Arc::new(collection),
-        options.split,
-        tokenizer.clone(),
-        reading.transform,
-        options.workers,
-    )?;
-    let first = set.caption_batches_from(0, 1, &options.device).next();
-    let first = first.context("there is no caption")??;
-    let [_, width] = model.embed_captions(first).dims();
-    let job = format!(
-        "{model_fingerprint} {} {}",
-        set.collection().fingerprint(),
-        tokenizer.fingerprint()
-    );
-    let mut file = RowFile::open(&options.output, &set, width, options.batch_size, &job)?;
-    let threads = rayon::current_num_threads();
-    let mut progress = Progress::new(set.num_images() + set.num_captions(), file.written());
-    if file.written() > 0 {
-        say(format_args!(
-            "Going on after {}",
-            counted(file.written(), "row")
-        ));
-    }
-    if file.written() < set.num_images() {
-        let batches = set.image_batches_from(file.written(), options.batch_size, &options.device);
-        let embed = |images: Tensor<4>| model.embed_images(images);
-        if !all(
-            batches,
-            embed,
-            threads,
-            &mut file,
-            &mut progress,
-            interrupter,
-        )? {
-            return Ok(false);
+impl Writing<'_> {
+    /// Embeds batches, one on each core at a time; false if it was interrupted.
+    fn all<B: Send, E: Into<anyhow::Error>>(
+        &mut self,
+        mut batches: impl Iterator<Item = Result<B, E>>,
+        embed: impl Fn(B) -> Tensor<2> + Sync,
+    ) -> Result<bool> {
+        loop {
+            if self.interrupter.should_stop() {
+                self.file.keep()?;
+                return Ok(false);
+            }
+            let next = batches.by_ref().take(rayon::current_num_threads());
+            let next: Vec<B> = next.collect::<Result<_, E>>().map_err(Into::into)?;
+            if next.is_empty() {
+                return Ok(true);
+            }
+            let rows: Vec<Vec<f32>> = next
+                .into_par_iter()
+                .map(|batch| embed(batch).into_data().iter::<f32>().collect())
+                .collect();
+            for rows in rows {
+                self.file.push(&rows)?;
+            }
+            self.progress.report(self.file.written());
         }
-    }
-    let captions = file.written() - set.num_images();
-    let batches = set.caption_batches_from(captions, options.batch_size, &options.device);
-    let embed = |captions| model.embed_captions(captions);
-    if !all(
-        batches,
-        embed,
-        threads,
-        &mut file,
-        &mut progress,
-        interrupter,
-    )? {
-        return Ok(false);
-    }
-    file.finish()?;
-    say(format_args!(
-        "{} and {} embedded, {width} numbers each, in {}",
-        counted(set.num_images(), "image"),
-        counted(set.num_captions(), "caption"),
-        options.output.display()
-    ));
-    Ok(true)
-}
-
-/// Embeds batches, several at the same time; false if it was interrupted.
-fn all<B: Send, E: Into<anyhow::Error>>(
-    mut batches: impl Iterator<Item = Result<B, E>>,
-    embed: impl Fn(B) -> Tensor<2> + Sync,
-    threads: usize,
-    file: &mut RowFile,
-    progress: &mut Progress,
-    interrupter: &Interrupter,
-) -> Result<bool> {
-    loop {
-        if interrupter.should_stop() {
-            file.keep()?;
-            return Ok(false);
-        }
-        let next = batches.by_ref().take(threads);
-        let next: Vec<B> = next.collect::<Result<_, E>>().map_err(Into::into)?;
-        if next.is_empty() {
-            return Ok(true);
-        }
-        let rows: Vec<Vec<f32>> = next
-            .into_par_iter()
-            .map(|batch| embed(batch).into_data().iter::<f32>().collect())
-            .collect();
-        for rows in rows {
-            file.push(&rows)?;
-        }
-        progress.report(file.written());
     }
 }
 

@@ -7,37 +7,54 @@ use anyhow::{Context, Error, Result, ensure};
 use burn::tensor::{Device, Tensor};
 use burn_contrastive::objective::ObjectiveConfig;
 
-use super::Reading;
 use crate::data::{CaptionBatch, CaptionTokenizer, TransformConfig};
 use crate::files::sha256;
-use crate::models::DualEncoder;
 use crate::published::Published;
 use crate::systems::albef::Albef;
 use crate::systems::clip::Clip;
-use crate::systems::visual_semantic::VisualSemantic;
+use crate::systems::visual_semantic::{VisualSemantic, VisualSemanticConfig};
 use crate::training::checkpoint::{Checkpoints, MODEL};
 use crate::training::config::TrainingConfig;
 use crate::training::evaluation::EmbedsPairs;
 use crate::training::folder::TOKENIZER_FILE;
 use crate::training::run::CONFIG_FILE;
 use crate::training::system::{System, SystemConfig, TextLimits};
-use crate::training::weights::{Weights, trained};
+use crate::training::weights::{Weights, tokenizer_beside, trained};
 
 /// A model with its own way of reading images and captions.
-pub enum Model {
-    /// A run of `clip`, or published weights of CLIP.
-    Clip(Box<DualEncoder>, Reading),
-    /// A run of `albef`.
-    Albef(Box<Albef>, Reading),
-    /// A run of `visual-semantic` that has an image encoder.
-    VisualSemantic(Box<VisualSemantic>, Reading),
+pub struct Model {
+    /// What embeds them.
+    pub encoders: Box<dyn Encoders>,
+    /// How images are read.
+    pub transform: TransformConfig,
+    /// How captions are read.
+    pub tokenizer: CaptionTokenizer,
+}
+
+/// What [`EmbedsPairs`] does, of any model.
+pub trait Encoders: Sync {
+    /// See [`EmbedsPairs::embed_images`].
+    fn images(&self, images: Tensor<4>) -> Tensor<2>;
+
+    /// See [`EmbedsPairs::embed_captions`].
+    fn captions(&self, captions: CaptionBatch) -> Tensor<2>;
+}
+
+impl<M: EmbedsPairs + Sync> Encoders for M {
+    fn images(&self, images: Tensor<4>) -> Tensor<2> {
+        self.embed_images(images)
+    }
+
+    fn captions(&self, captions: CaptionBatch) -> Tensor<2> {
+        self.embed_captions(captions)
+    }
 }
 
 const NOTHING: &[&str] = &[];
 
 impl Model {
-    /// Opens a file of published weights, or the last checkpoint of a run in a folder. `tokenizer`
-    /// stands in for the one beside the weights.
+    /// Opens a file of published CLIP weights, or the last checkpoint of a run of `clip`, `albef` or
+    /// `visual-semantic` in a folder. `tokenizer` stands in for the one beside the weights.
     ///
     /// # Errors
     ///
@@ -54,39 +71,39 @@ impl Model {
             weights.display()
         );
         if is_run_of::<Clip>(&config) {
-            let (model, reading) = of_run::<Clip>(weights, tokenizer, device)?;
-            return Ok(Self::Clip(Box::new(model), reading));
+            return Self::of_run::<Clip>(weights, tokenizer, device);
         }
         if is_run_of::<Albef>(&config) {
-            let (model, reading) = of_run::<Albef>(weights, tokenizer, device)?;
-            return Ok(Self::Albef(Box::new(model), reading));
+            return Self::of_run::<Albef>(weights, tokenizer, device);
         }
         ensure!(
             is_run_of::<VisualSemantic>(&config),
-            "{} is a run of another program than clip, albef and visual-semantic, whose models embed \
-             images and captions",
+            "{} is a run of another program than clip, albef and visual-semantic, whose models \
+             embed images and captions",
             weights.display()
         );
-        let (model, reading) = of_run::<VisualSemantic>(weights, tokenizer, device)?;
+        let config = TrainingConfig::<VisualSemanticConfig>::read(&config)?;
         ensure!(
-            model.image.is_some(),
+            !config.system.reads_features(),
             "{} reads features in place of images: it has no image encoder",
             weights.display()
         );
-        Ok(Self::VisualSemantic(Box::new(model), reading))
+        Self::of_run::<VisualSemantic>(weights, tokenizer, device)
     }
 
-    /// The embeddings of texts, `[texts, D]`, not normalised.
-    ///
-    /// # Errors
-    ///
-    /// If one cannot be tokenized.
-    pub fn embed_texts(&self, texts: &[String], device: &Device) -> Result<Tensor<2>> {
-        let read = |reading: &Reading| CaptionBatch::read(texts, &reading.tokenizer, device);
-        Ok(match self {
-            Self::Clip(model, reading) => model.embed_captions(read(reading)?),
-            Self::Albef(model, reading) => model.embed_captions(read(reading)?),
-            Self::VisualSemantic(model, reading) => model.embed_captions(read(reading)?),
+    fn of_run<S: System + EmbedsPairs>(
+        run: &Path,
+        tokenizer: Option<&Path>,
+        device: &Device,
+    ) -> Result<Self> {
+        let (config, model) = trained::<S>(run, device)?;
+        let TextLimits { context, style, .. } = config.system.text();
+        let beside = run.join(TOKENIZER_FILE);
+        let tokenizer = CaptionTokenizer::load(tokenizer.unwrap_or(&beside), context)?;
+        Ok(Self {
+            encoders: Box::new(model),
+            transform: config.transform(),
+            tokenizer: tokenizer.with_style(style)?,
         })
     }
 
@@ -94,56 +111,33 @@ impl Model {
         let published = Published::open(file)?;
         let config = published.clip()?;
         config.check()?;
-        let beside = file.with_file_name(TOKENIZER_FILE);
-        let tokenizer = tokenizer.or(beside.is_file().then_some(&*beside));
-        let tokenizer = tokenizer.with_context(|| {
+        let beside = tokenizer_beside(file);
+        let tokenizer = tokenizer.or(beside.as_deref()).with_context(|| {
             format!(
                 "no {TOKENIZER_FILE} lies beside {}: name its tokenizer, --tokenizer FILE",
                 file.display()
             )
         })?;
-        let reading = Reading {
-            transform: TransformConfig {
-                size: config.image.image_size as u32,
-                ..TransformConfig::default()
-            },
-            tokenizer: CaptionTokenizer::load(tokenizer, config.text.context)?,
-        };
-        let size = reading.tokenizer.vocab_size();
-        ensure!(
-            size == config.text.vocabulary,
-            "{} has {size} tokens, and {} embeddings of {}: it is the tokenizer of other weights",
-            tokenizer.display(),
-            file.display(),
-            config.text.vocabulary
-        );
+        let tokenizer = CaptionTokenizer::load(tokenizer, config.text.context)?;
+        tokenizer.check_size(config.text.vocabulary, file.display())?;
         let objective = ObjectiveConfig::named("info-nce").map_err(Error::msg)?;
         let model = config.init(objective.init(device), device);
         let weights = Weights::published(published, "", 0);
         // Weights need no logit scale to embed.
         let model = weights.load_into(model, &[r"^objective\."], NOTHING)?;
-        Ok(Self::Clip(Box::new(model), reading))
+        Ok(Self {
+            encoders: Box::new(model),
+            transform: TransformConfig {
+                size: config.image.image_size as u32,
+                ..TransformConfig::default()
+            },
+            tokenizer,
+        })
     }
 }
 
 fn is_run_of<S: System>(config: &Path) -> bool {
     TrainingConfig::<S::Config>::read(config).is_ok()
-}
-
-fn of_run<S: System>(
-    run: &Path,
-    tokenizer: Option<&Path>,
-    device: &Device,
-) -> Result<(S, Reading)> {
-    let (config, model) = trained::<S>(run, device)?;
-    let TextLimits { context, style, .. } = config.system.text();
-    let beside = run.join(TOKENIZER_FILE);
-    let tokenizer = CaptionTokenizer::load(tokenizer.unwrap_or(&beside), context)?;
-    let reading = Reading {
-        transform: config.transform(),
-        tokenizer: tokenizer.with_style(style)?,
-    };
-    Ok((model, reading))
 }
 
 /// SHA-256 of the weights, in hexadecimal.

@@ -9,6 +9,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use burn_contrastive::retrieval::Shortlist;
 
 use super::model::{self, Model};
+use crate::data::CaptionBatch;
 use crate::files::safetensors::{self, Opened};
 use crate::report::{Hits, SearchPage};
 
@@ -48,7 +49,8 @@ impl Search {
             self.weights.display()
         );
         let model = Model::open(&self.weights, self.tokenizer.as_deref(), &self.device)?;
-        let queries = model.embed_texts(&self.texts, &self.device)?;
+        let texts = CaptionBatch::read(&self.texts, &model.tokenizer, &self.device)?;
+        let queries = model.encoders.captions(texts);
         let nearest = Shortlist::new(queries, rows, self.top);
         let hits = |(query, text): (usize, &String)| {
             let similarities = nearest.similarities(query).iter().copied();

@@ -256,15 +256,9 @@ where
          set {vocabulary_key}={size}",
         size = tokenizer.vocab_size(),
     );
-    // A smaller one would be read without an error, as other words.
     let init = config.shared.init.as_ref();
     if let Some(init) = init.filter(|init| init.is_published() && init.path.is_none()) {
-        ensure!(
-            tokenizer.vocab_size() == vocabulary,
-            "the tokenizer has {} tokens, and {init} embeddings of {vocabulary}: it is the tokenizer \
-             of other weights",
-            tokenizer.vocab_size()
-        );
+        tokenizer.check_size(vocabulary, init)?;
     }
     Ok(tokenizer)
 }

@@ -118,15 +118,22 @@ impl InitConfig {
         if !self.is_published() {
             return Some(self.run.join(TOKENIZER_FILE));
         }
-        let folder = self.run.parent().unwrap_or(Path::new("."));
-        let beside = folder.join(TOKENIZER_FILE);
-        (self.path.is_none() && beside.is_file()).then_some(beside)
+        match self.path {
+            Some(_) => None,
+            None => tokenizer_beside(&self.run),
+        }
     }
 
     /// Whether they are a file of published weights.
     pub fn is_published(&self) -> bool {
         self.run.is_file()
     }
+}
+
+/// The `tokenizer.json` beside a file of published weights, if there is one.
+pub(crate) fn tokenizer_beside(weights: &Path) -> Option<PathBuf> {
+    let beside = weights.with_file_name(TOKENIZER_FILE);
+    beside.is_file().then_some(beside)
 }
 
 /// The parameters of a run's last checkpoint, by their paths, or of a published file, by the names
