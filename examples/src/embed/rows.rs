@@ -51,30 +51,25 @@ impl RowFile {
         let lock = lock.with_context(|| format!("another program writes {}", part.display()))?;
         let start = start(set, width, job)?;
         let length = file.metadata().with_context(failed)?.len() as usize;
-        let row = 4 * width;
-        let mut written = 0;
-        if length > 0 {
-            let mut found = vec![0; start.len().min(length)];
-            file.read_exact(&mut found).with_context(failed)?;
-            ensure!(
-                found == start,
-                "{} was left by other weights or data: remove it, or choose another --output",
-                part.display()
-            );
-            let rows = (length - start.len()) / row;
-            let whole = |rows: usize| rows / batch_size * batch_size;
-            written = match rows.checked_sub(set.num_images()) {
-                Some(captions) => set.num_images() + whole(captions),
-                None => whole(rows),
-            };
-            file.set_len((start.len() + written * row) as u64)
-                .with_context(failed)?;
-            file.seek(SeekFrom::End(0)).with_context(failed)?;
-        }
-        let mut file = BufWriter::new(file);
-        if length == 0 {
-            file.write_all(&start).with_context(failed)?;
-        }
+        let mut found = vec![0; start.len().min(length)];
+        file.read_exact(&mut found).with_context(failed)?;
+        ensure!(
+            start.starts_with(&found),
+            "{} was left by other weights or data: remove it, or choose another --output",
+            part.display()
+        );
+        // Shorter if it was interrupted before the first row.
+        let rows = length.saturating_sub(start.len()) / (4 * width);
+        let whole = |rows: usize| rows / batch_size * batch_size;
+        let written = match rows.checked_sub(set.num_images()) {
+            Some(captions) => set.num_images() + whole(captions),
+            None => whole(rows),
+        };
+        file.write_all(&start[found.len()..])
+            .and_then(|()| file.set_len((start.len() + 4 * width * written) as u64))
+            .and_then(|()| file.seek(SeekFrom::End(0)))
+            .with_context(failed)?;
+        let file = BufWriter::new(file);
         Ok(Self {
             output: output.to_owned(),
             part,

@@ -132,9 +132,17 @@ fn what_was_interrupted_anywhere_ends_as_the_same_file() {
     let request = request(&run, &data, &output);
     assert!(!embed(&request, &stopped()).unwrap());
     assert!(part.is_file() && !output.exists());
-    // Nothing yet; amid an image's row, between batches of images, amid a caption's row.
+    // Amid the header; nothing yet; amid an image's row, between batches of images, amid a caption's
+    // row.
     let start = fs::metadata(&part).unwrap().len() as usize;
-    for length in [start, start + 48 + 7, start + 8 * 48, whole.len() - 50] {
+    for length in [
+        0,
+        100,
+        start,
+        start + 48 + 7,
+        start + 8 * 48,
+        whole.len() - 50,
+    ] {
         fs::write(&part, &whole[..length]).unwrap();
         assert!(embed(&request, &Interrupter::new()).unwrap());
         let same = fs::read(&output).unwrap() == whole;
