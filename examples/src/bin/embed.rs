@@ -14,9 +14,9 @@ use clap::Parser;
 
 /// Embed the images and captions of a data set by a trained model, into a file for `audit`.
 ///
-/// The file has `image` [images, D], `text` [captions, D] (after the projection, not normalised) and
-/// `image_id`, the row of each caption's image, in the order of the data. Ctrl-C stops; the same
-/// command goes on.
+/// The file has `image` [images, D], `text` [captions, D] (after the projection, not normalised)
+/// and `image_id`, the row of each caption's image, in the order of the data. Ctrl-C stops; the
+/// same command goes on.
 #[derive(Parser)]
 #[command(name = "embed", version)]
 struct Arguments {
@@ -24,8 +24,8 @@ struct Arguments {
     #[arg(long, value_name = "FILE_OR_RUN")]
     weights: PathBuf,
 
-    /// A tokenizer.json, bpe_simple_vocab_16e6.txt.gz or vocab.txt [default: the tokenizer.json beside
-    /// the weights]
+    /// A tokenizer.json, bpe_simple_vocab_16e6.txt.gz or vocab.txt [default: the tokenizer.json
+    /// beside the weights]
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
 

@@ -187,8 +187,8 @@ fn image_settings(transform: &TransformConfig) -> Value {
     })
 }
 
-/// Writes the parameters under the names that Hugging Face has for them. Of the embeddings of tokens
-/// those of the tokenizer's `tokens` are written: a model may have room for more.
+/// Writes the parameters under the names that Hugging Face has for them. Of the embeddings of
+/// tokens, those of the tokenizer's `tokens` are written: a model may have room for more.
 fn tensors(model: &DualEncoder, tokens: usize, file: &Path) -> Result<()> {
     let mut collect = Collect {
         tokens,

@@ -77,9 +77,8 @@ impl Layout {
     /// Where such a file has the parameter `path`: of a [`DualEncoder`](crate::models::DualEncoder)
     /// in the layouts of CLIP, of an [`ImageEncoder`](crate::models::ImageEncoder) in timm's, a
     /// [`Bert`](crate::models::Bert), its language head `head` or its decoder in BERT's, a
-    /// [`ResNet`](crate::models::ResNet) in torchvision's. The text half of a
-    /// [`Bert`](crate::models::Bert) has `text_layers` layers, which come before those of its fusion
-    /// half.
+    /// [`ResNet`](crate::models::ResNet) in torchvision's. The text half of a BERT has `text_layers`
+    /// layers, which come before those of its fusion half.
     pub fn key(self, path: &str, text_layers: usize) -> Key {
         match self {
             Self::OpenClip => open_clip(path),
@@ -90,8 +89,8 @@ impl Layout {
         }
     }
 
-    /// Whether a model may do without a tensor: a buffer that can be computed, the classifier that a
-    /// tower was trained with, or the logit scale, which not every objective has.
+    /// Whether a model may do without a tensor: a buffer that can be computed, the classifier that
+    /// a tower was trained with, or the logit scale, which not every objective has.
     pub fn is_beside(self, name: &str) -> bool {
         let names: &[&str] = match self {
             Self::OpenClip => &[

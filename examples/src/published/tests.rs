@@ -35,9 +35,8 @@ fn what_is_no_file_of_weights_is_refused() {
 #[test]
 fn headers_that_lie_are_refused() {
     let tensor = |shape: &str, end: u64| {
-        format!(
-            r#"{{"visual.class_embedding":{{"dtype":"F32","shape":{shape},"data_offsets":[0,{end}]}}}}"#
-        )
+        let info = format!(r#"{{"dtype":"F32","shape":{shape},"data_offsets":[0,{end}]}}"#);
+        format!(r#"{{"visual.class_embedding":{info}}}"#)
     };
     for (shape, end, data) in [
         ("[9223372036854775808]", 8, 8),

@@ -134,8 +134,8 @@ pub trait SystemConfig:
     /// If they are of another kind of model.
     fn started_from_published(published: &Published) -> Result<TrainingConfig<Self>> {
         bail!(
-            "{} has the layout of {}, which {} cannot start from as a whole: name the module that it \
-             is for, as in --init {}:model.image, beside the settings that fit it",
+            "{} has the layout of {}, which {} cannot start from as a whole: name the module that \
+             it is for, as in --init {}:model.image, beside the settings that fit it",
             published.path.display(),
             published.layout.name(),
             Self::System::NAME,

@@ -36,8 +36,8 @@ impl Reference {
         Self(tensors.collect())
     }
 
-    /// A module with the reference's weights, which go through a file as users have them; those whose
-    /// paths match `new` start anew, those whose names match `unused` are left.
+    /// A module with the reference's weights, which go through a file as users have them; those
+    /// whose paths match `new` start anew, those whose names match `unused` are left.
     pub fn load_published<M: Module>(
         &self,
         module: M,

@@ -93,8 +93,8 @@ fn clip(text: &str) -> Result<Value> {
     }))
 }
 
-/// The letters that stand for the bytes 0 to 255 in the vocabularies of CLIP and GPT-2, in the order
-/// of their ids: those that can be printed stand for themselves and come first.
+/// The letters that stand for the bytes 0 to 255 in the vocabularies of CLIP and GPT-2, in the
+/// order of their ids: those that can be printed stand for themselves and come first.
 fn byte_letters() -> Vec<char> {
     let printed = (0x21..=0x7e).chain(0xa1..=0xac).chain(0xae..=0xff);
     let printed: Vec<u32> = printed.collect();
