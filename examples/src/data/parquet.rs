@@ -11,7 +11,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -28,6 +27,7 @@ use super::listing::{Faults, Place, open};
 use super::picture::Picture;
 use super::shards::caption_names;
 use super::table::split_of;
+use crate::panics::caught;
 
 /// The names of columns, the preferred first.
 const IMAGE: [&str; 9] = [
@@ -266,7 +266,7 @@ fn by_row(
 
 /// Does what panics on some damaged files.
 fn guarded<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| bail!("it is damaged"))
+    caught(read).unwrap_or_else(|| bail!("it is damaged"))
 }
 
 /// Images of several rows one after the other; `None` where one is null.

@@ -1,6 +1,10 @@
 use std::fs;
 
+use serde_json::{Value, json};
+
 use super::*;
+use crate::data::named::image_name;
+use crate::data::table::split_of;
 use crate::data::testing::{ROWS, Small, parquet, picture, png, refusal, rows, two};
 use crate::data::{Collection, Pictures};
 
@@ -84,4 +88,28 @@ fn the_fingerprint_tells_shards_apart() {
         .map(|name| Collection::read(at(name), false).unwrap().fingerprint());
     assert_eq!(one, three);
     assert_ne!(one, two);
+}
+
+#[test]
+fn what_others_wrote_is_read_as_they_would_read_it() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/shards");
+    let expected: Value =
+        serde_json::from_slice(&fs::read(folder.join("shards.json")).unwrap()).unwrap();
+    for (file, rows) in expected["files"].as_object().unwrap() {
+        let collection = Collection::read(folder.join(file), false).unwrap();
+        let rows = rows.as_array().unwrap();
+        assert_eq!(collection.examples.len(), rows.len(), "{file}");
+        for (index, row) in rows.iter().enumerate() {
+            let example = &collection.examples[index];
+            assert_eq!(json!(example.captions), row["captions"], "{file}, {index}");
+            assert_eq!(image_name(&collection, index), row["name"]);
+            let split = row["split"].as_str().and_then(Split::from_name);
+            let name = image_name(&collection, index);
+            assert_eq!(example.split, split.unwrap_or_else(|| split_of(&name)));
+            let image = collection.decode(index).unwrap();
+            assert_eq!(image.width(), row["width"].as_u64().unwrap() as u32);
+            let pixels = image.iter().map(|value| format!("{value:02x}"));
+            assert_eq!(pixels.collect::<String>(), row["pixels"], "{file}, {index}");
+        }
+    }
 }
