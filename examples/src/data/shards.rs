@@ -13,6 +13,7 @@ use super::listing::Faults;
 use super::parquet::Table;
 use super::table::CAPTION;
 use super::{parquet, tar};
+use crate::words::brief;
 
 /// What holds captions in a shard, the preferred name first.
 pub(super) fn caption_names() -> impl Iterator<Item = &'static str> {
@@ -64,7 +65,7 @@ impl Shards {
             return Ok(None);
         };
         let files: Vec<PathBuf> = expand(text)
-            .with_context(|| format!("the pattern {text}"))?
+            .with_context(|| format!("the pattern {}", brief(text)))?
             .into_iter()
             .map(PathBuf::from)
             .collect();
