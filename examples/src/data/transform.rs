@@ -248,7 +248,7 @@ const MOST_PIXELS: u64 = 50_000_000;
 ///
 /// # Errors
 ///
-/// Names the file if it cannot be opened, is no PNG or JPEG, breaks off, or has more than 50
+/// Names the file if it cannot be opened, is no PNG, JPEG or WebP, breaks off, or has more than 50
 /// million pixels.
 pub fn decode(file: &Path) -> Result<RgbImage> {
     Picture::from(file.to_owned()).decode()

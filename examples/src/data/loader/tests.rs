@@ -185,7 +185,7 @@ fn seeking_decodes_nothing_of_what_it_skips() {
     let loader = training(&small, config(2));
     let order: Vec<Vec<usize>> = epoch(&loader).iter().map(|batch| ids(batch)).collect();
     for &skipped in order[..4].iter().flatten() {
-        std::fs::remove_file(&small.collection.examples[skipped].image.path()).unwrap();
+        std::fs::remove_file(small.collection.examples[skipped].image.path()).unwrap();
     }
     loader.seek(0, 4);
     let rest: Vec<_> = epoch(&loader).iter().map(|batch| ids(batch)).collect();

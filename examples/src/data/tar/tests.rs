@@ -1,4 +1,5 @@
 use std::fs;
+use std::io::Cursor;
 
 use super::*;
 use crate::data::testing::{archive, captions, png, refusal, two};
@@ -7,8 +8,14 @@ use crate::data::{Collection, Pictures, decode};
 #[test]
 fn an_archive_is_read_as_its_files_are() {
     let dir = tempfile::tempdir().unwrap();
-    let images = [[1, 2, 3], [4, 5, 6], [7, 8, 9]].map(png);
-    let deep = format!("{}/{}.png", "deep".repeat(40), "long".repeat(20));
+    let mut images = [[1, 2, 3], [4, 5, 6], [7, 8, 9]].map(png);
+    let picture = image::load_from_memory(&images[2]).unwrap();
+    let mut webp = Cursor::new(Vec::new());
+    picture
+        .write_to(&mut webp, image::ImageFormat::WebP)
+        .unwrap();
+    images[2] = webp.into_inner();
+    let deep = format!("{}/{}.webp", "deep".repeat(40), "long".repeat(20));
     archive(
         &dir.path().join("train-0.tar"),
         &[
@@ -20,7 +27,7 @@ fn an_archive_is_read_as_its_files_are() {
             ("._c.jpg", b"what some systems leave"),
             ("c.PNG", &images[1]),
             (&deep, &images[2]),
-            (&deep.replace(".png", ".txt"), b"\xef\xbb\xbfdeep"),
+            (&deep.replace(".webp", ".txt"), b"\xef\xbb\xbfdeep"),
             ("README", b"no sample"),
         ],
     );
