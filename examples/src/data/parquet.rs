@@ -2,7 +2,7 @@
 //!
 //! | column | |
 //! |---|---|
-//! | `image`, or another of the usual names | a structure of `bytes` and `path`, or the bytes alone |
+//! | `image`, or another of the usual names | a structure of `bytes` and `path`, or bytes alone |
 //! | `caption`, `text` or another of the usual names | a string, or a list of strings |
 //! | `split`, optional | a string |
 //!
@@ -17,7 +17,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use ::parquet::basic::{ConvertedType, Type};
 use ::parquet::column::reader::{ColumnReader, get_column_reader};
 use ::parquet::data_type::ByteArray;
-use ::parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use ::parquet::file::metadata::{
+    ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader, ParquetStatisticsPolicy,
+};
 use ::parquet::file::serialized_reader::SerializedPageReader;
 use ::parquet::schema::types::{ColumnDescPtr, ColumnDescriptor, SchemaDescriptor};
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -131,7 +133,11 @@ impl Table {
     /// `runs`.
     pub(super) fn open(file: &Path, number: usize, runs: &Arc<Runs>) -> Result<Self> {
         let read = || {
-            let metadata = ParquetMetaDataReader::new().parse_and_finish(&open(file)?)?;
+            // Those of bytes are as large as all else together.
+            let statistics = ParquetStatisticsPolicy::SkipAll;
+            let options = ParquetMetaDataOptions::new().with_column_stats_policy(statistics);
+            let metadata = ParquetMetaDataReader::new().with_metadata_options(Some(options));
+            let metadata = metadata.parse_and_finish(&open(file)?)?;
             let mut starts = vec![0];
             for group in metadata.row_groups() {
                 let last = starts[starts.len() - 1];
@@ -293,7 +299,7 @@ impl Runs {
             while size > KEPT
                 && let Some((_, oldest)) = kept.pop_front()
             {
-                size -= size_of(&oldest);
+                size = size.saturating_sub(size_of(&oldest));
             }
             run
         };

@@ -146,8 +146,8 @@ pub(super) fn parquet(file: &Path, schema: &str, groups: &[Vec<Leaf>]) {
 }
 
 /// Columns as Hugging Face has them, one caption a row.
-pub(super) const ROWS: &str = "message m { optional group image { optional binary bytes; optional binary path \
-                   (UTF8); } optional binary caption (UTF8); }";
+pub(super) const ROWS: &str = "message m { optional group image { optional binary bytes; \
+     optional binary path (UTF8); } optional binary caption (UTF8); }";
 
 /// A leaf without lists; `nothing` is the level of a null.
 pub(super) fn leaf<'a>(values: &[Option<&'a [u8]>], whole: i16, nothing: i16) -> Leaf<'a> {

@@ -9,7 +9,8 @@ use super::program::{
     ALBEF, Answer, CLIP, Count, IT_CONTRAST, Place, Program, VISUAL_SEMANTIC, metrics, table,
 };
 
-/// The images of [`table`] as three shards, by their splits, and the members of `more` in the first.
+/// The images of [`table`] as three shards, by their splits; the first has the members of `more`
+/// too.
 fn shards(place: &Place, more: &[(&str, &[u8])]) -> PathBuf {
     table(place, "");
     fs::create_dir_all(place.join("shards")).unwrap();
