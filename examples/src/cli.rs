@@ -28,12 +28,15 @@ use crate::training::weights::InitConfig;
 const DEVICE: &str = "flex";
 const WORKERS: u16 = 2;
 
+/// What `--data` takes where it names captioned images.
+pub const DATA: &str = "A Karpathy folder (dataset*.json, as Flickr30K and MS-COCO have), COCO's \
+    captions_*.json, a .csv or .tsv of image path and caption, or shards with images in them: \
+    WebDataset's .tar or .parquet, one, a folder of them, or 'shards/{00000..00012}.tar'";
+
 /// The options of a training program.
 #[derive(Args, Clone)]
 pub struct TrainingArguments {
-    /// A Karpathy folder (dataset*.json, as Flickr30K and MS-COCO have), COCO's
-    /// captions_*.json, or a .csv or .tsv of image path and caption
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", help = DATA)]
     data: Option<PathBuf>,
 
     /// Leave out bad rows and images, and count them, instead of stopping at the first

@@ -10,6 +10,7 @@ pub(crate) mod lock;
 pub mod memory;
 pub mod models;
 pub(crate) mod number;
+pub(crate) mod panics;
 pub mod published;
 pub mod report;
 pub mod signals;

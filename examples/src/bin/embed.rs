@@ -29,9 +29,7 @@ struct Arguments {
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
 
-    /// A Karpathy folder (dataset*.json, as Flickr30K and MS-COCO have), COCO's
-    /// captions_*.json, or a .csv or .tsv of image path and caption
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", help = cli::DATA)]
     data: PathBuf,
 
     /// Leave out bad rows and images, and count them, instead of stopping at the first

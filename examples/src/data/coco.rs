@@ -103,7 +103,7 @@ pub(super) fn read(file: &Path, faults: &mut Faults) -> Result<Vec<Example>> {
         match found {
             Err(reason) => faults.report(file, place, reason)?,
             Ok((split, image, captions)) => examples.push(Example {
-                image,
+                image: image.into(),
                 captions,
                 split,
                 place,

@@ -13,10 +13,12 @@ use anyhow::{Context, Result, bail};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use super::listing::{Faults, Listed, check_images, fingerprint, indices};
+use super::listing::{Faults, Listed, ListedImage, check_images, fingerprint, indices};
 pub use super::listing::{Place, Skipped};
+use super::picture::Picture;
 use super::scenes::Scene;
-use super::{coco, decode, karpathy, table};
+use super::shards::{Shards, entries};
+use super::{coco, karpathy, table};
 
 /// What part of a collection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -65,8 +67,8 @@ impl fmt::Display for Split {
 /// An image with its captions.
 #[derive(Clone, Debug)]
 pub struct Example {
-    /// The image file.
-    pub image: PathBuf,
+    /// The image.
+    pub image: Picture,
     /// At least one caption, none blank.
     pub captions: Vec<String>,
     /// What the example is for.
@@ -85,8 +87,20 @@ impl Example {
     }
 }
 
+impl ListedImage for Picture {
+    fn path(&self) -> &Path {
+        self.path()
+    }
+
+    fn decode(&self) -> Result<RgbImage> {
+        self.decode()
+    }
+}
+
 impl Listed for Example {
-    fn images(&self) -> &[PathBuf] {
+    type Image = Picture;
+
+    fn images(&self) -> &[Picture] {
         std::slice::from_ref(&self.image)
     }
 
@@ -97,14 +111,18 @@ impl Listed for Example {
     fn place(&self) -> Place {
         self.place
     }
+
+    fn file(&self) -> Option<&Path> {
+        Some(self.image.shard()?.0)
+    }
 }
 
-/// Captioned images read from one file.
+/// Captioned images read from one file, or from shards.
 #[derive(Clone, Debug)]
 pub struct Collection {
-    /// The file that lists the images.
+    /// The file that lists the images, or what names the shards.
     pub file: PathBuf,
-    /// The images, in the order of the file.
+    /// The images, in the order of the file or of the shards.
     pub examples: Vec<Example>,
     /// What was left out; empty unless reading skipped bad rows and images.
     pub skipped: Vec<Skipped>,
@@ -116,7 +134,9 @@ impl Collection {
     /// - a Karpathy file (`dataset*.json`, as Flickr30K and MS-COCO are distributed), or a folder
     ///   that holds one;
     /// - COCO's own annotations (`captions_train2017.json`);
-    /// - a table (`.csv`, `.tsv`) of image path and caption, or a folder that holds one.
+    /// - a table (`.csv`, `.tsv`) of image path and caption, or a folder that holds one;
+    /// - WebDataset shards (`.tar`) or Parquet files with images in them: one, those that braces
+    ///   stand for (`shards/{00000..00012}.tar`), or a folder of them, or of folders of them.
     ///
     /// With `skip_bad`, bad rows and images are left out and the reasons kept in
     /// [`skipped`](Self::skipped).
@@ -126,12 +146,17 @@ impl Collection {
     /// If `path` holds neither, or more than one; if the file cannot be parsed; if it gives no
     /// example; and, without `skip_bad`, at the first bad row or image that cannot be decoded.
     pub fn read(path: impl AsRef<Path>, skip_bad: bool) -> Result<Self> {
-        let file = locate(path.as_ref())?;
         let mut faults = Faults::new(skip_bad);
-        let examples = match extension(&file).as_str() {
-            "json" if coco::is_one(&file) => coco::read(&file, &mut faults)?,
-            "json" => karpathy::read(&file, &mut faults)?,
-            _ => table::read(&file, &mut faults)?,
+        let (file, examples) = match locate(path.as_ref())? {
+            Located::Shards(shards) => (path.as_ref().to_owned(), shards.read(&mut faults)?),
+            Located::List(file) => {
+                let examples = match extension(&file).as_str() {
+                    "json" if coco::is_one(&file) => coco::read(&file, &mut faults)?,
+                    "json" => karpathy::read(&file, &mut faults)?,
+                    _ => table::read(&file, &mut faults)?,
+                };
+                (file, examples)
+            }
         };
         let examples = check_images(&file, examples, &mut faults)?;
         let wanted = "usable image with a caption";
@@ -170,13 +195,32 @@ impl Collection {
             .collect()
     }
 
+    /// For each of `indices`, ascending, the number of the shard that has it, of those that can be
+    /// read on their own; `None` if the images are files of their own.
+    pub(crate) fn shards(&self, indices: &[usize]) -> Option<Vec<usize>> {
+        let shard = |index: &usize| self.examples[*index].image.shard();
+        shard(indices.first()?)?;
+        let mut number = 0;
+        let next = |pair: &[usize]| {
+            number += usize::from(shard(&pair[0]) != shard(&pair[1]));
+            number
+        };
+        let others = indices.windows(2).map(next);
+        Some(std::iter::once(0).chain(others).collect())
+    }
+
     /// SHA-256 of everything but pixels, in hexadecimal: two collections share it exactly if they
-    /// have the same images by name, with the same captions and splits, in the same order.
+    /// have the same images by name, with the same captions and splits, in the same order, and in
+    /// the same shards if they lie in some.
     pub fn fingerprint(&self) -> String {
-        fingerprint(self.examples.iter().map(|example| {
-            let name = example.image.file_name().unwrap_or_default();
+        let all: Vec<usize> = (0..self.examples.len()).collect();
+        let shards = self.shards(&all).unwrap_or_default().into_iter();
+        let shards: Vec<_> = shards.map(|shard| (shard as u64).to_le_bytes()).collect();
+        fingerprint(self.examples.iter().enumerate().map(|(index, example)| {
+            let name = example.image.path().file_name().unwrap_or_default();
             let mut fields = vec![name.as_encoded_bytes(), example.split.name().as_bytes()];
             fields.extend(example.captions.iter().map(String::as_bytes));
+            fields.extend(shards.get(index).map(|shard| shard.as_slice()));
             fields
         }))
     }
@@ -187,12 +231,15 @@ impl Collection {
     ///
     /// If it cannot be decoded; the message names its place.
     pub(crate) fn decode(&self, index: usize) -> Result<RgbImage> {
-        decode(&self.examples[index].image).with_context(|| self.place(index))
+        let image = &self.examples[index].image;
+        image.decode().with_context(|| self.place(index))
     }
 
     /// "`FILE`, `PLACE`" of an example, for messages.
     pub(crate) fn place(&self, index: usize) -> String {
-        format!("{}, {}", self.file.display(), self.examples[index].place)
+        let example = &self.examples[index];
+        let file = example.file().unwrap_or(&self.file);
+        format!("{}, {}", file.display(), example.place)
     }
 }
 
@@ -202,15 +249,30 @@ fn extension(file: &Path) -> String {
         .unwrap_or_default()
 }
 
-/// The one file in `path` that lists captioned images.
-fn locate(path: &Path) -> Result<PathBuf> {
+/// Where captioned images are.
+enum Located {
+    /// In files of their own, which this one lists.
+    List(PathBuf),
+    Shards(Shards),
+}
+
+/// The one file in `path` that lists captioned images, or the shards.
+fn locate(path: &Path) -> Result<Located> {
     let expected = "expected a Karpathy folder (with a dataset*.json), COCO's captions_*.json, \
-                    or a .csv or .tsv table of image path and caption";
+                    a .csv or .tsv table of image path and caption, or .tar or .parquet shards";
+    if !path.exists()
+        && let Some(shards) = Shards::pattern(path)?
+    {
+        return Ok(Located::Shards(shards));
+    }
     let metadata = std::fs::metadata(path)
         .with_context(|| format!("cannot read {}; {expected}", path.display()))?;
     if metadata.is_file() {
+        if let Some(shard) = Shards::file(path) {
+            return Ok(Located::Shards(shard));
+        }
         return match extension(path).as_str() {
-            "json" | "csv" | "tsv" => Ok(path.to_owned()),
+            "json" | "csv" | "tsv" => Ok(Located::List(path.to_owned())),
             _ => bail!(
                 "{} is neither .json, .csv nor .tsv; {expected}",
                 path.display()
@@ -223,12 +285,8 @@ fn locate(path: &Path) -> Result<PathBuf> {
             path.display()
         );
     }
-    let mut files: Vec<PathBuf> = std::fs::read_dir(path)
-        .with_context(|| format!("cannot list {}", path.display()))?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|file| file.is_file())
-        .collect();
-    files.sort();
+    let files = entries(path)?.into_iter();
+    let files: Vec<PathBuf> = files.filter(|file| file.is_file()).collect();
     let is_karpathy = |file: &PathBuf| {
         let name = file
             .file_name()
@@ -243,8 +301,11 @@ fn locate(path: &Path) -> Result<PathBuf> {
         found = files.iter().filter(|file| is_table(file)).collect();
     }
     match found.as_slice() {
-        [file] => Ok((*file).clone()),
-        [] => bail!("{} holds no list of captions; {expected}", path.display()),
+        [file] => Ok(Located::List((*file).clone())),
+        [] => match Shards::folder(path)? {
+            Some(shards) => Ok(Located::Shards(shards)),
+            None => bail!("{} holds no list of captions; {expected}", path.display()),
+        },
         many => {
             let names: Vec<_> = many.iter().map(|file| file.display().to_string()).collect();
             bail!(

@@ -123,9 +123,9 @@ impl EvaluationSet {
         &self.image_of_caption
     }
 
-    /// The file of image `image`.
+    /// The path of image `image`; see [`Picture::path`](super::Picture::path).
     pub fn image_path(&self, image: usize) -> &Path {
-        &self.collection.examples[self.indices[image]].image
+        self.collection.examples[self.indices[image]].image.path()
     }
 
     /// For each image, its index in the collection.

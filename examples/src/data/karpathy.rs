@@ -108,7 +108,7 @@ pub(super) fn read(file: &Path, faults: &mut Faults) -> Result<Vec<Example>> {
             Ok((image, split, captions, scene)) => {
                 first_place.insert(name, place);
                 examples.push(Example {
-                    image,
+                    image: image.into(),
                     captions,
                     split,
                     place,
@@ -230,7 +230,7 @@ mod tests {
         );
         assert_eq!(collection.examples[0].captions, ["ä 青", "b"]);
         for (example, image) in collection.examples.iter().zip(images) {
-            assert!(example.image.ends_with(image));
+            assert!(example.image.path().ends_with(image));
             assert_eq!(example.meaning(), None);
         }
     }

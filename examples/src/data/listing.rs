@@ -1,7 +1,7 @@
 //! What all readers of lists share: JSON whose bad elements spoil only themselves, files of lines,
 //! what is left out, and images that are decoded once to see that they can be.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use image::RgbImage;
 use rayon::prelude::*;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -32,6 +33,10 @@ pub enum Place {
     Entry(usize),
     /// An element of another array of a JSON file: its name, and the index counted from 0.
     Element(&'static str, usize),
+    /// A member of an archive, counted from 1.
+    Member(u64),
+    /// A row of a Parquet file, counted from 0.
+    Row(u64),
 }
 
 impl fmt::Display for Place {
@@ -40,6 +45,8 @@ impl fmt::Display for Place {
             Self::Line(line) => write!(f, "line {line}"),
             Self::Entry(entry) => write!(f, "images[{entry}]"),
             Self::Element(array, index) => write!(f, "{array}[{index}]"),
+            Self::Member(member) => write!(f, "member {member}"),
+            Self::Row(row) => write!(f, "row {row}"),
         }
     }
 }
@@ -65,6 +72,16 @@ impl Faults {
             skip_bad,
             skipped: Vec::new(),
         }
+    }
+
+    /// Of a part that is read on its own, with nothing found yet.
+    pub(super) fn apart(&self) -> Self {
+        Self::new(self.skip_bad)
+    }
+
+    /// Adds what was found in a part.
+    pub(super) fn join(&mut self, part: Self) {
+        self.skipped.extend(part.skipped);
     }
 
     /// Notes a bad row, or fails with it.
@@ -111,11 +128,34 @@ impl Faults {
     }
 }
 
+/// An image that a list has.
+pub(super) trait ListedImage: Send + Sync {
+    fn path(&self) -> &Path;
+    fn decode(&self) -> Result<RgbImage>;
+}
+
+impl ListedImage for PathBuf {
+    fn path(&self) -> &Path {
+        self
+    }
+
+    fn decode(&self) -> Result<RgbImage> {
+        decode(self)
+    }
+}
+
 /// What stands in a list and has images.
 pub(super) trait Listed: Send + Sync {
-    fn images(&self) -> &[PathBuf];
+    type Image: ListedImage;
+
+    fn images(&self) -> &[Self::Image];
     fn split(&self) -> Split;
     fn place(&self) -> Place;
+
+    /// The file that it stands in, where that is not the list's.
+    fn file(&self) -> Option<&Path> {
+        None
+    }
 }
 
 /// Indices of the items of `split`, ascending.
@@ -131,16 +171,25 @@ pub(super) fn check_images<T: Listed>(
     items: Vec<T>,
     faults: &mut Faults,
 ) -> Result<Vec<T>> {
-    let images: BTreeSet<_> = items.iter().flat_map(T::images).collect();
+    let mut seen = HashSet::new();
+    let images = items.iter().flat_map(T::images);
+    let images = images.filter(|image| seen.insert(image.path()));
+    // In their order, so that shards are read from beginning to end.
     let bad: HashMap<PathBuf, String> = images
-        .into_par_iter()
-        .filter_map(|image| Some((image.clone(), format!("{:#}", decode(image).err()?))))
+        .par_bridge()
+        .filter_map(|image| {
+            let error = image.decode().err()?;
+            Some((image.path().to_owned(), format!("{error:#}")))
+        })
         .collect();
     let mut good = Vec::with_capacity(items.len());
     for item in items {
-        match item.images().iter().find_map(|image| bad.get(image)) {
+        match item.images().iter().find_map(|image| bad.get(image.path())) {
             None => good.push(item),
-            Some(reason) => faults.report_of(Some(item.split()), file, item.place(), reason)?,
+            Some(reason) => {
+                let file = item.file().unwrap_or(file);
+                faults.report_of(Some(item.split()), file, item.place(), reason)?;
+            }
         }
     }
     Ok(good)

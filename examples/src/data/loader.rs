@@ -4,7 +4,8 @@
 //! fixed part of the data and cannot start in the middle. Here
 //!
 //! - the order of an epoch is drawn at its start from seed and epoch
-//!   ([`plan_batches`](super::plan_batches)), and what an image's caption and crop are, from seed,
+//!   ([`plan_batches`](super::plan_batches), or of images in shards
+//!   [`plan_buffered`](super::plan_buffered)), and what an image's caption and crop are, from seed,
 //!   epoch and image: the number of threads changes nothing;
 //! - threads prepare items, a bounded number ahead, whatever the size of a batch; they never touch
 //!   the device, and a [`Shard`]'s tensors are made by whoever needs them;
@@ -48,7 +49,14 @@ pub struct LoaderConfig {
     /// Share of a batch's pairs that share their meaning with another pair of it, where meanings
     /// are known (see [`plan_batches`](super::plan_batches)).
     pub equal_meaning: f64,
+    /// Of as many pairs batches are made at a time, in the order of their shards (see
+    /// [`plan_buffered`](super::plan_buffered)); `None` makes them of all pairs, or of
+    /// [`BUFFER`] where the images lie in shards.
+    pub shuffle_buffer: Option<usize>,
 }
+
+/// Pairs of which batches are made at a time, where their images lie in shards.
+pub const BUFFER: usize = 10_000;
 
 impl Default for LoaderConfig {
     fn default() -> Self {
@@ -60,6 +68,7 @@ impl Default for LoaderConfig {
             prefetch: 256,
             seed: 0,
             equal_meaning: 0.0,
+            shuffle_buffer: None,
         }
     }
 }
@@ -190,6 +199,7 @@ impl<E: Examples> Loader<E> {
         );
         let meanings = examples.meanings(&indices);
         let source = Source {
+            shards: examples.shards(&indices),
             examples: Arc::new(examples),
             config,
             training,
@@ -294,6 +304,7 @@ impl<E: Examples> DataLoader<Vec<Shard<E::Item>>> for Loader<E> {
         };
         Arc::new(Self::over(
             Source {
+                shards: source.examples.shards(&indices),
                 indices,
                 meanings,
                 examples: source.examples.clone(),

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! scenes ──► folder ──► karpathy | coco | table ──► Collection ──► PairLoader ────► Shards ──► Batch
-//! (generator)           (readers)                │  ▲           (training, validation)
-//!                                CaptionTokenizer┘  └Transform
+//! (generator)           tar | parquet            │  ▲           (training, validation)
+//!                       (readers) CaptionTokenizer┘  └Transform
 //!                                                └─► EvaluationSet ──► each image, each caption
 //! ```
 //!
@@ -15,6 +15,7 @@
 //! alone, so that neither the number of threads nor an interruption changes what the model sees.
 
 mod augment;
+mod braces;
 mod coco;
 mod collection;
 mod evaluation;
@@ -25,6 +26,8 @@ mod karpathy;
 mod listing;
 mod loader;
 mod named;
+mod parquet;
+mod picture;
 mod prefetch;
 #[cfg(test)]
 mod properties;
@@ -34,10 +37,12 @@ pub mod regions;
 mod sampler;
 pub mod scenes;
 mod shard;
+mod shards;
 mod source;
 mod statements;
 mod studies;
 mod table;
+mod tar;
 #[cfg(test)]
 mod testing;
 pub mod text;
@@ -50,10 +55,11 @@ pub use collection::{Collection, Example, Place, Skipped, Split};
 pub use evaluation::{CaptionBatch, EvaluationSet};
 pub use features::{FeatureFile, FeaturePair, FeaturePairs, FeatureWriter};
 pub use findings::FindingsConfig;
-pub use loader::{Loader, LoaderConfig, PairLoader};
+pub use loader::{BUFFER, Loader, LoaderConfig, PairLoader};
+pub use picture::{ImageFile, Picture, Pictures};
 pub use questions::{Answer, Asked, Choices, Question, QuestionExamples, Questions, credit};
 pub use regions::{RegionFile, RegionPair, RegionPairs, RegionWriter, Regions};
-pub use sampler::plan_batches;
+pub use sampler::{plan_batches, plan_buffered};
 pub use scenes::{Scene, ScenesConfig};
 pub use shard::{Pair, Shard};
 pub use source::{Draw, Examples, Pairs};

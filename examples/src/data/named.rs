@@ -203,7 +203,7 @@ pub fn image_names(collection: &Collection) -> Vec<String> {
 /// The name of an image in a file of regions or of features.
 pub fn image_name(collection: &Collection, index: usize) -> String {
     let image = &collection.examples[index].image;
-    let name = image.file_name().unwrap_or_default();
+    let name = image.path().file_name().unwrap_or_default();
     name.to_string_lossy().into_owned()
 }
 

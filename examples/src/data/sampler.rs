@@ -60,6 +60,47 @@ pub fn plan_batches(
     plan
 }
 
+/// As [`plan_batches`], of examples that are read nearly one after the other.
+///
+/// `shards[e]` is equal for neighbours exactly if they lie in the same shard. The shards come in an
+/// order of the epoch's own, which begins anywhere in one of them; of every `buffer` examples of
+/// this order, rounded down to whole batches, batches are made as of a set of their own. So an
+/// example stands less than `buffer` places before or behind its place in that order. A buffer that
+/// holds all examples gives the plan of [`plan_batches`].
+pub fn plan_buffered(
+    meanings: &[usize],
+    shards: &[usize],
+    buffer: usize,
+    batch_size: usize,
+    equal_meaning: f64,
+    rng: &mut impl Rng,
+) -> Vec<Vec<usize>> {
+    if buffer >= meanings.len() {
+        return plan_batches(meanings, batch_size, equal_meaning, rng);
+    }
+    let order = in_shards(shards, rng);
+    let buffer = (buffer / batch_size).max(1) * batch_size;
+    let mut plan = Vec::new();
+    for part in order.chunks(buffer) {
+        let own: Vec<usize> = part.iter().map(|&example| meanings[example]).collect();
+        let batches = plan_batches(&own, batch_size, equal_meaning, rng).into_iter();
+        plan.extend(batches.map(|batch| batch.iter().map(|&place| part[place]).collect()));
+    }
+    plan
+}
+
+/// All examples, shard by shard.
+fn in_shards(shards: &[usize], rng: &mut impl Rng) -> Vec<usize> {
+    let all: Vec<usize> = (0..shards.len()).collect();
+    let mut each: Vec<_> = all.chunk_by(|a, b| shards[*a] == shards[*b]).collect();
+    each.shuffle(rng);
+    let mut order = each.concat();
+    // Otherwise those around the same boundary would never meet.
+    let start = rng.random_range(0..order.len());
+    order.rotate_left(start);
+    order
+}
+
 /// How many pairs of a batch are to share their meaning.
 fn sharing_pairs(batch_size: usize, share: f64) -> usize {
     let exact = share * batch_size as f64;
@@ -243,6 +284,82 @@ mod tests {
         }
         assert_ne!(plans[0], plans[1]);
         assert_eq!(plans[0], plan(&meanings, 10, 0.0, 0));
+    }
+
+    /// 230 examples in shards of 30 and one of 20, in buffers of 70 and batches of 10.
+    fn buffered(meanings: &[usize], share: f64, epoch: u64) -> Vec<Vec<usize>> {
+        let shards: Vec<usize> = (0..230).map(|e| e / 30).collect();
+        let mut rng = stream(7, epoch, 0, Purpose::Order);
+        plan_buffered(meanings, &shards, 75, 10, share, &mut rng)
+    }
+
+    #[test]
+    fn buffered_epochs_show_every_example_once_and_are_functions_of_seed_and_epoch() {
+        let meanings: Vec<usize> = (0..230).collect();
+        for epoch in 0..5 {
+            let plan = buffered(&meanings, 0.0, epoch);
+            assert_eq!(plan.len(), 23);
+            assert!(plan.iter().all(|batch| batch.len() == 10));
+            assert_eq!(distinct(plan.iter().flatten().copied()), 230);
+            assert_eq!(plan, buffered(&meanings, 0.0, epoch));
+            assert_ne!(plan, buffered(&meanings, 0.0, epoch + 1));
+        }
+    }
+
+    #[test]
+    fn no_example_is_read_more_than_a_buffer_away_from_its_place_in_its_shard() {
+        let meanings: Vec<usize> = (0..230).collect();
+        let mut starts = HashSet::new();
+        for epoch in 0..20 {
+            let order: Vec<usize> = buffered(&meanings, 0.0, epoch).concat();
+            // Every buffer holds pieces of shards in the order of the file, and few of them: seven
+            // shards of 30, one of 20 and the one in which the epoch begins and ends.
+            let mut pieces = 0;
+            for part in order.chunks(70) {
+                let mut part = part.to_vec();
+                assert!(!part.is_sorted(), "a buffer is shuffled");
+                part.sort_unstable();
+                let next = |a: &usize, b: &usize| a + 1 == *b && a / 30 == b / 30;
+                pieces += part.chunk_by(next).count();
+            }
+            // Each of the three boundaries between buffers cuts one shard at most.
+            assert!((8..=9 + 3).contains(&pieces), "{pieces}");
+            starts.insert(order.iter().take(70).map(|e| e / 30).collect::<Vec<_>>());
+        }
+        assert!(starts.len() > 15, "the shards come in other orders");
+    }
+
+    #[test]
+    fn a_buffer_that_holds_all_is_none() {
+        let meanings = mixed();
+        let shards: Vec<usize> = (0..300).map(|e| e / 7).collect();
+        for buffer in [300, 301, usize::MAX] {
+            let mut rng = stream(7, 3, 0, Purpose::Order);
+            let buffered = plan_buffered(&meanings, &shards, buffer, 24, 0.25, &mut rng);
+            assert_eq!(buffered, plan(&meanings, 24, 0.25, 3));
+        }
+    }
+
+    #[test]
+    fn buffers_keep_equal_meanings_apart_and_together() {
+        let meanings: Vec<usize> = (0..230).map(|e| e / 2).collect();
+        for epoch in 0..5 {
+            for (share, expected) in [(0.0, 0), (0.4, 4)] {
+                let plan = buffered(&meanings, share, epoch);
+                assert!(
+                    plan.iter()
+                        .all(|batch| sharing(&meanings, batch) == expected)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_buffer_smaller_than_a_batch_is_a_batch() {
+        let meanings: Vec<usize> = (0..40).collect();
+        let mut rng = stream(7, 0, 0, Purpose::Order);
+        let plan = plan_buffered(&meanings, &[0; 40], 3, 8, 0.0, &mut rng);
+        assert_eq!(distinct(plan.concat()), 40);
     }
 
     #[test]

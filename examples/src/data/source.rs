@@ -8,10 +8,10 @@ use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::loader::LoaderConfig;
+use super::loader::{BUFFER, LoaderConfig};
 use super::random::{Purpose, stream};
 use super::tokenizer::{PaddedTokens, Padding};
-use super::{CaptionTokenizer, Collection, Pair, Split, TransformConfig, plan_batches};
+use super::{CaptionTokenizer, Collection, Pair, Split, TransformConfig, plan_buffered};
 
 /// Examples on disk, and how one of them becomes an item of a batch.
 pub trait Examples: Send + Sync + 'static {
@@ -31,6 +31,13 @@ pub trait Examples: Send + Sync + 'static {
     /// asked to.
     fn meanings(&self, indices: &[usize]) -> Vec<usize> {
         (0..indices.len()).collect()
+    }
+
+    /// For each of `indices`, ascending, a number that neighbours share exactly if they lie in the
+    /// same shard, which is read nearly from beginning to end; `None` where any example can be read
+    /// as well as the next.
+    fn shards(&self, _indices: &[usize]) -> Option<Vec<usize>> {
+        None
     }
 
     /// Decodes and tokenizes an example. What is drawn at random comes from the `draw` of its
@@ -138,6 +145,10 @@ impl Examples for Pairs {
         self.collection.meanings(indices)
     }
 
+    fn shards(&self, indices: &[usize]) -> Option<Vec<usize>> {
+        self.collection.shards(indices)
+    }
+
     /// One of the captions is drawn, or the first is taken.
     fn load(&self, index: usize, draw: Option<Draw>) -> Result<Pair> {
         let image = self.collection.decode(index)?;
@@ -167,6 +178,8 @@ pub(super) struct Source<E> {
     pub(super) indices: Vec<usize>,
     /// For each of `indices`, equal where two should not meet in a batch.
     pub(super) meanings: Vec<usize>,
+    /// For each of `indices`, equal for neighbours in the same shard on disk.
+    pub(super) shards: Option<Vec<usize>>,
 }
 
 /// The shards of a batch, each the indices of its examples.
@@ -209,7 +222,17 @@ impl<E: Examples> Source<E> {
             return self.indices.chunks(size).map(<[usize]>::to_vec).collect();
         }
         let mut rng = stream(self.config.seed, epoch as u64, 0, Purpose::Order);
-        let plan = plan_batches(&self.meanings, size, self.config.equal_meaning, &mut rng);
+        let in_shards = self.shards.as_ref().map(|_| BUFFER.max(size));
+        let buffer = self.config.shuffle_buffer.or(in_shards);
+        let one = vec![0; self.indices.len()];
+        let plan = plan_buffered(
+            &self.meanings,
+            self.shards.as_ref().unwrap_or(&one),
+            buffer.unwrap_or(usize::MAX),
+            size,
+            self.config.equal_meaning,
+            &mut rng,
+        );
         plan.into_iter()
             .map(|batch| batch.into_iter().map(|row| self.indices[row]).collect())
             .collect()

@@ -33,7 +33,7 @@ const IMAGE: &[&str] = &[
     "image_name",
     "file",
 ];
-const CAPTION: &[&str] = &["caption", "text", "title", "sentence", "comment"];
+pub(super) const CAPTION: &[&str] = &["caption", "text", "title", "sentence", "comment"];
 const SPLIT: &[&str] = &["split"];
 
 /// Which column is what.
@@ -225,7 +225,7 @@ impl Table<'_> {
             Entry::Vacant(slot) => {
                 slot.insert(self.examples.len());
                 self.examples.push(Example {
-                    image: self.folder.join(image),
+                    image: self.folder.join(image).into(),
                     captions: vec![caption.to_owned()],
                     split,
                     place,

@@ -1,9 +1,16 @@
 //! Small sets on disk for the tests.
 
+use std::fs::File;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use image::{Rgb, RgbImage};
+use ::parquet::basic::Compression;
+use ::parquet::data_type::{ByteArray, ByteArrayType};
+use ::parquet::file::properties::WriterProperties;
+use ::parquet::file::writer::SerializedFileWriter;
+use ::parquet::schema::parser::parse_message_type;
+use image::{ImageFormat, Rgb, RgbImage};
 use tempfile::TempDir;
 
 use super::scenes::generate;
@@ -91,4 +98,104 @@ pub(super) fn parts(path: &Path) -> (String, Vec<u8>) {
 pub(super) fn joined(header: &str, content: &[u8]) -> Vec<u8> {
     let size = (header.len() as u64).to_le_bytes();
     [&size, header.as_bytes(), content].concat()
+}
+
+/// The bytes of a little picture of one colour, as PNG.
+pub(super) fn png(colour: [u8; 3]) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    let picture = RgbImage::from_pixel(6, 4, Rgb(colour));
+    picture.write_to(&mut bytes, ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
+/// Writes a tar archive of files.
+pub(super) fn archive(file: &Path, members: &[(&str, &[u8])]) {
+    let mut archive = tar::Builder::new(File::create(file).unwrap());
+    for (name, content) in members {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, *content).unwrap();
+    }
+    archive.finish().unwrap();
+}
+
+/// What a leaf of a Parquet file holds: values, and definition and repetition levels.
+pub(super) type Leaf<'a> = (Vec<&'a [u8]>, Vec<i16>, Vec<i16>);
+
+/// Writes a Parquet file of row groups, each a leaf for each of the schema.
+pub(super) fn parquet(file: &Path, schema: &str, groups: &[Vec<Leaf>]) {
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY);
+    let properties = Arc::new(properties.build());
+    let file = File::create(file).unwrap();
+    let mut writer = SerializedFileWriter::new(file, schema, properties).unwrap();
+    for group in groups {
+        let mut rows = writer.next_row_group().unwrap();
+        for (values, defined, repeated) in group {
+            let values: Vec<ByteArray> = values.iter().map(|value| value.to_vec().into()).collect();
+            let mut column = rows.next_column().unwrap().unwrap();
+            let leaf = column.typed::<ByteArrayType>();
+            let levels = (Some(defined.as_slice()), Some(repeated.as_slice()));
+            leaf.write_batch(&values, levels.0, levels.1).unwrap();
+            column.close().unwrap();
+        }
+        rows.close().unwrap();
+    }
+    writer.close().unwrap();
+}
+
+/// Columns as Hugging Face has them, one caption a row.
+pub(super) const ROWS: &str = "message m { optional group image { optional binary bytes; \
+     optional binary path (UTF8); } optional binary caption (UTF8); }";
+
+/// A leaf without lists; `nothing` is the level of a null.
+pub(super) fn leaf<'a>(values: &[Option<&'a [u8]>], whole: i16, nothing: i16) -> Leaf<'a> {
+    let level = |value: &Option<_>| if value.is_some() { whole } else { nothing };
+    let defined = values.iter().map(level).collect();
+    (
+        values.iter().copied().flatten().collect(),
+        defined,
+        vec![0; values.len()],
+    )
+}
+
+/// Rows of the schema [`ROWS`]: an image and its caption each.
+pub(super) fn rows<'a>(pairs: &'a [(Vec<u8>, &str)]) -> Vec<Leaf<'a>> {
+    let images: Vec<_> = pairs.iter().map(|pair| Some(pair.0.as_slice())).collect();
+    let captions: Vec<_> = pairs.iter().map(|pair| Some(pair.1.as_bytes())).collect();
+    let paths = vec![None; pairs.len()];
+    vec![
+        leaf(&images, 2, 1),
+        leaf(&paths, 2, 1),
+        leaf(&captions, 1, 0),
+    ]
+}
+
+/// The captions of all images.
+pub(super) fn captions(collection: &Collection) -> Vec<&[String]> {
+    let examples = collection.examples.iter();
+    examples
+        .map(|example| example.captions.as_slice())
+        .collect()
+}
+
+/// Why data are refused.
+pub(super) fn refusal(path: &Path) -> String {
+    format!("{:#}", Collection::read(path, false).unwrap_err())
+}
+
+/// An archive of two samples.
+pub(super) fn two(file: &Path) -> Vec<u8> {
+    let good = png([1; 3]);
+    archive(
+        file,
+        &[
+            ("a.png", &good),
+            ("a.txt", b"a"),
+            ("b.png", &good),
+            ("b.txt", b"b"),
+        ],
+    );
+    std::fs::read(file).unwrap()
 }

@@ -5,7 +5,6 @@
 //! deviation, crops of at least 90 % of the area (open_clip). Flips are off, since captions speak
 //! of left and right.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -17,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Draw;
 use super::augment::RandAugmentConfig;
+use super::picture::{ImageFile, Picture};
 use super::random::Purpose;
 
 /// How images become tensors.
@@ -248,29 +248,29 @@ const MOST_PIXELS: u64 = 50_000_000;
 ///
 /// # Errors
 ///
-/// Names the file if it cannot be opened, is no PNG or JPEG, breaks off, or has more than 50
+/// Names the file if it cannot be opened, is no PNG, JPEG or WebP, breaks off, or has more than 50
 /// million pixels.
 pub fn decode(file: &Path) -> Result<RgbImage> {
-    let read = || -> Result<RgbImage> {
-        // Opening a pipe would wait for somebody to write to it.
-        ensure!(fs::metadata(file)?.is_file(), "it is not a file");
-        let mut decoder = ImageReader::open(file)?
-            .with_guessed_format()?
-            .into_decoder()?;
-        let (width, height) = decoder.dimensions();
-        let pixels = u64::from(width) * u64::from(height);
-        ensure!(pixels > 0, "it has no pixels ({width}×{height})");
-        ensure!(
-            pixels <= MOST_PIXELS,
-            "it is {width}×{height}, more than {} million pixels: scale it down",
-            MOST_PIXELS / 1_000_000
-        );
-        let orientation = decoder.orientation()?;
-        let mut image = DynamicImage::from_decoder(decoder)?;
-        image.apply_orientation(orientation);
-        Ok(flatten(image))
-    };
-    read().with_context(|| format!("cannot read image {}", file.display()))
+    Picture::from(file.to_owned()).decode()
+}
+
+/// The image that a file holds, likewise.
+pub(super) fn decode_from(file: impl ImageFile) -> Result<RgbImage> {
+    let mut decoder = ImageReader::new(file)
+        .with_guessed_format()?
+        .into_decoder()?;
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    ensure!(pixels > 0, "it has no pixels ({width}×{height})");
+    ensure!(
+        pixels <= MOST_PIXELS,
+        "it is {width}×{height}, more than {} million pixels: scale it down",
+        MOST_PIXELS / 1_000_000
+    );
+    let orientation = decoder.orientation()?;
+    let mut image = DynamicImage::from_decoder(decoder)?;
+    image.apply_orientation(orientation);
+    Ok(flatten(image))
 }
 
 /// Lays `image` on white.

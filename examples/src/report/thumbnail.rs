@@ -12,6 +12,8 @@ use image::codecs::png::PngEncoder;
 use image::imageops::FilterType;
 use image::{ImageReader, RgbImage};
 
+use crate::data::{Picture, Pictures};
+
 /// The longer side of a thumbnail at most: twice what the page shows, for screens of high density.
 const LARGEST: u32 = 224;
 const JPEG_QUALITY: u8 = 85;
@@ -28,21 +30,25 @@ pub(super) struct Thumbnail {
 #[derive(Default)]
 pub(super) struct Thumbnails {
     made: HashMap<PathBuf, Option<Thumbnail>>,
+    pictures: Pictures,
 }
 
 impl Thumbnails {
-    /// The thumbnail of a file; `None` if the file is missing or no readable image: a report shows
-    /// what there is.
+    /// The thumbnail of a file, or of an image in a shard; `None` if it is missing or no readable
+    /// image: a report shows what there is.
     pub fn of(&mut self, file: &Path) -> Option<&Thumbnail> {
-        self.made
-            .entry(file.to_path_buf())
-            .or_insert_with(|| thumbnail(file).ok())
-            .as_ref()
+        let made = self.made.entry(file.to_path_buf());
+        let made = made.or_insert_with(|| {
+            let picture = self.pictures.find(file).ok()?;
+            thumbnail(&picture).ok()
+        });
+        made.as_ref()
     }
 }
 
-fn thumbnail(file: &Path) -> Result<Thumbnail> {
-    let image = ImageReader::open(file)?.with_guessed_format()?.decode()?;
+fn thumbnail(picture: &Picture) -> Result<Thumbnail> {
+    let image = ImageReader::new(picture.open()?);
+    let image = image.with_guessed_format()?.decode()?;
     let image = if image.width().max(image.height()) > LARGEST {
         image.resize(LARGEST, LARGEST, FilterType::Triangle)
     } else {
@@ -99,7 +105,7 @@ mod tests {
         RgbImage::from_pixel(900, 450, image::Rgb([200, 30, 30]))
             .save(&file)
             .unwrap();
-        let made = thumbnail(&file).unwrap();
+        let made = thumbnail(&file.clone().into()).unwrap();
         assert_eq!((made.width, made.height), (224, 112));
         let image = decoded(&made);
         assert_eq!((image.width(), image.height()), (224, 112));
@@ -112,7 +118,7 @@ mod tests {
         RgbaImage::from_pixel(8, 8, Rgba([0, 0, 0, 0]))
             .save(&file)
             .unwrap();
-        let image = decoded(&thumbnail(&file).unwrap()).to_rgb8();
+        let image = decoded(&thumbnail(&file.clone().into()).unwrap()).to_rgb8();
         assert_eq!(image.dimensions(), (8, 8));
         assert!(image.pixels().all(|pixel| pixel.0.iter().all(|&c| c > 250)));
     }

@@ -61,7 +61,7 @@ pub struct SharedConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// A Karpathy folder, or a table of image path and caption; null generates scenes.
+    /// A Karpathy folder, a table of image path and caption, or shards; null generates scenes.
     pub path: Option<PathBuf>,
     /// Whether bad rows and images are left out rather than refused.
     pub skip_bad: bool,
@@ -73,6 +73,10 @@ pub struct DataConfig {
     pub batch_size: usize,
     /// Share of a batch's pairs that share their meaning with another pair of it.
     pub equal_meaning: f64,
+    /// Pairs of which batches are made at a time, in the order of their shards; null makes them of
+    /// all pairs, or of 10,000 where the images lie in shards.
+    #[serde(default)]
+    pub shuffle_buffer: Option<usize>,
     /// Smallest and largest share of an image's area that a random crop keeps.
     pub crop_scale: [f64; 2],
     /// Smallest and largest width of a random crop divided by its height.
@@ -153,6 +157,7 @@ impl Default for DataConfig {
             tokenizer: None,
             batch_size: 128,
             equal_meaning: 0.0,
+            shuffle_buffer: None,
             crop_scale,
             crop_ratio,
             flip,
@@ -215,6 +220,7 @@ impl<C: SystemConfig> TrainingConfig<C> {
             prefetch: self.transform().prefetch(workers),
             seed: self.shared.seed,
             equal_meaning: data.equal_meaning,
+            shuffle_buffer: data.shuffle_buffer,
         }
     }
 
@@ -374,6 +380,13 @@ impl SharedConfig {
             self.data.batch_size > 1,
             "data.batch_size must be at least 2: the other pairs of a batch are the negatives",
         );
+        if let Some(buffer) = self.data.shuffle_buffer {
+            ensure!(
+                buffer >= self.data.batch_size,
+                "data.shuffle_buffer is {buffer}; it must hold a batch, data.batch_size = {}",
+                self.data.batch_size
+            );
+        }
         self.schedule.check()?;
         self.optimizer.check()?;
         self.sharding.check(dropout)?;

@@ -16,6 +16,7 @@ mod programs;
 mod radiograph;
 mod rows;
 mod runs;
+mod shards;
 mod stages;
 mod tuned;
 mod visual_semantic;

@@ -392,7 +392,7 @@ fn a_run_reads_what_its_regions_show_where_asked() {
     assert!(message.contains("regions.file"), "{message}");
     let row = |index: usize| {
         let example = &pictures.examples[index];
-        let (image, caption) = (example.image.display(), &example.captions[0]);
+        let (image, caption) = (example.image.path().display(), &example.captions[0]);
         format!("{image}\t{caption}\t{}\n", example.split)
     };
     let table: String = (0..pictures.examples.len()).map(row).collect();

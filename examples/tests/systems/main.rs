@@ -6,6 +6,7 @@ mod embed;
 mod it_contrast;
 mod nlvr;
 mod radiograph;
+mod shards;
 mod visual_semantic;
 mod vqa;
 

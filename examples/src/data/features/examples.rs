@@ -67,6 +67,12 @@ impl Examples for FeaturePairs {
         self.pairs.meanings(indices)
     }
 
+    /// Features lie in one file, whatever the images do.
+    fn shards(&self, indices: &[usize]) -> Option<Vec<usize>> {
+        let has_pixels = self.file.is_none();
+        has_pixels.then(|| self.pairs.shards(indices))?
+    }
+
     /// One of the captions is drawn, or the first is taken: the same with and without features.
     fn load(&self, index: usize, draw: Option<Draw>) -> Result<FeaturePair> {
         let Some(file) = &self.file else {

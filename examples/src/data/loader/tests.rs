@@ -1,3 +1,5 @@
+mod shards;
+
 use super::*;
 use crate::data::testing::{Small, truncate};
 use crate::data::{Batch, Pair};
@@ -13,6 +15,7 @@ fn config(workers: usize) -> LoaderConfig {
         prefetch: 3,
         seed: 11,
         equal_meaning: 0.0,
+        shuffle_buffer: None,
     }
 }
 
@@ -182,7 +185,7 @@ fn seeking_decodes_nothing_of_what_it_skips() {
     let loader = training(&small, config(2));
     let order: Vec<Vec<usize>> = epoch(&loader).iter().map(|batch| ids(batch)).collect();
     for &skipped in order[..4].iter().flatten() {
-        std::fs::remove_file(&small.collection.examples[skipped].image).unwrap();
+        std::fs::remove_file(small.collection.examples[skipped].image.path()).unwrap();
     }
     loader.seek(0, 4);
     let rest: Vec<_> = epoch(&loader).iter().map(|batch| ids(batch)).collect();
@@ -306,7 +309,7 @@ fn validation_goes_in_order_and_keeps_the_last_batch() {
 #[test]
 fn a_file_that_breaks_off_is_an_error_that_names_file_and_row() {
     let small = Small::new();
-    truncate(&small.collection.examples[3].image);
+    truncate(small.collection.examples[3].image.path());
     let loader = training(
         &small,
         LoaderConfig {
@@ -328,7 +331,7 @@ fn a_file_that_breaks_off_is_an_error_that_names_file_and_row() {
 fn an_error_ends_the_epoch() {
     let small = Small::new();
     for example in &small.collection.examples {
-        truncate(&example.image);
+        truncate(example.image.path());
     }
     let loader = training(&small, config(2));
     let mut batches = loader.iter();

@@ -46,6 +46,8 @@ pub struct Question {
 }
 
 impl Listed for Question {
+    type Image = PathBuf;
+
     fn images(&self) -> &[PathBuf] {
         std::slice::from_ref(&self.image)
     }

@@ -35,6 +35,8 @@ pub struct Statement {
 }
 
 impl Listed for Statement {
+    type Image = PathBuf;
+
     fn images(&self) -> &[PathBuf] {
         &self.images
     }

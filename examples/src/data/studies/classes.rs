@@ -30,6 +30,8 @@ pub struct Labelled<T> {
 }
 
 impl Listed for Labelled<PathBuf> {
+    type Image = PathBuf;
+
     fn images(&self) -> &[PathBuf] {
         std::slice::from_ref(&self.item)
     }
@@ -194,7 +196,7 @@ impl ClassRetrieval {
     ) -> Result<EvaluationSet> {
         let all = self.query_images.iter().chain(&self.candidates);
         let examples = all.map(|one| Example {
-            image: one.item.clone(),
+            image: one.item.clone().into(),
             captions: Vec::new(),
             split: Split::Test,
             place: one.place,

@@ -40,6 +40,8 @@ pub struct Study {
 }
 
 impl Listed for Study {
+    type Image = PathBuf;
+
     fn images(&self) -> &[PathBuf] {
         &self.images
     }
@@ -161,7 +163,7 @@ impl Studies {
     /// The first image of each study with all of its sentences, as captioned images.
     pub fn captioned(&self) -> Collection {
         let examples = self.items.iter().map(|study| Example {
-            image: study.images[0].clone(),
+            image: study.images[0].clone().into(),
             captions: study.sentences.clone(),
             split: study.split,
             place: study.place,

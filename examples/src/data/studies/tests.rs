@@ -45,7 +45,7 @@ fn studies_are_read_with_labels_and_splits() {
         assert_eq!(studies.sentences(Split::Train).count(), 2);
         assert!(studies.place(1).ends_with("studies.json, studies[1]"));
         let captioned = studies.captioned();
-        assert_eq!(captioned.examples[0].image, a);
+        assert_eq!(captioned.examples[0].image.path(), a);
         assert_eq!(captioned.examples[0].captions, first.sentences);
     }
 }

@@ -153,7 +153,8 @@ impl Counts {
                 if self.lowest.len() < LOWEST || is_low {
                     let example = || {
                         let caption = collection.examples[pairs[text].image_id].captions[0].clone();
-                        let picture = collection.examples[pairs[image].image_id].image.clone();
+                        let picture = &collection.examples[pairs[image].image_id].image;
+                        let picture = picture.path().to_owned();
                         let mut example = WeightExample {
                             weight,
                             is_false_negative: is_false,

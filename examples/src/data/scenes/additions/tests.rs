@@ -34,7 +34,12 @@ fn scenes(dir: &Path) -> HashMap<PathBuf, (Split, Scene)> {
     let collection = Collection::read(dir, false).unwrap();
     let examples = collection.examples.into_iter();
     examples
-        .map(|example| (example.image, (example.split, example.scene.unwrap())))
+        .map(|example| {
+            (
+                example.image.path().to_owned(),
+                (example.split, example.scene.unwrap()),
+            )
+        })
         .collect()
 }
 
