@@ -10,6 +10,8 @@ pub struct Key {
     pub part: [usize; 2],
     /// Whether the weight of a linear layer is `[outputs, inputs]`, as PyTorch's `Linear` has it.
     pub is_transposed: bool,
+    /// Whether it is a temperature, where the parameter is the logarithm of its inverse.
+    pub is_temperature: bool,
 }
 
 impl Key {
@@ -19,6 +21,7 @@ impl Key {
             name: name.into(),
             part: [0, 1],
             is_transposed: true,
+            is_temperature: false,
         }
     }
 
@@ -44,16 +47,24 @@ pub enum Layout {
     Bert,
     /// A ResNet of torchvision.
     Torchvision,
+    /// ALBEF, as its authors' code keeps it.
+    Albef,
 }
 
 impl Layout {
     /// The layouts, each with a tensor that only its files have, and with what a file that has that
     /// tensor leaves out before all names.
-    pub(super) const MARKS: [(Self, &str, &str); 6] = [
+    pub(super) const MARKS: [(Self, &str, &str); 7] = [
         (Self::OpenClip, "visual.class_embedding", ""),
         (
             Self::HuggingFaceClip,
             "vision_model.embeddings.class_embedding",
+            "",
+        ),
+        // Before those of its towers.
+        (
+            Self::Albef,
+            "text_encoder.bert.embeddings.word_embeddings.weight",
             "",
         ),
         (Self::Timm, "blocks.0.attn.qkv.weight", ""),
@@ -71,13 +82,24 @@ impl Layout {
             Self::Timm => "ViT (timm)",
             Self::Bert => "BERT (Hugging Face)",
             Self::Torchvision => "ResNet (torchvision)",
+            Self::Albef => "ALBEF",
+        }
+    }
+
+    /// Whether it has an encoder of that kind, `image` or `text`.
+    pub fn has_encoder(self, kind: &str) -> bool {
+        match self {
+            Self::OpenClip | Self::HuggingFaceClip | Self::Albef => true,
+            Self::Timm | Self::Torchvision => kind == "image",
+            Self::Bert => kind == "text",
         }
     }
 
     /// Where such a file has the parameter `path`: of a [`DualEncoder`](crate::models::DualEncoder)
     /// in the layouts of CLIP, of an [`ImageEncoder`](crate::models::ImageEncoder) in timm's, a
     /// [`Bert`](crate::models::Bert), its language head `head` or its decoder in BERT's, a
-    /// [`ResNet`](crate::models::ResNet) in torchvision's. The text half of a BERT has `text_layers`
+    /// [`ResNet`](crate::models::ResNet) in torchvision's, an
+    /// [`Albef`](crate::systems::albef::Albef) in ALBEF's. The text half of a BERT has `text_layers`
     /// layers, which come before those of its fusion half.
     pub fn key(self, path: &str, text_layers: usize) -> Key {
         match self {
@@ -86,6 +108,30 @@ impl Layout {
             Self::Timm => timm(path),
             Self::Bert => bert(path, text_layers),
             Self::Torchvision => torchvision(path),
+            Self::Albef => albef(path, text_layers),
+        }
+    }
+
+    /// Whether a tensor is of one of these parts of a model, as [`key`](Self::key) calls them, each
+    /// of which may be empty, for the whole. Of a tower alone, a file of CLIP or ALBEF has more than it.
+    pub fn is_of(self, name: &str, parts: &[&str]) -> bool {
+        let part = match self {
+            Self::OpenClip if name == "visual.proj" => "",
+            Self::OpenClip if name.starts_with("visual.") => "image",
+            Self::OpenClip if name != "text_projection" => "text",
+            Self::HuggingFaceClip if name.starts_with("vision_model.") => "image",
+            Self::HuggingFaceClip if name.starts_with("text_model.") => "text",
+            Self::Albef if name.starts_with("visual_encoder.") => "model.image",
+            Self::Albef if name.starts_with("text_encoder.bert.") => "model.bert",
+            Self::Albef if name.starts_with("text_encoder.cls.") => "model.language_head",
+            _ => "",
+        };
+        let mut parts = parts.iter();
+        match self {
+            Self::OpenClip | Self::HuggingFaceClip | Self::Albef => {
+                parts.any(|other| other.is_empty() || *other == part)
+            }
+            _ => true,
         }
     }
 
@@ -108,9 +154,30 @@ impl Layout {
             Self::Timm => &["head.weight", "head.bias"],
             Self::Torchvision => &["fc.weight", "fc.bias"],
             Self::Bert => &["bert.embeddings.position_ids"],
+            Self::Albef => &[
+                "temp",
+                "queue_ptr",
+                "image_queue",
+                "text_queue",
+                "idx_queue",
+                "text_encoder.bert.embeddings.position_ids",
+            ],
         };
         let starts: &[&str] = match self {
-            Self::Bert => &["bert.pooler.", "cls.seq_relationship."],
+            // The language head's matrix is that of the embeddings.
+            Self::Bert => &[
+                "bert.pooler.",
+                "cls.seq_relationship.",
+                "cls.predictions.decoder.",
+            ],
+            // Momentum copies are made anew.
+            Self::Albef => &[
+                "visual_encoder_m.",
+                "text_encoder_m.",
+                "vision_proj_m.",
+                "text_proj_m.",
+                "text_encoder.cls.predictions.decoder.",
+            ],
             _ => &[],
         };
         names.contains(&name)
@@ -268,6 +335,39 @@ fn bert(path: &str, text_layers: usize) -> Key {
         _ => path.to_owned(),
     };
     Key::whole(replaced(&name, &NORM))
+}
+
+fn albef(path: &str, text_layers: usize) -> Key {
+    let within = |module: &str| path.strip_prefix(module);
+    let text = |path: &str| {
+        let key = bert(path, text_layers);
+        Key::whole(format!("text_encoder.{}", key.name))
+    };
+    if let Some(rest) = within("model.image.") {
+        let key = timm(rest);
+        return Key {
+            name: format!("visual_encoder.{}", key.name),
+            ..key
+        };
+    }
+    if let Some(rest) = within("model.bert.") {
+        return text(rest);
+    }
+    if let Some(rest) = within("model.language_") {
+        return text(rest);
+    }
+    if path.ends_with("logit_scale.log_scale") {
+        return Key {
+            is_temperature: true,
+            ..Key::whole("temp")
+        };
+    }
+    let pairs = [
+        ("model.image_projection.output", "vision_proj"),
+        ("model.text_projection.output", "text_proj"),
+        ("matching_head.linear", "itm_head"),
+    ];
+    Key::whole(replaced(path, &pairs))
 }
 
 fn embeddings(path: &str) -> String {

@@ -22,7 +22,7 @@ use crate::training::inputs::{self, Data};
 use crate::training::objective::{TrainingObjective, logit_scale};
 use crate::training::output::Output;
 use crate::training::run::{self, Ended, Options, Program};
-use crate::training::system::{Moment, Step, System, SystemConfig, TextLimits};
+use crate::training::system::{Moment, Step, System, SystemConfig, TextLimits, Towers};
 
 /// The settings of [`Clip`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,6 +64,14 @@ impl SystemConfig for ClipConfig {
         optimizer.beta_2 = 0.98;
         optimizer.epsilon = 1e-6;
         Ok(config)
+    }
+
+    fn towers() -> Towers {
+        Towers {
+            image: Some("image"),
+            text: Some("text"),
+            language_head: None,
+        }
     }
 
     fn check(&self) -> Result<()> {

@@ -19,3 +19,4 @@ mod runs;
 mod stages;
 mod tuned;
 mod visual_semantic;
+mod weights;

@@ -198,6 +198,7 @@ impl<'a, F: Fn(&str) -> Key> Walk<'a, F> {
             name,
             part,
             is_transposed,
+            ..
         } = (self.key)(&self.path.join("."));
         let [index, of] = part;
         let data = self.reference.data(&format!("{}.{name}", self.kind));
