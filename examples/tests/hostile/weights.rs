@@ -329,3 +329,73 @@ fn options_that_make_no_sense_are_refused() {
         assert!(!place.join("run").exists(), "{options:?}");
     }
 }
+
+#[test]
+fn a_checkpoint_of_albef_starts_a_run_of_it() {
+    let mut count = Count::new("a checkpoint of ALBEF");
+    let place = Place::new();
+    table(&place, "");
+    vocabulary(&place, 30);
+    let file = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/albef/albef.pth"
+    );
+    std::fs::copy(file, place.join("albef.pth")).unwrap();
+    let init = ["--init", "albef.pth"];
+    let small: Vec<_> = SMALL
+        .into_iter()
+        .filter(|pair| !pair.starts_with("init.new"))
+        .collect();
+    let heads = ["model.image.heads=3", "model.bert.heads=3"];
+    count.taken(
+        "--init",
+        &run(&place, ALBEF, &init, &[&small[..], &heads].concat()),
+    );
+    let start = parameters(&place.join("run/start"));
+    let weights = weights("albef/albef", "");
+    let tokens = &start["model.bert.embeddings.words.weight"];
+    let name = "text_encoder.bert.embeddings.word_embeddings.weight";
+    assert_eq!(tokens.iter::<f32>().collect::<Vec<_>>(), weights[name].1);
+    // The copy begins as the model does, not as the checkpoint's ended.
+    assert_eq!(
+        tokens,
+        &start["momentum.encoder.bert.embeddings.words.weight"]
+    );
+    assert_ne!(
+        weights[name],
+        weights[&name.replace("text_encoder", "text_encoder_m")]
+    );
+    let mut all = start.iter();
+    let scale = all.find(|(path, _)| path.ends_with("logit_scale.log_scale"));
+    let scale: Vec<f32> = scale.unwrap().1.iter().collect();
+    assert!(
+        (scale[0] + weights["temp"].1[0].ln()).abs() < 1e-6,
+        "{scale:?}"
+    );
+
+    let _ = std::fs::remove_dir_all(place.join("run"));
+    for (program, options, pairs, reason) in [
+        (
+            CLIP,
+            &init[..],
+            &[][..],
+            "layout of ALBEF, which is no dual encoder",
+        ),
+        (ALBEF, &init, &["model.embedding=7"], "vision_proj.weight"),
+        (ALBEF, &init, &["tokens=11"], "tokens = 11 must be in"),
+    ] {
+        let pairs = [&small[..], pairs].concat();
+        let pairs = if program.file == CLIP.file {
+            &small[1..2]
+        } else {
+            &pairs
+        };
+        let answer = run(&place, program, options, pairs);
+        count.refused(&format!("{pairs:?}"), &answer, reason);
+        assert!(!place.join("run").exists());
+    }
+    // Of a tower alone, the rest is of no use.
+    let tower = ["--init-image", "albef.pth", "--init-text", "albef.pth"];
+    let sizes = [&small[..], &SIZES].concat();
+    count.taken("towers", &run(&place, ALBEF, &tower, &sizes));
+}
