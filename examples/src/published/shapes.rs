@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json as value};
 
 use super::{Layout, Published};
 use crate::models::{
-    Activation, BertConfig, DualEncoderConfig, ImageEncoderConfig, ImageLayout, Pooling,
-    ResidualBlock, Stem, TextEncoderConfig,
+    Activation, BertConfig, ClipResNetConfig, DualEncoderConfig, ImageEncoderConfig, ImageLayout,
+    ImageTowerConfig, Pooling, ResidualBlock, Stem, TextEncoderConfig,
 };
 
 /// The width of an attention head in all that has been published; the shapes do not tell it.
@@ -25,14 +25,11 @@ impl Published {
     /// If they are not CLIP's, or a tensor is missing or of the wrong rank.
     pub fn clip(&self) -> Result<DualEncoderConfig> {
         ensure!(
-            matches!(self.layout, Layout::OpenClip | Layout::HuggingFaceClip),
+            self.layout.is_clip(),
             "{} has the layout of {}, which is no dual encoder of images and texts",
             self.path.display(),
             self.layout.name()
         );
-        let [width, _, patch_size, _] = self.dims("image.patches.weight")?;
-        let [positions, _] = self.dims("image.positions")?;
-        let side = positions.saturating_sub(1).isqrt();
         let [vocabulary, text_width] = self.dims("text.tokens.weight")?;
         let [context, _] = self.dims("text.positions")?;
         let projection: [usize; 2] = self.dims("image_projection.weight")?;
@@ -40,16 +37,10 @@ impl Published {
         let embedding = projection[usize::from(!key.is_transposed)];
         let beside = Beside::read(self)?;
         Ok(DualEncoderConfig {
-            image: ImageEncoderConfig {
-                image_size: side * patch_size,
-                patch_size,
-                width,
-                layers: self.layers("image.transformer.layers", "norm_1.gamma"),
-                heads: beside.image_heads.unwrap_or(width / HEAD).max(1),
-                pooling: Pooling::Token,
-                dropout: 0.0,
-                layout: ImageLayout::Clip,
-                activation: beside.activation,
+            image: if self.layout == Layout::OpenClipResNet {
+                ImageTowerConfig::ResNet(self.clip_resnet(&beside)?)
+            } else {
+                ImageTowerConfig::Vit(self.clip_vit(&beside)?)
             },
             text: TextEncoderConfig {
                 vocabulary,
@@ -65,6 +56,35 @@ impl Published {
         })
     }
 
+    fn clip_vit(&self, beside: &Beside) -> Result<ImageEncoderConfig> {
+        let [width, _, patch_size, _] = self.dims("image.patches.weight")?;
+        let [positions, _] = self.dims("image.positions")?;
+        Ok(ImageEncoderConfig {
+            image_size: positions.saturating_sub(1).isqrt() * patch_size,
+            patch_size,
+            width,
+            layers: self.layers("image.transformer.layers", "norm_1.gamma"),
+            heads: beside.image_heads.unwrap_or(width / HEAD).max(1),
+            pooling: Pooling::Token,
+            dropout: 0.0,
+            layout: ImageLayout::Clip,
+            activation: beside.activation,
+        })
+    }
+
+    fn clip_resnet(&self, beside: &Beside) -> Result<ClipResNetConfig> {
+        let [width, ..]: [usize; 4] = self.dims("image.conv3.weight")?;
+        let [positions, features] = self.dims("image.attention.positions")?;
+        let blocks = self.stages("image.stages");
+        let place = 4_usize << blocks.len().saturating_sub(1).min(8);
+        Ok(ClipResNetConfig {
+            image_size: positions.saturating_sub(1).isqrt() * place,
+            blocks,
+            width,
+            heads: beside.image_heads.unwrap_or(features / HEAD).max(1),
+        })
+    }
+
     /// The settings of the module that `part` is in [`Layout::key`], empty for the whole, as far as
     /// the weights tell: by name, as the module's configuration has them.
     ///
@@ -73,16 +93,7 @@ impl Published {
     /// If a tensor is missing or of the wrong rank.
     pub fn settings(&self, part: &str) -> Result<Map<String, Value>> {
         let settings = match (self.layout, part) {
-            (Layout::OpenClip | Layout::HuggingFaceClip, "image" | "text") => {
-                let mut settings = serde_json::to_value(self.clip()?)?[part].take();
-                let settings = settings.as_object_mut().context("a tower has settings")?;
-                if !self.tells_activation()? {
-                    settings.remove("activation");
-                }
-                settings.remove("image_size");
-                settings.remove("dropout");
-                return Ok(settings.clone());
-            }
+            (layout, "image" | "text") if layout.is_clip() => self.of_clip(part)?,
             (Layout::Timm, _) => self.of_vit("")?,
             (Layout::Albef, "model.image") => self.of_vit("model.image.")?,
             (Layout::Bert, _) => self.of_bert("")?,
@@ -148,6 +159,29 @@ impl Published {
         })
     }
 
+    /// The settings of CLIP's tower `part`.
+    fn of_clip(&self, part: &str) -> Result<Value> {
+        let (config, beside) = (self.clip()?, Beside::read(self)?);
+        let (width, heads) = if part == "image" {
+            (config.image.width(), beside.image_heads)
+        } else {
+            (config.text.width, beside.text_heads)
+        };
+        let mut settings = serde_json::to_value(config)?[part].take();
+        let settings_of = settings.as_object_mut().context("a tower has settings")?;
+        let mut untold = vec!["image_size", "dropout"];
+        if heads.is_none() && !width.is_multiple_of(HEAD) {
+            untold.push("heads");
+        }
+        if !self.tells_activation()? {
+            untold.push("activation");
+        }
+        for key in untold {
+            settings_of.remove(key);
+        }
+        Ok(settings)
+    }
+
     fn of_vit(&self, prefix: &str) -> Result<Value> {
         let config = self.vit(prefix)?;
         let mut settings = serde_json::to_value(&config)?;
@@ -177,8 +211,7 @@ impl Published {
 
     fn of_resnet(&self) -> Result<Value> {
         let [width, _, kernel, _] = self.dims("conv1.weight")?;
-        let blocks = |stage| self.layers(&format!("stages.{stage}"), "conv1.weight");
-        let blocks: Vec<_> = (0..).map(blocks).take_while(|&blocks| blocks > 0).collect();
+        let blocks = self.stages("stages");
         let block = if self.has("stages.0.0.conv3.weight") {
             ResidualBlock::Bottleneck
         } else {
@@ -190,6 +223,13 @@ impl Published {
             Stem::Small
         };
         Ok(value!({"stem": stem, "block": block, "blocks": blocks, "width": width}))
+    }
+
+    /// The numbers of blocks of a residual network's stages at `path`.
+    fn stages(&self, path: &str) -> Vec<usize> {
+        let blocks = |stage| self.layers(&format!("{path}.{stage}"), "conv1.weight");
+        let blocks = (0..).map(blocks);
+        blocks.take_while(|&blocks| blocks > 0).collect()
     }
 
     /// The number of heads that a `config.json` beside the weights says, or that gives heads of 64,
@@ -272,9 +312,15 @@ impl Beside {
         let is_openai = published.tensors.contains_key("input_resolution");
         let is_quick = settings["quick_gelu"].as_bool().unwrap_or(is_openai);
         let number = |tower: &str, key: &str| Some(settings[tower][key].as_u64()? as usize);
+        // The last stage of a residual network has 32 times its first channels.
+        let times = if published.layout == Layout::OpenClipResNet {
+            32
+        } else {
+            1
+        };
         let image_heads = || {
-            let width = number("vision_cfg", "width")?;
-            Some(width / number("vision_cfg", "head_width").unwrap_or(HEAD))
+            let width = times * number("vision_cfg", "width")?;
+            Some(width / number("vision_cfg", "head_width").unwrap_or(HEAD).max(1))
         };
         Ok(Self {
             activation: if is_quick {

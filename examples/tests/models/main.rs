@@ -4,6 +4,7 @@
 mod albef;
 mod bert;
 mod clip;
+mod clip_resnet;
 mod gru;
 mod image_encoder;
 mod minilm;

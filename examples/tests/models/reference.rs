@@ -129,6 +129,25 @@ impl Reference {
         self.check_those(module, value.backward(), key, &[]);
     }
 
+    /// Checks gradients that the reference has under another name than usual, to `bound` of the
+    /// largest.
+    pub fn check_gradients_of<M: Module>(
+        &self,
+        module: &M,
+        value: Tensor<1>,
+        kind: &str,
+        bound: f32,
+        key: impl Fn(&str) -> Key,
+    ) {
+        let mut checker = Checker {
+            walk: Walk::new(self, kind, key),
+            bound,
+            gradients: Some(value.backward()),
+        };
+        module.visit(&mut checker);
+        checker.walk.assert_all_used();
+    }
+
     /// Checks gradients by all parameters of a module, which are all that the reference has
     /// `besides` those of that name.
     pub fn check_those<M: Module>(
@@ -140,6 +159,7 @@ impl Reference {
     ) {
         let mut checker = Checker {
             walk: Walk::new(self, "gradient", key),
+            bound: BOUND,
             gradients: Some(gradients),
         };
         module.visit(&mut checker);
@@ -153,6 +173,7 @@ impl Reference {
     pub fn check_kept<M: Module>(&self, module: &M, kind: &str, key: impl Fn(&str) -> Key) {
         let mut checker = Checker {
             walk: Walk::new(self, kind, key),
+            bound: BOUND,
             gradients: None,
         };
         module.visit(&mut checker);
@@ -260,6 +281,7 @@ impl<F: Fn(&str) -> Key> ModuleMapper for Loader<'_, F> {
 
 struct Checker<'a, F> {
     walk: Walk<'a, F>,
+    bound: f32,
     /// Those to check; `None` checks the values of what does not train.
     gradients: Option<Gradients>,
 }
@@ -288,19 +310,26 @@ impl<F: Fn(&str) -> Key> ModuleVisitor for Checker<'_, F> {
             None => value.without_autodiff(),
         };
         let expected = self.walk.tensor::<D>(param.lazy_shape());
-        assert_close(actual, expected, &path);
+        assert_within(self.bound, actual, expected, &path);
     }
 }
 
-/// Checks that no value is off by more than 1e-5, or by 1e-5 of the largest.
+/// How far a value may be off, of the largest, or of 1 where that is larger.
+const BOUND: f32 = 1e-5;
+
+/// Checks that no value is off by more than that.
 fn assert_close<const D: usize>(actual: Tensor<D>, expected: TensorData, name: &str) {
+    assert_within(BOUND, actual, expected, name);
+}
+
+fn assert_within<const D: usize>(bound: f32, actual: Tensor<D>, expected: TensorData, name: &str) {
     let actual = actual.into_data();
     assert_eq!(actual.shape(), expected.shape(), "{name}");
     let largest = expected.iter::<f32>().fold(1.0, |a: f32, b| a.max(b.abs()));
     for (actual, expected) in actual.iter::<f32>().zip(expected.iter::<f32>()) {
         let error = (actual - expected).abs();
         assert!(
-            error <= 1e-5 * largest,
+            error <= bound * largest,
             "{name}: {actual} instead of {expected}"
         );
     }

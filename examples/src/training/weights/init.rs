@@ -135,10 +135,10 @@ fn parts(published: &Published, path: &str, towers: Towers) -> Vec<[String; 2]> 
     let is = |tower: Option<&str>| tower == Some(path);
     // What a layout calls the image encoder, the text encoder and its language head.
     let [image, text, words] = match published.layout {
-        Layout::OpenClip | Layout::HuggingFaceClip => ["image", "text", ""],
+        layout if layout.is_clip() => ["image", "text", ""],
         Layout::Albef => ["model.image", "model.bert", "model.language_head"],
         Layout::Bert => ["", "", "head"],
-        Layout::Timm | Layout::Torchvision => [""; 3],
+        _ => [""; 3],
     };
     if is(towers.image) {
         return vec![pair(path, image)];

@@ -178,6 +178,11 @@ impl Load<'_> {
         container.is_some_and(|container| container.strip_prefix("Struct:") == Some(kind))
     }
 
+    /// Whether the positions of the innermost module are of places in an image.
+    fn has_places(&self) -> bool {
+        self.is_of("ImageEncoder") || self.is_of("AttentionPool")
+    }
+
     /// Where the values of the parameter at a path are.
     fn key(&self, path: &str) -> Key {
         let weights = &self.weights;
@@ -225,7 +230,7 @@ impl Load<'_> {
         // Positions of words are no square.
         if found == shape.to_vec() {
             Ok(Some(Tensor::from_data(read()?, device)))
-        } else if self.is_of("ImageEncoder") && path.ends_with("positions") {
+        } else if self.has_places() && path.ends_with("positions") {
             Ok(resized(read()?, &shape.to_vec(), device))
         } else {
             Ok(None)
