@@ -8,5 +8,6 @@ mod clip_resnet;
 mod gru;
 mod image_encoder;
 mod minilm;
+mod published_size;
 mod reference;
 mod resnet;

@@ -16,7 +16,12 @@ impl Reference {
     /// Reads a file of `tests/fixtures`. A number on its own becomes a tensor of one element.
     pub fn read(name: &str) -> Self {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
-        let bytes = std::fs::read(format!("{folder}/{name}.safetensors")).unwrap();
+        Self::read_file(Path::new(&format!("{folder}/{name}.safetensors")))
+    }
+
+    /// Reads a file of any place.
+    pub fn read_file(file: &Path) -> Self {
+        let bytes = std::fs::read(file).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let tensors = file.iter().map(|(name, tensor)| {
             let bytes = tensor.data();
@@ -168,6 +173,34 @@ impl Reference {
         checker.walk.assert_all_used();
     }
 
+    /// By how much of its largest number each gradient is off that the reference has, by the paths
+    /// of the parameters.
+    pub fn gradient_errors<M: Module>(
+        &self,
+        module: &M,
+        gradients: Gradients,
+        key: impl Fn(&str) -> Key,
+    ) -> Vec<(String, f32)> {
+        let mut errors = Errors {
+            walk: Walk::new(self, "gradient", key),
+            gradients,
+            found: Vec::new(),
+        };
+        module.visit(&mut errors);
+        errors.walk.assert_all_used();
+        errors.found
+    }
+
+    /// A number on its own.
+    pub fn number(&self, name: &str) -> f32 {
+        self.data(name).iter().next().unwrap()
+    }
+
+    /// By how much of its largest number an output is off.
+    pub fn error<const D: usize>(&self, name: &str, actual: Tensor<D>) -> f32 {
+        relative_error(actual, self.data(name))
+    }
+
     /// Checks what a module keeps and does not train, such as running statistics: all that the
     /// reference has of that kind.
     pub fn check_kept<M: Module>(&self, module: &M, kind: &str, key: impl Fn(&str) -> Key) {
@@ -312,6 +345,47 @@ impl<F: Fn(&str) -> Key> ModuleVisitor for Checker<'_, F> {
         let expected = self.walk.tensor::<D>(param.lazy_shape());
         assert_within(self.bound, actual, expected, &path);
     }
+}
+
+/// Measures gradients that the reference has, of which it need not have all.
+struct Errors<'a, F> {
+    walk: Walk<'a, F>,
+    gradients: Gradients,
+    found: Vec<(String, f32)>,
+}
+
+impl<F: Fn(&str) -> Key> ModuleVisitor for Errors<'_, F> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.walk.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.walk.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let path = self.walk.path.join(".");
+        let name = format!("gradient.{}", (self.walk.key)(&path).name);
+        if !self.walk.reference.0.contains_key(&name) {
+            return;
+        }
+        let gradient = param.val().grad(&self.gradients);
+        let gradient = gradient.unwrap_or_else(|| panic!("{path} has no gradient"));
+        let expected = self.walk.tensor::<D>(param.lazy_shape());
+        self.found.push((path, relative_error(gradient, expected)));
+    }
+}
+
+/// The largest difference, of the largest number expected.
+fn relative_error<const D: usize>(actual: Tensor<D>, expected: TensorData) -> f32 {
+    let actual = actual.into_data();
+    assert_eq!(actual.shape(), expected.shape());
+    let largest = expected.iter::<f32>().fold(0.0, |a: f32, b| a.max(b.abs()));
+    let pairs = actual.iter::<f32>().zip(expected.iter::<f32>());
+    // A NaN is no small error.
+    let worst = pairs.map(|(actual, expected)| (actual - expected).abs());
+    let worst = worst.fold(0.0, |a: f32, b| if b > a || b.is_nan() { b } else { a });
+    worst / largest
 }
 
 /// How far a value may be off, of the largest, or of 1 where that is larger.
