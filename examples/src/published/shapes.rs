@@ -60,7 +60,7 @@ impl Published {
         let [width, _, patch_size, _] = self.dims("image.patches.weight")?;
         let [positions, _] = self.dims("image.positions")?;
         Ok(ImageEncoderConfig {
-            image_size: positions.saturating_sub(1).isqrt() * patch_size,
+            image_size: side(positions, 1).saturating_mul(patch_size),
             patch_size,
             width,
             layers: self.layers("image.transformer.layers", "norm_1.gamma"),
@@ -78,7 +78,7 @@ impl Published {
         let blocks = self.stages("image.stages");
         let place = 4_usize << blocks.len().saturating_sub(1).min(8);
         Ok(ClipResNetConfig {
-            image_size: positions.saturating_sub(1).isqrt() * place,
+            image_size: side(positions, 1).saturating_mul(place),
             blocks,
             width,
             heads: beside.image_heads.unwrap_or(features / HEAD).max(1),
@@ -114,9 +114,8 @@ impl Published {
         let [width, _, patch_size, _] = self.dims(&at("patches.weight"))?;
         let [_, positions, _] = self.dims(&at("positions"))?;
         let has_token = self.has(&at("class_token"));
-        let patches = positions.saturating_sub(usize::from(has_token));
         Ok(ImageEncoderConfig {
-            image_size: patches.isqrt() * patch_size,
+            image_size: side(positions, usize::from(has_token)).saturating_mul(patch_size),
             patch_size,
             width,
             layers: self.layers(&at("transformer.layers"), "norm_1.gamma"),
@@ -279,6 +278,11 @@ impl Published {
     }
 }
 
+/// Patches a side of a square image that has so many positions, the `first` of which are of none.
+fn side(positions: usize, first: usize) -> usize {
+    positions.saturating_sub(first).isqrt()
+}
+
 /// What stands in a file of settings beside the weights.
 struct Beside {
     activation: Activation,
@@ -319,7 +323,7 @@ impl Beside {
             1
         };
         let image_heads = || {
-            let width = times * number("vision_cfg", "width")?;
+            let width = number("vision_cfg", "width")?.saturating_mul(times);
             Some(width / number("vision_cfg", "head_width").unwrap_or(HEAD).max(1))
         };
         Ok(Self {

@@ -68,7 +68,13 @@ impl Values {
                 let name = tensor.name.clone();
                 let data = bridge::into_data(tensor);
                 let data = data.map_err(|error| anyhow!("cannot read {name}: {error}"))?;
-                Ok(data.convert_dtype(DType::F32))
+                let data = data.convert_dtype(DType::F32);
+                // What is computed by them would be no number either.
+                ensure!(
+                    data.iter::<f32>().all(f32::is_finite),
+                    "{name} has a number that is not finite"
+                );
+                Ok(data)
             }
         }
     }

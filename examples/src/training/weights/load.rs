@@ -351,7 +351,8 @@ fn resized<const D: usize>(data: TensorData, to: &[usize], device: &Device) -> O
         (side > 0 && side.pow(2) == patches).then_some(side)
     };
     // A class token stands before the patches of both, or of none.
-    let first = (0..2).find(|first| side(old - first).is_some() && side(new - first).is_some())?;
+    let is_square = |tokens: usize, first| tokens.checked_sub(first).and_then(side).is_some();
+    let first = (0..2).find(|&first| is_square(old, first) && is_square(new, first))?;
     if width != same {
         return None;
     }
