@@ -115,6 +115,7 @@ impl ImageTowerConfig {
 /// The image encoder of a dual encoder. As a module it is the encoder itself: no name of a kind
 /// stands in the paths of its parameters.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // A model has one.
 pub enum ImageTower {
     /// A vision transformer.
     Vit(ImageEncoder),
