@@ -1,5 +1,7 @@
 //! The command line that all training programs share.
 
+mod init;
+
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -9,11 +11,9 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail, ensure};
 use burn::train::Interrupter;
 use clap::Args;
-use serde_json::Value;
 
 use crate::console::{self, say, warn};
 use crate::memory;
-use crate::published::Published;
 use crate::signals::INTERRUPTED;
 use crate::training::comparison::Comparison;
 use crate::training::config::TrainingConfig;
@@ -56,10 +56,19 @@ pub struct TrainingArguments {
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 
-    /// Start from the weights, the settings of the model and the tokenizer of this run; with :PATH
-    /// from the weights of one of its modules
+    /// Start from the weights, the settings of the model and the tokenizer of this run, or of a file
+    /// of published weights; with :PATH from the weights of one of its modules. May be repeated,
+    /// each for another module
     #[arg(long, value_name = "RUN[:PATH]", conflicts_with = "resume")]
-    init: Option<String>,
+    init: Vec<String>,
+
+    /// Start the image encoder from a file of published weights
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    init_image: Option<PathBuf>,
+
+    /// Start the text encoder from a file of published weights
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    init_text: Option<PathBuf>,
 
     /// Train once for each of these values of a setting, and compare; of several, for each
     /// combination
@@ -352,6 +361,8 @@ pub fn start_writing<S: Program>(
     );
     let init = started.config.shared.init.as_ref();
     let init = init.with_context(|| format!("{name} needs --init RUN, {run}"))?;
+    let init = init.single();
+    let init = init.with_context(|| format!("{name} takes one run: give --init once"))?;
     ensure!(
         init.path.is_none(),
         "{name} takes a whole run: leave out the part, --init {}",
@@ -381,12 +392,11 @@ fn configuration<S: Program>(
     let objective = objective.map(|name| format!("objective={name}"));
     let settings: Vec<_> = objective.chain(arguments.set.iter().cloned()).collect();
     let file = arguments.config.as_deref();
-    let init = arguments.init.as_deref().map(str::parse::<InitConfig>);
     let mut config = if let Some(run) = &arguments.resume {
         TrainingConfig::<S::Config>::read(&run.join(CONFIG_FILE))?.with(None, &settings)?
     } else {
-        let base = match init.transpose()? {
-            Some(init) => started_from::<S>(init)?,
+        let base = match init::init::<S>(arguments)? {
+            Some(init) => init::started_from::<S>(init)?,
             None => TrainingConfig::default(),
         };
         let base = match task.settings {
@@ -395,13 +405,11 @@ fn configuration<S: Program>(
         };
         base.with(file, &settings)?
     };
-    if let Some(init) = &config.shared.init
-        && init.is_published()
-        && init.path.is_none()
-    {
+    let init = config.shared.init.as_ref();
+    if let Some(source) = init.and_then(|init| init.of_tokens(S::Config::towers())) {
         ensure!(
             config.shared.data.tokenizer.is_some(),
-            "--init {init}: no tokenizer.json lies beside it; name the one that the weights were \
+            "--init {source}: no tokenizer.json lies beside it; name the one that the weights were \
              trained with: --set data.tokenizer=FILE"
         );
     }
@@ -414,39 +422,10 @@ fn configuration<S: Program>(
     let absolute = |path: Option<PathBuf>| path.map(std::path::absolute).transpose();
     shared.data.path = absolute(shared.data.path.take())?;
     shared.data.tokenizer = absolute(shared.data.tokenizer.take())?;
-    let init = shared.init.iter_mut().map(|init| &mut init.run);
+    let init = shared.init.iter_mut().flat_map(InitConfig::paths);
     for path in init.chain(config.system.paths()) {
         *path = std::path::absolute(&*path)?;
     }
-    Ok(config)
-}
-
-/// The settings of a run that starts from the weights of another, or from published ones: those
-/// that a system takes over from it, and its tokenizer.
-fn started_from<S: Program>(init: InitConfig) -> Result<TrainingConfig<S::Config>> {
-    let mut config = if init.is_published() {
-        // Of a part, the settings say what the whole is.
-        match init.path {
-            Some(_) => TrainingConfig::default(),
-            None => {
-                let published = Published::open(&init.run).with_context(|| {
-                    format!("--init: no run in {}, nor weights", init.run.display())
-                })?;
-                S::Config::started_from_published(&published)?
-            }
-        }
-    } else {
-        let file = init.run.join(CONFIG_FILE);
-        let read = || -> Result<Value> { Ok(serde_json::from_slice(&std::fs::read(&file)?)?) };
-        let earlier = read()
-            .with_context(|| format!("--init: no run in {}, nor weights", init.run.display()))?;
-        let mut config = S::Config::started_from(&earlier)
-            .with_context(|| format!("--init {}", init.run.display()))?;
-        config.system.taken_from(&init.run);
-        config
-    };
-    config.shared.data.tokenizer = init.tokenizer();
-    config.shared.init = Some(init);
     Ok(config)
 }
 

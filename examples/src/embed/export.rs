@@ -5,14 +5,17 @@ use std::path::Path;
 
 use ::safetensors::Dtype;
 use ::safetensors::tensor::TensorView;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::{Value, json};
 
 use crate::console::say;
 use crate::data::{CaptionTokenizer, TransformConfig};
-use crate::models::{Activation, DualEncoder, DualEncoderConfig, ImageLayout, Pooling};
+use crate::models::{
+    Activation, DualEncoder, DualEncoderConfig, ImageEncoderConfig, ImageLayout, ImageTowerConfig,
+    Pooling,
+};
 use crate::published::Layout;
 use crate::systems::clip::Clip;
 use crate::training::folder::TOKENIZER_FILE;
@@ -34,7 +37,6 @@ pub fn export(run: &Path, folder: &Path, device: &Device) -> Result<()> {
     let tokenizer = CaptionTokenizer::load(run.join(TOKENIZER_FILE), context)?;
     let tokenizer = tokenizer.with_style(style)?;
     let model_config = &config.system.model;
-    check(model_config)?;
     write(
         &model,
         model_config,
@@ -49,17 +51,23 @@ pub fn export(run: &Path, folder: &Path, device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// That it is a model of CLIP's kind.
-fn check(config: &DualEncoderConfig) -> Result<()> {
+/// The image encoder, if it is a model of CLIP's kind.
+fn check(config: &DualEncoderConfig) -> Result<&ImageEncoderConfig> {
     let text = config.text.pooling == Pooling::Last;
-    let image = config.image.pooling == Pooling::Token;
+    let ImageTowerConfig::Vit(image) = &config.image else {
+        bail!(
+            "the image encoder is a residual network, and CLIPModel has only vision transformers: \
+             this run cannot be written as one"
+        );
+    };
+    let is_token = image.pooling == Pooling::Token;
     ensure!(
-        text && image && config.image.layout == ImageLayout::Clip,
+        text && is_token && image.layout == ImageLayout::Clip,
         "CLIPModel reads a caption from left to right up to its last token, and an image by its \
          class token: only runs trained with --set model.text.pooling=last --set \
          model.image.pooling=token --set model.image.layout=clip can be written as one"
     );
-    Ok(())
+    Ok(image)
 }
 
 fn write(
@@ -69,6 +77,7 @@ fn write(
     transform: &TransformConfig,
     folder: &Path,
 ) -> Result<()> {
+    let image = check(config)?;
     let failed = || format!("{} cannot be written", folder.display());
     let absolute = std::path::absolute(folder)?;
     let parent = absolute.parent().with_context(failed)?;
@@ -81,7 +90,10 @@ fn write(
         let text = serde_json::to_string_pretty(value)?;
         std::fs::write(new.path().join(name), text + "\n").with_context(failed)
     };
-    json("config.json", &model_settings(config, tokenizer, ends))?;
+    json(
+        "config.json",
+        &model_settings(config, image, tokenizer, ends),
+    )?;
     json(
         "tokenizer_config.json",
         &tokenizer_settings(tokenizer, ends)?,
@@ -113,10 +125,11 @@ fn act(activation: Activation) -> &'static str {
 
 fn model_settings(
     config: &DualEncoderConfig,
+    image: &ImageEncoderConfig,
     tokenizer: &CaptionTokenizer,
     [first, last]: [u32; 2],
 ) -> Value {
-    let (image, text) = (&config.image, &config.text);
+    let text = &config.text;
     json!({
         "architectures": ["CLIPModel"],
         "model_type": "clip",

@@ -128,7 +128,7 @@ impl Model {
         Ok(Self {
             encoders: Box::new(model),
             transform: TransformConfig {
-                size: config.image.image_size as u32,
+                size: config.image.image_size() as u32,
                 ..TransformConfig::default()
             },
             tokenizer,

@@ -8,19 +8,19 @@ use burn_contrastive::objective::Objective;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Activation, ImageEncoder, ImageEncoderConfig, ImageLayout, Pooling, TextEncoder,
-    TextEncoderConfig, check,
+    Activation, ClipResNetConfig, ImageEncoderConfig, ImageLayout, ImageTower, ImageTowerConfig,
+    Pooling, TextEncoder, TextEncoderConfig, check,
 };
 
 /// Names that [`DualEncoderConfig::preset`] knows.
-pub const PRESETS: [&str; 3] = ["tiny", "vit-b-32", "vit-b-16"];
+pub const PRESETS: [&str; 4] = ["tiny", "vit-b-32", "vit-b-16", "rn50"];
 
 /// Shape of a [`DualEncoder`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DualEncoderConfig {
     /// The image encoder.
-    pub image: ImageEncoderConfig,
+    pub image: ImageTowerConfig,
     /// The text encoder.
     pub text: TextEncoderConfig,
     /// Width of the space that both encoders are projected into.
@@ -38,7 +38,7 @@ impl DualEncoderConfig {
         image.check()?;
         text.check()?;
         check::size("embedding", self.embedding, 65_536)?;
-        let projections = (image.width + text.width) as f64 * self.embedding as f64;
+        let projections = (image.width() + text.width) as f64 * self.embedding as f64;
         check::parameters(image.about_parameters() + text.about_parameters() + projections)
     }
 
@@ -48,6 +48,7 @@ impl DualEncoderConfig {
             "tiny" => Some(Self::tiny()),
             "vit-b-32" => Some(Self::vit_b_32()),
             "vit-b-16" => Some(Self::vit_b_16()),
+            "rn50" => Some(Self::rn50()),
             _ => None,
         }
     }
@@ -55,7 +56,7 @@ impl DualEncoderConfig {
     /// Small enough to train on two CPU cores within minutes.
     pub fn tiny() -> Self {
         Self {
-            image: ImageEncoderConfig {
+            image: ImageTowerConfig::Vit(ImageEncoderConfig {
                 image_size: 64,
                 patch_size: 16,
                 width: 96,
@@ -65,7 +66,7 @@ impl DualEncoderConfig {
                 dropout: 0.0,
                 layout: ImageLayout::Clip,
                 activation: Activation::Gelu,
-            },
+            }),
             text: TextEncoderConfig {
                 vocabulary: 512,
                 context: 48,
@@ -86,17 +87,7 @@ impl DualEncoderConfig {
     /// trained with QuickGELU (`x · sigmoid(1.702 x)`).
     pub fn vit_b_32() -> Self {
         Self {
-            image: ImageEncoderConfig {
-                image_size: 224,
-                patch_size: 32,
-                width: 768,
-                layers: 12,
-                heads: 12,
-                pooling: Pooling::Token,
-                dropout: 0.0,
-                layout: ImageLayout::Clip,
-                activation: Activation::Gelu,
-            },
+            image: ImageTowerConfig::Vit(vit_b_32_image()),
             text: TextEncoderConfig {
                 vocabulary: 49_408,
                 context: 77,
@@ -114,14 +105,28 @@ impl DualEncoderConfig {
     /// The shapes of CLIP ViT-B/16: [`vit_b_32`](Self::vit_b_32) with patches of half the size,
     /// 149,620,737 parameters.
     pub fn vit_b_16() -> Self {
-        let mut config = Self::vit_b_32();
-        config.image.patch_size = 16;
-        config
+        let config = Self::vit_b_32();
+        Self {
+            image: ImageTowerConfig::Vit(ImageEncoderConfig {
+                patch_size: 16,
+                ..vit_b_32_image()
+            }),
+            ..config
+        }
+    }
+
+    /// The shapes of CLIP RN50 (table 19 of its paper): 102,007,137 parameters.
+    pub fn rn50() -> Self {
+        Self {
+            image: ImageTowerConfig::ResNet(ClipResNetConfig::rn50()),
+            embedding: 1024,
+            ..Self::vit_b_32()
+        }
     }
 
     /// Whether training draws dropout masks.
     pub fn has_dropout(&self) -> bool {
-        self.image.dropout > 0.0 || self.text.dropout > 0.0
+        self.image.has_dropout() || self.text.dropout > 0.0
     }
 
     /// A new dual encoder with the objective it is trained by.
@@ -131,21 +136,40 @@ impl DualEncoderConfig {
     /// On sizes that do not fit together, see [`ImageEncoderConfig::init`] and
     /// [`TextEncoderConfig::init`].
     pub fn init(&self, objective: Objective, device: &Device) -> DualEncoder {
-        let projection = |width| LinearConfig::new(width, self.embedding).with_bias(false);
+        let projection = |width, bias| {
+            let config = LinearConfig::new(width, self.embedding);
+            config.with_bias(bias).init(device)
+        };
+        let bias = self.image.has_projection_bias();
         DualEncoder {
             image: self.image.init(device),
             text: self.text.init(device),
-            image_projection: projection(self.image.width).init(device),
-            text_projection: projection(self.text.width).init(device),
+            image_projection: projection(self.image.width(), bias),
+            text_projection: projection(self.text.width, false),
             objective,
         }
+    }
+}
+
+/// The image encoder of ViT-B/32.
+fn vit_b_32_image() -> ImageEncoderConfig {
+    ImageEncoderConfig {
+        image_size: 224,
+        patch_size: 32,
+        width: 768,
+        layers: 12,
+        heads: 12,
+        pooling: Pooling::Token,
+        dropout: 0.0,
+        layout: ImageLayout::Clip,
+        activation: Activation::Gelu,
     }
 }
 
 /// An image encoder and a text encoder that meet in one space.
 #[derive(Module, Debug)]
 pub struct DualEncoder {
-    image: ImageEncoder,
+    image: ImageTower,
     text: TextEncoder,
     image_projection: Linear,
     text_projection: Linear,
@@ -164,6 +188,21 @@ impl DualEncoder {
         self.image_projection.forward(self.image.forward(images))
     }
 
+    /// Embeddings of images in training, and the statistics of the image encoder's norms, if it
+    /// has such, for [`follow`](Self::follow): `[1, values]` without autodiff.
+    pub fn embed_image_train(&self, images: Tensor<4>) -> (Tensor<2>, Option<Tensor<2>>) {
+        let (features, statistics) = self.image.forward_train(images);
+        (self.image_projection.forward(features), statistics)
+    }
+
+    /// The model after a step whose batches had these statistics, which its norms follow.
+    pub fn follow(self, batches: Vec<Tensor<2>>) -> Self {
+        Self {
+            image: self.image.follow(batches),
+            ..self
+        }
+    }
+
     /// Embeddings of captions, not normalised.
     ///
     /// # Shapes
@@ -180,7 +219,7 @@ impl DualEncoder {
     pub fn towers(&self) -> [(&'static str, usize); 3] {
         let projections = self.image_projection.num_params() + self.text_projection.num_params();
         [
-            ("image encoder", self.image.num_params()),
+            ("image encoder", self.image.trained_parameters()),
             ("text encoder", self.text.num_params()),
             ("projections", projections),
         ]
@@ -195,14 +234,15 @@ mod tests {
 
     fn small(pooling: Pooling) -> DualEncoderConfig {
         let mut config = DualEncoderConfig::tiny();
-        config.image = ImageEncoderConfig {
+        config.image = ImageTowerConfig::Vit(ImageEncoderConfig {
             image_size: 16,
             patch_size: 8,
             width: 16,
             layers: 2,
+            heads: 4,
             pooling,
-            ..config.image
-        };
+            ..vit_b_32_image()
+        });
         config.text = TextEncoderConfig {
             vocabulary: 20,
             context: 8,
@@ -231,6 +271,10 @@ mod tests {
             init(&DualEncoderConfig::vit_b_16()).num_params(),
             149_620_737
         );
+        let towers = init(&DualEncoderConfig::rn50()).towers();
+        let parameters: usize = towers.iter().map(|(_, parameters)| parameters).sum();
+        // Without the logit scale.
+        assert_eq!(parameters, 102_007_137 - 1);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod dual_encoder;
 mod gru;
 mod heads;
 mod image_encoder;
+mod image_tower;
 mod pooling;
 mod resnet;
 mod text_encoder;
@@ -25,8 +26,11 @@ pub use gru::{GruEncoder, GruEncoderConfig};
 pub use heads::{ClassifierHead, MatchingHead, ProjectionHead};
 pub(crate) use image_encoder::resize_positions;
 pub use image_encoder::{ImageEncoder, ImageEncoderConfig, ImageLayout};
+pub use image_tower::{ImageTower, ImageTowerConfig};
 pub use pooling::{Pooling, masked_mean};
-pub use resnet::{RESNETS, ResNet, ResNetConfig, ResidualBlock, Stem};
+pub use resnet::{
+    ClipResNet, ClipResNetConfig, RESNETS, ResNet, ResNetConfig, ResidualBlock, Stem,
+};
 pub use text_encoder::{TextEncoder, TextEncoderConfig};
 pub use transformer::Activation;
 

@@ -1,16 +1,23 @@
-//! Residual networks (He et al., 2016), as torchvision has them.
+//! Residual networks (He et al., 2016), as torchvision has them, and those of CLIP.
+
+mod block;
+mod clip;
 
 use anyhow::{Context, Result, ensure};
 use burn::module::Module;
-use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::PaddingConfig2d;
+use burn::nn::conv::Conv2d;
 use burn::nn::pool::{MaxPool2d, MaxPool2dConfig};
-use burn::nn::{Initializer, PaddingConfig2d};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::batch_norm::{BatchNorm, Norms, follow};
 use super::check;
+
+pub use clip::{ClipResNet, ClipResNetConfig};
+
+use block::{Block, Halving, convolution, stages};
 
 /// What comes before the first stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,16 +158,7 @@ impl ResNetConfig {
 
     /// About how many parameters the network has.
     pub fn about_parameters(&self) -> f64 {
-        let stages = self.blocks.iter().enumerate();
-        let weights = stages.map(|(stage, &blocks)| {
-            let width = self.width as f64 * f64::from(1 << stage);
-            let kernels = match self.block {
-                ResidualBlock::Basic => 18.0,
-                ResidualBlock::Bottleneck => 17.0,
-            };
-            blocks as f64 * kernels * width * width
-        });
-        weights.sum()
+        block::about_parameters(self.block, &self.blocks, self.width)
     }
 
     /// A new network.
@@ -179,19 +177,14 @@ impl ResNetConfig {
             Stem::Large => (7, Some(MaxPool2dConfig::new([3, 3]).with_strides([2, 2]))),
             Stem::Small => (3, None),
         };
-        let mut input = self.width;
-        let stages = self.blocks.iter().enumerate().map(|(stage, &blocks)| {
-            let width = self.width << stage;
-            let block = |index| {
-                let stride = if index == 0 && stage > 0 { 2 } else { 1 };
-                let block = Block::new(self.block, [input, width], stride, device);
-                input = width * self.block.expansion();
-                block
-            };
-            (0..blocks).map(block).collect()
-        });
         ResNet {
-            stages: stages.collect(),
+            stages: stages(
+                self.block,
+                &self.blocks,
+                self.width,
+                Halving::Strides,
+                device,
+            ),
             conv1: convolution([3, self.width], kernel, 2, device),
             bn1: BatchNorm::new(self.width, device),
             pool: pool.map(|pool| {
@@ -200,22 +193,6 @@ impl ResNetConfig {
             }),
         }
     }
-}
-
-/// Kernels without a bias that keep the resolution but for their stride.
-fn convolution(channels: [usize; 2], kernel: usize, stride: usize, device: &Device) -> Conv2d {
-    let padding = kernel / 2;
-    Conv2dConfig::new(channels, [kernel, kernel])
-        .with_stride([stride, stride])
-        .with_padding(PaddingConfig2d::Explicit(
-            padding, padding, padding, padding,
-        ))
-        .with_bias(false)
-        .with_initializer(Initializer::KaimingNormal {
-            gain: 2_f64.sqrt(),
-            fan_out_only: true,
-        })
-        .init(device)
 }
 
 /// A residual network: one vector an image, the mean over the last stage's places.
@@ -298,87 +275,6 @@ impl ResNet {
         }
         x.flatten::<3>(2, 3).mean_dim(2).squeeze_dim(2)
     }
-}
-
-/// A block of a stage: what it computes is added to its input.
-#[derive(Module, Debug)]
-struct Block {
-    conv1: Conv2d,
-    bn1: BatchNorm,
-    conv2: Conv2d,
-    bn2: BatchNorm,
-    conv3: Option<Conv2d>,
-    bn3: Option<BatchNorm>,
-    /// Of the input, where the output has another shape.
-    downsample: Option<Downsample>,
-}
-
-impl Block {
-    /// Channels of the input and of the first layer.
-    fn new(
-        kind: ResidualBlock,
-        [input, width]: [usize; 2],
-        stride: usize,
-        device: &Device,
-    ) -> Self {
-        let output = width * kind.expansion();
-        let is_wide = kind == ResidualBlock::Bottleneck;
-        let (first, strides) = if is_wide {
-            (1, [1, stride])
-        } else {
-            (3, [stride, 1])
-        };
-        Self {
-            conv1: convolution([input, width], first, strides[0], device),
-            bn1: BatchNorm::new(width, device),
-            conv2: convolution([width, width], 3, strides[1], device),
-            bn2: BatchNorm::new(width, device),
-            conv3: is_wide.then(|| convolution([width, output], 1, 1, device)),
-            bn3: is_wide.then(|| BatchNorm::new(output, device)),
-            downsample: (stride > 1 || input != output).then(|| Downsample {
-                conv: convolution([input, output], 1, stride, device),
-                bn: BatchNorm::new(output, device),
-            }),
-        }
-    }
-
-    fn forward(&self, input: Tensor<4>, norms: &mut Norms) -> Tensor<4> {
-        let x = self.conv1.forward(input.clone());
-        let x = relu(self.bn1.forward(x, norms));
-        let mut x = self.bn2.forward(self.conv2.forward(x), norms);
-        if let (Some(conv), Some(bn)) = (&self.conv3, &self.bn3) {
-            x = bn.forward(conv.forward(relu(x)), norms);
-        }
-        let input = match &self.downsample {
-            Some(Downsample { conv, bn }) => bn.forward(conv.forward(input), norms),
-            None => input,
-        };
-        relu(x + input)
-    }
-
-    /// In the order in which they run.
-    fn norms(&mut self) -> impl Iterator<Item = &mut BatchNorm> {
-        let downsample = self.downsample.as_mut();
-        let norms = [&mut self.bn1, &mut self.bn2].into_iter();
-        norms
-            .chain(&mut self.bn3)
-            .chain(downsample.map(|downsample| &mut downsample.bn))
-    }
-
-    /// Of all norms.
-    fn channels(&self) -> usize {
-        let downsample = self.downsample.as_ref().map(|downsample| &downsample.bn);
-        let norms = [&self.bn1, &self.bn2].into_iter();
-        let norms = norms.chain(&self.bn3).chain(downsample);
-        norms.map(BatchNorm::channels).sum()
-    }
-}
-
-/// Brings the input of a block into the shape of its output.
-#[derive(Module, Debug)]
-struct Downsample {
-    conv: Conv2d,
-    bn: BatchNorm,
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! the names of their tensors.
 
 mod layout;
+mod names;
 mod shapes;
 #[cfg(test)]
 mod tests;

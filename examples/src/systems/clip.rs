@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::data::{EvaluationSet, Pairs, Shard, TokenStyle};
-use crate::models::{DualEncoder, DualEncoderConfig, PRESETS};
+use crate::models::{DualEncoder, DualEncoderConfig, ImageTowerConfig, PRESETS};
 use crate::published::Published;
 use crate::report::RunReport;
 use crate::training::config::{SharedConfig, TrainingConfig};
@@ -22,7 +22,7 @@ use crate::training::inputs::{self, Data};
 use crate::training::objective::{TrainingObjective, logit_scale};
 use crate::training::output::Output;
 use crate::training::run::{self, Ended, Options, Program};
-use crate::training::system::{Moment, Step, System, SystemConfig, TextLimits};
+use crate::training::system::{Moment, Step, System, SystemConfig, TextLimits, Towers};
 
 /// The settings of [`Clip`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,12 +66,21 @@ impl SystemConfig for ClipConfig {
         Ok(config)
     }
 
+    fn towers() -> Towers {
+        Towers {
+            image: Some("image"),
+            text: Some("text"),
+            language_head: None,
+        }
+    }
+
     fn check(&self) -> Result<()> {
         self.model.check().context("model")?;
         self.objective.check()
     }
 
-    /// `model=NAME` is short for that preset's settings, `objective=NAME` for that objective's.
+    /// `model=NAME` is short for that preset's settings, `model.image=NAME` for those of its image
+    /// encoder, `objective=NAME` for that objective's.
     fn preset(key: &str, value: &Value) -> Option<Result<Value>> {
         match key {
             "model" => value.as_str().map(|name| {
@@ -83,6 +92,7 @@ impl SystemConfig for ClipConfig {
                 })?;
                 Ok(serde_json::to_value(config)?)
             }),
+            "model.image" => ImageTowerConfig::preset(value),
             "objective" => TrainingObjective::preset(value),
             _ => None,
         }
@@ -93,7 +103,7 @@ impl SystemConfig for ClipConfig {
     }
 
     fn image_size(&self) -> usize {
-        self.model.image.image_size
+        self.model.image.image_size()
     }
 
     fn text(&self) -> TextLimits {
@@ -121,35 +131,37 @@ impl System for Clip {
 
     type Config = ClipConfig;
     type Examples = Pairs;
-    type Carry = ();
+    /// The statistics of the shards by the norms of the image encoder, if it has such.
+    type Carry = Option<Tensor<2>>;
 
     fn at(mut self, moment: &Moment) -> Self {
         self.objective = self.objective.at(moment.progress);
         self
     }
 
-    fn train_on(&self, batch: &[Shard], sharding: &Sharding) -> Step<()> {
+    fn train_on(&self, batch: &[Shard], sharding: &Sharding) -> Step<Option<Tensor<2>>> {
         let device = self.device();
         let step = sharding.backward(
             self,
             batch,
-            |model: &Self, shard| Encoded::new(model.embed(shard, &device)),
-            |embeddings| self.loss(&pair(embeddings)),
+            |model: &Self, shard| Encoded::new(model.encode(shard, &device)),
+            |embeddings| self.loss(&embeddings[0], &embeddings[1]),
         );
-        let [images, texts] = pair(step.embeddings);
+        let mut embeddings = step.embeddings.into_iter();
+        let [images, texts] = [(); 2].map(|()| embeddings.next().expect("a shard has both"));
         Step {
             output: Output {
                 logit_scale: System::logit_scale(self).map(Tensor::inner),
                 ..Output::of_pairs(step.loss, images, texts)
             },
             gradients: step.gradients,
-            carry: (),
+            carry: embeddings.next().map(Tensor::without_autodiff),
         }
     }
 
-    fn updated(mut self, _carried: Vec<()>) -> Self {
+    fn updated(mut self, carried: Vec<Option<Tensor<2>>>) -> Self {
         self.objective = self.objective.clamped();
-        self
+        self.follow(carried.into_iter().flatten().collect())
     }
 
     fn infer(&self, batch: &[Shard]) -> Output {
@@ -157,7 +169,7 @@ impl System for Clip {
         let embeddings = batch.iter().map(|shard| self.embed(shard, &device));
         let (images, texts) = embeddings.map(|[image, text]| (image, text)).unzip();
         let [images, texts] = [images, texts].map(|parts| Tensor::cat(parts, 0));
-        let loss = self.loss(&[images.clone(), texts.clone()]);
+        let loss = self.loss(&images, &texts);
         Output {
             logit_scale: System::logit_scale(self),
             ..Output::of_pairs(loss, images, texts)
@@ -236,13 +248,18 @@ impl Clip {
         ]
     }
 
-    fn loss(&self, [images, texts]: &[Tensor<2>; 2]) -> Tensor<1> {
+    /// The embeddings of a shard in training, and the statistics of the image encoder's norms, if
+    /// it has such.
+    fn encode(&self, shard: &Shard, device: &Device) -> Vec<Tensor<2>> {
+        let batch = shard.to_batch(device);
+        let (images, statistics) = self.embed_image_train(batch.images);
+        let texts = self.embed_text(batch.tokens, batch.padding);
+        let statistics = statistics.map(Tensor::from_inner);
+        [images, texts].into_iter().chain(statistics).collect()
+    }
+
+    fn loss(&self, images: &Tensor<2>, texts: &Tensor<2>) -> Tensor<1> {
         let features = Features::new(images.clone(), texts.clone());
         self.objective.forward(&features)
     }
-}
-
-fn pair<T>(both: Vec<T>) -> [T; 2] {
-    let both = both.try_into().ok();
-    both.expect("a shard has embeddings of images and of captions")
 }

@@ -36,7 +36,8 @@ pub struct TrainingConfig<C> {
 pub struct SharedConfig {
     /// Decides the initial parameters, the order of the data, its augmentation and dropout.
     pub seed: u64,
-    /// The run whose weights it starts from; null starts from new ones.
+    /// The weights that it starts from, or a list of several, each for its part; null starts from
+    /// new ones.
     #[serde(default)]
     pub init: Option<InitConfig>,
     /// The data and how it reaches the model.

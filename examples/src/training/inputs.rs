@@ -257,8 +257,8 @@ where
         size = tokenizer.vocab_size(),
     );
     let init = config.shared.init.as_ref();
-    if let Some(init) = init.filter(|init| init.is_published() && init.path.is_none()) {
-        tokenizer.check_size(vocabulary, init)?;
+    if let Some(source) = init.and_then(|init| init.of_tokens(C::towers())) {
+        tokenizer.check_size(vocabulary, source)?;
     }
     Ok(tokenizer)
 }

@@ -114,6 +114,14 @@ fn merge(
             (slot @ Value::Object(_), Value::Object(inner)) => {
                 merge(slot, inner, &dotted, presets)?
             }
+            // Of a list of groups, over each.
+            (Value::Array(groups), Value::Object(inner))
+                if !groups.is_empty() && groups.iter().all(Value::is_object) =>
+            {
+                for group in groups {
+                    merge(group, inner.clone(), &dotted, presets)?;
+                }
+            }
             (Value::Object(group), value) => {
                 let example = group
                     .keys()
@@ -241,6 +249,16 @@ mod tests {
         assert_eq!(set("schedule.steps=20").unwrap(), expected);
         assert_eq!(file(r#"{"schedule": {"steps": 20}}"#).unwrap(), expected);
         assert_eq!(set(" schedule.steps = 20 ").unwrap(), expected);
+    }
+
+    #[test]
+    fn a_setting_of_a_list_of_groups_is_set_in_each() {
+        let mut value = json!({"init": [{"new": [1]}, {"new": [2]}], "empty": [], "rates": [1]});
+        apply_pair(&mut value, "init.new=[3]", &presets).unwrap();
+        assert_eq!(value["init"], json!([{"new": [3]}, {"new": [3]}]));
+        for pair in ["init.old=[3]", "empty.new=[3]", "rates.new=[3]"] {
+            assert!(apply_pair(&mut value, pair, &presets).is_err(), "{pair}");
+        }
     }
 
     #[test]

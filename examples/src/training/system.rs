@@ -133,14 +133,12 @@ pub trait SystemConfig:
     ///
     /// If they are of another kind of model.
     fn started_from_published(published: &Published) -> Result<TrainingConfig<Self>> {
-        bail!(
-            "{} has the layout of {}, which {} cannot start from as a whole: name the module that \
-             it is for, as in --init {}:model.image, beside the settings that fit it",
-            published.path.display(),
-            published.layout.name(),
-            Self::System::NAME,
-            published.path.display()
-        )
+        bail!(not_whole::<Self>(published))
+    }
+
+    /// Its modules that published weights of one tower can start.
+    fn towers() -> Towers {
+        Towers::default()
     }
 
     /// How many layers its BERT has before a fusion half: the first ones of a published BERT.
@@ -200,6 +198,30 @@ pub struct TextLimits {
     pub context_key: &'static str,
     /// How texts are read.
     pub style: TokenStyle,
+}
+
+/// Says that a system cannot start from published weights as a whole.
+pub(crate) fn not_whole<C: SystemConfig>(published: &Published) -> String {
+    let file = published.path.display();
+    format!(
+        "{file} has the layout of {}, which {} cannot start from as a whole: name the module that \
+         it is for, as in --init {file}:model.image, --init-image {file} or --init-text {file}, \
+         beside the settings that fit it",
+        published.layout.name(),
+        C::System::NAME,
+    )
+}
+
+/// The paths of a system's modules that published weights of one tower can start, where it has
+/// such.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Towers {
+    /// The image encoder.
+    pub image: Option<&'static str>,
+    /// The text encoder.
+    pub text: Option<&'static str>,
+    /// The language head of that text encoder.
+    pub language_head: Option<&'static str>,
 }
 
 /// Which parameters weights of an earlier run may lack or have beside, unasked: regular expressions

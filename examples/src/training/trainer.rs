@@ -80,7 +80,12 @@ impl<S: System> Start<S> {
     ) -> Result<Self> {
         let absolute = std::path::absolute(run)?;
         let is_of_another = match &prepared.shared.init {
-            Some(init) => !std::path::absolute(&init.run)?.starts_with(absolute),
+            Some(init) => {
+                let sources = init.sources().iter();
+                let sources = sources.map(|source| std::path::absolute(&source.run));
+                let sources = sources.collect::<Result<Vec<_>, _>>()?;
+                !sources.iter().all(|source| source.starts_with(&absolute))
+            }
             None => false,
         };
         if !is_of_another {

@@ -4,18 +4,16 @@
 //! Parameters go by their paths in the model. One that has no counterpart is refused by name unless
 //! it is asked for: a tower that silently keeps its random start costs more than any error.
 
+mod init;
 mod load;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use burn::store::burn_pack::Tensor as StoredTensor;
 use burn::store::{BurnpackStore, ModuleStore, bridge};
 use burn::tensor::{DType, Device, Shape, TensorData};
-use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoint, Checkpoints, MODEL};
 use super::config::TrainingConfig;
@@ -24,111 +22,7 @@ use super::run::CONFIG_FILE;
 use super::system::{System, SystemConfig};
 use crate::published::{Layout, Published};
 
-/// The weights that a run starts from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct InitConfig {
-    /// The folder of the run that has them, whose last checkpoint is read; or a file of
-    /// [`Published`] weights.
-    pub run: PathBuf,
-    /// The part of that run's model to take, by the path of a module such as `model.image`, which
-    /// starts the module of the same path; null for all of it. Of a file, the module that all of it
-    /// starts.
-    #[serde(default)]
-    pub path: Option<String>,
-    /// Regular expressions: parameters of the new model whose paths match one may be new.
-    #[serde(default)]
-    pub new: Vec<String>,
-    /// Regular expressions: parameters of the earlier model whose paths match one may stay unused.
-    #[serde(default)]
-    pub unused: Vec<String>,
-}
-
-impl FromStr for InitConfig {
-    type Err = anyhow::Error;
-
-    /// `RUN`, or `RUN:PATH`.
-    fn from_str(text: &str) -> Result<Self> {
-        let (run, path) = match text.rsplit_once(':') {
-            // A colon in the name of a folder is none of ours.
-            Some((run, path)) if !path.contains(['/', '\\']) && !Path::new(text).exists() => {
-                (run, Some(path.to_string()))
-            }
-            _ => (text, None),
-        };
-        ensure!(!run.is_empty(), "--init {text}: there is no run before `:`");
-        Ok(Self {
-            path,
-            ..Self::all_of(PathBuf::from(run))
-        })
-    }
-}
-
-impl fmt::Display for InitConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.run.display())?;
-        self.path.iter().try_for_each(|path| write!(f, ":{path}"))
-    }
-}
-
-impl InitConfig {
-    /// All weights of the run in that folder.
-    pub fn all_of(run: PathBuf) -> Self {
-        Self {
-            run,
-            path: None,
-            new: Vec::new(),
-            unused: Vec::new(),
-        }
-    }
-
-    /// A model that starts from these weights.
-    ///
-    /// # Errors
-    ///
-    /// If they cannot be read, or do not fit the model.
-    pub(super) fn start<C: SystemConfig>(&self, model: C::System, config: &C) -> Result<C::System> {
-        let rules = config.rules();
-        let mut new: Vec<&str> = self.new.iter().map(String::as_str).collect();
-        let mut unused: Vec<&str> = self.unused.iter().map(String::as_str).collect();
-        new.extend(rules.new);
-        unused.extend(rules.unused);
-        let start = || {
-            let weights = if self.is_published() {
-                // Nothing is published that has an objective's parameters but the logit scale.
-                new.push(r"(^|\.)objective\.");
-                let path = self.path.as_deref().unwrap_or_default();
-                Weights::published(Published::open(&self.run)?, path, config.text_layers())
-            } else {
-                let weights = Weights::of_run(&self.run)?;
-                let weights = match &self.path {
-                    None => weights,
-                    Some(path) => weights.below(path)?,
-                };
-                weights.renamed(|path| config.renamed(path))
-            };
-            weights.load_into(model, &new, &unused)
-        };
-        start().with_context(|| format!("--init {self}"))
-    }
-
-    /// The tokenizer that the weights were trained with, if it is known: the run's, or one beside
-    /// the published file.
-    pub fn tokenizer(&self) -> Option<PathBuf> {
-        if !self.is_published() {
-            return Some(self.run.join(TOKENIZER_FILE));
-        }
-        match self.path {
-            Some(_) => None,
-            None => tokenizer_beside(&self.run),
-        }
-    }
-
-    /// Whether they are a file of published weights.
-    pub fn is_published(&self) -> bool {
-        self.run.is_file()
-    }
-}
+pub use init::{InitConfig, InitSource};
 
 /// The `tokenizer.json` beside a file of published weights, if there is one.
 pub(crate) fn tokenizer_beside(weights: &Path) -> Option<PathBuf> {
@@ -144,8 +38,9 @@ pub struct Weights {
     layout: Option<Layout>,
     /// Layers of a text half, see [`Layout::key`].
     text_layers: usize,
-    /// What the paths of the parameters begin with that they are of.
-    prefix: String,
+    /// What the paths of the parameters begin with that they are of, each with what stands for it
+    /// in the paths of the layout.
+    parts: Vec<[String; 2]>,
     source: PathBuf,
 }
 
@@ -173,7 +68,13 @@ impl Values {
                 let name = tensor.name.clone();
                 let data = bridge::into_data(tensor);
                 let data = data.map_err(|error| anyhow!("cannot read {name}: {error}"))?;
-                Ok(data.convert_dtype(DType::F32))
+                let data = data.convert_dtype(DType::F32);
+                // What is computed by them would be no number either.
+                ensure!(
+                    data.iter::<f32>().all(f32::is_finite),
+                    "{name} has a number that is not finite"
+                );
+                Ok(data)
             }
         }
     }
@@ -231,7 +132,7 @@ impl Weights {
             tensors: tensors?,
             layout: None,
             text_layers: 0,
-            prefix: String::new(),
+            parts: vec![Default::default()],
             source,
         })
     }
@@ -239,18 +140,28 @@ impl Weights {
     /// Published weights for the module at `path`, which is empty for the whole model. Where a BERT
     /// has a fusion half, `text_layers` come before it.
     pub fn published(published: Published, path: &str, text_layers: usize) -> Self {
-        let tensors = published.tensors.into_iter();
+        let part = [path, ""].map(str::to_string);
+        Self::of_parts(published, vec![part], text_layers)
+    }
+
+    /// Published weights for several modules, each with the module that it is to the layout; either
+    /// may be empty, for the whole.
+    pub(super) fn of_parts(
+        published: Published,
+        parts: Vec<[String; 2]>,
+        text_layers: usize,
+    ) -> Self {
+        let theirs = parts.iter().map(|[_, theirs]| theirs.as_str());
+        let theirs: Vec<_> = theirs.collect();
+        let (layout, tensors) = (published.layout, published.tensors.into_iter());
         Self {
             tensors: tensors
+                .filter(|(name, _)| layout.is_of(name, &theirs))
                 .map(|(name, tensor)| (name, Values::Stored(tensor)))
                 .collect(),
-            layout: Some(published.layout),
+            layout: Some(layout),
             text_layers,
-            prefix: if path.is_empty() {
-                String::new()
-            } else {
-                format!("{path}.")
-            },
+            parts: parts.into_iter().map(|part| part.map(below)).collect(),
             source: published.path,
         }
     }
@@ -269,7 +180,7 @@ impl Weights {
             "{} has no module {path}; there are {modules}",
             self.source.display()
         );
-        self.prefix = prefix;
+        self.parts = vec![[prefix, String::new()]];
         Ok(self)
     }
 
@@ -280,24 +191,21 @@ impl Weights {
     ///
     /// If there are none.
     pub fn moved(self, from: &str, to: &str) -> Result<Self> {
-        let below = if from.is_empty() {
+        let part = if from.is_empty() {
             self
         } else {
             self.below(from)?
         };
-        let prefix = if to.is_empty() {
-            String::new()
-        } else {
-            format!("{to}.")
-        };
-        let moved = |name: &str| format!("{prefix}{}", &name[below.prefix.len()..]);
-        let tensors = below.tensors.into_iter();
+        let prefix = below(to.to_string());
+        let length = part.parts[0][0].len();
+        let moved = |name: &str| format!("{prefix}{}", &name[length..]);
+        let tensors = part.tensors.into_iter();
         Ok(Self {
             tensors: tensors.map(|(name, data)| (moved(&name), data)).collect(),
             layout: None,
             text_layers: 0,
-            source: below.source,
-            prefix,
+            source: part.source,
+            parts: vec![[prefix, String::new()]],
         })
     }
 
@@ -323,6 +231,11 @@ impl Weights {
         modules.dedup();
         modules.join(", ")
     }
+}
+
+/// What the paths of a module's parameters begin with; nothing for the whole model.
+fn below(path: String) -> String {
+    if path.is_empty() { path } else { path + "." }
 }
 
 #[cfg(test)]

@@ -20,3 +20,4 @@ mod shards;
 mod stages;
 mod tuned;
 mod visual_semantic;
+mod weights;

@@ -31,6 +31,13 @@ pub const CLIP: Program = Program {
     ],
 };
 
+/// It is no program of a system: it has no settings.
+pub const EMBED: Program = Program {
+    file: env!("CARGO_BIN_EXE_embed"),
+    command: &[],
+    small: &[],
+};
+
 pub const ALBEF: Program = Program {
     file: env!("CARGO_BIN_EXE_albef"),
     command: &[],

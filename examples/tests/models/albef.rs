@@ -1,5 +1,7 @@
 //! The losses of a step of `albef`, by its own code, against PyTorch's.
 
+use std::path::Path;
+
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Bool, Device, Gradients, Int, Tensor};
@@ -10,11 +12,12 @@ use burn_contrastive::similarity::l2_normalize;
 use burn_contrastive_examples::models::{
     Activation, BertConfig, ImageEncoderConfig, ImageLayout, MatchingHead, Pooling,
 };
-use burn_contrastive_examples::published::Key;
+use burn_contrastive_examples::published::{Key, Layout, Published};
 use burn_contrastive_examples::systems::albef::{
     Albef, AlbefConfig, AlbefModel, AlbefModelConfig, Encoded, Rows,
 };
 use burn_contrastive_examples::training::system::{Moment, System, SystemConfig};
+use burn_contrastive_examples::training::weights::Weights as ModuleWeights;
 
 use crate::reference::Reference;
 use crate::{bert, image_encoder};
@@ -141,6 +144,11 @@ impl Given {
                 .clone()
                 .map(|old| (old * 0.0 + log).detach().require_grad());
         }
+        Self::of(reference, albef, temperature, device)
+    }
+
+    /// The same of a system with other parameters.
+    fn of(reference: Reference, albef: Albef, temperature: f32, device: Device) -> Self {
         let albef = albef.at(&Moment {
             epochs: 1.0,
             ..Moment::default()
@@ -242,6 +250,44 @@ fn losses_and_gradients_are_those_of_albefs_equations() {
         None => key(path.trim_start_matches("0.")),
     };
     reference.check_those(&student, gradients, key, &["temp"]);
+}
+
+#[test]
+fn a_checkpoint_of_albef_starts_all_that_is_trained() {
+    let file = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/albef/albef.pth"
+    );
+    let published = Published::open(Path::new(file)).unwrap();
+    assert_eq!(published.layout, Layout::Albef);
+    let own = AlbefConfig::started_from_published(&published).unwrap();
+    // The shapes do not tell how many heads there are of widths that none was published with.
+    let mut expected = config().model;
+    (expected.image.heads, expected.bert.heads) = (1, 1);
+    expected.bert.dropout = 0.1;
+    assert_eq!(own.system.model, expected);
+
+    let Given {
+        reference,
+        mut albef,
+        temperature,
+        device,
+        ..
+    } = Given::new();
+    let weights = ModuleWeights::published(published, "", config().text_layers());
+    let none: [&str; 0] = [];
+    let new = ["^momentum\\.", "^queue\\."];
+    let started = weights.load_into(config().init(&device), &new, &none);
+    let mut started = started.unwrap();
+    let scale: f32 = started.objective.logit_scales()[0].value().into_scalar();
+    assert!((scale * temperature - 1.0).abs() < 1e-6, "{scale}");
+    albef.model = started.model;
+    albef.matching_head = started.matching_head;
+    albef.objective = started.objective;
+    let given = Given::of(reference, albef, temperature, device);
+    given.reference.check("loss.ita", given.contrast());
+    given.reference.check("loss.itm", given.matching());
+    given.reference.check("loss.mlm", given.words(&given.albef));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use burn_contrastive::objective::ObjectiveConfig;
-use burn_contrastive_examples::models::{Activation, DualEncoder, Pooling};
+use burn_contrastive_examples::models::{Activation, DualEncoder, ImageTowerConfig, Pooling};
 use burn_contrastive_examples::published::{Layout, Published};
 use burn_contrastive_examples::training::system::System;
 use burn_contrastive_examples::training::weights::Weights;
@@ -64,12 +64,15 @@ fn embeddings_and_gradients_are_those_of_open_clip_and_transformers() {
         let device = Device::flex().autodiff();
         let published = published(&reference, layout, folder.path());
         let config = published.clip().unwrap();
-        assert_eq!((config.image.image_size, config.image.patch_size), (12, 4));
-        assert_eq!((config.image.layers, config.text.layers), (2, 2));
-        assert_eq!((config.image.heads, config.text.heads), (2, 2));
+        let ImageTowerConfig::Vit(image) = &config.image else {
+            panic!("{name} has a vision transformer");
+        };
+        assert_eq!((image.image_size, image.patch_size), (12, 4));
+        assert_eq!((image.layers, config.text.layers), (2, 2));
+        assert_eq!((image.heads, config.text.heads), (2, 2));
         assert_eq!((config.text.vocabulary, config.text.context), (23, 7));
         assert_eq!((config.embedding, config.text.pooling), (6, Pooling::Last));
-        assert_eq!(config.image.activation, activation);
+        assert_eq!(image.activation, activation);
         assert_eq!(config.text.activation, activation);
 
         let model = load(published, &device);

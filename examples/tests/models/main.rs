@@ -4,8 +4,10 @@
 mod albef;
 mod bert;
 mod clip;
+mod clip_resnet;
 mod gru;
 mod image_encoder;
 mod minilm;
+mod published_size;
 mod reference;
 mod resnet;

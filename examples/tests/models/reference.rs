@@ -16,7 +16,12 @@ impl Reference {
     /// Reads a file of `tests/fixtures`. A number on its own becomes a tensor of one element.
     pub fn read(name: &str) -> Self {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
-        let bytes = std::fs::read(format!("{folder}/{name}.safetensors")).unwrap();
+        Self::read_file(Path::new(&format!("{folder}/{name}.safetensors")))
+    }
+
+    /// Reads a file of any place.
+    pub fn read_file(file: &Path) -> Self {
+        let bytes = std::fs::read(file).unwrap();
         let file = SafeTensors::deserialize(&bytes).unwrap();
         let tensors = file.iter().map(|(name, tensor)| {
             let bytes = tensor.data();
@@ -129,6 +134,25 @@ impl Reference {
         self.check_those(module, value.backward(), key, &[]);
     }
 
+    /// Checks gradients that the reference has under another name than usual, to `bound` of the
+    /// largest.
+    pub fn check_gradients_of<M: Module>(
+        &self,
+        module: &M,
+        value: Tensor<1>,
+        kind: &str,
+        bound: f32,
+        key: impl Fn(&str) -> Key,
+    ) {
+        let mut checker = Checker {
+            walk: Walk::new(self, kind, key),
+            bound,
+            gradients: Some(value.backward()),
+        };
+        module.visit(&mut checker);
+        checker.walk.assert_all_used();
+    }
+
     /// Checks gradients by all parameters of a module, which are all that the reference has
     /// `besides` those of that name.
     pub fn check_those<M: Module>(
@@ -140,6 +164,7 @@ impl Reference {
     ) {
         let mut checker = Checker {
             walk: Walk::new(self, "gradient", key),
+            bound: BOUND,
             gradients: Some(gradients),
         };
         module.visit(&mut checker);
@@ -148,11 +173,40 @@ impl Reference {
         checker.walk.assert_all_used();
     }
 
+    /// By how much of its largest number each gradient is off that the reference has, by the paths
+    /// of the parameters.
+    pub fn gradient_errors<M: Module>(
+        &self,
+        module: &M,
+        gradients: Gradients,
+        key: impl Fn(&str) -> Key,
+    ) -> Vec<(String, f32)> {
+        let mut errors = Errors {
+            walk: Walk::new(self, "gradient", key),
+            gradients,
+            found: Vec::new(),
+        };
+        module.visit(&mut errors);
+        errors.walk.assert_all_used();
+        errors.found
+    }
+
+    /// A number on its own.
+    pub fn number(&self, name: &str) -> f32 {
+        self.data(name).iter().next().unwrap()
+    }
+
+    /// By how much of its largest number an output is off.
+    pub fn error<const D: usize>(&self, name: &str, actual: Tensor<D>) -> f32 {
+        relative_error(actual, self.data(name))
+    }
+
     /// Checks what a module keeps and does not train, such as running statistics: all that the
     /// reference has of that kind.
     pub fn check_kept<M: Module>(&self, module: &M, kind: &str, key: impl Fn(&str) -> Key) {
         let mut checker = Checker {
             walk: Walk::new(self, kind, key),
+            bound: BOUND,
             gradients: None,
         };
         module.visit(&mut checker);
@@ -198,6 +252,7 @@ impl<'a, F: Fn(&str) -> Key> Walk<'a, F> {
             name,
             part,
             is_transposed,
+            ..
         } = (self.key)(&self.path.join("."));
         let [index, of] = part;
         let data = self.reference.data(&format!("{}.{name}", self.kind));
@@ -259,6 +314,7 @@ impl<F: Fn(&str) -> Key> ModuleMapper for Loader<'_, F> {
 
 struct Checker<'a, F> {
     walk: Walk<'a, F>,
+    bound: f32,
     /// Those to check; `None` checks the values of what does not train.
     gradients: Option<Gradients>,
 }
@@ -287,19 +343,67 @@ impl<F: Fn(&str) -> Key> ModuleVisitor for Checker<'_, F> {
             None => value.without_autodiff(),
         };
         let expected = self.walk.tensor::<D>(param.lazy_shape());
-        assert_close(actual, expected, &path);
+        assert_within(self.bound, actual, expected, &path);
     }
 }
 
-/// Checks that no value is off by more than 1e-5, or by 1e-5 of the largest.
+/// Measures gradients that the reference has, of which it need not have all.
+struct Errors<'a, F> {
+    walk: Walk<'a, F>,
+    gradients: Gradients,
+    found: Vec<(String, f32)>,
+}
+
+impl<F: Fn(&str) -> Key> ModuleVisitor for Errors<'_, F> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.walk.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.walk.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let path = self.walk.path.join(".");
+        let name = format!("gradient.{}", (self.walk.key)(&path).name);
+        if !self.walk.reference.0.contains_key(&name) {
+            return;
+        }
+        let gradient = param.val().grad(&self.gradients);
+        let gradient = gradient.unwrap_or_else(|| panic!("{path} has no gradient"));
+        let expected = self.walk.tensor::<D>(param.lazy_shape());
+        self.found.push((path, relative_error(gradient, expected)));
+    }
+}
+
+/// The largest difference, of the largest number expected.
+fn relative_error<const D: usize>(actual: Tensor<D>, expected: TensorData) -> f32 {
+    let actual = actual.into_data();
+    assert_eq!(actual.shape(), expected.shape());
+    let largest = expected.iter::<f32>().fold(0.0, |a: f32, b| a.max(b.abs()));
+    let pairs = actual.iter::<f32>().zip(expected.iter::<f32>());
+    // A NaN is no small error.
+    let worst = pairs.map(|(actual, expected)| (actual - expected).abs());
+    let worst = worst.fold(0.0, |a: f32, b| if b > a || b.is_nan() { b } else { a });
+    worst / largest
+}
+
+/// How far a value may be off, of the largest, or of 1 where that is larger.
+const BOUND: f32 = 1e-5;
+
+/// Checks that no value is off by more than that.
 fn assert_close<const D: usize>(actual: Tensor<D>, expected: TensorData, name: &str) {
+    assert_within(BOUND, actual, expected, name);
+}
+
+fn assert_within<const D: usize>(bound: f32, actual: Tensor<D>, expected: TensorData, name: &str) {
     let actual = actual.into_data();
     assert_eq!(actual.shape(), expected.shape(), "{name}");
     let largest = expected.iter::<f32>().fold(1.0, |a: f32, b| a.max(b.abs()));
     for (actual, expected) in actual.iter::<f32>().zip(expected.iter::<f32>()) {
         let error = (actual - expected).abs();
         assert!(
-            error <= 1e-5 * largest,
+            error <= bound * largest,
             "{name}: {actual} instead of {expected}"
         );
     }

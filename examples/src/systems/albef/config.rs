@@ -8,13 +8,14 @@ use burn_contrastive::objective::{Input, ObjectiveConfig, Value as Parameter};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Albef, AlbefModel};
+use super::{Albef, AlbefModel, published};
 use crate::data::TokenStyle;
 use crate::models::{BertConfig, ImageEncoderConfig, Pooling, ProjectionHead};
+use crate::published::Published;
 use crate::training::config::TrainingConfig;
 use crate::training::objective::TrainingObjective;
 use crate::training::settings;
-use crate::training::system::{InitRules, SystemConfig, TextLimits};
+use crate::training::system::{InitRules, SystemConfig, TextLimits, Towers};
 
 /// The settings of [`Albef`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -180,6 +181,18 @@ impl AlbefConfig {
 }
 
 impl AlbefModelConfig {
+    /// Where a system has an [`AlbefModel`], what published weights can start of it.
+    pub(super) const TOWERS: Towers = Towers {
+        image: Some("model.image"),
+        text: Some("model.bert"),
+        language_head: Some("model.language_head"),
+    };
+
+    /// Layers of the text half.
+    pub(super) fn text_layers(&self) -> usize {
+        self.bert.layers.saturating_sub(self.bert.fusion_layers)
+    }
+
     /// The settings that the name of a preset is short for.
     ///
     /// # Errors
@@ -267,8 +280,17 @@ impl SystemConfig for AlbefConfig {
         TrainingConfig::embedded(TINY)
     }
 
+    /// The encoders are theirs, and the optimiser that of ALBEF's fine-tuning on retrieval.
+    fn started_from_published(published: &Published) -> Result<TrainingConfig<Self>> {
+        published::settings(published)
+    }
+
+    fn towers() -> Towers {
+        AlbefModelConfig::TOWERS
+    }
+
     fn text_layers(&self) -> usize {
-        self.model.bert.layers
+        self.model.text_layers()
     }
 
     /// All settings are taken over but the weights that it started from itself.

@@ -15,6 +15,7 @@ mod looks;
 mod losses;
 pub mod nlvr;
 mod program;
+mod published;
 mod rerank;
 mod step;
 pub mod vqa;

@@ -280,7 +280,7 @@ impl SystemConfig for ItContrastConfig {
 
     /// That of the tower: the model itself sees regions.
     fn image_size(&self) -> usize {
-        self.regions.tower.model.image.image_size
+        self.regions.tower.model.image.image_size()
     }
 
     fn text(&self) -> TextLimits {

@@ -15,7 +15,7 @@ use crate::models::{BertConfig, ProjectionHead, ResNetConfig};
 use crate::training::config::TrainingConfig;
 use crate::training::objective::TrainingObjective;
 use crate::training::settings;
-use crate::training::system::{InitRules, SystemConfig, TextLimits};
+use crate::training::system::{InitRules, SystemConfig, TextLimits, Towers};
 
 /// The settings of [`Radiograph`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -156,6 +156,14 @@ impl SystemConfig for RadiographConfig {
     /// All settings are taken over but the weights that it started from itself.
     fn started_from(earlier: &Value) -> Result<TrainingConfig<Self>> {
         TrainingConfig::from_value(earlier.clone()).context("it is no run of radiograph")
+    }
+
+    fn towers() -> Towers {
+        Towers {
+            image: Some("model.image"),
+            text: Some("model.bert"),
+            language_head: None,
+        }
     }
 
     fn check(&self) -> Result<()> {

@@ -15,7 +15,7 @@ use crate::training::config::TrainingConfig;
 use crate::training::objective::TrainingObjective;
 use crate::training::schedule::ScheduleConfig;
 use crate::training::settings;
-use crate::training::system::{InitRules, SystemConfig, TextLimits};
+use crate::training::system::{InitRules, SystemConfig, TextLimits, Towers};
 
 /// The settings of [`VisualSemantic`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -254,6 +254,13 @@ impl SystemConfig for VisualSemanticConfig {
         config.system.base = None;
         config.system.model.text.vectors = None;
         Ok(config)
+    }
+
+    fn towers() -> Towers {
+        Towers {
+            image: Some("image"),
+            ..Towers::default()
+        }
     }
 
     fn check(&self) -> Result<()> {

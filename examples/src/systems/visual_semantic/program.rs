@@ -257,8 +257,9 @@ fn check_encoder(config: &TrainingConfig<VisualSemanticConfig>) -> Result<()> {
 
 /// Whether the caption encoder has the weights of another run.
 fn starts_text(config: &TrainingConfig<VisualSemanticConfig>) -> bool {
-    let path = config.shared.init.as_ref().map(|init| init.path.as_deref());
-    path.is_some_and(|path| path.is_none_or(|path| path.split('.').next() == Some("text")))
+    let sources = config.shared.init.iter().flat_map(InitConfig::sources);
+    let mut paths = sources.map(|source| source.path.as_deref());
+    paths.any(|path| path.is_none_or(|path| path.split('.').next() == Some("text")))
 }
 
 /// The word vectors in the folder of a run. They are read from the file that the settings name when

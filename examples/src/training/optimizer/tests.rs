@@ -1,13 +1,16 @@
 use super::*;
-use crate::models::{DualEncoder, DualEncoderConfig, Pooling};
+use crate::models::{DualEncoder, DualEncoderConfig, ImageTowerConfig, Pooling};
 use burn::module::ModuleMapper;
 use burn::tensor::{Device, TensorData};
 use burn_contrastive::objective::ObjectiveConfig;
 
 fn model() -> DualEncoder {
     let mut config = DualEncoderConfig::tiny();
-    config.image.pooling = Pooling::Token;
-    (config.image.layers, config.text.layers) = (1, 1);
+    let ImageTowerConfig::Vit(image) = &mut config.image else {
+        panic!("it is a vision transformer");
+    };
+    image.pooling = Pooling::Token;
+    (image.layers, config.text.layers) = (1, 1);
     let device = Device::flex().autodiff();
     let objective = ObjectiveConfig::named("info-nce").unwrap();
     config.init(objective.init(&device), &device)

@@ -12,7 +12,7 @@ use crate::published::Key;
 use crate::words::list;
 
 impl Weights {
-    /// A module that starts from these weights: all of it, or the part that they are of.
+    /// A module that starts from these weights: all of it, or the parts that they are of.
     /// Parameters whose paths match one of `new` may be missing here, and those that match one of
     /// `unused` may be of no use there; one of another shape may if it matches both. Position
     /// embeddings of images of another size are interpolated.
@@ -26,6 +26,18 @@ impl Weights {
         new: &[impl AsRef<str>],
         unused: &[impl AsRef<str>],
     ) -> Result<M> {
+        let (module, filled) = self.fill(module, new, unused)?;
+        Filled::check(&[filled])?;
+        Ok(module)
+    }
+
+    /// As [`load_into`](Self::load_into), but what is missing or unused is for [`Filled::check`].
+    pub(super) fn fill<M: Module>(
+        self,
+        module: M,
+        new: &[impl AsRef<str>],
+        unused: &[impl AsRef<str>],
+    ) -> Result<(M, Filled)> {
         let (new, unused) = (groups(new)?, groups(unused)?);
         let mut load = Load {
             weights: self,
@@ -33,6 +45,7 @@ impl Weights {
             containers: Vec::new(),
             modules: BTreeSet::new(),
             used: BTreeSet::new(),
+            given: BTreeSet::new(),
             new,
             unused: &unused,
             missing: Vec::new(),
@@ -47,7 +60,7 @@ impl Weights {
             tensors,
             layout,
             source,
-            prefix,
+            parts,
             ..
         } = load.weights;
         if layout.is_some() && load.used.is_empty() {
@@ -55,35 +68,71 @@ impl Weights {
             bail!(
                 "{} has no parameter of the module {:?} of the model, whose modules are {}",
                 source.display(),
-                prefix.trim_end_matches('.'),
+                parts[0][0].trim_end_matches('.'),
                 modules.join(", ")
             );
         }
-        let is_beside = |name: &str| layout.is_some_and(|layout| layout.is_beside(name));
-        let left = tensors.into_keys();
-        let left: Vec<_> = left
-            .filter(|name| !load.used.contains(name) && !is_beside(name))
-            .filter(|name| !matches(&unused, name))
-            .collect();
-        let from = source.display();
+        let from = source.display().to_string();
         if let Some(first) = load.misshapen.first() {
             bail!("{from} does not fit the model: {first}");
         }
-        if !load.missing.is_empty() {
+        let is_beside = |name: &str| layout.is_some_and(|layout| layout.is_beside(name));
+        let left = tensors.into_keys();
+        let left = left
+            .filter(|name| !load.used.contains(name) && !is_beside(name))
+            .filter(|name| !matches(&unused, name));
+        let filled = Filled {
+            from,
+            given: load.given,
+            missing: load.missing,
+            left: left.collect(),
+        };
+        Ok((module, filled))
+    }
+}
+
+/// What weights gave to a module.
+pub(super) struct Filled {
+    from: String,
+    /// The paths of the parameters that they gave.
+    given: BTreeSet<String>,
+    /// The paths of those that they did not give, with what their layout calls them.
+    missing: Vec<(String, String)>,
+    /// What the module has no use for.
+    left: Vec<String>,
+}
+
+impl Filled {
+    /// Checks that all weights together, each for its part of a module, give all of those parts and
+    /// are all of use.
+    ///
+    /// # Errors
+    ///
+    /// Names the parameters that are missing or unused, and what to do.
+    pub(super) fn check(all: &[Self]) -> Result<()> {
+        let is_given = |path: &String| all.iter().any(|filled| filled.given.contains(path));
+        let missing = all.iter().flat_map(|filled| &filled.missing);
+        let missing: Vec<_> = missing
+            .filter(|(path, _)| !is_given(path))
+            .map(|(_, name)| name.clone())
+            .collect();
+        if !missing.is_empty() {
+            let from: Vec<_> = all.iter().map(|filled| filled.from.as_str()).collect();
             bail!(
-                "{from} lacks {}: if they are to start anew, say so in init.new, as regular \
+                "{} lacks {}: if they are to start anew, say so in init.new, as regular \
                  expressions of their paths",
-                list(&load.missing)
+                from.join(" with "),
+                list(&missing)
             );
         }
-        if !left.is_empty() {
+        if let Some(Self { from, left, .. }) = all.iter().find(|filled| !filled.left.is_empty()) {
             bail!(
                 "{from} has {}, which the model has no use for: if that is right, say so in \
                  init.unused, as regular expressions of their paths",
-                list(&left)
+                list(left)
             );
         }
-        Ok(module)
+        Ok(())
     }
 }
 
@@ -112,9 +161,11 @@ struct Load<'a> {
     modules: BTreeSet<String>,
     /// The names of the tensors that parameters have taken.
     used: BTreeSet<String>,
+    /// The paths of those parameters.
+    given: BTreeSet<String>,
     new: Vec<ParamGroup>,
     unused: &'a [ParamGroup],
-    missing: Vec<String>,
+    missing: Vec<(String, String)>,
     misshapen: Vec<String>,
     /// Why values could not be read.
     unread: Option<anyhow::Error>,
@@ -127,14 +178,25 @@ impl Load<'_> {
         container.is_some_and(|container| container.strip_prefix("Struct:") == Some(kind))
     }
 
+    /// Whether the positions of the innermost module are of places in an image.
+    fn has_places(&self) -> bool {
+        self.is_of("ImageEncoder") || self.is_of("AttentionPool")
+    }
+
     /// Where the values of the parameter at a path are.
     fn key(&self, path: &str) -> Key {
         let weights = &self.weights;
         match weights.layout {
-            Some(layout) => match path.strip_prefix(&weights.prefix) {
-                Some(rest) => layout.key(rest, weights.text_layers),
-                None => Key::whole(path),
-            },
+            Some(layout) => {
+                let theirs = weights.parts.iter().find_map(|[ours, theirs]| {
+                    let rest = path.strip_prefix(ours.as_str())?;
+                    Some(format!("{theirs}{rest}"))
+                });
+                match theirs {
+                    Some(theirs) => layout.key(&theirs, weights.text_layers),
+                    None => Key::whole(path),
+                }
+            }
             None => Key {
                 is_transposed: false,
                 ..Key::whole(path)
@@ -154,7 +216,12 @@ impl Load<'_> {
         let is_transposed = key.is_transposed && self.is_of("Linear") && D == 2;
         let found = arranged_shape(&values.shape().to_vec(), key.part, is_transposed, D);
         let read = || -> Result<TensorData> {
-            let data = values.clone().read()?;
+            let mut data = values.clone().read()?;
+            if key.is_temperature {
+                let temperatures = data.iter::<f32>();
+                let logarithms = temperatures.map(|temperature| -temperature.ln()).collect();
+                data = TensorData::new(logarithms, data.shape().clone());
+            }
             if self.weights.layout.is_none() {
                 return Ok(data);
             }
@@ -163,7 +230,7 @@ impl Load<'_> {
         // Positions of words are no square.
         if found == shape.to_vec() {
             Ok(Some(Tensor::from_data(read()?, device)))
-        } else if self.is_of("ImageEncoder") && path.ends_with("positions") {
+        } else if self.has_places() && path.ends_with("positions") {
             Ok(resized(read()?, &shape.to_vec(), device))
         } else {
             Ok(None)
@@ -189,8 +256,11 @@ impl ModuleMapper for Load<'_> {
         let path = self.path.join(".");
         let key = self.key(&path);
         if !self.weights.tensors.contains_key(&key.name) {
-            if path.starts_with(&self.weights.prefix) && !matches(&self.new, &path) {
-                self.missing.push(named(&path, &key));
+            let mut parts = self.weights.parts.iter();
+            let is_of_part = parts.any(|[ours, _]| path.starts_with(ours));
+            if is_of_part && !matches(&self.new, &path) {
+                let name = named(&path, &key);
+                self.missing.push((path, name));
             }
             return param;
         }
@@ -198,6 +268,7 @@ impl ModuleMapper for Load<'_> {
         let shape = param.lazy_shape();
         match self.value(&path, &key, &shape, &param.lazy_device()) {
             Ok(Some(value)) => {
+                self.given.insert(path);
                 let id = param.id;
                 param.transform_for_load(value, id)
             }
@@ -280,7 +351,8 @@ fn resized<const D: usize>(data: TensorData, to: &[usize], device: &Device) -> O
         (side > 0 && side.pow(2) == patches).then_some(side)
     };
     // A class token stands before the patches of both, or of none.
-    let first = (0..2).find(|first| side(old - first).is_some() && side(new - first).is_some())?;
+    let is_square = |tokens: usize, first| tokens.checked_sub(first).and_then(side).is_some();
+    let first = (0..2).find(|&first| is_square(old, first) && is_square(new, first))?;
     if width != same {
         return None;
     }

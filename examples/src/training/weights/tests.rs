@@ -107,13 +107,13 @@ fn an_argument_is_a_run_and_perhaps_a_module() {
         ("at:12/a", "at:12/a", None),
         (with_colon, with_colon, None),
     ] {
-        let init: InitConfig = text.parse().unwrap();
+        let init: InitSource = text.parse().unwrap();
         assert_eq!(init.run, Path::new(run), "{text}");
         assert_eq!(init.path.as_deref(), path, "{text}");
         assert_eq!(init.to_string(), text);
     }
     for text in ["", ":model"] {
-        assert_says(text.parse::<InitConfig>(), &["there is no run"]);
+        assert_says(text.parse::<InitSource>(), &["there is no run"]);
     }
 }
 

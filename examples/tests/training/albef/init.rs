@@ -7,7 +7,7 @@ use burn::train::Interrupter;
 use burn_contrastive::sharded::Sharding;
 use burn_contrastive_examples::systems::albef::Albef;
 use burn_contrastive_examples::training::system::System;
-use burn_contrastive_examples::training::weights::InitConfig;
+use burn_contrastive_examples::training::weights::InitSource;
 use tempfile::TempDir;
 
 use super::{TrainingConfig, batch, config, fresh, values};
@@ -25,12 +25,11 @@ fn earlier() -> (Albef, TempDir) {
 /// What starts from it, of other random numbers.
 fn started(run: &TempDir, path: Option<&str>, pairs: &[&str]) -> (Albef, TrainingConfig) {
     let mut config = config(&[&["seed=21"], pairs].concat());
-    config.shared.init = Some(InitConfig {
-        run: run.path().to_path_buf(),
+    let source = InitSource {
         path: path.map(str::to_string),
-        new: Vec::new(),
-        unused: Vec::new(),
-    });
+        ..InitSource::all_of(run.path().to_path_buf())
+    };
+    config.shared.init = Some(source.into());
     (fresh(&config).model, config)
 }
 

@@ -14,7 +14,7 @@ use crate::systems::albef::config::{AlbefConfig, AlbefModelConfig};
 use crate::systems::albef::distillation::DistillationConfig;
 use crate::training::config::TrainingConfig;
 use crate::training::folder::TOKENIZER_FILE;
-use crate::training::system::{InitRules, SystemConfig, TextLimits};
+use crate::training::system::{InitRules, SystemConfig, TextLimits, Towers};
 
 /// The settings of [`Nlvr`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -157,6 +157,13 @@ impl SystemConfig for NlvrConfig {
             assignment: AssignmentConfig::default(),
         };
         TrainingConfig { system, shared }.overlaid(TINY)
+    }
+
+    fn towers() -> Towers {
+        Towers {
+            image: Some("model.image"),
+            ..Towers::default()
+        }
     }
 
     fn check(&self) -> Result<()> {

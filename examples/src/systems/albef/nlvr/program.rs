@@ -116,12 +116,7 @@ impl Program for Nlvr {
         let name = "text-assignment";
         let trained = stage::<TextAssignment>(name, &assignment, options, run, interrupter)?;
         Ok(trained.map(|run| {
-            config.shared.init = Some(InitConfig {
-                run,
-                path: None,
-                new: Vec::new(),
-                unused: Vec::new(),
-            });
+            config.shared.init = Some(InitConfig::all_of(run));
             config
         }))
     }

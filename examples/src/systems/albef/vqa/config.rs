@@ -9,7 +9,7 @@ use super::Vqa;
 use crate::systems::albef::distillation::DistillationConfig;
 use crate::systems::albef::{AlbefConfig, AlbefModelConfig};
 use crate::training::config::{SharedConfig, TrainingConfig};
-use crate::training::system::{InitRules, SystemConfig, TextLimits};
+use crate::training::system::{InitRules, SystemConfig, TextLimits, Towers};
 
 /// The settings of [`Vqa`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -91,6 +91,14 @@ impl SystemConfig for VqaConfig {
         data.scenes = read.scenes;
         (data.mean, data.std) = (read.mean, read.std);
         Ok(config)
+    }
+
+    fn towers() -> Towers {
+        AlbefModelConfig::TOWERS
+    }
+
+    fn text_layers(&self) -> usize {
+        self.model.text_layers()
     }
 
     fn check(&self) -> Result<()> {

@@ -10,7 +10,7 @@ use crate::data::{FindingsConfig, TokenStyle};
 use crate::models::ResNetConfig;
 use crate::systems::radiograph::RadiographConfig;
 use crate::training::config::TrainingConfig;
-use crate::training::system::{InitRules, SystemConfig, TextLimits};
+use crate::training::system::{InitRules, SystemConfig, TextLimits, Towers};
 
 /// The settings of linear evaluation, over those of the run that it starts from.
 pub const LINEAR: &str = include_str!("../../../../configs/radiograph_linear.json");
@@ -88,6 +88,13 @@ impl SystemConfig for ClassifierConfig {
             "that is no run of `radiograph`, whose image encoder `linear` and `finetune` measure",
         )?;
         Ok(Self::of(earlier))
+    }
+
+    fn towers() -> Towers {
+        Towers {
+            image: Some("model.image"),
+            ..Towers::default()
+        }
     }
 
     fn check(&self) -> Result<()> {

@@ -1,0 +1,31 @@
+//! The settings of a run that starts from published weights of ALBEF.
+
+use anyhow::{Result, ensure};
+
+use super::config::{AlbefConfig, AlbefModelConfig};
+use crate::published::{Layout, Published};
+use crate::training::config::TrainingConfig;
+use crate::training::system::{SystemConfig, not_whole};
+
+/// The defaults with the encoders of the weights. Momentum and optimiser are those of ALBEF's
+/// fine-tuning on retrieval.
+pub(super) fn settings(published: &Published) -> Result<TrainingConfig<AlbefConfig>> {
+    ensure!(
+        published.layout == Layout::Albef,
+        not_whole::<AlbefConfig>(published)
+    );
+    let mut config = AlbefConfig::defaults();
+    let [embedding, _] = published.matrix("model.image_projection.output.weight")?;
+    let system = &mut config.system;
+    system.model = AlbefModelConfig {
+        image: published.vit("model.image.")?,
+        bert: published.bert("model.bert.")?,
+        embedding,
+    };
+    system.momentum.momentum = 0.995;
+    system.tokens = system.tokens.min(system.model.bert.context);
+    let optimizer = &mut config.shared.optimizer;
+    optimizer.learning_rate = 1e-5;
+    optimizer.weight_decay = 0.02;
+    Ok(config)
+}
