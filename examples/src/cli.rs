@@ -12,6 +12,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::console::{self, say, warn};
+use crate::data::Split;
 use crate::memory;
 use crate::published::Published;
 use crate::signals::INTERRUPTED;
@@ -111,6 +112,15 @@ pub fn exit(program: impl FnOnce() -> Result<ExitCode>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The split that an argument names.
+///
+/// # Errors
+///
+/// If there is none of that name.
+pub fn split(name: &str) -> Result<Split> {
+    Split::from_name(name).context("there are train, validation and test")
 }
 
 /// What the options of a program come to.

@@ -32,6 +32,8 @@ pub enum Place {
     Entry(usize),
     /// An element of another array of a JSON file: its name, and the index counted from 0.
     Element(&'static str, usize),
+    /// A file of a folder, by the order of their paths, counted from 1.
+    File(usize),
 }
 
 impl fmt::Display for Place {
@@ -40,6 +42,7 @@ impl fmt::Display for Place {
             Self::Line(line) => write!(f, "line {line}"),
             Self::Entry(entry) => write!(f, "images[{entry}]"),
             Self::Element(array, index) => write!(f, "{array}[{index}]"),
+            Self::File(file) => write!(f, "file {file}"),
         }
     }
 }

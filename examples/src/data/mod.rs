@@ -15,6 +15,7 @@
 //! alone, so that neither the number of threads nor an interruption changes what the model sees.
 
 mod augment;
+mod classified;
 mod coco;
 mod collection;
 mod evaluation;
@@ -26,6 +27,7 @@ mod listing;
 mod loader;
 mod named;
 mod prefetch;
+mod prompts;
 #[cfg(test)]
 mod properties;
 mod questions;
@@ -46,11 +48,13 @@ mod transform;
 mod word_vectors;
 
 pub use augment::RandAugmentConfig;
+pub use classified::ClassifiedImages;
 pub use collection::{Collection, Example, Place, Skipped, Split};
 pub use evaluation::{CaptionBatch, EvaluationSet};
 pub use features::{FeatureFile, FeaturePair, FeaturePairs, FeatureWriter};
 pub use findings::FindingsConfig;
 pub use loader::{Loader, LoaderConfig, PairLoader};
+pub use prompts::ClassPrompts;
 pub use questions::{Answer, Asked, Choices, Question, QuestionExamples, Questions, credit};
 pub use regions::{RegionFile, RegionPair, RegionPairs, RegionWriter, Regions};
 pub use sampler::plan_batches;
