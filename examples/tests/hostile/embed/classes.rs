@@ -32,7 +32,7 @@ fn what_cannot_be_classified_is_refused_and_leaves_nothing() {
     place.write("gap.json", CLASSES.replace("{}", "cat"));
     place.write("twice.json", CLASSES.replace("dog", "cat"));
     place.write("other.json", CLASSES.replace("dog", "wolf"));
-    fs::create_dir_all(place.join("empty/cat")).unwrap();
+    fs::create_dir_all(place.join("bare/cat")).unwrap();
     place.write("broken/cat/1.png", "no image");
     place.write("two.csv", "image,class\n00.png,cat\n00.png,dog\n");
     write_clip(&place.join("nan.safetensors"), Some(f32::NAN));
@@ -56,8 +56,8 @@ fn what_cannot_be_classified_is_refused_and_leaves_nothing() {
         ),
         (&[("--classes", "/dev/zero")], "it is not a file"),
         (&[("--data", "absent")], "cannot read absent"),
-        (&[("--data", "empty")], "gives no usable image of a class"),
-        (&[("--data", "empty/cat")], "holds no folders"),
+        (&[("--data", "bare")], "gives no usable image of a class"),
+        (&[("--data", "bare/cat")], "holds no folders"),
         (
             &[("--data", "broken")],
             "cannot read image broken/cat/1.png",

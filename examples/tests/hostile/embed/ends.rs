@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::Instant;
 
 use super::super::program::{Answer, Count, Place, signal, spawn};
 use super::{embed, place, search};
@@ -32,21 +32,20 @@ fn embed_many(place: &Place, output: &str) -> Command {
 fn ended_at_any_moment_the_same_command_goes_on_to_the_same_bytes() {
     let mut count = Count::new("embed: kill -9, SIGINT and SIGTERM");
     let place = with_captions();
-    count.taken(
-        "alone",
-        &Answer::of(&mut embed_many(&place, "alone.safetensors")),
-    );
+    let begun = Instant::now();
+    let answer = Answer::of(&mut embed_many(&place, "alone.safetensors"));
+    count.taken("alone", &answer);
+    let takes = begun.elapsed();
     let alone = fs::read(place.join("alone.safetensors")).unwrap();
     let output = place.join("out.safetensors");
     let mut went_on = 0;
-    for number in 0..10_u64 {
+    for number in 1..12 {
         if output.exists() {
             fs::remove_file(&output).unwrap();
         }
         let child = spawn(&mut embed_many(&place, "out.safetensors"));
-        thread::sleep(Duration::from_millis(60 + 53 * number));
-        let names = ["-KILL", "-INT", "-TERM"];
-        signal(&child, names[number as usize % 3]);
+        thread::sleep(takes * number / 12);
+        signal(&child, ["-KILL", "-INT", "-TERM"][number as usize % 3]);
         let answer = Answer::of_child(child);
         assert!(!answer.err.contains("panicked"), "{}", answer.err);
         // Before it listens to signals, one ends it as it ends any program.
@@ -153,7 +152,7 @@ fn on_a_full_disk_nothing_half_written_has_a_name() {
         all.current_dir(place.path()).env("FILLED", filled);
         Answer::of(all.stdin(Stdio::null()))
     };
-    for filled in ["131072", "120000", "90000", "70000"] {
+    for filled in ["131072", "127000", "110000", "90000"] {
         let answer = in_disk(embed_many(&place, "disk/out"), filled);
         if !answer.out.contains("first") {
             println!("no file system could be mounted: {}", answer.err);
