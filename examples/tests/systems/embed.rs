@@ -18,7 +18,7 @@ use safetensors::SafeTensors;
 use crate::{exclusively, options, stopped};
 
 /// A run of `clip` of two steps with these settings, and the data that it was trained on.
-pub fn run(folder: &Path, more: &[&str]) -> [PathBuf; 2] {
+fn run(folder: &Path, more: &[&str]) -> [PathBuf; 2] {
     let settings = [
         "data.scenes.train=64",
         "data.scenes.validation=20",
@@ -46,7 +46,7 @@ pub fn run(folder: &Path, more: &[&str]) -> [PathBuf; 2] {
     [run, reached.test.collection().file.clone()]
 }
 
-pub fn request(weights: &Path, data: &Path, output: &Path) -> embed::Options {
+fn request(weights: &Path, data: &Path, output: &Path) -> embed::Options {
     embed::Options {
         weights: weights.to_owned(),
         tokenizer: None,
@@ -60,7 +60,7 @@ pub fn request(weights: &Path, data: &Path, output: &Path) -> embed::Options {
     }
 }
 
-pub fn floats(file: &[u8], name: &str) -> (Vec<usize>, Vec<f32>) {
+fn floats(file: &[u8], name: &str) -> (Vec<usize>, Vec<f32>) {
     let file = SafeTensors::deserialize(file).unwrap();
     let tensor = file.tensor(name).unwrap();
     let words = tensor.data().chunks_exact(4);

@@ -8,7 +8,6 @@ mod nlvr;
 mod radiograph;
 mod visual_semantic;
 mod vqa;
-mod zero_shot;
 
 use std::fs;
 use std::path::Path;

@@ -211,8 +211,8 @@ fn classes(report: &ZeroShotReport) -> Markup {
                     thead { tr {
                         th scope="col" { "class" }
                         th scope="col" { "images" }
-                        th scope="col" { "top-1" }
-                        th scope="col" { "top-" (report.k) }
+                        th scope="col" { "top\u{2011}1" }
+                        th scope="col" { "top\u{2011}" (report.k) }
                     } }
                     tbody { @for class in seen.iter().take(ROWS) { tr {
                         th scope="row" {

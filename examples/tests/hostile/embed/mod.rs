@@ -3,6 +3,7 @@
 
 mod classes;
 mod ends;
+mod numbers;
 mod pairs;
 
 use std::collections::BTreeMap;
