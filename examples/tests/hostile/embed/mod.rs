@@ -242,7 +242,7 @@ fn assert_no_weights(
     for (changes, reason) in NO_WEIGHTS {
         let answer = Answer::of(&mut run(&changes));
         count.refused(&format!("{changes:?}"), &answer, reason);
-        assert_eq!(written(place), [PathBuf::new(); 0], "{changes:?}");
+        assert!(written(place).is_empty(), "{changes:?}");
     }
     assert!(!made.exists(), "code in weights was run");
 }
