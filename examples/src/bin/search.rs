@@ -52,7 +52,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<()> {
     if let Some(output) = &arguments.output {
-        check_new(output, "--output")?;
+        check_new(&[("--output", output)])?;
     }
     let search = Search {
         embeddings: arguments.embeddings,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use burn_contrastive_examples::cli;
 use burn_contrastive_examples::console::say;
 use burn_contrastive_examples::data::Split;
@@ -67,11 +67,9 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<()> {
     let (output, metrics) = (arguments.output, arguments.metrics);
-    check_new(&output, "--output")?;
-    if let Some(metrics) = &metrics {
-        check_new(metrics, "--metrics")?;
-        ensure!(*metrics != output, "--output and --metrics are one file");
-    }
+    let mut outputs = vec![("--output", output.as_path())];
+    outputs.extend(metrics.as_deref().map(|metrics| ("--metrics", metrics)));
+    check_new(&outputs)?;
     let zero_shot = ZeroShot {
         weights: arguments.weights,
         tokenizer: arguments.tokenizer,

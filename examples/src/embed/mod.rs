@@ -75,7 +75,7 @@ pub fn embed(options: &Options, interrupter: &Interrupter) -> Result<bool> {
         options.batch_size > 0,
         "--batch-size 0: it must be at least 1"
     );
-    check_new(&options.output, "--output")?;
+    check_new(&[("--output", &options.output)])?;
     let Model {
         encoders,
         transform,
@@ -135,24 +135,33 @@ pub fn embed(options: &Options, interrupter: &Interrupter) -> Result<bool> {
     Ok(true)
 }
 
-/// Checks before any work that a file is not there yet, and its folder is; `option` names it.
+/// Checks before any work that files are not there yet, that their folders are, and that no two are
+/// one; the options that name them stand before them.
 ///
 /// # Errors
 ///
-/// If the file exists, or its folder does not.
-pub fn check_new(file: &Path, option: &str) -> Result<()> {
-    ensure!(
-        !file.exists(),
-        "{} exists already: choose another {option}",
-        file.display()
-    );
-    let folder = files::folder(file);
-    ensure!(
-        folder.is_dir(),
-        "{option} {}: there is no folder {}",
-        file.display(),
-        folder.display()
-    );
+/// If one of that does not hold.
+pub fn check_new(outputs: &[(&str, &Path)]) -> Result<()> {
+    for (index, (option, file)) in outputs.iter().enumerate() {
+        ensure!(
+            !file.exists(),
+            "{} exists already: choose another {option}",
+            file.display()
+        );
+        let folder = files::folder(file);
+        ensure!(
+            folder.is_dir(),
+            "{option} {}: there is no folder {}",
+            file.display(),
+            folder.display()
+        );
+        for (other, before) in &outputs[..index] {
+            ensure!(
+                !files::are_same(file, before),
+                "{other} and {option} are one file"
+            );
+        }
+    }
     Ok(())
 }
 

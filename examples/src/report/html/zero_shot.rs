@@ -13,6 +13,8 @@ use crate::words::shown;
 
 /// Classes in the matrix at most, for a page that can be read.
 const MATRIX: usize = 20;
+/// Confusions beside it.
+const FREQUENT: usize = 12;
 /// Rows of a table at most.
 const ROWS: usize = 50;
 
@@ -123,7 +125,7 @@ fn confusions(report: &ZeroShotReport) -> Markup {
                                 th scope="col" { "images" }
                                 th scope="col" { "of the class" }
                             } }
-                            tbody { @for cell in wrong.iter().take(MATRIX) { tr {
+                            tbody { @for cell in wrong.iter().take(FREQUENT) { tr {
                                 th scope="row" { (shown(&cell.class)) }
                                 td { (shown(&cell.taken_for)) }
                                 td { (grouped(cell.count)) }

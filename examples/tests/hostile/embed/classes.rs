@@ -81,6 +81,7 @@ fn what_cannot_be_classified_is_refused_and_leaves_nothing() {
         (&[("--output", "mine")], "mine exists already"),
         (&[("--metrics", "mine")], "another --metrics"),
         (&[("--metrics", "out.html")], "are one file"),
+        (&[("--metrics", "sorted/../out.html")], "are one file"),
         (
             &[("--output", "absent/out")],
             "--output absent/out: there is no folder",
