@@ -34,8 +34,8 @@ impl ClassifiedImages {
     ///
     /// # Errors
     ///
-    /// If `path` holds neither; if there is no image; and, without `skip_bad`, at the first bad row,
-    /// image that cannot be decoded, or image of another class.
+    /// If `path` holds neither; if there is no image; and, without `skip_bad`, at the first bad
+    /// row, image that cannot be decoded, or image of another class.
     pub fn read(path: &Path, names: &[String], skip_bad: bool) -> Result<Self> {
         let kind = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
         let mut faults = Faults::new(skip_bad);

@@ -158,64 +158,67 @@ mod tests {
         assert_eq!(read.prompts[1], ["a dog.", "dog", "a puppy.", "puppy"]);
     }
 
+    /// Files, and why they are refused.
+    const REFUSED: [(&str, &str); 18] = [
+        ("", "not a file of templates and classes"),
+        ("[]", "not a file of templates and classes"),
+        (r#"{"classes": ["a", "b"]}"#, "missing field `templates`"),
+        (r#"{"templates": ["{}"]}"#, "missing field `classes`"),
+        (
+            r#"{"templates": ["{}"], "templates": ["{}"], "classes": ["a", "b"]}"#,
+            "duplicate field `templates`",
+        ),
+        (
+            r#"{"templates": ["{}"], "classes": ["a", "b"], "extra": 1}"#,
+            "unknown field `extra`",
+        ),
+        (
+            r#"{"templates": [], "classes": ["a", "b"]}"#,
+            "templates is empty",
+        ),
+        (
+            r#"{"templates": ["{}", "a photo"], "classes": ["a", "b"]}"#,
+            "templates[1]: \"a photo\" must have {} once",
+        ),
+        (
+            r#"{"templates": ["{} {}"], "classes": ["a", "b"]}"#,
+            "templates[0]: \"{} {}\" must have {} once",
+        ),
+        (r#"{"templates": ["{}"], "classes": []}"#, "there are 0"),
+        (r#"{"templates": ["{}"], "classes": ["a"]}"#, "there are 1"),
+        (
+            r#"{"templates": ["{}"], "classes": ["a", "b", " a"]}"#,
+            "classes[2]: \"a\" is there twice",
+        ),
+        (
+            r#"{"templates": ["{}"], "classes": ["a", " "]}"#,
+            "classes[1]: the name is blank",
+        ),
+        (
+            r#"{"templates": ["{}"], "classes": ["a", 7]}"#,
+            "classes[1]: a class is a name, or an object",
+        ),
+        (
+            r#"{"templates": ["{}"], "classes": ["a", {"name": "b", "texts": []}]}"#,
+            "classes[1]: \"b\" has no text",
+        ),
+        (
+            r#"{"templates": ["{}"], "classes": ["a", {"name": "b", "texts": ["x", ""]}]}"#,
+            "classes[1]: \"b\" has a blank text",
+        ),
+        (
+            r#"{"templates": ["{}"], "classes": ["a", {"name": "b", "text": ["x"]}]}"#,
+            "classes[1]: unknown field `text`",
+        ),
+        (
+            r#"{"templates": ["{}"], "classes": ["a", {"name": "b", "name": "c"}]}"#,
+            "classes[1]: `name` is given twice",
+        ),
+    ];
+
     #[test]
     fn what_says_nothing_or_says_it_twice_is_refused_by_its_place() {
-        for (json, expected) in [
-            ("", "not a file of templates and classes"),
-            ("[]", "not a file of templates and classes"),
-            (r#"{"classes": ["a", "b"]}"#, "missing field `templates`"),
-            (r#"{"templates": ["{}"]}"#, "missing field `classes`"),
-            (
-                r#"{"templates": ["{}"], "templates": ["{}"], "classes": ["a", "b"]}"#,
-                "duplicate field `templates`",
-            ),
-            (
-                r#"{"templates": ["{}"], "classes": ["a", "b"], "extra": 1}"#,
-                "unknown field `extra`",
-            ),
-            (
-                r#"{"templates": [], "classes": ["a", "b"]}"#,
-                "templates is empty",
-            ),
-            (
-                r#"{"templates": ["{}", "a photo"], "classes": ["a", "b"]}"#,
-                "templates[1]: \"a photo\" must have {} once",
-            ),
-            (
-                r#"{"templates": ["{} {}"], "classes": ["a", "b"]}"#,
-                "templates[0]: \"{} {}\" must have {} once",
-            ),
-            (r#"{"templates": ["{}"], "classes": []}"#, "there are 0"),
-            (r#"{"templates": ["{}"], "classes": ["a"]}"#, "there are 1"),
-            (
-                r#"{"templates": ["{}"], "classes": ["a", "b", " a"]}"#,
-                "classes[2]: \"a\" is there twice",
-            ),
-            (
-                r#"{"templates": ["{}"], "classes": ["a", " "]}"#,
-                "classes[1]: the name is blank",
-            ),
-            (
-                r#"{"templates": ["{}"], "classes": ["a", 7]}"#,
-                "classes[1]: a class is a name, or an object",
-            ),
-            (
-                r#"{"templates": ["{}"], "classes": ["a", {"name": "b", "texts": []}]}"#,
-                "classes[1]: \"b\" has no text",
-            ),
-            (
-                r#"{"templates": ["{}"], "classes": ["a", {"name": "b", "texts": ["x", ""]}]}"#,
-                "classes[1]: \"b\" has a blank text",
-            ),
-            (
-                r#"{"templates": ["{}"], "classes": ["a", {"name": "b", "text": ["x"]}]}"#,
-                "classes[1]: unknown field `text`",
-            ),
-            (
-                r#"{"templates": ["{}"], "classes": ["a", {"name": "b", "name": "c"}]}"#,
-                "classes[1]: `name` is given twice",
-            ),
-        ] {
+        for (json, expected) in REFUSED {
             let error = format!("{:#}", read(json).unwrap_err());
             assert!(
                 error.contains(expected) && error.contains("classes.json"),

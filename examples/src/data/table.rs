@@ -34,6 +34,7 @@ const IMAGE: &[&str] = &[
     "image_name",
     "file",
 ];
+const CAPTION: &[&str] = &["caption", "text", "title", "sentence", "comment"];
 const SPLIT: &[&str] = &["split"];
 
 /// What a table says about images: the word for it, and the names of its column.
@@ -46,7 +47,7 @@ pub(super) struct Says {
 /// A table of captions.
 pub(super) const CAPTIONS: Says = Says {
     what: "caption",
-    names: &["caption", "text", "title", "sentence", "comment"],
+    names: CAPTION,
 };
 /// A table of classes.
 pub(super) const CLASSES: Says = Says {

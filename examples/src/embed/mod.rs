@@ -106,15 +106,7 @@ pub fn embed(options: &Options, interrupter: &Interrupter) -> Result<bool> {
     let [_, width] = encoders.captions(first).dims();
     let file = RowFile::open(&options.output, &set, width, batch, &job)?;
     let (images, captions) = (set.num_images(), set.num_captions());
-    if file.written() > 0 {
-        let rows = counted(file.written(), "row");
-        say(format_args!("Going on after {rows}"));
-    }
-    let mut writing = Writing {
-        progress: Progress::new(images + captions, file.written()),
-        file,
-        interrupter,
-    };
+    let mut writing = Writing::new(file, images + captions, interrupter);
     let first = writing.file.written().min(images);
     let batches = set.image_batches_from(first, batch, device);
     if !writing.all(batches, |images| encoders.images(images))? {
@@ -187,7 +179,20 @@ struct Writing<'a> {
     interrupter: &'a Interrupter,
 }
 
-impl Writing<'_> {
+impl<'a> Writing<'a> {
+    /// Begins, or goes on, with a file that is to have `rows` rows.
+    fn new(file: RowFile, rows: usize, interrupter: &'a Interrupter) -> Self {
+        if file.written() > 0 {
+            let rows = counted(file.written(), "row");
+            say(format_args!("Going on after {rows}"));
+        }
+        Self {
+            progress: Progress::new(rows, file.written()),
+            file,
+            interrupter,
+        }
+    }
+
     /// Embeds batches, one on each core at a time; false if it was interrupted.
     fn all<B: Send, E: Into<anyhow::Error>>(
         &mut self,

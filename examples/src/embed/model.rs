@@ -53,8 +53,8 @@ impl<M: EmbedsPairs + Sync> Encoders for M {
 const NOTHING: &[&str] = &[];
 
 impl Model {
-    /// Opens a file of published CLIP weights, or the last checkpoint of a run of `clip`, `albef` or
-    /// `visual-semantic` in a folder. `tokenizer` stands in for the one beside the weights.
+    /// Opens a file of published CLIP weights, or the last checkpoint of a run of `clip`, `albef`
+    /// or `visual-semantic` in a folder. `tokenizer` stands in for the one beside the weights.
     ///
     /// # Errors
     ///

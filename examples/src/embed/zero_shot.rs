@@ -105,9 +105,9 @@ impl ZeroShot {
         })
     }
 
-    /// An embedding of each class, `[classes, D]`: the mean of those of its captions at unit length.
-    /// The paper calls it an ensemble over the embedding space (section 3.1.4). `all` are the
-    /// captions of all.
+    /// An embedding of each class, `[classes, D]`: the mean of those of its captions at unit
+    /// length. The paper calls it an ensemble over the embedding space (section 3.1.4). `all` are
+    /// the captions of all.
     fn classes(&self, model: &Model, prompts: &[Vec<String>], all: &[String]) -> Result<Tensor<2>> {
         let batches = all.chunks(self.batch_size);
         let batches =

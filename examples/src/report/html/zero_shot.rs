@@ -77,7 +77,9 @@ fn notes(report: &ZeroShotReport) -> Markup {
                 "An image is taken for the class whose embedding is nearest to its own by cosine. \
                  That of a class is the mean of the embeddings, at unit length, of the captions \
                  that speak of it: its texts in all templates of " (sources.classes) "."
-                @if let Some(split) = &sources.split { " The images are those of split " (split) "." }
+                @if let Some(split) = &sources.split {
+                    " The images are those of split " (split) "."
+                }
             }
             @if !absent.is_empty() {
                 p.lead { "Without an image, and in no score: " (names(&absent)) "." }
@@ -108,7 +110,8 @@ fn confusions(report: &ZeroShotReport) -> Markup {
             h2 #confusion { "Confusion" }
             p.lead {
                 "What the images of a class (a row) are taken for (a column), as numbers of \
-                 images. The stronger a colour, the more of the row. On the diagonal they are right."
+                 images. The stronger a colour, the more of the row. On the diagonal they are \
+                 right."
                 @if report.classes.len() > MATRIX {
                     " Of " (grouped(report.classes.len() as u64)) " classes, those that are \
                      confused most often."
@@ -117,7 +120,7 @@ fn confusions(report: &ZeroShotReport) -> Markup {
             div.figures {
                 (matrix(report))
                 @if !wrong.is_empty() {
-                    div.scroll tabindex="0" role="region" aria-label="The most frequent confusions" {
+                    div.scroll tabindex="0" role="region" aria-label="Frequent confusions" {
                         table {
                             thead { tr {
                                 th scope="col" { "class" }

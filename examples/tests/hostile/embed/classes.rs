@@ -9,8 +9,66 @@ use super::{assert_no_weights, place, write_clip, written, zero_shot};
 
 const CLASSES: &str = r#"{"templates": ["a photo of a {}."], "classes": ["cat", "dog", "bird"]}"#;
 
+/// Options other than those of [`zero_shot`], and why they are refused.
+const REFUSED: [(&[(&str, &str)], &str); 24] = [
+    (&[("--classes", "absent")], "cannot open absent"),
+    (
+        &[("--classes", "bad.json")],
+        "not a file of templates and classes",
+    ),
+    (
+        &[("--classes", "gap.json")],
+        "templates[0]: \"a photo of a cat.\" must have {}",
+    ),
+    (
+        &[("--classes", "twice.json")],
+        "classes[1]: \"cat\" is there twice",
+    ),
+    (
+        &[("--classes", "other.json")],
+        "\"dog\"; there are cat, wolf, bird",
+    ),
+    (&[("--classes", "/dev/zero")], "it is not a file"),
+    (&[("--data", "absent")], "cannot read absent"),
+    (&[("--data", "bare")], "gives no usable image of a class"),
+    (&[("--data", "bare/cat")], "holds no folders"),
+    (
+        &[("--data", "broken")],
+        "cannot read image broken/cat/1.png",
+    ),
+    (
+        &[("--data", "broken"), ("--skip-bad", "!")],
+        "gives no usable image",
+    ),
+    (
+        &[("--data", "table.csv")],
+        "a column class, label, category",
+    ),
+    (&[("--data", "two.csv")], "is of two classes"),
+    (&[("--data", "classes.json")], "neither a folder"),
+    (
+        &[("--split", "rest")],
+        "there are train, validation and test",
+    ),
+    (&[("--batch-size", "0")], "--batch-size 0"),
+    (&[("--weights", "nan.safetensors")], "an embedding with NaN"),
+    (&[("--output", "mine")], "mine exists already"),
+    (&[("--metrics", "mine")], "another --metrics"),
+    (&[("--metrics", "out.html")], "are one file"),
+    (&[("--metrics", "sorted/../out.html")], "are one file"),
+    (
+        &[("--output", "absent/out")],
+        "--output absent/out: there is no folder",
+    ),
+    (
+        &[("--metrics", "absent/out")],
+        "--metrics absent/out: there is no folder",
+    ),
+    (&[("--metrics", "/proc/out")], "could not be written"),
+];
+
 /// A place with pictures in folders of two classes.
-fn with_classes() -> Place {
+pub fn with_classes() -> Place {
     let place = place();
     place.write("classes.json", CLASSES);
     for (index, name) in ["cat/1", "cat/2", "dog/1"].into_iter().enumerate() {
@@ -36,62 +94,7 @@ fn what_cannot_be_classified_is_refused_and_leaves_nothing() {
     place.write("broken/cat/1.png", "no image");
     place.write("two.csv", "image,class\n00.png,cat\n00.png,dog\n");
     write_clip(&place.join("nan.safetensors"), Some(f32::NAN));
-    for (changes, reason) in [
-        (&[("--classes", "absent")][..], "cannot open absent"),
-        (
-            &[("--classes", "bad.json")],
-            "not a file of templates and classes",
-        ),
-        (
-            &[("--classes", "gap.json")],
-            "templates[0]: \"a photo of a cat.\" must have {}",
-        ),
-        (
-            &[("--classes", "twice.json")],
-            "classes[1]: \"cat\" is there twice",
-        ),
-        (
-            &[("--classes", "other.json")],
-            "\"dog\"; there are cat, wolf, bird",
-        ),
-        (&[("--classes", "/dev/zero")], "it is not a file"),
-        (&[("--data", "absent")], "cannot read absent"),
-        (&[("--data", "bare")], "gives no usable image of a class"),
-        (&[("--data", "bare/cat")], "holds no folders"),
-        (
-            &[("--data", "broken")],
-            "cannot read image broken/cat/1.png",
-        ),
-        (
-            &[("--data", "broken"), ("--skip-bad", "!")],
-            "gives no usable image",
-        ),
-        (
-            &[("--data", "table.csv")],
-            "a column class, label, category",
-        ),
-        (&[("--data", "two.csv")], "is of two classes"),
-        (&[("--data", "classes.json")], "neither a folder"),
-        (
-            &[("--split", "rest")],
-            "there are train, validation and test",
-        ),
-        (&[("--batch-size", "0")], "--batch-size 0"),
-        (&[("--weights", "nan.safetensors")], "an embedding with NaN"),
-        (&[("--output", "mine")], "mine exists already"),
-        (&[("--metrics", "mine")], "another --metrics"),
-        (&[("--metrics", "out.html")], "are one file"),
-        (&[("--metrics", "sorted/../out.html")], "are one file"),
-        (
-            &[("--output", "absent/out")],
-            "--output absent/out: there is no folder",
-        ),
-        (
-            &[("--metrics", "absent/out")],
-            "--metrics absent/out: there is no folder",
-        ),
-        (&[("--metrics", "/proc/out")], "could not be written"),
-    ] {
+    for (changes, reason) in REFUSED {
         let answer = Answer::of(&mut zero_shot(&place, changes));
         count.refused(&format!("{changes:?}"), &answer, reason);
         assert!(written(&place).is_empty(), "{changes:?}");

@@ -6,7 +6,8 @@ use std::thread;
 use std::time::Instant;
 
 use super::super::program::{Answer, Count, Place, signal, spawn};
-use super::{embed, place, search};
+use super::classes::with_classes;
+use super::{embed, place, search, written, zero_shot};
 
 /// A place with so many captions that embedding them takes a while, one at a time.
 fn with_captions() -> Place {
@@ -86,6 +87,28 @@ fn a_reader_that_goes_away_costs_no_embeddings() {
     let answer = Answer::of_child(child.unwrap());
     count.refused("full", &answer, "standard output could not be written");
     assert!(place.join("full.html").exists());
+}
+
+#[test]
+fn a_classification_that_is_ended_leaves_both_files_or_none() {
+    let mut count = Count::new("zero-shot: kill -9, SIGINT and SIGTERM");
+    let place = with_classes();
+    let begun = Instant::now();
+    count.taken("alone", &Answer::of(&mut zero_shot(&place, &[])));
+    let takes = begun.elapsed();
+    for number in 1..8 {
+        for output in written(&place) {
+            fs::remove_file(output).unwrap();
+        }
+        let child = spawn(&mut zero_shot(&place, &[]));
+        thread::sleep(takes * number / 8);
+        signal(&child, ["-KILL", "-INT", "-TERM"][number as usize % 3]);
+        let answer = Answer::of_child(child);
+        assert!(!answer.err.contains("panicked"), "{}", answer.err);
+        let files = if answer.status.success() { 2 } else { 0 };
+        assert_eq!(written(&place).len(), files, "{}", answer.out);
+        count.survived();
+    }
 }
 
 #[test]
