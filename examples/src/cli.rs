@@ -13,6 +13,7 @@ use burn::train::Interrupter;
 use clap::Args;
 
 use crate::console::{self, say, warn};
+use crate::data::Split;
 use crate::memory;
 use crate::signals::INTERRUPTED;
 use crate::training::comparison::Comparison;
@@ -123,6 +124,15 @@ pub fn exit(program: impl FnOnce() -> Result<ExitCode>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The split that an argument names.
+///
+/// # Errors
+///
+/// If there is none of that name.
+pub fn split(name: &str) -> Result<Split> {
+    Split::from_name(name).context("there are train, validation and test")
 }
 
 /// What the options of a program come to.

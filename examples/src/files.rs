@@ -13,8 +13,8 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 use tempfile::TempPath;
 
-use target::{Target, folder};
-pub(crate) use target::{are_same, is_stdout};
+use target::Target;
+pub(crate) use target::{are_same, folder, is_stdout};
 
 /// The temporary files that there may be. They are made, named and removed under this lock.
 static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());

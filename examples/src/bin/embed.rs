@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use burn::train::Interrupter;
 use burn_contrastive_examples::cli;
 use burn_contrastive_examples::data::Split;
@@ -37,8 +37,8 @@ struct Arguments {
     skip_bad: bool,
 
     /// Only this split: train, validation or test
-    #[arg(long, value_name = "NAME")]
-    split: Option<String>,
+    #[arg(long, value_name = "NAME", value_parser = cli::split)]
+    split: Option<Split>,
 
     /// The file to write
     #[arg(long, value_name = "FILE.safetensors")]
@@ -58,16 +58,12 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode> {
-    let split = arguments.split.map(|name| {
-        Split::from_name(&name)
-            .with_context(|| format!("--split {name}: there are train, validation and test"))
-    });
     let options = Options {
         weights: arguments.weights,
         tokenizer: arguments.tokenizer,
         data: arguments.data,
         skip_bad: arguments.skip_bad,
-        split: split.transpose()?,
+        split: arguments.split,
         output: arguments.output,
         batch_size: arguments.batch_size,
         device: parse_device(&arguments.device, "embed")?,

@@ -1,13 +1,12 @@
 //! Finds the pictures that are most similar to a text.
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use burn_contrastive_examples::cli;
 use burn_contrastive_examples::console::say;
-use burn_contrastive_examples::embed::Search;
+use burn_contrastive_examples::embed::{Search, check_new};
 use burn_contrastive_examples::training::device::parse_device;
 use clap::Parser;
 
@@ -53,11 +52,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<()> {
     if let Some(output) = &arguments.output {
-        ensure!(
-            !output.exists(),
-            "{} exists already: choose another --output",
-            output.display()
-        );
+        check_new(&[("--output", output)])?;
     }
     let search = Search {
         embeddings: arguments.embeddings,
@@ -75,8 +70,7 @@ fn run(arguments: Arguments) -> Result<()> {
         }
     }
     if let Some(output) = arguments.output {
-        let written = fs::write(&output, search.page(&hits));
-        written.with_context(|| format!("{} cannot be written", output.display()))?;
+        search.write_page(&hits, &output)?;
         say(format_args!("Page: {}", output.display()));
     }
     Ok(())

@@ -153,7 +153,7 @@ impl Collection {
                 let examples = match extension(&file).as_str() {
                     "json" if coco::is_one(&file) => coco::read(&file, &mut faults)?,
                     "json" => karpathy::read(&file, &mut faults)?,
-                    _ => table::read(&file, &mut faults)?,
+                    _ => table::read(&file, table::CAPTIONS, &mut faults)?,
                 };
                 (file, examples)
             }

@@ -37,6 +37,8 @@ pub enum Place {
     Member(u64),
     /// A row of a Parquet file, counted from 0.
     Row(u64),
+    /// A file of a folder, by the order of their paths, counted from 1.
+    File(usize),
 }
 
 impl fmt::Display for Place {
@@ -47,6 +49,7 @@ impl fmt::Display for Place {
             Self::Element(array, index) => write!(f, "{array}[{index}]"),
             Self::Member(member) => write!(f, "member {member}"),
             Self::Row(row) => write!(f, "row {row}"),
+            Self::File(file) => write!(f, "file {file}"),
         }
     }
 }

@@ -16,6 +16,7 @@
 
 mod augment;
 mod braces;
+mod classified;
 mod coco;
 mod collection;
 mod evaluation;
@@ -29,6 +30,7 @@ mod named;
 mod parquet;
 mod picture;
 mod prefetch;
+mod prompts;
 #[cfg(test)]
 mod properties;
 mod questions;
@@ -51,12 +53,14 @@ mod transform;
 mod word_vectors;
 
 pub use augment::RandAugmentConfig;
+pub use classified::ClassifiedImages;
 pub use collection::{Collection, Example, Place, Skipped, Split};
 pub use evaluation::{CaptionBatch, EvaluationSet};
 pub use features::{FeatureFile, FeaturePair, FeaturePairs, FeatureWriter};
 pub use findings::FindingsConfig;
 pub use loader::{BUFFER, Loader, LoaderConfig, PairLoader};
 pub use picture::{ImageFile, Picture, Pictures};
+pub use prompts::ClassPrompts;
 pub use questions::{Answer, Asked, Choices, Question, QuestionExamples, Questions, credit};
 pub use regions::{RegionFile, RegionPair, RegionPairs, RegionWriter, Regions};
 pub use sampler::{plan_batches, plan_buffered};

@@ -1,7 +1,8 @@
-//! Reads a table of image path and caption: CSV, or TSV by the extension `.tsv`.
+//! Reads a table of image path and caption, or class: CSV, or TSV by the extension `.tsv`.
 //!
 //! - A first row that names an image column (`image`, `path`, `filepath`, `filename`, …) and a
-//!   caption column (`caption`, `text`, `title`, …) is a header; a `split` column is optional.
+//!   caption column (`caption`, `text`, `title`, …; of classes `class`, `label`, `category`) is a
+//!   header; a `split` column is optional.
 //!   Without a header the first column is the path, which must exist, and the second the caption.
 //! - A line is a row. All rows have as many cells as the first: a comma in a caption needs quotes
 //!   around it. In TSV quotes mean nothing.
@@ -36,16 +37,35 @@ const IMAGE: &[&str] = &[
 pub(super) const CAPTION: &[&str] = &["caption", "text", "title", "sentence", "comment"];
 const SPLIT: &[&str] = &["split"];
 
+/// What a table says about images: the word for it, and the names of its column.
+#[derive(Clone, Copy)]
+pub(super) struct Says {
+    what: &'static str,
+    names: &'static [&'static str],
+}
+
+/// A table of captions.
+pub(super) const CAPTIONS: Says = Says {
+    what: "caption",
+    names: CAPTION,
+};
+/// A table of classes.
+pub(super) const CLASSES: Says = Says {
+    what: "class",
+    names: &["class", "label", "category"],
+};
+
 /// Which column is what.
 struct Columns {
+    says: Says,
     image: usize,
-    caption: usize,
+    text: usize,
     split: Option<usize>,
 }
 
 impl Columns {
     /// The columns that a header row names; `None` if `row` is not a header.
-    fn from_header(row: &StringRecord) -> Result<Option<Self>> {
+    fn from_header(row: &StringRecord, says: Says) -> Result<Option<Self>> {
         let cells: Vec<_> = row.iter().map(|cell| cell.trim().to_lowercase()).collect();
         let find = |names: &[&str]| {
             let called = |name: &str| cells.iter().filter(|cell| *cell == name).count();
@@ -55,20 +75,21 @@ impl Columns {
             ensure!(called(name) == 1, "two columns are called `{name}`");
             Ok(cells.iter().position(|cell| cell == name))
         };
-        let (Some(image), Some(caption)) = (find(IMAGE)?, find(CAPTION)?) else {
+        let (Some(image), Some(text)) = (find(IMAGE)?, find(says.names)?) else {
             return Ok(None);
         };
         let split = find(SPLIT)?;
         Ok(Some(Self {
+            says,
             image,
-            caption,
+            text,
             split,
         }))
     }
 
     /// The columns of a table whose first row is `row`, and whether that is a header.
-    fn of_table(row: &StringRecord, folder: &Path) -> Result<(Self, bool)> {
-        if let Some(columns) = Self::from_header(row)? {
+    fn of_table(row: &StringRecord, says: Says, folder: &Path) -> Result<(Self, bool)> {
+        if let Some(columns) = Self::from_header(row, says)? {
             return Ok((columns, true));
         }
         let cell = |column: usize| row.get(column).unwrap_or_default().trim();
@@ -80,7 +101,10 @@ impl Columns {
             match separator {
                 Some(';') => bail!("the row has one cell, with semicolons: separate by commas"),
                 Some(_) => bail!("the row has one cell, with tabs: call the file .tsv"),
-                None => bail!("the row has one cell, a table needs two: image path and caption"),
+                None => bail!(
+                    "the row has one cell, a table needs two: image path and {}",
+                    says.what
+                ),
             }
         }
         ensure!(
@@ -88,25 +112,26 @@ impl Columns {
             "neither a header, which names a column {} and a column {}, nor a row of the table: \
              there is no image {}",
             IMAGE.join(", "),
-            CAPTION.join(", "),
+            says.names.join(", "),
             folder.join(image).display()
         );
         let columns = Self {
+            says,
             image: 0,
-            caption: 1,
+            text: 1,
             split: None,
         };
         Ok((columns, false))
     }
 
-    /// Path, caption and split of a row, or why it has none.
+    /// Path, text and split of a row, or why it has none.
     fn parse<'a>(&self, row: &'a StringRecord) -> Result<(&'a str, &'a str, Split), String> {
         let cell = |column: usize, what: &str| match row.get(column).map(str::trim) {
             None | Some("") => Err(format!("the {what} is blank")),
             Some(text) => Ok(text),
         };
         let image = cell(self.image, "image path")?;
-        let caption = cell(self.caption, "caption")?;
+        let text = cell(self.text, self.says.what)?;
         let split = match self.split {
             None => split_of(image),
             Some(column) => {
@@ -115,12 +140,12 @@ impl Columns {
                     .ok_or_else(|| format!("unknown split {name:?}; expected train, val or test"))?
             }
         };
-        Ok((image, caption, split))
+        Ok((image, text, split))
     }
 }
 
-/// Reads `file`, a `.tsv` or else comma-separated table.
-pub(super) fn read(file: &Path, faults: &mut Faults) -> Result<Vec<Example>> {
+/// Reads `file`, a `.tsv` or else comma-separated table that says this about images.
+pub(super) fn read(file: &Path, says: Says, faults: &mut Faults) -> Result<Vec<Example>> {
     let is_tsv = file
         .extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("tsv"));
@@ -142,7 +167,7 @@ pub(super) fn read(file: &Path, faults: &mut Faults) -> Result<Vec<Example>> {
             Some(table) => table,
             none => {
                 let (columns, is_header) =
-                    Columns::of_table(&row, folder).with_context(at_place)?;
+                    Columns::of_table(&row, says, folder).with_context(at_place)?;
                 let table = none.insert(Table {
                     folder,
                     columns,

@@ -1,5 +1,8 @@
 //! What trained models are for: embeddings of images and captions, in a file that
-//! [`audit`](crate::audit) reads, the pictures nearest to a text, and the model for others.
+//! [`audit`](crate::audit) reads, the pictures nearest to a text, classes by their names, and the
+//! model for others.
+//!
+//! A file of embeddings has
 //!
 //! | tensor | shape | what |
 //! |---|---|---|
@@ -14,8 +17,9 @@ mod export;
 mod model;
 mod rows;
 mod search;
+mod zero_shot;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +30,7 @@ use rayon::prelude::*;
 
 use crate::console::{say, warn};
 use crate::data::{Collection, EvaluationSet, Split};
+use crate::files;
 use crate::number::{counted, grouped};
 use crate::signals::{INTERRUPTED, on_interrupt};
 use crate::training::inputs::report_skipped;
@@ -34,6 +39,7 @@ pub use export::export;
 pub use model::{Encoders, Model};
 use rows::RowFile;
 pub use search::Search;
+pub use zero_shot::ZeroShot;
 
 /// What to embed, by what, and where to.
 pub struct Options {
@@ -69,11 +75,7 @@ pub fn embed(options: &Options, interrupter: &Interrupter) -> Result<bool> {
         options.batch_size > 0,
         "--batch-size 0: it must be at least 1"
     );
-    ensure!(
-        !options.output.exists(),
-        "{} exists already: choose another --output",
-        options.output.display()
-    );
+    check_new(&[("--output", &options.output)])?;
     let Model {
         encoders,
         transform,
@@ -104,15 +106,7 @@ pub fn embed(options: &Options, interrupter: &Interrupter) -> Result<bool> {
     let [_, width] = encoders.captions(first).dims();
     let file = RowFile::open(&options.output, &set, width, batch, &job)?;
     let (images, captions) = (set.num_images(), set.num_captions());
-    if file.written() > 0 {
-        let rows = counted(file.written(), "row");
-        say(format_args!("Going on after {rows}"));
-    }
-    let mut writing = Writing {
-        progress: Progress::new(images + captions, file.written()),
-        file,
-        interrupter,
-    };
+    let mut writing = Writing::new(file, images + captions, interrupter);
     let first = writing.file.written().min(images);
     let batches = set.image_batches_from(first, batch, device);
     if !writing.all(batches, |images| encoders.images(images))? {
@@ -131,6 +125,36 @@ pub fn embed(options: &Options, interrupter: &Interrupter) -> Result<bool> {
         options.output.display()
     ));
     Ok(true)
+}
+
+/// Checks before any work that files are not there yet, that their folders are, and that no two are
+/// one; the options that name them stand before them.
+///
+/// # Errors
+///
+/// If one of that does not hold.
+pub fn check_new(outputs: &[(&str, &Path)]) -> Result<()> {
+    for (index, (option, file)) in outputs.iter().enumerate() {
+        ensure!(
+            !file.exists(),
+            "{} exists already: choose another {option}",
+            file.display()
+        );
+        let folder = files::folder(file);
+        ensure!(
+            folder.is_dir(),
+            "{option} {}: there is no folder {}",
+            file.display(),
+            folder.display()
+        );
+        for (other, before) in &outputs[..index] {
+            ensure!(
+                !files::are_same(file, before),
+                "{other} and {option} are one file"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Lets Ctrl-C stop through `interrupter`; a second one ends the program at once.
@@ -155,7 +179,20 @@ struct Writing<'a> {
     interrupter: &'a Interrupter,
 }
 
-impl Writing<'_> {
+impl<'a> Writing<'a> {
+    /// Begins, or goes on, with a file that is to have `rows` rows.
+    fn new(file: RowFile, rows: usize, interrupter: &'a Interrupter) -> Self {
+        if file.written() > 0 {
+            let rows = counted(file.written(), "row");
+            say(format_args!("Going on after {rows}"));
+        }
+        Self {
+            progress: Progress::new(rows, file.written()),
+            file,
+            interrupter,
+        }
+    }
+
     /// Embeds batches, one on each core at a time; false if it was interrupted.
     fn all<B: Send, E: Into<anyhow::Error>>(
         &mut self,
@@ -167,21 +204,28 @@ impl Writing<'_> {
                 self.file.keep()?;
                 return Ok(false);
             }
-            let next = batches.by_ref().take(rayon::current_num_threads());
-            let next: Vec<B> = next.collect::<Result<_, E>>().map_err(Into::into)?;
-            if next.is_empty() {
+            let rows = next_rows(&mut batches, &embed)?;
+            if rows.is_empty() {
                 return Ok(true);
             }
-            let rows: Vec<Vec<f32>> = next
-                .into_par_iter()
-                .map(|batch| embed(batch).into_data().iter::<f32>().collect())
-                .collect();
             for rows in rows {
                 self.file.push(&rows)?;
             }
             self.progress.report(self.file.written());
         }
     }
+}
+
+/// The embeddings of the next batches, one on each core; nothing after the last.
+fn next_rows<B: Send, E: Into<anyhow::Error>>(
+    batches: &mut impl Iterator<Item = Result<B, E>>,
+    embed: impl Fn(B) -> Tensor<2> + Sync,
+) -> Result<Vec<Vec<f32>>> {
+    let next = batches.take(rayon::current_num_threads());
+    let next: Vec<B> = next.collect::<Result<_, E>>().map_err(Into::into)?;
+    let rows = next.into_par_iter();
+    let rows = rows.map(|batch| embed(batch).into_data().iter::<f32>().collect());
+    Ok(rows.collect())
 }
 
 /// Lines of progress, at most one every few seconds.

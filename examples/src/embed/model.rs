@@ -1,7 +1,7 @@
 //! The models that embed: published ones, and those of runs.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, ensure};
 use burn::tensor::{Device, Tensor};
@@ -53,8 +53,8 @@ impl<M: EmbedsPairs + Sync> Encoders for M {
 const NOTHING: &[&str] = &[];
 
 impl Model {
-    /// Opens a file of published CLIP weights, or the last checkpoint of a run of `clip`, `albef` or
-    /// `visual-semantic` in a folder. `tokenizer` stands in for the one beside the weights.
+    /// Opens a file of published CLIP weights, or the last checkpoint of a run of `clip`, `albef`
+    /// or `visual-semantic` in a folder. `tokenizer` stands in for the one beside the weights.
     ///
     /// # Errors
     ///
@@ -64,12 +64,7 @@ impl Model {
         if weights.is_file() {
             return Self::published(weights, tokenizer, device);
         }
-        let config = weights.join(CONFIG_FILE);
-        ensure!(
-            config.is_file(),
-            "{}: no file of weights, nor the folder of a run, which has a {CONFIG_FILE}",
-            weights.display()
-        );
+        let config = config_of_run(weights)?;
         if is_run_of::<Clip>(&config) {
             return Self::of_run::<Clip>(weights, tokenizer, device);
         }
@@ -136,6 +131,17 @@ impl Model {
     }
 }
 
+/// The settings of a run, which has such a file.
+fn config_of_run(run: &Path) -> Result<PathBuf> {
+    let config = run.join(CONFIG_FILE);
+    ensure!(
+        config.is_file(),
+        "{}: no file of weights, nor the folder of a run, which has a {CONFIG_FILE}",
+        run.display()
+    );
+    Ok(config)
+}
+
 fn is_run_of<S: System>(config: &Path) -> bool {
     TrainingConfig::<S::Config>::read(config).is_ok()
 }
@@ -145,8 +151,10 @@ pub(super) fn fingerprint(weights: &Path) -> Result<String> {
     let file = if weights.is_file() {
         weights.to_owned()
     } else {
+        config_of_run(weights)?;
         let last = Checkpoints::last_of(weights)?;
-        last.context("the run has no checkpoint")?.join(MODEL)
+        let none = || format!("the run {} has no checkpoint", weights.display());
+        last.with_context(none)?.join(MODEL)
     };
     let sum = File::open(&file).and_then(|mut file| sha256(&mut file));
     sum.with_context(|| format!("cannot read {}", file.display()))

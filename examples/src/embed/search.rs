@@ -4,14 +4,18 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use ::safetensors::Dtype;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_contrastive::retrieval::Shortlist;
 
 use super::model::{self, Model};
 use crate::data::CaptionBatch;
-use crate::files::safetensors::{self, Opened};
+use crate::files::{
+    self,
+    safetensors::{self, Opened},
+};
 use crate::report::{Hits, SearchPage};
+use crate::words::shown;
 
 /// What to search, by what, and how much to show.
 pub struct Search {
@@ -51,6 +55,21 @@ impl Search {
         let model = Model::open(&self.weights, self.tokenizer.as_deref(), &self.device)?;
         let texts = CaptionBatch::read(&self.texts, &model.tokenizer, &self.device)?;
         let queries = model.encoders.captions(texts);
+        let ([_, width], [_, own]) = (rows.dims(), queries.dims());
+        ensure!(
+            width == own,
+            "an image has {width} numbers in {}, a text of these weights {own}",
+            self.embeddings.display()
+        );
+        let numbers: Vec<f32> = queries.to_data().iter::<f32>().collect();
+        if let Some(bad) = numbers.iter().position(|number| !number.is_finite()) {
+            bail!(
+                "{} gives {:?} an embedding with {}: nothing is near to that",
+                self.weights.display(),
+                shown(&self.texts[bad / width]),
+                numbers[bad]
+            );
+        }
         let nearest = Shortlist::new(queries, rows, self.top);
         let hits = |(query, text): (usize, &String)| {
             let similarities = nearest.similarities(query).iter().copied();
@@ -70,6 +89,15 @@ impl Search {
     pub fn page(&self, hits: &[Hits]) -> String {
         let file = self.embeddings.display().to_string();
         SearchPage { file, hits }.to_html()
+    }
+
+    /// Writes that page, all of it or nothing.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn write_page(&self, hits: &[Hits], file: &Path) -> Result<()> {
+        files::write(file, self.page(hits).as_bytes())
     }
 }
 

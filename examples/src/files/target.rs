@@ -75,7 +75,7 @@ fn followed(path: &Path) -> io::Result<PathBuf> {
 }
 
 /// The folder of a file: without one in its name, it lies in the current one.
-pub(super) fn folder(file: &Path) -> &Path {
+pub(crate) fn folder(file: &Path) -> &Path {
     let folder = file.parent().filter(|folder| *folder != Path::new(""));
     folder.unwrap_or(Path::new("."))
 }

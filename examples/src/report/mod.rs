@@ -81,6 +81,7 @@ mod table;
 mod tests;
 mod thumbnail;
 mod weights;
+mod zero_shot;
 
 use std::fs;
 use std::path::Path;
@@ -104,6 +105,10 @@ pub use search::{Hits, SearchPage};
 pub use sweep::{Sweep, SweepRow, SweepRun};
 pub use table::{NamedHistogram, Table, TableRow};
 pub use weights::{WeightExample, Weights};
+pub use zero_shot::{
+    ClassResult, ClassScores, Classified, Confusion, ZeroShotExample, ZeroShotReport,
+    ZeroShotSources,
+};
 
 impl RunReport {
     /// Writes `report.html` and `metrics.json` into `directory`, which is created if need be. Each

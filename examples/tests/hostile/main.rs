@@ -1,5 +1,6 @@
-//! Hostile use of the training programs and their subcommands: files, arguments, settings, damaged
-//! runs, signals, closed pipes, two programs at once. Nothing may panic, abort, hang or lie.
+//! Hostile use of the programs and their subcommands: files, arguments, settings, damaged runs,
+//! signals, closed pipes, two programs at once. Nothing may panic, abort, hang or lie. And the use
+//! that a guide shows.
 //!
 //! Each test prints how many inputs it tried, how many were refused with a message, and how many
 //! the program took (`cargo test --release --test hostile -- --nocapture`).
@@ -8,7 +9,9 @@
 mod albef;
 mod arguments;
 mod data;
+mod embed;
 mod events;
+mod guide;
 mod init;
 mod it_contrast;
 mod program;

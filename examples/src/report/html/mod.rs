@@ -7,12 +7,14 @@ pub(crate) mod map;
 mod sweeps;
 mod tables;
 mod weights;
+mod zero_shot;
 
 use std::time::Duration;
 
 use maud::{DOCTYPE, Markup, PreEscaped, Render, html};
 
 pub(super) use gallery::picture;
+pub(super) use zero_shot::page as zero_shot;
 
 use super::palette;
 use super::thumbnail::Thumbnails;

@@ -3,7 +3,7 @@
 mod agreement;
 mod parts;
 mod sample;
-mod shown;
+pub(super) mod shown;
 
 use std::fs;
 
