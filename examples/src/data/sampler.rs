@@ -64,9 +64,9 @@ pub fn plan_batches(
 ///
 /// `shards[e]` is equal for neighbours exactly if they lie in the same shard. The shards come in an
 /// order of the epoch's own, which begins anywhere in one of them; of every `buffer` examples of
-/// this order, rounded down to whole batches, batches are made as of a set of their own. So an
-/// example stands less than `buffer` places before or behind its place in that order. A buffer that
-/// holds all examples gives the plan of [`plan_batches`].
+/// this order, rounded down to whole batches but to no fewer than one, batches are made as of a set
+/// of their own. So an example stands less than that many places before or behind its place in that
+/// order. A buffer that holds all examples gives the plan of [`plan_batches`].
 pub fn plan_buffered(
     meanings: &[usize],
     shards: &[usize],
