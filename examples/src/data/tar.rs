@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Component, Path};
 use std::str;
 use std::sync::Arc;
@@ -31,8 +31,8 @@ const IMAGE: [&str; 4] = ["jpg", "jpeg", "png", "webp"];
 const TEXT: &str = "txt";
 const JSON: &str = "json";
 
-/// The two blocks of zeros at the end of every archive, in bytes.
-const END: usize = 1024;
+/// The blocks of an archive, in bytes; at its end are two of zeros, or more.
+const BLOCK: u64 = 512;
 
 /// How a file begins that gzip compressed.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
@@ -52,26 +52,28 @@ pub(super) struct Members {
     pub(super) found: Vec<Member>,
     /// What is bad, and where.
     bad: Vec<(Place, String)>,
+    /// Members whose headers are good, and the byte at which the last of them ends.
+    count: u64,
+    end: u64,
 }
 
 /// The files in an archive, by its headers alone.
 pub(super) fn members(archive: &Path) -> Result<Members> {
     let mut file = open(archive)?;
-    let size = file.metadata()?.len();
     let mut members = Members::default();
-    let mut number = 0;
-    let read = check_start(&mut file).and_then(|()| members.read(&file, size, &mut number));
-    if let Err(error) = read.and_then(|()| check_end(&mut file)) {
+    if let Err(error) = members.read(&mut file) {
         let reason = format!("the archive breaks off or is damaged here: {error:#}");
-        members.bad.push((Place::Member(number + 1), reason));
+        members.bad.push((Place::Member(members.count + 1), reason));
     }
     Ok(members)
 }
 
 impl Members {
-    /// Reads all headers, and counts those that are good.
-    fn read(&mut self, file: &File, size: u64, number: &mut u64) -> Result<()> {
-        let mut archive = Archive::new(file);
+    /// Reads all headers, and checks that nothing is behind them.
+    fn read(&mut self, file: &mut File) -> Result<()> {
+        check_start(file)?;
+        let size = file.metadata()?.len();
+        let mut archive = Archive::new(&*file);
         for entry in archive.entries_with_seek()? {
             let entry = entry?;
             let (at, length) = (entry.raw_file_position(), entry.size());
@@ -79,11 +81,12 @@ impl Members {
             let shown = || shown(&String::from_utf8_lossy(&name));
             let is_whole = at.checked_add(length).is_some_and(|end| end <= size);
             ensure!(is_whole, "{} should have {length} bytes", shown());
-            *number += 1;
+            self.count += 1;
+            self.end = (at + length).next_multiple_of(BLOCK);
             if !entry.header().entry_type().is_file() {
                 continue;
             }
-            let place = Place::Member(*number);
+            let place = Place::Member(self.count);
             match plain(&name) {
                 Some(name) => self.found.push(Member {
                     name,
@@ -97,7 +100,7 @@ impl Members {
                 }
             }
         }
-        Ok(())
+        check_end(file, self.end)
     }
 }
 
@@ -122,13 +125,23 @@ fn check_start(file: &mut File) -> Result<()> {
     Ok(file.rewind()?)
 }
 
-/// Checks that a file ends as archives do.
-fn check_end(file: &mut File) -> Result<()> {
-    let mut end = [1; END];
-    let is_there = file.seek(SeekFrom::End(-(END as i64))).is_ok()
-        && file.read_exact(&mut end).is_ok()
-        && end.iter().all(|byte| *byte == 0);
-    ensure!(is_there, "its end is missing");
+/// Checks that from the byte `end` on there is what archives end with, and nothing else.
+fn check_end(file: &mut File, end: u64) -> Result<()> {
+    let mut rest = BufReader::new(file);
+    rest.seek(SeekFrom::Start(end))?;
+    let mut zeros = 0;
+    loop {
+        let bytes = rest.fill_buf()?;
+        let length = bytes.len();
+        if length == 0 {
+            break;
+        }
+        let are_zeros = bytes.iter().all(|byte| *byte == 0);
+        ensure!(are_zeros, "there is more behind its end");
+        zeros += length as u64;
+        rest.consume(length);
+    }
+    ensure!(zeros >= 2 * BLOCK, "its end is missing");
     Ok(())
 }
 
@@ -251,7 +264,7 @@ pub(super) fn read(
     split: Option<Split>,
     faults: &mut Faults,
 ) -> Result<Vec<Example>> {
-    let Members { found, bad } = members(archive)?;
+    let Members { found, bad, .. } = members(archive)?;
     for (place, reason) in bad {
         faults.report(archive, place, reason)?;
     }

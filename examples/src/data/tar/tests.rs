@@ -182,6 +182,11 @@ fn what_is_wrong_with_an_archive_is_said_and_the_rest_of_it_read() {
             "member 3: the archive breaks off",
         ),
         (
+            // A header of zeros ends it.
+            [&whole[..third], &[0; 512], &whole[third + 512..]].concat(),
+            "member 3: the archive breaks off or is damaged here: there is more behind",
+        ),
+        (
             whole[..third].to_vec(),
             "member 3: the archive breaks off or is damaged here: its end",
         ),
