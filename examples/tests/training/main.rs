@@ -80,6 +80,39 @@ fn a_resumed_run_continues_to_the_same_bits_with_accumulation_and_dropout() {
     }
 }
 
+/// CLIP's residual network in place of the vision transformer.
+const RESNET: &str = r#"model.image={"image_size": 16, "blocks": [1, 1], "width": 4, "heads": 2}"#;
+
+#[test]
+fn a_residual_network_goes_on_to_the_same_bits_with_its_statistics() {
+    let _lock = exclusively();
+    resumed_equals_uninterrupted(&config(&[RESNET]), 4);
+    let divided = ["accumulation=2", "sharding.pairs=3"];
+    resumed_equals_uninterrupted(&config(&[&[RESNET][..], &divided].concat()), 5);
+}
+
+#[test]
+fn a_residual_network_that_is_frozen_stays_as_it_is() {
+    let _lock = exclusively();
+    let trained = |groups: &str| {
+        let config = config(&[RESNET, groups, "schedule.steps=2"]);
+        let start = tensors::values(
+            &Start::<Clip>::fresh(&config, &Device::flex())
+                .unwrap()
+                .model,
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let ended = from_scratch(&config, folder.path(), Event::None, Interrupter::new());
+        let end = tensors::values(&ended.unwrap().model);
+        let moved = move |path: &String| start[path] != end[path];
+        let statistics = ["running_mean", "running_var"].map(|of| format!("image.bn1.{of}"));
+        statistics.iter().all(moved)
+    };
+    assert!(trained("optimizer.groups=[]"));
+    let frozen = r#"optimizer.groups=[{"paths": "^image\\.", "frozen": true}]"#;
+    assert!(!trained(frozen));
+}
+
 /// The learned parameters of an objective are saved with the model.
 #[test]
 fn any_objective_of_images_and_texts_trains_and_resumes() {

@@ -1,4 +1,4 @@
-//! The settings of a run that starts from published weights of ALBEF.
+//! The settings of runs that start from published weights of ALBEF.
 
 use anyhow::{Result, ensure};
 
@@ -7,21 +7,27 @@ use crate::published::{Layout, Published};
 use crate::training::config::TrainingConfig;
 use crate::training::system::{SystemConfig, not_whole};
 
-/// The defaults with the encoders of the weights. Momentum and optimiser are those of ALBEF's
-/// fine-tuning on retrieval.
-pub(super) fn settings(published: &Published) -> Result<TrainingConfig<AlbefConfig>> {
-    ensure!(
-        published.layout == Layout::Albef,
-        not_whole::<AlbefConfig>(published)
-    );
-    let mut config = AlbefConfig::defaults();
+/// The encoders of the weights, for a system that can start from them.
+///
+/// # Errors
+///
+/// If they are not ALBEF's, or a tensor is missing or of the wrong rank.
+pub(super) fn model<C: SystemConfig>(published: &Published) -> Result<AlbefModelConfig> {
+    ensure!(published.layout == Layout::Albef, not_whole::<C>(published));
     let [embedding, _] = published.matrix("model.image_projection.output.weight")?;
-    let system = &mut config.system;
-    system.model = AlbefModelConfig {
+    Ok(AlbefModelConfig {
         image: published.vit("model.image.")?,
         bert: published.bert("model.bert.")?,
         embedding,
-    };
+    })
+}
+
+/// The defaults with the encoders of the weights. Momentum and optimiser are those of ALBEF's
+/// fine-tuning on retrieval.
+pub(super) fn settings(published: &Published) -> Result<TrainingConfig<AlbefConfig>> {
+    let mut config = AlbefConfig::defaults();
+    let system = &mut config.system;
+    system.model = model::<AlbefConfig>(published)?;
     system.momentum.momentum = 0.995;
     system.tokens = system.tokens.min(system.model.bert.context);
     let optimizer = &mut config.shared.optimizer;

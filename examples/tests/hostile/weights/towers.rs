@@ -248,3 +248,41 @@ fn options_that_make_no_sense_are_refused() {
         assert!(!place.join("run").exists(), "{options:?}");
     }
 }
+
+#[test]
+fn the_image_encoder_of_a_clip_starts_that_of_albef_and_its_rest_is_left() {
+    let mut count = Count::new("a tower of CLIP");
+    let (place, _) = with_towers();
+    let clip = weights("models/clip_hugging_face", "");
+    write(&place.join("clip.st"), &clip);
+    let wide = [
+        "model.image.width=16",
+        "model.image.heads=2",
+        "model.image.layout=clip",
+        "model.bert.width=16",
+        "model.bert.heads=2",
+    ];
+    let from = |options: &[&str], pairs: &[&str]| {
+        let small = [&SMALL[..9], &SIZES, &wide, pairs].concat();
+        run(&place, ALBEF, options, &small)
+    };
+    let tower = ["--init-image", "clip.st"];
+    let reason = "--set model.image.activation=quick-gelu";
+    count.refused("GELU", &from(&tower, &[]), reason);
+    let quick = ["model.image.activation=quick-gelu"];
+    count.taken("QuickGELU", &from(&tower, &quick));
+    let mut found = 0;
+    for (path, parameter) in parameters(&place.join("run/start")) {
+        if let Some(rest) = path.strip_prefix("model.image.") {
+            let key = Layout::HuggingFaceClip.key(&format!("image.{rest}"), 0);
+            assert_is_of(&clip, &key, &path, &parameter);
+            found += 1;
+        }
+    }
+    let all = clip.keys().filter(|name| name.starts_with("vision_model."));
+    assert_eq!(found, all.count());
+    // Its text encoder is no BERT.
+    std::fs::remove_dir_all(place.join("run")).unwrap();
+    let answer = from(&["--init-text", "clip.st"], &[]);
+    count.refused("a text encoder", &answer, "no parameter of the module");
+}

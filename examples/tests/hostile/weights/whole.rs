@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{SIZES, SMALL, run, vocabulary, weights, write};
-use crate::program::{ALBEF, Answer, CLIP, Count, EMBED, Place, parameters, table};
+use crate::program::{ALBEF, Answer, CLIP, Count, EMBED, Place, VQA, parameters, questions, table};
 
 #[test]
 fn a_checkpoint_of_albef_starts_a_run_of_it() {
@@ -69,6 +69,23 @@ fn a_checkpoint_of_albef_starts_a_run_of_it() {
         count.refused(&format!("{pairs:?}"), &answer, reason);
         assert!(!place.join("run").exists());
     }
+    // Its encoders also start answering questions; the matching head is left.
+    questions(&place);
+    let mut command = place.run(VQA, ["--output", "run", "--data", "questions.json"]);
+    let own = [
+        "tokens=9",
+        "data.batch_size=4",
+        "schedule.steps=1",
+        small[1],
+    ];
+    command
+        .args(init)
+        .args(own.iter().chain(&heads).flat_map(|pair| ["--set", pair]));
+    count.taken("vqa", &Answer::of(&mut command));
+    let answers = parameters(&place.join("run/start"));
+    assert_eq!(tokens, &answers["model.bert.embeddings.words.weight"]);
+    std::fs::remove_dir_all(place.join("run")).unwrap();
+
     // Of a tower alone, the rest is of no use.
     let tower = ["--init-image", "albef.pth", "--init-text", "albef.pth"];
     let sizes = [&small[..], &SIZES].concat();

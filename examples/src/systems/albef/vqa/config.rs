@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Vqa;
+use crate::published::Published;
 use crate::systems::albef::distillation::DistillationConfig;
-use crate::systems::albef::{AlbefConfig, AlbefModelConfig};
+use crate::systems::albef::{AlbefConfig, AlbefModelConfig, published};
 use crate::training::config::{SharedConfig, TrainingConfig};
 use crate::training::system::{InitRules, SystemConfig, TextLimits, Towers};
 
@@ -93,6 +94,18 @@ impl SystemConfig for VqaConfig {
         Ok(config)
     }
 
+    /// The encoders are theirs.
+    fn started_from_published(published: &Published) -> Result<TrainingConfig<Self>> {
+        let mut config = Self::defaults();
+        let system = &mut config.system;
+        system.model = published::model::<Self>(published)?;
+        // An answer has one token more than its tokenizer gives.
+        system.tokens = system
+            .tokens
+            .min(system.model.bert.context.saturating_sub(1));
+        Ok(config)
+    }
+
     fn towers() -> Towers {
         AlbefModelConfig::TOWERS
     }
@@ -137,6 +150,8 @@ impl SystemConfig for VqaConfig {
                     "^teacher\\.",
                     "^objective\\.",
                     "^matching_head\\.",
+                    // As ALBEF's own code calls it.
+                    "^itm_head\\.",
                 ],
             },
             DecoderStart::Decoder => InitRules {
