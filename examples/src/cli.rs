@@ -57,9 +57,9 @@ pub struct TrainingArguments {
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 
-    /// Start from the weights, the settings of the model and the tokenizer of this run, or of a file
-    /// of published weights; with :PATH from the weights of one of its modules. May be repeated,
-    /// each for another module
+    /// Start from the weights, the settings of the model and the tokenizer of this run, or of a
+    /// file of published weights; with :PATH from the weights of one of its modules. May be
+    /// repeated, each for another module
     #[arg(long, value_name = "RUN[:PATH]", conflicts_with = "resume")]
     init: Vec<String>,
 

@@ -117,9 +117,9 @@ impl Layout {
     /// Where such a file has the parameter `path`: of a [`DualEncoder`](crate::models::DualEncoder)
     /// in the layouts of CLIP, of an [`ImageEncoder`](crate::models::ImageEncoder) in timm's, a
     /// [`Bert`](crate::models::Bert), its language head `head` or its decoder in BERT's, a
-    /// [`ResNet`](crate::models::ResNet) in torchvision's, an
-    /// [`Albef`](crate::systems::albef::Albef) in ALBEF's. The text half of a BERT has `text_layers`
-    /// layers, which come before those of its fusion half.
+    /// [`ResNet`](crate::models::ResNet) in torchvision's, of
+    /// [`Albef`](crate::systems::albef::Albef) in its own. The text half of a BERT has
+    /// `text_layers` layers, which come before those of its fusion half.
     pub fn key(self, path: &str, text_layers: usize) -> Key {
         match self {
             Self::OpenClip => open_clip(path),
@@ -133,7 +133,7 @@ impl Layout {
     }
 
     /// Whether a tensor is of one of these parts of a model, as [`key`](Self::key) calls them, each
-    /// of which may be empty, for the whole. Of a tower alone, a file of CLIP or ALBEF has more than it.
+    /// of which may be empty, for the whole. Of a tower alone, a file of CLIP or ALBEF has more.
     pub fn is_of(self, name: &str, parts: &[&str]) -> bool {
         let part = match self {
             Self::OpenClip if name == "visual.proj" => "",

@@ -236,7 +236,11 @@ impl Published {
     fn heads(&self, width: usize) -> Result<Option<usize>> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         let beside = json(&folder.join("config.json"))?;
-        let heads = beside["num_attention_heads"].as_u64();
+        // It may be that of other weights in the folder.
+        let of_these = beside["hidden_size"]
+            .as_u64()
+            .is_none_or(|size| size == width as u64);
+        let heads = beside["num_attention_heads"].as_u64().filter(|_| of_these);
         let published = width.is_multiple_of(HEAD).then_some(width / HEAD);
         Ok(heads.map(|heads| heads as usize).or(published))
     }

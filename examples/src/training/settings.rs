@@ -122,17 +122,7 @@ fn merge(
                     merge(group, inner.clone(), &dotted, presets)?;
                 }
             }
-            (Value::Object(group), value) => {
-                let example = group
-                    .keys()
-                    .next()
-                    .map(|name| format!(", such as {dotted}.{name}"))
-                    .unwrap_or_default();
-                return Err(fault(format!(
-                    "{dotted} is a group of settings{example}; it cannot be {}",
-                    kind(&value)
-                )));
-            }
+            (Value::Object(group), value) => return Err(fault(no_group(&dotted, group, &value))),
             (slot, value) => {
                 if let Some(expected) = mismatch(slot, &value) {
                     return Err(fault(format!(
@@ -145,6 +135,19 @@ fn merge(
         }
     }
     Ok(())
+}
+
+/// Says that a group of settings cannot be `value`.
+fn no_group(dotted: &str, group: &Map<String, Value>, value: &Value) -> String {
+    let example = group
+        .keys()
+        .next()
+        .map(|name| format!(", such as {dotted}.{name}"))
+        .unwrap_or_default();
+    format!(
+        "{dotted} is a group of settings{example}; it cannot be {}",
+        kind(value)
+    )
 }
 
 fn unknown(dotted: &str, key: &str, path: &str, known: &Map<String, Value>) -> String {

@@ -1,5 +1,5 @@
-//! CLIP with a residual network, from the file to the embeddings, against open_clip, with batch norm
-//! in both modes.
+//! CLIP with a residual network, from the file to the embeddings, against open_clip, with batch
+//! norm in both modes.
 
 use burn::tensor::{Device, Tensor};
 use burn_contrastive::objective::ObjectiveConfig;

@@ -181,18 +181,6 @@ impl AlbefConfig {
 }
 
 impl AlbefModelConfig {
-    /// Where a system has an [`AlbefModel`], what published weights can start of it.
-    pub(super) const TOWERS: Towers = Towers {
-        image: Some("model.image"),
-        text: Some("model.bert"),
-        language_head: Some("model.language_head"),
-    };
-
-    /// Layers of the text half.
-    pub(super) fn text_layers(&self) -> usize {
-        self.bert.layers.saturating_sub(self.bert.fusion_layers)
-    }
-
     /// The settings that the name of a preset is short for.
     ///
     /// # Errors

@@ -1,11 +1,25 @@
-//! The settings of runs that start from published weights of ALBEF.
+//! What published weights start in runs of ALBEF, and the settings that come with them.
 
 use anyhow::{Result, ensure};
 
 use super::config::{AlbefConfig, AlbefModelConfig};
 use crate::published::{Layout, Published};
 use crate::training::config::TrainingConfig;
-use crate::training::system::{SystemConfig, not_whole};
+use crate::training::system::{SystemConfig, Towers, not_whole};
+
+impl AlbefModelConfig {
+    /// Where a system has an [`AlbefModel`](super::AlbefModel), what published weights can start of it.
+    pub(super) const TOWERS: Towers = Towers {
+        image: Some("model.image"),
+        text: Some("model.bert"),
+        language_head: Some("model.language_head"),
+    };
+
+    /// Layers of the text half.
+    pub(super) fn text_layers(&self) -> usize {
+        self.bert.layers.saturating_sub(self.bert.fusion_layers)
+    }
+}
 
 /// The encoders of the weights, for a system that can start from them.
 ///

@@ -166,7 +166,8 @@ fn differing<C: SystemConfig>(
 ) -> Result<Vec<String>> {
     const SILENT: [&str; 4] = ["heads", "activation", "pooling", "layout"];
     let all = serde_json::to_value(config)?;
-    let keys = [path.to_string(), format!("model.{path}")];
+    let inner = path.strip_prefix("model.").unwrap_or(path);
+    let keys = [path.to_string(), format!("model.{path}"), inner.to_string()];
     let group = keys.iter().find_map(|key| {
         let group = all.pointer(&format!("/{}", key.replace('.', "/")))?;
         Some((key, group.as_object()?))

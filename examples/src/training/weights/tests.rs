@@ -118,6 +118,29 @@ fn an_argument_is_a_run_and_perhaps_a_module() {
 }
 
 #[test]
+fn sources_are_one_or_a_list_and_start_all_of_a_model_once() {
+    let read = |text: &str| serde_json::from_str::<InitConfig>(text);
+    let one = r#"{"run":"a","path":null,"new":["x"],"unused":[]}"#;
+    let part = r#"{"run":"b","path":"model.image","new":[],"unused":["y"]}"#;
+    for text in [one.to_string(), part.to_string(), format!("[{one},{part}]")] {
+        let written = serde_json::to_string(&read(&text).unwrap()).unwrap();
+        assert_eq!(written, text);
+    }
+    // A list of one is that one.
+    assert_eq!(read(&format!("[{one}]")).unwrap(), read(one).unwrap());
+    for (text, says) in [
+        (format!("[{one},{one}]"), "starts all of the model"),
+        ("[]".to_string(), "an empty list"),
+        ("5".to_string(), "what weights come from, or a list of that"),
+        (r#"{"path":"model"}"#.to_string(), "run"),
+        (r#"[{"run":"a","paths":[]}]"#.to_string(), "paths"),
+    ] {
+        let error = read(&text).unwrap_err().to_string();
+        assert!(error.contains(says), "{text}: {error}");
+    }
+}
+
+#[test]
 fn all_parameters_take_the_values_of_their_paths() {
     let (earlier, new) = (small(3), small(3));
     assert!(values(&earlier) != values(&new));

@@ -103,30 +103,33 @@ fn what_holds_no_weights_is_refused_and_leaves_nothing() {
     refused(&mut count, &place, "nothing", "absent", "no run in absent");
 }
 
+/// A matrix of the first layer.
+const FIRST: &str = "visual.transformer.resblocks.0.mlp.c_fc.weight";
+
+/// The fixture's weights without one of them.
+fn without(name: &str) -> Tensors {
+    let mut tensors = clip();
+    tensors.remove(name).unwrap();
+    tensors
+}
+
+/// The fixture's weights with one that is of that shape, filled with a value.
+fn with(name: &str, shape: &[usize], value: f32) -> Tensors {
+    let mut tensors = clip();
+    let values = vec![value; shape.iter().product()];
+    tensors.insert(name.to_string(), (shape.to_vec(), values));
+    tensors
+}
+
 #[test]
 fn weights_of_something_else_are_refused_by_name_and_leave_nothing() {
     let mut count = Count::new("weights of something else");
     let place = place();
-    const FIRST: &str = "visual.transformer.resblocks.0.mlp.c_fc.weight";
-    let without = |name: &str| {
-        let mut tensors = clip();
-        tensors.remove(name).unwrap();
-        tensors
-    };
-    let with = |name: &str, shape: &[usize], value: f32| {
-        let mut tensors = clip();
-        let values = vec![value; shape.iter().product()];
-        tensors.insert(name.to_string(), (shape.to_vec(), values));
-        tensors
-    };
     let renamed: Tensors = clip()
         .into_iter()
         .map(|(name, tensor)| (name.replace("visual.", "vision_tower."), tensor))
         .collect();
-    let shape = clip()[FIRST].0.clone();
-    let mut number = clip();
-    number.get_mut(FIRST).unwrap().1[3] = f32::NAN;
-    let huge = 1 << 62;
+    let fewer = with("token_embedding.weight", &[24, 12], 0.0);
     for (input, tensors, reason) in [
         ("other names", renamed, "of no layout that is known here"),
         ("BERT", weights("models/bert", ""), "no dual encoder"),
@@ -134,43 +137,11 @@ fn weights_of_something_else_are_refused_by_name_and_leave_nothing() {
         ("a parameter less", without(FIRST), FIRST),
         ("no projection", without("visual.proj"), "lacks visual.proj"),
         (
-            "a parameter more",
+            "one more",
             with("visual.more", &[2], 0.0),
             "has visual.more",
         ),
-        (
-            "another shape",
-            with(FIRST, &[shape[1], shape[0]], 0.0),
-            "does not fit",
-        ),
-        (
-            "another rank",
-            with(FIRST, &[shape[0]], 0.0),
-            "does not fit",
-        ),
-        ("a number", with(FIRST, &[], 0.0), "does not fit"),
-        ("NaN", number, "has a number that is not finite"),
-        ("infinity", with(FIRST, &shape, f32::INFINITY), "not finite"),
-        (
-            "no channels",
-            with("visual.conv1.weight", &[0, 3, huge, huge], 0.0),
-            "must be in 1..=",
-        ),
-        (
-            "no positions",
-            with("visual.positional_embedding", &[0, 16], 0.0),
-            "must be in 1..=",
-        ),
-        (
-            "2^62 positions of nothing",
-            with("visual.positional_embedding", &[huge, 0], 0.0),
-            "must be in 1..=",
-        ),
-        (
-            "other words",
-            with("token_embedding.weight", &[24, 12], 0.0),
-            "the tokenizer has 23 tokens",
-        ),
+        ("other words", fewer, "the tokenizer has 23 tokens"),
     ] {
         write(&place.join("bad"), &tensors);
         refused(&mut count, &place, input, "bad", reason);
@@ -184,4 +155,30 @@ fn weights_of_something_else_are_refused_by_name_and_leave_nothing() {
     write(&place.join("good"), &clip());
     count.taken("good", &run(&place, CLIP, &["--init", "good"], &PAIRS));
     count.taken("good", &embed(&place, "good"));
+}
+
+#[test]
+fn shapes_and_numbers_that_no_model_has_are_refused_and_leave_nothing() {
+    let mut count = Count::new("shapes and numbers of weights");
+    let place = place();
+    const POSITIONS: &str = "visual.positional_embedding";
+    let shape = clip()[FIRST].0.clone();
+    let mut number = clip();
+    number.get_mut(FIRST).unwrap().1[3] = f32::NAN;
+    let huge = 1 << 62;
+    let patches = with("visual.conv1.weight", &[0, 3, huge, huge], 0.0);
+    let (fits, range) = ("does not fit", "must be in 1..=");
+    for (input, tensors, reason) in [
+        ("turned", with(FIRST, &[shape[1], shape[0]], 0.0), fits),
+        ("another rank", with(FIRST, &[shape[0]], 0.0), fits),
+        ("a number", with(FIRST, &[], 0.0), fits),
+        ("NaN", number, "has a number that is not finite"),
+        ("infinity", with(FIRST, &shape, f32::INFINITY), "not finite"),
+        ("no channels", patches, range),
+        ("no positions", with(POSITIONS, &[0, 16], 0.0), range),
+        ("2^62 of nothing", with(POSITIONS, &[huge, 0], 0.0), range),
+    ] {
+        write(&place.join("bad"), &tensors);
+        refused(&mut count, &place, input, "bad", reason);
+    }
 }

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::{SIZES, SMALL, Tensors, run, vocabulary, weights, write};
 use crate::program::{
-    ALBEF, Answer, CLIP, Count, IT_CONTRAST, Place, VISUAL_SEMANTIC, parameters, table,
+    ALBEF, Answer, CLIP, Count, IT_CONTRAST, Place, Program, RADIOGRAPH, VISUAL_SEMANTIC,
+    parameters, studies, table,
 };
 
 const TOWERS: [&str; 4] = ["--init-image", "vit.st", "--init-text", "bert.st"];
@@ -285,4 +286,54 @@ fn the_image_encoder_of_a_clip_starts_that_of_albef_and_its_rest_is_left() {
     std::fs::remove_dir_all(place.join("run")).unwrap();
     let answer = from(&["--init-text", "clip.st"], &[]);
     count.refused("a text encoder", &answer, "no parameter of the module");
+}
+
+#[test]
+fn a_residual_network_of_torchvision_starts_image_encoders() {
+    let mut count = Count::new("a residual network of torchvision");
+    let place = Place::new();
+    table(&place, "");
+    studies(&place);
+    let file = weights("models/resnet_basic", "");
+    write(&place.join("resnet.st"), &file);
+    let sizes = [
+        "model.image.stem=large",
+        "model.image.blocks=[2,1]",
+        "model.image.image_size=40",
+    ];
+    let of = |program: Program, data: &str, pairs: &[&str]| {
+        let words = [
+            "--output",
+            "run",
+            "--init-image",
+            "resnet.st",
+            "--data",
+            data,
+        ];
+        let mut command = place.small_run(program, &words);
+        Answer::of(command.args(pairs.iter().flat_map(|pair| ["--set", pair])))
+    };
+    // Without a base network, which would be trained first.
+    let alone = [&sizes[..], &["base=null", "train_image=false"]].concat();
+    for (program, data, path, pairs) in [
+        (RADIOGRAPH, "studies.json", "model.image.", &sizes[..]),
+        (VISUAL_SEMANTIC, "table.csv", "image.", &alone),
+    ] {
+        count.taken(data, &of(program, data, pairs));
+        let start = parameters(&place.join("run/start"));
+        let image = start.iter().filter_map(|(name, parameter)| {
+            let rest = name.strip_prefix(path)?;
+            Some((rest, parameter))
+        });
+        let image: Vec<_> = image.collect();
+        assert_eq!(image.len(), file.len());
+        for (rest, parameter) in image {
+            let key = Layout::Torchvision.key(rest, 0);
+            assert_is_of(&file, &key, rest, parameter);
+        }
+        std::fs::remove_dir_all(place.join("run")).unwrap();
+    }
+    let answer = of(RADIOGRAPH, "studies.json", &sizes[1..]);
+    count.refused("a small stem", &answer, "--set model.image.stem=large");
+    assert!(!place.join("run").exists());
 }
