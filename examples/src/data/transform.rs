@@ -113,19 +113,25 @@ impl TransformConfig {
         planes(&view)
     }
 
-    /// The largest centred square of `image`: `[3, size, size]`, not normalised.
+    /// The largest centred square of `image`: `[3, size, size]`, not normalised. As torchvision
+    /// does it and so open_clip: the shorter side becomes `size`, then the square is cut out of
+    /// whole pixels.
     pub fn evaluate(&self, image: &RgbImage) -> Vec<u8> {
         let (width, height) = image.dimensions();
-        let side = width.min(height);
-        planes(&self.view(
-            image,
-            Crop {
-                x: (width - side) / 2,
-                y: (height - side) / 2,
-                width: side,
-                height: side,
-            },
-        ))
+        let short = width.min(height);
+        // What is far longer would take much memory, and its ends do not matter.
+        let [width, height] = [width, height].map(|side| side.min(short.saturating_mul(8)));
+        let [x, y] = [image.width() - width, image.height() - height].map(|rest| rest / 2);
+        let mut view = crop_imm(image, x, y, width, height).to_image();
+        if short != self.size {
+            let resized = |side: u32| u64::from(self.size) * u64::from(side) / u64::from(short);
+            let [width, height] = [width, height].map(|side| resized(side) as u32);
+            view = resize(&view, width, height, FilterType::CatmullRom);
+        }
+        let (width, height) = view.dimensions();
+        let middle = |side: u32| (f64::from(side - self.size) / 2.0).round_ties_even() as u32;
+        let square = crop_imm(&view, middle(width), middle(height), self.size, self.size);
+        planes(&square.to_image())
     }
 
     /// As a training example of that draw shows `image`, or without one as evaluation does.

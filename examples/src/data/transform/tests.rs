@@ -113,6 +113,42 @@ fn evaluation_takes_the_largest_centred_square() {
     assert_eq!(plain(4).evaluate(&image), [255; 48]);
 }
 
+/// The expected values are what torchvision 0.29.2 with Pillow 13.0 makes of the same picture by
+/// `Compose([Resize(size, interpolation=InterpolationMode.BICUBIC), CenterCrop(size)])`.
+#[test]
+fn evaluation_cuts_as_torchvision_does() {
+    for (width, height, size, expected) in [
+        (11, 4, 3, &[110, 163, 213, 125, 178, 228, 139, 192, 242][..]),
+        (
+            5,
+            13,
+            4,
+            &[
+                50, 95, 143, 188, 64, 109, 157, 202, 78, 123, 171, 216, 92, 137, 184, 239,
+            ],
+        ),
+        // As high as asked for: nothing is resized, and half a pixel goes to the even side.
+        (
+            9,
+            6,
+            6,
+            &[74, 111, 148, 185, 222, 3, 85, 122, 159, 196, 233, 14],
+        ),
+    ] {
+        let image = RgbImage::from_fn(width, height, |x, y| Rgb([(37 * x + 11 * y) as u8, 0, 0]));
+        let pixels = plain(size).evaluate(&image);
+        for (pixel, expected) in pixels.iter().zip(expected) {
+            assert!(
+                pixel.abs_diff(*expected) <= 1,
+                "{width}×{height}: {pixels:?}"
+            );
+        }
+    }
+    // What is much longer than wide takes no more memory.
+    let long = RgbImage::from_pixel(40_000, 1, Rgb([9; 3]));
+    assert_eq!(plain(64).evaluate(&long), [9; 3 * 64 * 64]);
+}
+
 #[test]
 fn normalisation_subtracts_the_mean_and_divides_by_the_deviation() {
     let config = TransformConfig {
