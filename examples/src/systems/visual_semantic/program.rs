@@ -66,12 +66,15 @@ impl Program for VisualSemantic {
         resumed: Option<&Path>,
     ) -> Result<Data<Self>> {
         let base = config.system.base.as_ref();
+        // Encoders alone start the first phase of a base network that is trained first.
+        let mut sources = config.shared.init.iter().flat_map(InitConfig::sources);
+        let is_trained = base.is_some_and(|base| base.run.is_some());
         ensure!(
-            base.is_none() || config.shared.init.is_none(),
+            base.is_none() || sources.all(|source| source.path.is_some() && !is_trained),
             "init and base both say which weights to start from: set base=null"
         );
         ensure!(
-            config.system.model.text.vectors.is_none() || !starts_text(config),
+            config.system.model.text.vectors.is_none() || !starts(config, "text"),
             "init and model.text.vectors both say which word vectors to start from: set \
              model.text.vectors=null"
         );
@@ -127,7 +130,10 @@ impl Program for VisualSemantic {
                 phase.system.objective = phase.system.objective.unscheduled();
                 phase.system.model.text.vectors = None;
             }
-            phase.shared.init = earlier.map(InitConfig::all_of);
+            phase.shared.init = match earlier {
+                Some(run) => Some(InitConfig::all_of(run)),
+                None => config.shared.init.clone(),
+            };
             let name = format!("base-{name}");
             earlier = stage::<Self>(&name, &phase, options, run, interrupter)?;
             if earlier.is_none() {
@@ -137,6 +143,7 @@ impl Program for VisualSemantic {
         if let Some(base) = &mut config.system.base {
             base.run = earlier;
         }
+        config.shared.init = None;
         Ok(Some(config))
     }
 
@@ -240,7 +247,7 @@ fn check_encoder(config: &TrainingConfig<VisualSemanticConfig>) -> Result<()> {
     let (key, trains) = match &system.base {
         Some(base) => (
             "base.first.train_image",
-            base.run.is_some() || base.first.train_image,
+            base.run.is_some() || base.first.train_image || starts(config, "image"),
         ),
         None => (
             "train_image",
@@ -255,11 +262,11 @@ fn check_encoder(config: &TrainingConfig<VisualSemanticConfig>) -> Result<()> {
     Ok(())
 }
 
-/// Whether the caption encoder has the weights of another run.
-fn starts_text(config: &TrainingConfig<VisualSemanticConfig>) -> bool {
+/// Whether the module of that name has the weights of another run, or published ones.
+fn starts(config: &TrainingConfig<VisualSemanticConfig>, module: &str) -> bool {
     let sources = config.shared.init.iter().flat_map(InitConfig::sources);
     let mut paths = sources.map(|source| source.path.as_deref());
-    paths.any(|path| path.is_none_or(|path| path.split('.').next() == Some("text")))
+    paths.any(|path| path.is_none_or(|path| path.split('.').next() == Some(module)))
 }
 
 /// The word vectors in the folder of a run. They are read from the file that the settings name when

@@ -288,38 +288,48 @@ fn the_image_encoder_of_a_clip_starts_that_of_albef_and_its_rest_is_left() {
     count.refused("a text encoder", &answer, "no parameter of the module");
 }
 
-#[test]
-fn a_residual_network_of_torchvision_starts_image_encoders() {
-    let mut count = Count::new("a residual network of torchvision");
+/// The sizes of the fixture of torchvision.
+const RESNET: [&str; 3] = [
+    "model.image.stem=large",
+    "model.image.blocks=[2,1]",
+    "model.image.image_size=40",
+];
+
+/// A place with a residual network of torchvision's, and its weights.
+fn with_resnet() -> (Place, Tensors) {
     let place = Place::new();
     table(&place, "");
     studies(&place);
     let file = weights("models/resnet_basic", "");
     write(&place.join("resnet.st"), &file);
-    let sizes = [
-        "model.image.stem=large",
-        "model.image.blocks=[2,1]",
-        "model.image.image_size=40",
+    (place, file)
+}
+
+/// A run of a program whose image encoder starts from it, with these settings over a small run's.
+fn from_resnet(place: &Place, program: Program, data: &str, pairs: &[&str]) -> Answer {
+    let words = [
+        "--output",
+        "run",
+        "--init-image",
+        "resnet.st",
+        "--data",
+        data,
     ];
-    let of = |program: Program, data: &str, pairs: &[&str]| {
-        let words = [
-            "--output",
-            "run",
-            "--init-image",
-            "resnet.st",
-            "--data",
-            data,
-        ];
-        let mut command = place.small_run(program, &words);
-        Answer::of(command.args(pairs.iter().flat_map(|pair| ["--set", pair])))
-    };
+    let mut command = place.small_run(program, &words);
+    Answer::of(command.args(pairs.iter().flat_map(|pair| ["--set", pair])))
+}
+
+#[test]
+fn a_residual_network_of_torchvision_starts_image_encoders() {
+    let mut count = Count::new("a residual network of torchvision");
+    let (place, file) = with_resnet();
     // Without a base network, which would be trained first.
-    let alone = [&sizes[..], &["base=null", "train_image=false"]].concat();
+    let alone = [&RESNET[..], &["base=null", "train_image=false"]].concat();
     for (program, data, path, pairs) in [
-        (RADIOGRAPH, "studies.json", "model.image.", &sizes[..]),
+        (RADIOGRAPH, "studies.json", "model.image.", &RESNET[..]),
         (VISUAL_SEMANTIC, "table.csv", "image.", &alone),
     ] {
-        count.taken(data, &of(program, data, pairs));
+        count.taken(data, &from_resnet(&place, program, data, pairs));
         let start = parameters(&place.join("run/start"));
         let image = start.iter().filter_map(|(name, parameter)| {
             let rest = name.strip_prefix(path)?;
@@ -333,7 +343,27 @@ fn a_residual_network_of_torchvision_starts_image_encoders() {
         }
         std::fs::remove_dir_all(place.join("run")).unwrap();
     }
-    let answer = of(RADIOGRAPH, "studies.json", &sizes[1..]);
+    let answer = from_resnet(&place, VISUAL_SEMANTIC, "table.csv", &RESNET[1..]);
     count.refused("a small stem", &answer, "--set model.image.stem=large");
     assert!(!place.join("run").exists());
+    let answer = from_resnet(&place, RADIOGRAPH, "studies.json", &RESNET[1..]);
+    count.refused("a small stem", &answer, "--set model.image.stem=large");
+    assert!(!place.join("run").exists());
+}
+
+#[test]
+fn a_base_network_starts_from_a_residual_network_that_its_first_phase_freezes() {
+    let mut count = Count::new("a base network from a residual network");
+    let (place, file) = with_resnet();
+    let first = [&RESNET[..], &["base.first.train_image=false"]].concat();
+    count.taken(
+        "base",
+        &from_resnet(&place, VISUAL_SEMANTIC, "table.csv", &first),
+    );
+    let of_base = |run: &str| parameters(&place.join(run))["image.conv1.weight"].clone();
+    let [first, second] = ["run/base-first", "run/base-second"].map(of_base);
+    let values: Vec<f32> = first.iter().collect();
+    assert_eq!(values, file["conv1.weight"].1);
+    assert_ne!(first, second);
+    assert_eq!(second, of_base("run"));
 }
