@@ -99,7 +99,7 @@ fn configured(name: &str, similarity: SimilarityConfig) -> ObjectiveConfig {
         ($($kind:ident)+) => {
             match &mut config.kind {
                 $(AnyConfig::$kind(config) => config.similarity = similarity,)+
-                AnyConfig::Sum(_) => unreachable!("it has no defaults"),
+                AnyConfig::WeightedSum(_) => unreachable!("it has no defaults"),
             }
         };
     }

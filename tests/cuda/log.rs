@@ -29,7 +29,7 @@ pub fn read(log: &Path) -> Vec<Evaluation> {
                     now.launches.push(words[2].to_owned());
                 }
             }
-            "mark" if words[1..3] == ["begin", "second"] => {
+            "mark" if words[1..].starts_with(&["begin", "second"]) => {
                 before = live;
                 now = Some(Evaluation {
                     pairs: words[3].parse().expect("pairs"),

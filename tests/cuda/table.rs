@@ -14,14 +14,16 @@ pub struct Counts {
     pub launches: [usize; 2],
     /// Memory beyond the features at the second shape, in MiB, rounded up.
     pub memory: usize,
+    /// Registers of a thread, of the kernel of pairs that takes most.
+    pub registers: usize,
     /// Bytes that a thread spills, of the kernel that spills most.
     pub spilled: usize,
 }
 
 impl Counts {
     pub fn of(evaluations: &[Evaluation], kernels: &Kernels) -> Self {
-        let launched = evaluations.iter().flat_map(|e| &e.launches);
-        let spilled = launched.map(|name| kernels[name].spilled);
+        let launched = || evaluations.iter().flat_map(|e| &e.launches);
+        let pairs = launched().filter(|name| name.starts_with("block_"));
         let [small, large] = SHAPES.map(|[pairs, ..]| {
             let mut of_shape = evaluations.iter().filter(|e| e.pairs == pairs);
             of_shape.next().expect("an evaluation at each shape")
@@ -29,14 +31,19 @@ impl Counts {
         Self {
             launches: [small.launches.len(), large.launches.len()],
             memory: large.peak.div_ceil(1 << 20) as usize,
-            spilled: spilled.max().unwrap_or(0),
+            registers: most(&mut pairs.map(|name| kernels[name].registers)),
+            spilled: most(&mut launched().map(|name| kernels[name].spilled)),
         }
     }
 
-    fn each(&self) -> [usize; 4] {
+    fn each(&self) -> [usize; COLUMNS] {
         let [small, large] = self.launches;
-        [small, large, self.memory, self.spilled]
+        [small, large, self.memory, self.registers, self.spilled]
     }
+}
+
+fn most(numbers: &mut dyn Iterator<Item = usize>) -> usize {
+    numbers.max().unwrap_or(0)
 }
 
 /// By objective, and precision in their order.
@@ -44,8 +51,11 @@ impl Counts {
 pub struct Table(BTreeMap<String, [Counts; 3]>);
 
 const HEADING: &str = "### Counted, not timed\n";
-const HEADER: &str = "| objective | launches, several blocks | one block | MiB | bytes spilled |\n\
-    |---|--:|--:|--:|--:|\n";
+const HEADER: &str = "\
+| objective | launches, several blocks | one block | MiB | registers | bytes spilled |
+|---|--:|--:|--:|--:|--:|
+";
+const COLUMNS: usize = 5;
 
 impl Table {
     pub fn add(&mut self, case: &Case, counts: Counts) {
@@ -58,7 +68,7 @@ impl Table {
         let mut text = HEADER.to_owned();
         for (name, counts) in &self.0 {
             text += &format!("| {name} |");
-            for k in 0..4 {
+            for k in 0..COLUMNS {
                 let [full, tf32, bf16] = [0, 1, 2].map(|p| counts[p].each()[k]);
                 text += &format!(" {full}, {tf32}, {bf16} |");
             }
@@ -78,13 +88,14 @@ impl Table {
                 .iter()
                 .map(|cell| cell.split(", ").map_while(|n| n.parse().ok()).collect())
                 .collect();
-            if numbers.len() != 4 || numbers.iter().any(|n| n.len() != 3) {
+            if numbers.len() != COLUMNS || numbers.iter().any(|n| n.len() != 3) {
                 continue;
             }
             let counts = [0, 1, 2].map(|p| Counts {
                 launches: [numbers[0][p], numbers[1][p]],
                 memory: numbers[2][p],
-                spilled: numbers[3][p],
+                registers: numbers[3][p],
+                spilled: numbers[4][p],
             });
             table.0.insert((*name).to_owned(), counts);
         }
