@@ -1,5 +1,5 @@
 //! Published weights of a BERT, real ones: sentence embeddings against transformers. The weights
-//! are 83 MB in a package of PyPI, see `.ci/run`.
+//! are 83 MB in a package of PyPI, see `.ci/minilm`.
 
 use std::path::PathBuf;
 
