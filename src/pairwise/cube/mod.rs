@@ -30,10 +30,10 @@ impl PairwiseOps for CubeBackend {
             // Larger blocks than elsewhere: each is a few dozen launches.
             let mut pass = Pass::clone(&pass);
             pass.limits.block = pass.limits.budget.min(sweep::BLOCK);
-            chunked::pass(inputs, &pass)
+            chunked::pass_by(inputs, &pass, product::in_full)
         } else if let Some(reason) = refusal(&inputs) {
             slow_path(&reason);
-            chunked::pass(inputs, &pass)
+            chunked::pass_by(inputs, &pass, product::in_full)
         } else {
             Cubes::new(inputs, &pass).run()
         }
@@ -56,7 +56,9 @@ fn refusal(inputs: &Inputs<CubeBackend>) -> Option<String> {
     );
     if units < kernels::UNITS {
         let needed = kernels::UNITS;
-        return Some(format!("a cube of the device has {units} units of {needed}"));
+        return Some(format!(
+            "a cube of the device has {units} units of {needed}"
+        ));
     }
     let shared = tiling(&inputs.a).shared() * inputs.a.dtype().size();
     if memory < shared {
@@ -82,6 +84,8 @@ fn refusal(inputs: &Inputs<CubeBackend>) -> Option<String> {
 fn slow_path(reason: &str) {
     static SAID: Once = Once::new();
     SAID.call_once(|| {
-        log::warn!("pairwise passes run as plain tensor operations, several times slower: {reason}");
+        log::warn!(
+            "pairwise passes run as plain tensor operations, several times slower: {reason}"
+        );
     });
 }

@@ -11,6 +11,7 @@ use cubek::matmul::routine::BlueprintStrategy;
 use cubek::matmul::strategy::Strategy;
 use cubek::std::InputBinding;
 
+use super::buffers::empty;
 use crate::pairwise::Precision;
 
 /// The type of the factors of products of f32 matrices, where it is not f32.
@@ -28,6 +29,13 @@ fn has_matrix_unit(like: &CubeTensor, dtype: DType) -> bool {
     units
         .iter()
         .any(|unit| unit.a_type == factor && unit.b_type == factor)
+}
+
+/// The product of two matrices, nothing rounded.
+pub(super) fn in_full(left: CubeTensor, right: CubeTensor) -> CubeTensor {
+    let out = empty(&left, [left.shape()[0], right.shape()[1]], left.dtype);
+    product(left, right, &out, Precision::Full);
+    out
 }
 
 /// `out = left · right`, accumulated in the type of `out`.
