@@ -42,7 +42,7 @@ impl Case {
 
     /// Whether its similarities are products of the engine, whose precision can be chosen.
     pub fn has_products(&self) -> bool {
-        self.name != "alignment" && self.name != "barlow-twins"
+        self.name != "alignment"
     }
 }
 
