@@ -107,7 +107,14 @@ impl Case {
         device.memory_cleanup();
         let reserved = || device.memory_pool_usage().map(|usage| usage.bytes_reserved);
         let before = reserved();
-        let loss = case.evaluate();
+        // A kernel that does not compile says so where a result of it is read, and nowhere else.
+        let (loss, gradients) = case.gradients();
+        for gradient in gradients {
+            assert!(
+                gradient.abs().sum().into_scalar::<f32>() > 0.0,
+                "a gradient is zero"
+            );
+        }
         device.sync().expect("an evaluation ends");
         let over = |after: u64| after.saturating_sub(before.unwrap_or(0));
         let facts = json!({ "loss": loss, "peak_bytes": reserved().map(over) });
@@ -117,11 +124,21 @@ impl Case {
     /// What is timed: marking the leaves, forward, backward for both features and for what the
     /// objective learns.
     fn evaluate(&self) -> f32 {
-        let leaf = |x: &Tensor<2>| Tensor::from_inner(x.clone()).require_grad();
-        let loss = (self.loss)(leaf(&self.image), leaf(&self.text));
-        drop(loss.backward());
+        let (loss, gradients) = self.gradients();
+        drop(gradients);
         self.device.sync().expect("an evaluation ends");
-        loss.into_scalar::<f32>()
+        loss
+    }
+
+    /// The loss, and its gradients by both features.
+    fn gradients(&self) -> (f32, [Tensor<2>; 2]) {
+        let leaf = |x: &Tensor<2>| Tensor::from_inner(x.clone()).require_grad();
+        let features = [leaf(&self.image), leaf(&self.text)];
+        let [image, text] = features.clone();
+        let loss = (self.loss)(image, text);
+        let mut gradients = loss.backward();
+        let gradients = features.map(|x| x.grad_remove(&mut gradients).expect("a gradient"));
+        (loss.into_scalar::<f32>(), gradients)
     }
 
     fn timed<T>(&self, repeat: usize, mut run: impl FnMut() -> T) -> Vec<f64> {

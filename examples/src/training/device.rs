@@ -1,6 +1,8 @@
 //! `--device`: a backend by name, with an index where the machine has several.
 
-use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::Device;
 
 use crate::words::shown;
@@ -60,7 +62,35 @@ pub fn parse_device(text: &str, program: &str) -> Result<Device> {
     if index.is_some() && matches!(name, "flex" | "ndarray") {
         bail!("--device {text}: {name} has one device; write `--device {name}`");
     }
+    if name == "cuda" {
+        check_libdevice(text)?;
+    }
     Ok(open(name, index))
+}
+
+/// Whether CubeCL will find NVIDIA's library of functions, which the driver does not bring: without
+/// it no kernel with an exponential compiles, which shows only when its result is read.
+fn check_libdevice(text: &str) -> Result<()> {
+    const ROOTS: [&str; 4] = ["/usr/local/cuda", "/opt/cuda", "/usr/lib/cuda", "/usr"];
+    let named = std::env::var_os("CUDA_PATH").map(PathBuf::from);
+    let roots = match &named {
+        Some(root) => vec![root.as_path()],
+        None => ROOTS.map(Path::new).to_vec(),
+    };
+    let library = Path::new("nvvm/libdevice/libdevice.10.bc");
+    ensure!(
+        roots.iter().any(|root| root.join(library).is_file()),
+        "--device {text}: there is no {} in {}. Install the CUDA toolkit or, without root,\n    \
+         pip install --target cuda nvidia-cuda-nvcc-cu12\n    \
+         export CUDA_PATH=$PWD/cuda/nvidia/cuda_nvcc",
+        library.display(),
+        roots
+            .iter()
+            .map(|root| root.display().to_string())
+            .collect::<Vec<_>>()
+            .join(", "),
+    );
+    Ok(())
 }
 
 /// Whether the backend of that name computes in f64 to its precision. Shader languages, where they

@@ -4,7 +4,7 @@ use burn::backend::tensor::{BoolTensor, FloatTensor};
 use burn::backend::{Backend, TensorMetadata, get_or_init_device_settings};
 use burn::tensor::{BoolDType, FloatDType, Shape, TensorData};
 
-use super::{slice_rows, tokens};
+use super::{Product, slice_rows, tokens};
 use crate::pairwise::blocks::{Block, Part};
 use crate::pairwise::expr::{Binary, Leaf, Unary};
 use crate::pairwise::ops::Inputs;
@@ -27,17 +27,25 @@ pub(super) struct Values<B: Backend> {
     /// For each token of a row and each column, the index of its closest token in the column; once
     /// a step read the similarity of rows with several tokens.
     closest: Option<FloatTensor<B>>,
+    product: Product<B>,
     /// Any tensor of the device and dtype.
     like: FloatTensor<B>,
 }
 
 impl<B: Backend> Values<B> {
-    pub fn new(inputs: &Inputs<B>, pass: &Pass, tape: &Tape, block: &Block) -> Self {
+    pub fn new(
+        inputs: &Inputs<B>,
+        pass: &Pass,
+        tape: &Tape,
+        block: &Block,
+        product: Product<B>,
+    ) -> Self {
         let mut values = Self {
             steps: Vec::with_capacity(tape.ops.len()),
             block: *block,
             shape: Shape::new([block.rows.len, block.columns.len]),
             closest: None,
+            product,
             like: inputs.a.clone(),
         };
         for op in &tape.ops {
@@ -65,8 +73,8 @@ impl<B: Backend> Values<B> {
 
     fn leaf(&mut self, inputs: &Inputs<B>, pass: &Pass, leaf: Leaf) -> FloatTensor<B> {
         let Block { rows, columns, .. } = self.block;
-        let products =
-            |a: FloatTensor<B>, b: FloatTensor<B>| B::float_matmul(a, B::float_transpose(b));
+        let product = self.product;
+        let products = |a: FloatTensor<B>, b: FloatTensor<B>| product(a, B::float_transpose(b));
         let vector = |vectors: &FloatTensor<B>, k: usize, part: Part| {
             let part = part.start..part.end();
             B::float_slice(vectors.clone(), &[(k..k + 1).into(), part.into()])
@@ -113,7 +121,7 @@ impl<B: Backend> Values<B> {
         let [p, t] = pass.tokens;
         let a = tokens::rows::<B>(&inputs.a, rows, p);
         let b = tokens::rows::<B>(&inputs.b, columns, t);
-        let products = B::float_matmul(a, B::float_transpose(b));
+        let products = (self.product)(a, B::float_transpose(b));
         let (similarity, closest) = tokens::pool::<B>(products, pass.tokens);
         self.closest = Some(closest);
         similarity

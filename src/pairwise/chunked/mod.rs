@@ -21,12 +21,24 @@ use super::ops::{Inputs, Outputs};
 use super::pass::{Pass, Steps};
 use super::reduction::Axis;
 
-/// Runs a pass. Keeps no similarities.
+/// A product of two matrices.
+pub(super) type Product<B> = fn(FloatTensor<B>, FloatTensor<B>) -> FloatTensor<B>;
+
+/// Runs a pass, with the backend's own products. Keeps no similarities.
 pub(super) fn pass<B: Backend>(inputs: Inputs<B>, pass: &Pass) -> Outputs<B> {
+    pass_by(inputs, pass, B::float_matmul)
+}
+
+/// Runs a pass with these products.
+pub(super) fn pass_by<B: Backend>(
+    inputs: Inputs<B>,
+    pass: &Pass,
+    product: Product<B>,
+) -> Outputs<B> {
     // The temporaries of a block share the memory.
     let elements = pass.limits.block / inputs.a.dtype().size() / 8;
     let size = block_size(pass, inputs.sizes(), elements);
-    run(inputs, pass, size)
+    run(inputs, pass, size, product)
 }
 
 /// Rows and columns of a block of at most `elements` products, or of the smallest block there is:
@@ -48,21 +60,26 @@ fn block_size(pass: &Pass, [n, m]: [usize; 2], elements: usize) -> [usize; 2] {
 /// reference. O(N·M) memory.
 pub(super) fn dense<B: Backend>(inputs: Inputs<B>, form: &Form) -> FloatTensor<B> {
     let sizes = inputs.sizes();
-    run(inputs, &form.forward(false), sizes).results
+    run(inputs, &form.forward(false), sizes, B::float_matmul).results
 }
 
 /// What the only reduction of `form`, a sum, would add up in a block.
 pub(super) fn values<B: Backend>(inputs: &Inputs<B>, form: &Form, block: &Block) -> FloatTensor<B> {
     let pass = form.forward(false);
     let steps = pass.anywhere();
-    let values = Values::new(inputs, &pass, &steps.tape, block);
+    let values = Values::new(inputs, &pass, &steps.tape, block, B::float_matmul);
     match steps.reductions[0] {
         Some([step, _]) => values.full(step),
         None => values.zeros(),
     }
 }
 
-fn run<B: Backend>(inputs: Inputs<B>, pass: &Pass, size: [usize; 2]) -> Outputs<B> {
+fn run<B: Backend>(
+    inputs: Inputs<B>,
+    pass: &Pass,
+    size: [usize; 2],
+    product: Product<B>,
+) -> Outputs<B> {
     let sizes @ [n, m] = inputs.sizes();
     let states = |axis: Axis| -> Vec<_> {
         let parts = Part::all(axis.len(sizes), axis.len(size));
@@ -79,6 +96,7 @@ fn run<B: Backend>(inputs: Inputs<B>, pass: &Pass, size: [usize; 2]) -> Outputs<
         left: vec![None; n.div_ceil(size[0])],
         right: vec![None; m.div_ceil(size[1])],
         inputs: &inputs,
+        product,
     };
     blocks::run(pass, sizes, size, &mut chunks);
     let results = chunks.results();
@@ -101,6 +119,7 @@ fn run<B: Backend>(inputs: Inputs<B>, pass: &Pass, size: [usize; 2]) -> Outputs<
 struct Chunks<'a, B: Backend> {
     inputs: &'a Inputs<B>,
     pass: &'a Pass,
+    product: Product<B>,
     rows: Vec<States<B>>,
     /// None in a symmetric pass, whose columns are rows.
     columns: Vec<States<B>>,
@@ -112,7 +131,7 @@ impl<B: Backend> Sweep for Chunks<'_, B> {
     type Coefficients = FloatTensor<B>;
 
     fn reduce(&mut self, block: &Block, steps: &Steps) -> Option<FloatTensor<B>> {
-        let mut values = Values::new(self.inputs, self.pass, &steps.tape, block);
+        let mut values = Values::new(self.inputs, self.pass, &steps.tape, block, self.product);
         for (k, reduction) in self.pass.reductions.iter().enumerate() {
             let Some(read) = steps.reductions[k] else {
                 continue;
@@ -155,7 +174,7 @@ impl<B: Backend> Sweep for Chunks<'_, B> {
             Side::Right => &mut self.right,
         };
         let others = tokens::rows::<B>(embeddings, others, count);
-        let product = B::float_matmul(coefficients, others);
+        let product = (self.product)(coefficients, others);
         let width = product.shape().num_elements() / part.len;
         let product = B::float_reshape(product, Shape::new([part.len, width]));
         let sum = &mut sums[part.index];

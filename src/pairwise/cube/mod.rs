@@ -12,7 +12,7 @@ mod sweep;
 #[cfg(all(test, feature = "wgpu"))]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use burn::backend::TensorMetadata;
 use burn_cubecl::CubeBackend;
@@ -30,11 +30,12 @@ impl PairwiseOps for CubeBackend {
             // Larger blocks than elsewhere: each is a few dozen launches.
             let mut pass = Pass::clone(&pass);
             pass.limits.block = pass.limits.budget.min(sweep::BLOCK);
-            chunked::pass(inputs, &pass)
-        } else if can_run(&inputs) {
-            Cubes::new(inputs, &pass).run()
+            chunked::pass_by(inputs, &pass, product::in_full)
+        } else if let Some(reason) = refusal(&inputs) {
+            slow_path(&reason);
+            chunked::pass_by(inputs, &pass, product::in_full)
         } else {
-            chunked::pass(inputs, &pass)
+            Cubes::new(inputs, &pass).run()
         }
     }
 
@@ -45,10 +46,26 @@ fn tiling(x: &CubeTensor) -> Tiling {
     Tiling::of(x.client.properties().hardware.plane_size_max)
 }
 
-/// Whether a device has the units and the shared memory that the kernels need, and 32 bits count
-/// all that they index: bound vectors, and rows of gradients.
-fn can_run(inputs: &Inputs<CubeBackend>) -> bool {
+/// Why the kernels cannot run: the device has too few units or too little shared memory, or 32 bits
+/// do not count all that they index (bound vectors, rows of gradients).
+fn refusal(inputs: &Inputs<CubeBackend>) -> Option<String> {
     let hardware = &inputs.a.client.properties().hardware;
+    let (units, memory) = (
+        hardware.max_units_per_cube as usize,
+        hardware.max_shared_memory_size,
+    );
+    if units < kernels::UNITS {
+        let needed = kernels::UNITS;
+        return Some(format!(
+            "a cube of the device has {units} units of {needed}"
+        ));
+    }
+    let shared = tiling(&inputs.a).shared() * inputs.a.dtype().size();
+    if memory < shared {
+        return Some(format!(
+            "a cube of the device shares {memory} bytes of {shared}"
+        ));
+    }
     let [n, m] = inputs.sizes();
     let vectors = |x: &CubeTensor, len: usize| match x.rank() {
         2 if x.shape()[1] == len => x.shape().num_elements(),
@@ -59,8 +76,16 @@ fn can_run(inputs: &Inputs<CubeBackend>) -> bool {
         inputs.a.shape().num_elements(),
         inputs.b.shape().num_elements(),
     ];
-    let shared = tiling(&inputs.a).shared() * inputs.a.dtype().size();
-    hardware.max_units_per_cube as usize >= kernels::UNITS
-        && hardware.max_shared_memory_size >= shared
-        && counts.into_iter().all(|count| count <= u32::MAX as usize)
+    let largest = counts.into_iter().max().unwrap_or(0);
+    (largest > u32::MAX as usize).then(|| format!("32 bits do not count {largest} elements"))
+}
+
+/// Says, once in the life of a process, that a pass does without its kernels.
+fn slow_path(reason: &str) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        log::warn!(
+            "pairwise passes run as plain tensor operations, several times slower: {reason}"
+        );
+    });
 }

@@ -11,17 +11,31 @@ use cubek::matmul::routine::BlueprintStrategy;
 use cubek::matmul::strategy::Strategy;
 use cubek::std::InputBinding;
 
+use super::buffers::empty;
 use crate::pairwise::Precision;
 
 /// The type of the factors of products of f32 matrices, where it is not f32.
+///
+/// Where no matrix unit multiplies that type, rounding would cost time and digits and gain nothing.
 pub(super) fn rounded(precision: Precision, like: &CubeTensor) -> Option<DType> {
-    let has = |dtype| {
-        like.client
-            .properties()
-            .supports_type(dtype_to_storage_type(dtype))
-    };
-    (precision == Precision::Bf16 && like.dtype == DType::F32 && has(DType::BF16))
-        .then_some(DType::BF16)
+    let is_asked_for = precision == Precision::Bf16 && like.dtype == DType::F32;
+    (is_asked_for && has_matrix_unit(like, DType::BF16)).then_some(DType::BF16)
+}
+
+/// Whether the device has instructions that multiply small matrices of that type.
+fn has_matrix_unit(like: &CubeTensor, dtype: DType) -> bool {
+    let factor = dtype_to_storage_type(dtype);
+    let units = &like.client.properties().features.matmul.cmma;
+    units
+        .iter()
+        .any(|unit| unit.a_type == factor && unit.b_type == factor)
+}
+
+/// The product of two matrices, nothing rounded.
+pub(super) fn in_full(left: CubeTensor, right: CubeTensor) -> CubeTensor {
+    let out = empty(&left, [left.shape()[0], right.shape()[1]], left.dtype);
+    product(left, right, &out, Precision::Full);
+    out
 }
 
 /// `out = left · right`, accumulated in the type of `out`.
@@ -32,14 +46,18 @@ pub(super) fn product(left: CubeTensor, right: CubeTensor, out: &CubeTensor, pre
     assert_eq!(left.dtype, right.dtype, "a product of two types");
     let input =
         |x: &CubeTensor| InputBinding::new(x.clone().binding(), dtype_to_storage_type(x.dtype));
-    let unit = MultiLevel::SimpleUnit(BlueprintStrategy::Inferred(Default::default())).into();
-    let strategies: [Strategy; 2] = match precision {
-        Precision::Full => [unit, MultiLevel::Naive.into()],
-        // Tensor cores where there are any.
-        Precision::Tf32 | Precision::Bf16 => [Strategy::Auto, unit],
-    };
+    // By decreasing speed. cubek's own choice among the same kernels panics where the first is
+    // refused for any other reason than a missing instruction.
+    let mut strategies = vec![
+        MultiLevel::SimpleUnit(BlueprintStrategy::Inferred(Default::default())),
+        MultiLevel::Naive,
+    ];
+    if precision != Precision::Full {
+        let matrix_units = BlueprintStrategy::Inferred(Default::default());
+        strategies.insert(0, MultiLevel::SimpleCyclicCmma(matrix_units));
+    }
     let mut refused = Vec::new();
-    for strategy in strategies {
+    for strategy in strategies.into_iter().map(Strategy::from) {
         let mut types = MatmulElems::from_globals(&MatmulGlobalElems {
             lhs: dtype_to_storage_type(left.dtype),
             rhs: dtype_to_storage_type(right.dtype),

@@ -131,6 +131,7 @@ impl<'a> Factors<'a> {
                 matrices * dtype.size(),
                 sizes,
                 pass.symmetric,
+                most_rows(&inputs.a, tiling),
             ),
             tiling,
             pass,
@@ -351,8 +352,21 @@ fn vectors(
     (vectors, [columns_at, scalars_at])
 }
 
+/// The rows of a block, at most: a launch has a cube for each strip of them, along an axis that some
+/// devices limit to 65,535.
+fn most_rows(like: &CubeTensor, tiling: Tiling) -> usize {
+    let (_, strips, _) = like.client.properties().hardware.max_cube_count;
+    (strips as usize).saturating_mul(tiling.rows())
+}
+
 /// Rows and columns of a block whose pairs take so many bytes each.
-fn block_of(bytes: usize, of_pair: usize, [n, m]: [usize; 2], square: bool) -> [usize; 2] {
+fn block_of(
+    bytes: usize,
+    of_pair: usize,
+    [n, m]: [usize; 2],
+    square: bool,
+    most_rows: usize,
+) -> [usize; 2] {
     const STEP: usize = 128;
     let pairs = bytes / of_pair;
     let down = |x: usize| (x / STEP).max(1) * STEP;
@@ -364,8 +378,26 @@ fn block_of(bytes: usize, of_pair: usize, [n, m]: [usize; 2], square: bool) -> [
     if n <= side {
         [n, down(pairs / n.max(1))]
     } else if m <= side {
-        [down(pairs / m.max(1)), m]
+        [down((pairs / m.max(1)).min(most_rows)), m]
     } else {
         [side; 2]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_has_no_more_strips_than_a_launch_takes() {
+        // A GPU's tiles have 32 rows, and grids of CUDA 65,535 cubes along their second axis.
+        let rows = 65_535 * 32;
+        let sizes = [5_000_000, 8];
+        let [narrow, columns] = block_of(256 << 20, 4, sizes, false, rows);
+        assert_eq!([narrow, columns], [rows / 128 * 128, 8]);
+        assert!(narrow.div_ceil(32) <= 65_535);
+        // Where nothing limits them, all that the budget allows.
+        let [all, _] = block_of(256 << 20, 4, sizes, false, usize::MAX);
+        assert_eq!(all, (256 << 20) / 4 / 8);
     }
 }

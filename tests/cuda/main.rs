@@ -1,0 +1,125 @@
+//! The CUDA path on a driver that computes nothing (`stub.c`): every objective of the catalogue at
+//! every precision is compiled, launched and counted, and NVIDIA's `ptxas` compiles what would have
+//! run. No number is right or wrong here; layouts, refusals, launches, memory, registers and spills
+//! are.
+//!
+//! `.ci/run cuda` builds the driver, fetches `ptxas` and libdevice, and runs this. The counts stand
+//! in docs/benchmarks.md: more than stated there is a failure, and less asks for the table to be
+//! written anew, which `UPDATE_COUNTS=1` does.
+#![cfg(feature = "cuda")]
+
+mod case;
+mod log;
+mod ptxas;
+mod table;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+use self::case::{Case, names};
+use self::log::Evaluation;
+use self::table::{Counts, Table};
+
+/// A folder that is new.
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(folder.join("ptx")).unwrap();
+    folder
+}
+
+/// Evaluates each case in a process of its own, so that its memory is its own, two at a time.
+fn evaluated(cases: &[Case], capability: &str, folder: &Path) -> Vec<(Case, Vec<Evaluation>)> {
+    let left = Mutex::new(cases.iter());
+    let done = Mutex::new(Vec::new());
+    let work = || {
+        while let Some(case) = { left.lock().unwrap().next() } {
+            let log = folder.join(format!("{}.log", case.text()));
+            let output = Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "case::one", "--ignored", "--nocapture"])
+                .env(case::VARIABLE, case.text())
+                .env("STUB_CUDA_LOG", &log)
+                .env("STUB_CUDA_PTX", folder.join("ptx"))
+                .env("STUB_CUDA_CC", capability)
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned()
+                + &String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success(), "{}: {said}", case.text());
+            let evaluations = log::read(&log);
+            done.lock().unwrap().push((case.clone(), evaluations));
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work);
+        scope.spawn(work);
+    });
+    done.into_inner().unwrap()
+}
+
+/// Every objective at every precision.
+fn catalogue() -> Vec<Case> {
+    let names = names();
+    let each = |name: &&'static str| case::PRECISIONS.map(|precision| Case::new(name, precision));
+    names.iter().flat_map(each).collect()
+}
+
+#[test]
+#[ignore = "needs the driver that computes nothing: .ci/run cuda"]
+fn every_objective_takes_what_the_table_states() {
+    let folder = folder("cuda-sm-90");
+    let evaluated = evaluated(&catalogue(), "90", &folder);
+    let kernels = ptxas::compile(&folder.join("ptx"));
+    let mut counted = Table::default();
+    for (case, evaluations) in &evaluated {
+        for evaluation in evaluations {
+            assert_eq!(evaluation.refused, [] as [String; 0], "{}", case.text());
+        }
+        check_matrix_units(case, evaluations, &kernels);
+        counted.add(case, Counts::of(evaluations, &kernels));
+    }
+    table::check(&counted);
+}
+
+/// Fails where a precision fell back to the path of another.
+fn check_matrix_units(case: &Case, evaluations: &[Evaluation], kernels: &ptxas::Kernels) {
+    let launched: BTreeSet<_> = evaluations.iter().flat_map(|e| &e.launches).collect();
+    let with_units = launched.into_iter().any(|name| kernels[name].matrix_units);
+    let wanted = case.precision != "full" && case.has_products();
+    assert_eq!(
+        with_units,
+        wanted,
+        "{}: matrix units ran or did not, against its precision",
+        case.text()
+    );
+}
+
+/// Where the device has no matrix units for bf16, as before sm_80, a precision is a permission that
+/// nothing makes use of.
+#[test]
+#[ignore = "needs the driver that computes nothing: .ci/run cuda"]
+fn an_old_device_computes_in_full() {
+    let folder = folder("cuda-sm-75");
+    let cases = ["info-nce", "siglip"].map(|name| Case::new(name, "bf16"));
+    for (case, evaluations) in evaluated(&cases, "75", &folder) {
+        for evaluation in &evaluations {
+            assert_eq!(evaluation.refused, [] as [String; 0], "{}", case.text());
+        }
+    }
+    let kernels = ptxas::compile(&folder.join("ptx"));
+    assert!(kernels.values().all(|kernel| !kernel.matrix_units));
+}
+
+#[test]
+#[ignore = "needs the driver that computes nothing: .ci/run cuda"]
+fn kernels_compile_for_a100_too() {
+    let folder = folder("cuda-sm-80");
+    let cases: Vec<_> = names()
+        .into_iter()
+        .map(|name| Case::new(name, "bf16"))
+        .collect();
+    evaluated(&cases, "80", &folder);
+    assert!(!ptxas::compile(&folder.join("ptx")).is_empty());
+}
