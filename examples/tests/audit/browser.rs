@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use burn_contrastive_examples::report::{Classified, ZeroShotReport, ZeroShotSources};
 use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
 
@@ -152,5 +153,36 @@ fn a_browser_shows_the_report_of_a_run() {
         for of in checked(&page, &run.title) {
             assert_eq!(sizes(&of, "charts").len(), charts, "every chart is shown");
         }
+    }
+}
+
+#[test]
+#[ignore = "needs a browser, chromium or that of CHROMIUM: .ci/run browser"]
+fn a_browser_shows_a_classification_into_many_classes() {
+    let folder = tempfile::tempdir().unwrap();
+    let names: Vec<_> = (0..60)
+        .map(|class| format!("{class}, a long name, ").repeat(3))
+        .collect();
+    // A third is right.
+    let first = |image: usize| {
+        if image.is_multiple_of(3) {
+            image
+        } else {
+            image + 1 + image / 60
+        }
+    };
+    let images = (0..600).map(|image| Classified {
+        image: folder.path().join("absent.png"),
+        class: image % 60,
+        nearest: (0..6)
+            .map(|near| ((first(image) + near) % 60, 0.5 - 0.1 * near as f64))
+            .collect(),
+    });
+    let images: Vec<_> = images.collect();
+    let report = ZeroShotReport::new(ZeroShotSources::default(), &names, &images);
+    let page = folder.path().join("out.html");
+    report.write(&page, None).unwrap();
+    for of in checked(&page, "Zero-shot classification") {
+        assert_eq!(of["cells"], 12 * 12);
     }
 }

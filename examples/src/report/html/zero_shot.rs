@@ -12,7 +12,9 @@ use crate::report::{ClassResult, ZeroShotExample, ZeroShotReport};
 use crate::words::shown;
 
 /// Classes in the matrix at most, for a page that can be read.
-const MATRIX: usize = 20;
+const MATRIX: usize = 12;
+/// Characters of a name in the matrix and beside it.
+const SHORT: usize = 20;
 /// Confusions beside it.
 const FREQUENT: usize = 12;
 /// Rows of a table at most.
@@ -121,7 +123,7 @@ fn confusions(report: &ZeroShotReport) -> Markup {
                 (matrix(report))
                 @if !wrong.is_empty() {
                     div.scroll tabindex="0" role="region" aria-label="Frequent confusions" {
-                        table {
+                        table.dense.confused {
                             thead { tr {
                                 th scope="col" { "class" }
                                 th scope="col" { "taken for" }
@@ -129,8 +131,8 @@ fn confusions(report: &ZeroShotReport) -> Markup {
                                 th scope="col" { "of the class" }
                             } }
                             tbody { @for cell in wrong.iter().take(FREQUENT) { tr {
-                                th scope="row" { (shown(&cell.class)) }
-                                td { (shown(&cell.taken_for)) }
+                                th scope="row" title=(cell.class) { (short(&cell.class)) }
+                                td title=(cell.taken_for) { (short(&cell.taken_for)) }
                                 td { (grouped(cell.count)) }
                                 td {
                                     (score(share(cell.count as f64, images[&*cell.class] as f64)))
@@ -142,6 +144,15 @@ fn confusions(report: &ZeroShotReport) -> Markup {
                 }
             }
         }
+    }
+}
+
+/// A name where there is little room.
+fn short(name: &str) -> String {
+    let name = shown(name);
+    match name.char_indices().nth(SHORT) {
+        Some((end, _)) => format!("{}…", name[..end].trim_end()),
+        None => name,
     }
 }
 
@@ -176,10 +187,12 @@ fn matrix(report: &ZeroShotReport) -> Markup {
                 table {
                     thead { tr {
                         td {}
-                        @for name in names() { th scope="col" { span { (shown(name)) } } }
+                        @for name in names() {
+                            th scope="col" title=(name) { span { (short(name)) } }
+                        }
                     } }
                     tbody { @for class in &shown_classes { tr {
-                        th scope="row" { (shown(&class.name)) }
+                        th scope="row" title=(class.name) { (short(&class.name)) }
                         @for name in names() {
                             @match counts.get(&(class.name.as_str(), name)) {
                                 Some(&count) => td style=(format!(
