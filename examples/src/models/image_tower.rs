@@ -27,10 +27,11 @@ pub enum ImageTowerConfig {
 impl<'de> Deserialize<'de> for ImageTowerConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
+        // An error has the name of what is wrong.
         let config = if value.get("blocks").is_some() {
-            serde_json::from_value(value).map(Self::ResNet)
+            serde_path_to_error::deserialize(value).map(Self::ResNet)
         } else {
-            serde_json::from_value(value).map(Self::Vit)
+            serde_path_to_error::deserialize(value).map(Self::Vit)
         };
         config.map_err(D::Error::custom)
     }

@@ -47,7 +47,7 @@ impl Published {
         // Beside a prefix there are things such as the state of an optimiser.
         let tensors = tensors.into_iter().filter_map(|(name, tensor)| {
             let name = name.strip_prefix(&prefix)?;
-            Some((format!("{left_out}{name}"), tensor))
+            Some((of_today(format!("{left_out}{name}")), tensor))
         });
         Ok(Self {
             tensors: tensors.collect(),
@@ -72,6 +72,17 @@ impl Published {
     pub fn has(&self, path: &str) -> bool {
         self.tensors.contains_key(&self.layout.key(path, 0).name)
     }
+}
+
+/// The name that a tensor has in today's files: BERT's first ones have others for its norms.
+fn of_today(name: String) -> String {
+    for (old, new) in [("gamma", "weight"), ("beta", "bias")] {
+        let start = name.strip_suffix(old);
+        if let Some(start) = start.filter(|start| start.ends_with("LayerNorm.")) {
+            return format!("{start}{new}");
+        }
+    }
+    name
 }
 
 /// The tensors of a file by their names.

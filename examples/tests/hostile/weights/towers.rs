@@ -101,6 +101,28 @@ fn albef_starts_from_an_image_encoder_and_a_bert_with_exactly_their_tensors() {
 }
 
 #[test]
+fn a_bert_with_the_norms_of_the_first_files_is_the_same() {
+    let mut count = Count::new("a BERT of the first files");
+    let (place, [_, text]) = with_towers();
+    let old = text.into_iter().map(|(name, tensor)| {
+        let name = match name.split_once("LayerNorm.") {
+            Some((start, "weight")) => format!("{start}LayerNorm.gamma"),
+            Some((start, _)) => format!("{start}LayerNorm.beta"),
+            None => name,
+        };
+        (name, tensor)
+    });
+    let old: Tensors = old.collect();
+    assert!(old.contains_key("cls.predictions.transform.LayerNorm.gamma"));
+    count.taken("today's", &from_towers(&place, &[]));
+    let expected = parameters(&place.join("run/start"));
+    std::fs::remove_dir_all(place.join("run")).unwrap();
+    write(&place.join("bert.st"), &old);
+    count.taken("the first", &from_towers(&place, &[]));
+    assert_eq!(parameters(&place.join("run/start")), expected);
+}
+
+#[test]
 fn parts_are_named_by_options_or_by_modules() {
     let (place, _) = with_towers();
     let print = |options: &[&str]| {
