@@ -10,7 +10,7 @@ use super::{assert_no_weights, place, write_clip, written, zero_shot};
 const CLASSES: &str = r#"{"templates": ["a photo of a {}."], "classes": ["cat", "dog", "bird"]}"#;
 
 /// Options other than those of [`zero_shot`], and why they are refused.
-const REFUSED: [(&[(&str, &str)], &str); 24] = [
+const REFUSED: [(&[(&str, &str)], &str); 25] = [
     (&[("--classes", "absent")], "cannot open absent"),
     (
         &[("--classes", "bad.json")],
@@ -51,7 +51,11 @@ const REFUSED: [(&[(&str, &str)], &str); 24] = [
         "there are train, validation and test",
     ),
     (&[("--batch-size", "0")], "--batch-size 0"),
-    (&[("--weights", "nan.safetensors")], "an embedding with NaN"),
+    (
+        &[("--weights", "nan.safetensors")],
+        "text_projection has a number that is not finite",
+    ),
+    (&[("--weights", "large.safetensors")], "an embedding with "),
     (&[("--output", "mine")], "mine exists already"),
     (&[("--metrics", "mine")], "another --metrics"),
     (&[("--metrics", "out.html")], "are one file"),
@@ -94,6 +98,7 @@ fn what_cannot_be_classified_is_refused_and_leaves_nothing() {
     place.write("broken/cat/1.png", "no image");
     place.write("two.csv", "image,class\n00.png,cat\n00.png,dog\n");
     write_clip(&place.join("nan.safetensors"), Some(f32::NAN));
+    write_clip(&place.join("large.safetensors"), Some(f32::MAX));
     for (changes, reason) in REFUSED {
         let answer = Answer::of(&mut zero_shot(&place, changes));
         count.refused(&format!("{changes:?}"), &answer, reason);

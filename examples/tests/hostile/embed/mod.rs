@@ -40,9 +40,9 @@ pub fn vocabulary() -> Vec<u8> {
     fs::read(format!("{FIXTURES}/tokenizers/bpe_simple_vocab.txt")).unwrap()
 }
 
-/// A small CLIP in open_clip's layout, with an embedding for each token of that vocabulary; the
-/// first weight of its text projection is `first`, if given.
-pub fn write_clip(file: &Path, first: Option<f32>) {
+/// A small CLIP in open_clip's layout, with an embedding for each token of that vocabulary; all
+/// weights of its text projection are `projection`, if given.
+pub fn write_clip(file: &Path, projection: Option<f32>) {
     let bytes = fs::read(format!("{FIXTURES}/models/clip_open.safetensors")).unwrap();
     let fixture = SafeTensors::deserialize(&bytes).unwrap();
     let mut tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)> = fixture
@@ -69,9 +69,10 @@ pub fn write_clip(file: &Path, first: Option<f32>) {
             value[..4].copy_from_slice(&own.to_le_bytes());
         }
     }
-    if let Some(first) = first {
+    if let Some(projection) = projection {
         let (_, values) = tensors.get_mut("text_projection").unwrap();
-        values[..4].copy_from_slice(&first.to_le_bytes());
+        let count = values.len() / 4;
+        *values = projection.to_le_bytes().repeat(count);
     }
     let views = tensors.iter().map(|(name, (shape, bytes))| {
         let view = TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap();
