@@ -105,8 +105,10 @@ fn a_classification_that_is_ended_leaves_both_files_or_none() {
         signal(&child, ["-KILL", "-INT", "-TERM"][number as usize % 3]);
         let answer = Answer::of_child(child);
         assert!(!answer.err.contains("panicked"), "{}", answer.err);
-        let files = if answer.status.success() { 2 } else { 0 };
-        assert_eq!(written(&place).len(), files, "{}", answer.out);
+        // It may be ended after both have their names and before it says so.
+        let files = written(&place).len();
+        let is_done = answer.status.success();
+        assert!(files == 2 || (files == 0 && !is_done), "{files} files");
         count.survived();
     }
 }
