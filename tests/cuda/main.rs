@@ -32,24 +32,37 @@ fn folder(name: &str) -> PathBuf {
 
 /// Evaluates each case in a process of its own, so that its memory is its own, two at a time.
 fn evaluated(cases: &[Case], capability: &str, folder: &Path) -> Vec<(Case, Vec<Evaluation>)> {
-    let left = Mutex::new(cases.iter());
+    two_at_a_time(cases, |case| {
+        let log = folder.join(format!("{}.log", case.text()));
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--exact", "case::one", "--ignored", "--nocapture"])
+            .env(case::VARIABLE, case.text())
+            .env("STUB_CUDA_LOG", &log)
+            .env("STUB_CUDA_PTX", folder.join("ptx"))
+            .env("STUB_CUDA_CC", capability);
+        said(&mut command, &case.text());
+        (case.clone(), log::read(&log))
+    })
+}
+
+/// What a process says that must succeed.
+fn said(command: &mut Command, what: &str) -> String {
+    let output = command.output().expect("it starts");
+    let said = [output.stderr, output.stdout].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(output.status.success(), "{what}: {said}");
+    said
+}
+
+/// What `work` makes of each, on two threads, in no order.
+fn two_at_a_time<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let left = Mutex::new(items.iter());
     let done = Mutex::new(Vec::new());
     let work = || {
-        while let Some(case) = { left.lock().unwrap().next() } {
-            let log = folder.join(format!("{}.log", case.text()));
-            let output = Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "case::one", "--ignored", "--nocapture"])
-                .env(case::VARIABLE, case.text())
-                .env("STUB_CUDA_LOG", &log)
-                .env("STUB_CUDA_PTX", folder.join("ptx"))
-                .env("STUB_CUDA_CC", capability)
-                .output()
-                .unwrap();
-            let said = String::from_utf8_lossy(&output.stderr).into_owned()
-                + &String::from_utf8_lossy(&output.stdout);
-            assert!(output.status.success(), "{}: {said}", case.text());
-            let evaluations = log::read(&log);
-            done.lock().unwrap().push((case.clone(), evaluations));
+        while let Some(item) = { left.lock().unwrap().next() } {
+            let made = work(item);
+            done.lock().unwrap().push(made);
         }
     };
     std::thread::scope(|scope| {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
+
+use super::{said, two_at_a_time};
 
 /// What the assembler makes of a kernel.
 #[derive(Clone, Debug)]
@@ -25,34 +26,20 @@ pub fn compile(folder: &Path) -> Kernels {
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();
-    let left = Mutex::new(files.iter());
-    let kernels = Mutex::new(Kernels::new());
-    let work = || {
-        while let Some(file) = { left.lock().unwrap().next() } {
-            let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
-            let kernel = assembled(&ptxas, file);
-            kernels.lock().unwrap().insert(name, kernel);
-        }
-    };
-    std::thread::scope(|scope| {
-        scope.spawn(work);
-        scope.spawn(work);
+    let kernels = two_at_a_time(&files, |file| {
+        let name = file.file_stem().unwrap().to_str().unwrap().to_owned();
+        (name, assembled(&ptxas, file))
     });
-    kernels.into_inner().unwrap()
+    kernels.into_iter().collect()
 }
 
 fn assembled(ptxas: &Path, file: &Path) -> Kernel {
     let text = std::fs::read_to_string(file).unwrap();
     let target = text.lines().find_map(|line| line.strip_prefix(".target "));
     let target = target.expect("a target").split(',').next().unwrap().trim();
-    let output = Command::new(ptxas)
-        .args(["-v", "-o", "/dev/null", "-arch", target])
-        .arg(file)
-        .output()
-        .expect("ptxas runs");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned()
-        + &String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{}: {said}", file.display());
+    let mut command = Command::new(ptxas);
+    command.args(["-v", "-o", "/dev/null", "-arch", target]);
+    let said = said(command.arg(file), &file.display().to_string());
     Kernel {
         registers: number_before(&said, " registers"),
         spilled: number_before(&said, " bytes spill stores"),

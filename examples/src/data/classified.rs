@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 
 use super::collection::{Collection, Example};
-use super::listing::{Faults, Place, check_images};
+use super::listing::{Faults, Place, check_images, entries};
 use super::table::{self, CLASSES};
 use crate::words::{list, shown};
 
@@ -99,12 +99,12 @@ fn class_of(
 /// What lies in the folders of a folder, by name. Hidden files and folders are left out.
 fn of_folders(root: &Path) -> Result<Vec<Example>> {
     let mut examples = Vec::new();
-    let folders = entries(root)?.into_iter().filter(|entry| entry.is_dir());
+    let folders = visible(root)?.into_iter().filter(|entry| entry.is_dir());
     let mut count = 0;
     for folder in folders {
         count += 1;
         let class = name(&folder);
-        for image in entries(&folder)? {
+        for image in visible(&folder)? {
             let path = format!("{class}/{}", name(&image));
             examples.push(Example {
                 captions: vec![class.clone()],
@@ -123,14 +123,10 @@ fn of_folders(root: &Path) -> Result<Vec<Example>> {
     Ok(examples)
 }
 
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let read = || -> std::io::Result<Vec<PathBuf>> {
-        let entries = fs::read_dir(folder)?.map(|entry| Ok(entry?.path()));
-        entries.collect()
-    };
-    let mut entries = read().with_context(|| format!("cannot list {}", folder.display()))?;
+/// What is in a folder, by name, but for what is hidden.
+fn visible(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut entries = entries(folder)?;
     entries.retain(|entry| !name(entry).starts_with('.'));
-    entries.sort();
     Ok(entries)
 }
 

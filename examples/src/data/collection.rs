@@ -13,11 +13,11 @@ use anyhow::{Context, Result, bail};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use super::listing::{Faults, Listed, ListedImage, check_images, fingerprint, indices};
+use super::listing::{Faults, Listed, ListedImage, check_images, entries, fingerprint, indices};
 pub use super::listing::{Place, Skipped};
 use super::picture::Picture;
 use super::scenes::Scene;
-use super::shards::{Shards, entries};
+use super::shards::Shards;
 use super::{coco, karpathy, table};
 
 /// What part of a collection is for.

@@ -161,6 +161,17 @@ pub(super) trait Listed: Send + Sync {
     }
 }
 
+/// What is in a folder, by name.
+pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let read = || -> std::io::Result<Vec<PathBuf>> {
+        let entries = fs::read_dir(folder)?.map(|entry| Ok(entry?.path()));
+        entries.collect()
+    };
+    let mut entries = read().with_context(|| format!("cannot list {}", folder.display()))?;
+    entries.sort();
+    Ok(entries)
+}
+
 /// Indices of the items of `split`, ascending.
 pub(super) fn indices<T: Listed>(items: &[T], split: Split) -> Vec<usize> {
     let of_split = |index: &usize| items[*index].split() == split;

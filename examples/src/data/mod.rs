@@ -1,7 +1,7 @@
 //! Image–caption pairs: from files on disk to batches of tensors.
 //!
 //! ```text
-//! scenes ──► folder ──► karpathy | coco | table ──► Collection ──► PairLoader ────► Shards ──► Batch
+//! scenes ──► folder ──► karpathy | coco | table ──► Collection ──► PairLoader ──► Shards ──► Batch
 //! (generator)           tar | parquet            │  ▲           (training, validation)
 //!                       (readers) CaptionTokenizer┘  └Transform
 //!                                                └─► EvaluationSet ──► each image, each caption

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::braces::expand;
 use super::collection::{Example, Split};
-use super::listing::Faults;
+use super::listing::{Faults, entries};
 use super::parquet::Table;
 use super::table::CAPTION;
 use super::{parquet, tar};
@@ -131,17 +131,6 @@ impl Shards {
         }
         Ok(examples)
     }
-}
-
-/// What is in a folder, by name.
-pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(folder);
-    let entries = entries.with_context(|| format!("cannot list {}", folder.display()))?;
-    let mut paths: Vec<_> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .collect();
-    paths.sort();
-    Ok(paths)
 }
 
 /// The split that the name of a shard says, such as `train-00000-of-00005.parquet`, or where they

@@ -13,6 +13,7 @@ use ::parquet::schema::parser::parse_message_type;
 use image::{ImageFormat, Rgb, RgbImage};
 use tempfile::TempDir;
 
+use super::collection::Skipped;
 use super::scenes::generate;
 use super::{CaptionTokenizer, Collection, ScenesConfig, Split, TokenizerConfig, TransformConfig};
 
@@ -183,6 +184,20 @@ pub(super) fn captions(collection: &Collection) -> Vec<&[String]> {
 /// Why data are refused.
 pub(super) fn refusal(path: &Path) -> String {
     format!("{:#}", Collection::read(path, false).unwrap_err())
+}
+
+/// That of the two images in a file the bad one is refused for that reason, by its place, and is
+/// the one that is left out when skipping.
+pub(super) fn bad_beside_a_good_one(file: &Path, place: &str, expected: &str) -> Skipped {
+    let error = refusal(file);
+    assert!(
+        error.contains(place) && error.contains(expected),
+        "{expected:?} is not in {error:?}"
+    );
+    let mut read = Collection::read(file, true).unwrap();
+    let counts = (read.examples.len(), read.skipped.len());
+    assert_eq!(counts, (1, 1), "{expected}");
+    read.skipped.remove(0)
 }
 
 /// An archive of two samples.

@@ -8,7 +8,6 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Display;
 use std::fs;
-use std::panic::catch_unwind;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -27,6 +26,7 @@ use tokenizers::{
 
 use super::text::{CAPTION_WORDS, normalise_caption};
 use crate::files;
+use crate::panics::caught;
 
 const SPECIAL_TOKENS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 const CONTINUATION: &str = "##";
@@ -266,8 +266,8 @@ impl CaptionTokenizer {
             };
             Tokenizer::from_bytes(json.to_string()).map_err(|error| anyhow!("{error}"))
         };
-        let inner = catch_unwind(read)
-            .map_err(|_| anyhow!("{}: its reader panicked", failed()))?
+        let inner = caught(read)
+            .with_context(|| format!("{}: its reader panicked", failed()))?
             .with_context(failed)?;
         Self::from_tokenizer(inner, context_length)
             .map_err(|error| error.context(format!("cannot use tokenizer {}", file.display())))

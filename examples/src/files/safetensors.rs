@@ -80,8 +80,8 @@ pub(crate) fn open(path: &Path) -> Result<Opened> {
     })
 }
 
-/// What a file begins with, up to the bytes of its first tensor. The tensors follow in this order, each
-/// a name, a dtype and a shape; `notes` are the metadata. The same input gives the same bytes.
+/// What a file begins with, up to the bytes of its first tensor. The tensors follow in this order,
+/// each a name, a dtype and a shape; `notes` are the metadata. The same input gives the same bytes.
 pub(crate) fn header<'a>(
     tensors: impl IntoIterator<Item = (String, Dtype, &'a [usize])>,
     notes: Map<String, Value>,

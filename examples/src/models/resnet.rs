@@ -114,14 +114,7 @@ impl ResNetConfig {
     pub fn check(&self) -> Result<()> {
         check::size("image.image_size", self.image_size, 4096)?;
         check::size("image.width", self.width, 4096)?;
-        ensure!(
-            (1..=8).contains(&self.blocks.len()),
-            "image.blocks has {} stages, it must have 1 to 8",
-            self.blocks.len()
-        );
-        for &blocks in &self.blocks {
-            check::size("image.blocks", blocks, 1000)?;
-        }
+        block::check_stages(&self.blocks)?;
         check::parameters(self.about_parameters()).context("image")
     }
 

@@ -16,6 +16,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use burn::store::burn_pack::Tensor as StoredTensor;
 use burn::store::{ModuleStore, PytorchStore, SafetensorsStore};
 
+use crate::panics::caught;
 use crate::words::{list, shown};
 
 pub use layout::{Key, Layout};
@@ -115,8 +116,7 @@ fn tensors(path: &Path) -> Result<BTreeMap<String, StoredTensor>> {
             Ok(all?.clone())
         }
     };
-    let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
-    let all = read.map_err(|_| anyhow!("the file is damaged"))??;
+    let all = caught(read).context("the file is damaged")??;
     ensure!(!all.is_empty(), "there are no tensors in it");
     Ok(all)
 }

@@ -1,7 +1,5 @@
 //! Settings of models that follow from the shapes of published weights.
 
-use std::path::Path;
-
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json as value};
 
@@ -13,6 +11,10 @@ use crate::models::{
 
 /// The width of an attention head in all that has been published; the shapes do not tell it.
 const HEAD: usize = 64;
+
+/// What Hugging Face and open_clip call the files that say what the shapes do not.
+const CONFIG: &str = "config.json";
+const OPEN_CLIP_CONFIG: &str = "open_clip_config.json";
 
 impl Published {
     /// The dual encoder that weights of CLIP are of. What their shapes do not tell comes from a
@@ -234,8 +236,7 @@ impl Published {
     /// The number of heads that a `config.json` beside the weights says, or that gives heads of 64,
     /// where it does.
     fn heads(&self, width: usize) -> Result<Option<usize>> {
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        let beside = json(&folder.join("config.json"))?;
+        let beside = self.beside(CONFIG)?;
         // It may be that of other weights in the folder.
         let of_these = beside["hidden_size"]
             .as_u64()
@@ -247,11 +248,24 @@ impl Published {
 
     /// Whether the layout, or a file beside the weights, says which activation CLIP has.
     fn tells_activation(&self) -> Result<bool> {
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        let beside = json(&folder.join("open_clip_config.json"))?;
         Ok(self.layout == Layout::HuggingFaceClip
-            || !beside.is_null()
-            || self.tensors.contains_key("input_resolution"))
+            || !self.beside(OPEN_CLIP_CONFIG)?.is_null()
+            || self.is_openai())
+    }
+
+    /// Whether they are a state dict of OpenAI's own.
+    fn is_openai(&self) -> bool {
+        self.tensors.contains_key("input_resolution")
+    }
+
+    /// The JSON in the file of that name beside the weights; null if there is no such file.
+    fn beside(&self, name: &str) -> Result<Value> {
+        let path = self.path.with_file_name(name);
+        if !path.is_file() {
+            return Ok(Value::Null);
+        }
+        let read = || -> Result<Value> { Ok(serde_json::from_slice(&std::fs::read(&path)?)?) };
+        read().with_context(|| format!("cannot read {}", path.display()))
     }
 
     /// The shape of the tensor that has the parameter `path`, which is a matrix there.
@@ -296,9 +310,8 @@ struct Beside {
 
 impl Beside {
     fn read(published: &Published) -> Result<Self> {
-        let folder = published.path.parent().unwrap_or(Path::new("."));
         if published.layout == Layout::HuggingFaceClip {
-            let settings = json(&folder.join("config.json"))?;
+            let settings = published.beside(CONFIG)?;
             let of = |tower: &str, key: &str| settings[tower][key].clone();
             let heads = |tower| Some(of(tower, "num_attention_heads").as_u64()? as usize);
             let name = of("vision_config", "hidden_act");
@@ -308,17 +321,17 @@ impl Beside {
                     Some("gelu") => Activation::Gelu,
                     Some(other) => bail!(
                         "{}: an activation `{other}` is not known here, only gelu and quick_gelu",
-                        folder.join("config.json").display()
+                        published.path.with_file_name(CONFIG).display()
                     ),
                 },
                 image_heads: heads("vision_config"),
                 text_heads: heads("text_config"),
             });
         }
-        let settings = json(&folder.join("open_clip_config.json"))?;
+        let settings = published.beside(OPEN_CLIP_CONFIG)?;
         let settings = &settings["model_cfg"];
-        let is_openai = published.tensors.contains_key("input_resolution");
-        let is_quick = settings["quick_gelu"].as_bool().unwrap_or(is_openai);
+        let is_quick = settings["quick_gelu"].as_bool();
+        let is_quick = is_quick.unwrap_or(published.is_openai());
         let number = |tower: &str, key: &str| Some(settings[tower][key].as_u64()? as usize);
         // The last stage of a residual network has 32 times its first channels.
         let times = if published.layout == Layout::OpenClipResNet {
@@ -340,13 +353,4 @@ impl Beside {
             text_heads: number("text_cfg", "heads"),
         })
     }
-}
-
-/// The JSON in a file; null if there is no such file.
-fn json(path: &Path) -> Result<Value> {
-    if !path.is_file() {
-        return Ok(Value::Null);
-    }
-    let read = || -> Result<Value> { Ok(serde_json::from_slice(&std::fs::read(path)?)?) };
-    read().with_context(|| format!("cannot read {}", path.display()))
 }

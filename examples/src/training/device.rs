@@ -78,17 +78,17 @@ fn check_libdevice(text: &str) -> Result<()> {
         None => ROOTS.map(Path::new).to_vec(),
     };
     let library = Path::new("nvvm/libdevice/libdevice.10.bc");
+    let shown: Vec<_> = roots
+        .iter()
+        .map(|root| root.display().to_string())
+        .collect();
     ensure!(
         roots.iter().any(|root| root.join(library).is_file()),
         "--device {text}: there is no {} in {}. Install the CUDA toolkit or, without root,\n    \
          pip install --target cuda nvidia-cuda-nvcc-cu12\n    \
          export CUDA_PATH=$PWD/cuda/nvidia/cuda_nvcc",
         library.display(),
-        roots
-            .iter()
-            .map(|root| root.display().to_string())
-            .collect::<Vec<_>>()
-            .join(", "),
+        shown.join(", "),
     );
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use super::program::{Answer, Count, Place, metrics, parameters, signal, spawn, table};
+use super::program::{Answer, Count, Place, in_disk, metrics, parameters, signal, spawn, table};
 
 /// Begins a run of many steps.
 fn begin(place: &Place, steps: usize) -> Command {
@@ -214,8 +214,6 @@ fn on_a_full_disk_a_run_fails_and_begins_anew_when_there_is_room() {
     table(&place, "");
     fs::create_dir(place.join("disk")).unwrap();
     let script = r#"
-        mount -t tmpfs -o size=200k tmpfs disk || exit 77
-        head -c "$FILLED" /dev/zero > disk/filler
         "$@"; echo "first $?"
         rm disk/filler
         "$@"; echo "second $?"
@@ -223,25 +221,9 @@ fn on_a_full_disk_a_run_fails_and_begins_anew_when_there_is_room() {
     // From no room for the lock to no room for the second checkpoint.
     for filled in [204_800, 200_000, 190_000, 180_000, 160_000, 120_000, 80_000] {
         let clip = place.small(&["--output", "disk/run", "--data", "table.csv"]);
-        let mut command = Command::new("unshare");
-        command.args([
-            "--user",
-            "--map-root-user",
-            "--mount",
-            "sh",
-            "-c",
-            script,
-            "sh",
-        ]);
-        command.arg(clip.get_program()).args(clip.get_args());
-        command
-            .current_dir(place.path())
-            .env("FILLED", filled.to_string());
-        let answer = Answer::of(command.stdin(Stdio::null()));
-        if !answer.out.contains("first") {
-            println!("no file system could be mounted: {}", answer.err);
+        let Some(answer) = in_disk(&place, "200k", filled, script, &clip) else {
             return;
-        }
+        };
         count.answered("full", &answer);
         assert!(
             answer.out.contains("second 0"),

@@ -94,6 +94,41 @@ impl Place {
     }
 }
 
+/// What a shell script says that runs the command as `"$@"`, and then says `first`; the folder
+/// `disk` is a file system of that size, of which `disk/filler` takes so many bytes. `None` where
+/// the machine lets nobody make one.
+pub fn in_disk(
+    place: &Place,
+    size: &str,
+    filled: usize,
+    script: &str,
+    command: &Command,
+) -> Option<Answer> {
+    let script = format!(
+        "mount -t tmpfs -o size={size} tmpfs disk || exit 77\n\
+         head -c {filled} /dev/zero > disk/filler\n{script}"
+    );
+    let mut all = Command::new("unshare");
+    all.args([
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        &script,
+        "sh",
+    ])
+    .arg(command.get_program())
+    .args(command.get_args())
+    .current_dir(place.path());
+    let answer = Answer::of(all.stdin(Stdio::null()));
+    let is_mounted = answer.out.contains("first");
+    if !is_mounted {
+        println!("no file system could be mounted: {}", answer.err);
+    }
+    is_mounted.then_some(answer)
+}
+
 /// The files in a folder, by their names.
 pub fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<_> = fs::read_dir(folder)

@@ -15,7 +15,7 @@ use burn_contrastive_examples::training::config::TrainingConfig;
 use burn_contrastive_examples::training::run::{Ended, Folder, Program};
 use safetensors::SafeTensors;
 
-use crate::{exclusively, options, stopped};
+use crate::{TINY_CLIP, exclusively, options, stopped};
 
 /// A run of `clip` of two steps with these settings, and the data that it was trained on.
 fn run(folder: &Path, more: &[&str]) -> [PathBuf; 2] {
@@ -24,17 +24,14 @@ fn run(folder: &Path, more: &[&str]) -> [PathBuf; 2] {
         "data.scenes.validation=20",
         "data.scenes.test=30",
         "data.scenes.image_size=32",
-        "data.batch_size=16",
-        "model.image.image_size=32",
-        "model.image.width=24",
-        "model.image.layers=1",
-        "model.text.width=24",
-        "model.text.layers=1",
-        "model.embedding=12",
         "schedule.steps=2",
         "schedule.warmup_steps=1",
     ];
-    let settings = settings.iter().chain(more).map(ToString::to_string);
+    let settings = TINY_CLIP
+        .iter()
+        .chain(&settings)
+        .chain(more)
+        .map(ToString::to_string);
     let settings: Vec<String> = settings.collect();
     let config = TrainingConfig::<ClipConfig>::load(None, &settings).unwrap();
     let run = folder.join("run");
@@ -132,8 +129,8 @@ fn what_was_interrupted_anywhere_ends_as_the_same_file() {
     let request = request(&run, &data, &output);
     assert!(!embed(&request, &stopped()).unwrap());
     assert!(part.is_file() && !output.exists());
-    // Amid the header; nothing yet; amid an image's row, between batches of images, amid a caption's
-    // row.
+    // Amid the header; nothing yet; amid an image's row, between batches of images, amid a
+    // caption's row.
     let start = fs::metadata(&part).unwrap().len() as usize;
     for length in [
         0,

@@ -27,6 +27,17 @@ fn exclusively() -> MutexGuard<'static, ()> {
     LOCK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Settings of a `clip` that is of no use but quick.
+const TINY_CLIP: [&str; 7] = [
+    "data.batch_size=16",
+    "model.image.image_size=32",
+    "model.image.width=24",
+    "model.image.layers=1",
+    "model.text.width=24",
+    "model.text.layers=1",
+    "model.embedding=12",
+];
+
 /// The results of a finished run.
 fn metrics(run: &Path) -> Metrics {
     serde_json::from_slice(&fs::read(run.join("metrics.json")).unwrap()).unwrap()

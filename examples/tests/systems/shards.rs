@@ -17,7 +17,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use safetensors::SafeTensors;
 
-use crate::{exclusively, metrics, options, stopped};
+use crate::{TINY_CLIP, exclusively, metrics, options, stopped};
 
 /// A picture with its caption and split.
 struct Pair {
@@ -136,18 +136,15 @@ fn parquets(folder: &Path, pairs: &[Pair]) -> PathBuf {
 
 fn small(data: &Path, more: &[&str]) -> TrainingConfig<ClipConfig> {
     let settings = [
-        "data.batch_size=16",
-        "model.image.image_size=32",
-        "model.image.width=24",
-        "model.image.layers=1",
-        "model.text.width=24",
-        "model.text.layers=1",
-        "model.embedding=12",
         "schedule.steps=7",
         "schedule.warmup_steps=1",
         "validation.every=3",
     ];
-    let settings = settings.iter().chain(more).map(ToString::to_string);
+    let settings = TINY_CLIP
+        .iter()
+        .chain(&settings)
+        .chain(more)
+        .map(ToString::to_string);
     let settings: Vec<String> = settings.collect();
     let mut config = TrainingConfig::load(None, &settings).unwrap();
     config.shared.data.path = Some(data.to_owned());

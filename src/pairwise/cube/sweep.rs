@@ -352,8 +352,8 @@ fn vectors(
     (vectors, [columns_at, scalars_at])
 }
 
-/// The rows of a block, at most: a launch has a cube for each strip of them, along an axis that some
-/// devices limit to 65,535.
+/// The rows of a block, at most: a launch has a cube for each strip of them, along an axis that
+/// some devices limit to 65,535.
 fn most_rows(like: &CubeTensor, tiling: Tiling) -> usize {
     let (_, strips, _) = like.client.properties().hardware.max_cube_count;
     (strips as usize).saturating_mul(tiling.rows())

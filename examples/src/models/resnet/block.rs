@@ -1,5 +1,6 @@
 //! What the stages of a residual network are made of.
 
+use anyhow::{Result, ensure};
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::pool::{AvgPool2d, AvgPool2dConfig};
@@ -9,6 +10,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::ResidualBlock;
 use crate::models::batch_norm::{BatchNorm, Norms};
+use crate::models::check;
 
 /// How a stage leaves out every second row and column of the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +19,17 @@ pub(super) enum Halving {
     Strides,
     /// By the mean of every 2 × 2 places, before the kernels, which have no stride.
     Means,
+}
+
+/// Checks the numbers of blocks of the stages of `image`.
+pub(super) fn check_stages(blocks: &[usize]) -> Result<()> {
+    ensure!(
+        (1..=8).contains(&blocks.len()),
+        "image.blocks has {} stages, it must have 1 to 8",
+        blocks.len()
+    );
+    let each = |&blocks| check::size("image.blocks", blocks, 1000);
+    blocks.iter().try_for_each(each)
 }
 
 /// New stages; each has twice the channels of the one before at half the resolution.

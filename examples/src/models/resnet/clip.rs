@@ -49,14 +49,7 @@ impl ClipResNetConfig {
         check::size("image.image_size", self.image_size, 4096)?;
         check::size("image.width", self.width, 4096)?;
         check::multiple("image.width", self.width, "the stem's division", 2)?;
-        ensure!(
-            (1..=8).contains(&self.blocks.len()),
-            "image.blocks has {} stages, it must have 1 to 8",
-            self.blocks.len()
-        );
-        for &blocks in &self.blocks {
-            check::size("image.blocks", blocks, 1000)?;
-        }
+        block::check_stages(&self.blocks)?;
         let place = self.place();
         check::multiple(
             "image.image_size",

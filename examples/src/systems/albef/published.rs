@@ -8,7 +8,8 @@ use crate::training::config::TrainingConfig;
 use crate::training::system::{SystemConfig, Towers, not_whole};
 
 impl AlbefModelConfig {
-    /// Where a system has an [`AlbefModel`](super::AlbefModel), what published weights can start of it.
+    /// What published weights can start of a system that has an
+    /// [`AlbefModel`](super::AlbefModel).
     pub(super) const TOWERS: Towers = Towers {
         image: Some("model.image"),
         text: Some("model.bert"),

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Instant;
 
-use super::super::program::{Answer, Count, Place, signal, spawn};
+use super::super::program::{Answer, Count, Place, in_disk, signal, spawn};
 use super::classes::with_classes;
 use super::{embed, place, search, written, zero_shot};
 
@@ -152,37 +152,17 @@ fn on_a_full_disk_nothing_half_written_has_a_name() {
     );
     fs::create_dir(place.join("disk")).unwrap();
     let script = r#"
-        mount -t tmpfs -o size=128k tmpfs disk || exit 77
-        head -c "$FILLED" /dev/zero > disk/filler
         "$@"; echo "first $?"
         ls disk
         rm disk/filler
         "$@"; echo "second $?"
         cmp disk/out pairs.safetensors && echo same
     "#;
-    let in_disk = |command: Command, filled: &str| {
-        let mut all = Command::new("unshare");
-        let words = [
-            "--user",
-            "--map-root-user",
-            "--mount",
-            "sh",
-            "-c",
-            script,
-            "sh",
-        ];
-        all.args(words)
-            .arg(command.get_program())
-            .args(command.get_args());
-        all.current_dir(place.path()).env("FILLED", filled);
-        Answer::of(all.stdin(Stdio::null()))
-    };
-    for filled in ["131072", "127000", "110000", "90000"] {
-        let answer = in_disk(embed_many(&place, "disk/out"), filled);
-        if !answer.out.contains("first") {
-            println!("no file system could be mounted: {}", answer.err);
+    let full = |command: Command, filled| in_disk(&place, "128k", filled, script, &command);
+    for filled in [131_072, 127_000, 110_000, 90_000] {
+        let Some(answer) = full(embed_many(&place, "disk/out"), filled) else {
             return;
-        }
+        };
         let full = answer.out.contains("first 1") && answer.err.contains("No space left");
         assert!(full, "{filled}: {}{}", answer.out, answer.err);
         assert!(!answer.out.contains("\nout\n"), "{filled}: {}", answer.out);
@@ -190,7 +170,7 @@ fn on_a_full_disk_nothing_half_written_has_a_name() {
         assert!(whole, "{filled}: {}{}", answer.out, answer.err);
         count.survived();
     }
-    let answer = in_disk(search(&place, &[("--output", "disk/page")]), "131072");
+    let answer = full(search(&place, &[("--output", "disk/page")]), 131_072).unwrap();
     let full = answer.out.contains("first 1") && answer.err.contains("No space left");
     assert!(full, "{}{}", answer.out, answer.err);
     assert!(!answer.out.contains("\npage\n"), "{}", answer.out);
