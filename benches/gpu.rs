@@ -9,7 +9,7 @@
 //! | `{"product": true, "repeat": R}` | `seconds` of each of R products, `flops` of one |
 //!
 //! A case is `{"device": "cuda", "objective": "info-nce", "n": N, "d": D, "dtype": "bf16",
-//! "precision": "bf16"}`; an evaluation is forward and backward, a product that of its features.
+//! "precision": "medium"}`; an evaluation is forward and backward, a product that of its features.
 //!
 //! Called without `--worker`, as `cargo bench` does, it only says how to run the comparison.
 
@@ -67,9 +67,9 @@ impl Case {
             return Err(format!("the device has no {dtype:?}"));
         }
         let precision = match request["precision"].as_str() {
-            Some("full") => Precision::Full,
-            Some("tf32") => Precision::Tf32,
-            Some("bf16") => Precision::Bf16,
+            Some("full") => Precision::Highest,
+            Some("high") => Precision::High,
+            Some("medium") => Precision::Medium,
             other => panic!("no precision is called {other:?}"),
         };
         // Features are normalised already, as the other side's are.

@@ -118,7 +118,9 @@ fn row(name: &str) -> Vec<String> {
     if !optional.is_empty() {
         inputs.push(format!("optional: {}", optional.join(", ")));
     }
-    let parameters = config.parameters();
+    let mut parameters = config.parameters();
+    // As `weight`, said once for all.
+    parameters.retain(|parameter| parameter.name != "precision");
     let (extras, own): (Vec<_>, Vec<_>) = parameters.iter().partition(|p| EXTRAS.contains(&p.name));
     let own = own.iter().map(|p| format!("{} {}", p.name, p.get()));
     let mut parameters: Vec<_> = own.collect();

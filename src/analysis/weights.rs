@@ -443,13 +443,17 @@ fn prepared(
                 "{NAME}: `{name}.{field}` is missing: the weights depend on a teacher's features"
             )
         };
-        needs_teacher.then(|| similarity.prepare(features.unwrap_or_else(missing)))
+        needs_teacher.then(|| {
+            similarity
+                .prepare(features.unwrap_or_else(missing))
+                .values()
+        })
     };
     PairFeatures {
         teacher_image: teacher("teacher_image", teacher_image),
         teacher_text: teacher("teacher_text", teacher_text),
-        image: similarity.prepare(image),
-        text: similarity.prepare(text),
+        image: similarity.prepare(image).values(),
+        text: similarity.prepare(text).values(),
         ids,
     }
 }

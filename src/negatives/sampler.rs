@@ -4,7 +4,7 @@ use burn::config::Config;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 
 use crate::check::{self, ConfigError};
-use crate::pairwise::{Expr, Pairs, Positives};
+use crate::pairwise::{Expr, Positives};
 use crate::random::{Purpose, Random};
 use crate::similarity::SimilarityConfig;
 
@@ -195,7 +195,8 @@ impl HardNegativeSampler {
     ) -> Drawn {
         let similarity = &self.config.similarity;
         let [count, others] = [&anchors, &candidates].map(|x| x.dims()[0]);
-        let mut pairs = Pairs::new(similarity.prepare(anchors), similarity.prepare(candidates));
+        let mut pairs =
+            similarity.pairs(similarity.prepare(anchors), similarity.prepare(candidates));
         let logit = match &self.logit_scale {
             Some(scale) => pairs.similarity() * pairs.scalar(scale.clone()),
             None => pairs.similarity() / self.config.temperature,

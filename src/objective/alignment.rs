@@ -50,7 +50,7 @@ impl Alignment {
     }
 
     fn each(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
-        let [image, text] = [image, text].map(|x| self.config.similarity.prepare(x));
+        let [image, text] = [image, text].map(|x| self.config.similarity.prepare(x).values());
         (image - text).square().sum_dim(1).squeeze_dim(1)
     }
 }

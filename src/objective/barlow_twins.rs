@@ -25,6 +25,7 @@ use burn::tensor::{DType, Tensor};
 use super::paired::NON_NEGATIVE;
 use super::reco::squares;
 use crate::check;
+use crate::similarity::Embeddings;
 
 config! {
     /// Configuration of [`BarlowTwins`]; its `similarity` compares features along the batch.
@@ -69,7 +70,7 @@ impl BarlowTwins {
     }
 
     /// One row a feature, prepared to be compared: `[D, N]`.
-    fn features(&self, embeddings: Tensor<2>) -> Tensor<2> {
+    fn features(&self, embeddings: Tensor<2>) -> Embeddings {
         let dtype = check::compute_dtype(embeddings.dtype());
         let mut features = embeddings.cast(dtype).transpose();
         if self.config.center {

@@ -120,8 +120,10 @@ impl SumOverPairs for SigLip {
 
     fn cost(&self, image: Tensor<2>, text: Tensor<2>) -> (Pairs, Expr) {
         check::built_on("SigLip", &self.bias.device(), &image);
+        let scale = self
+            .logit_scale
+            .value_as(check::compute_dtype(image.dtype()));
         let [image, text] = [image, text].map(|x| self.config.similarity.prepare(x));
-        let scale = self.logit_scale.value_as(image.dtype());
         let mut pairs = self.config.similarity.pairs(image, text);
         let (scale, bias) = (pairs.scalar(scale), pairs.scalar(self.bias.val()));
         let logit = pairs.similarity() * scale + bias;

@@ -26,6 +26,7 @@ use burn::tensor::Tensor;
 use super::paired::POSITIVE;
 use crate::check;
 use crate::pairwise::{Expr, Pairs, rows};
+use crate::similarity::Embeddings;
 
 /// The largest `t` with which every potential on the sphere, `e^{−4t}` at least, is a normal f32.
 const ONE_PASS_T: f64 = 16.0;
@@ -71,8 +72,8 @@ impl Uniformity {
     #[track_caller]
     pub fn forward(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
         check::comparable("Uniformity", ("image", &image), ("text", &text));
-        let [image, text] = [image, text].map(|x| self.config.similarity.prepare(x));
         let count = image.dims()[0] * text.dims()[0];
+        let [image, text] = [image, text].map(|x| self.config.similarity.prepare(x));
         let norms = [&image, &text].map(|x| self.squared_norms(x));
         let pairs = self.config.similarity.pairs(image, text);
         self.log_mean(pairs, norms, count, &Expr::constant(0.0))
@@ -92,10 +93,10 @@ impl Uniformity {
     pub fn forward_within(&self, embeddings: Tensor<2>) -> Tensor<1> {
         let named = ("embeddings", &embeddings);
         check::comparable("Uniformity", named, named);
-        let embeddings = self.config.similarity.prepare(embeddings);
         let rows = embeddings.dims()[0];
+        let embeddings = self.config.similarity.prepare(embeddings);
         if rows == 1 {
-            return embeddings.sum() * 0.0;
+            return embeddings.values().sum() * 0.0;
         }
         let norms = self.squared_norms(&embeddings);
         let pairs = self.config.similarity.pairs_within(embeddings);
@@ -128,8 +129,8 @@ impl Uniformity {
     }
 
     /// `‖x‖²` of each row: constants on the sphere, 1 but for zero rows.
-    fn squared_norms(&self, x: &Tensor<2>) -> Tensor<1> {
-        let norms = x.clone().square().sum_dim(1).squeeze_dim(1);
+    fn squared_norms(&self, x: &Embeddings) -> Tensor<1> {
+        let norms = x.dot(x);
         if self.config.similarity.normalize {
             norms.detach()
         } else {

@@ -24,7 +24,6 @@ use burn::tensor::Tensor;
 use super::BatchReduction;
 use super::paired::{NON_NEGATIVE, SumOverPairs};
 use crate::pairwise::{Expr, Pairs, columns, rows};
-use crate::similarity::rowwise_dot;
 
 config! {
     /// Configuration of [`Vse`].
@@ -79,7 +78,7 @@ impl Vse {
     #[track_caller]
     fn hinges(&self, image: Tensor<2>, text: Tensor<2>) -> (Pairs, [Expr; 2]) {
         let [image, text] = [image, text].map(|x| self.config.similarity.prepare(x));
-        let positive = rowwise_dot(image.clone(), text.clone());
+        let positive = image.dot(&text);
         let mut pairs = self.config.similarity.pairs(image, text);
         let similarity = pairs.similarity();
         let anchors = [pairs.row(positive.clone()), pairs.column(positive)];

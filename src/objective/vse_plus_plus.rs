@@ -31,7 +31,6 @@ use super::paired::{NON_NEGATIVE, SumOverPairs};
 use super::{BatchReduction, Vse, VseConfig};
 use crate::pairwise::{Expr, hardest};
 use crate::schedule::{Schedule, Settings};
-use crate::similarity::rowwise_dot;
 
 config! {
     /// Configuration of [`VsePlusPlus`].
@@ -107,7 +106,7 @@ impl VsePlusPlus {
     pub(super) fn each(&self, image: Tensor<2>, text: Tensor<2>) -> Tensor<1> {
         let similarity = self.config.similarity;
         let [image, text] = [image, text].map(|x| similarity.prepare(x));
-        let positive = rowwise_dot(image.clone(), text.clone());
+        let positive = image.dot(&text);
         let [by_image, by_text] =
             hardest(similarity.pairs(image, text), &Expr::diagonal()).map(|hardest| {
                 let violation = hardest.similarity - positive.clone() + self.config.margin;

@@ -93,12 +93,11 @@ impl<B: PairwiseOps, C: CheckpointStrategy> PairwiseOps for Autodiff<B, C> {
         match Total.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) if wanted.anything() => {
                 let inputs = without_autodiff(inputs);
-                let sizes = inputs.sizes();
                 let pass = form.with_gradient(wanted);
-                let outputs = divided::pass(inputs, pass, form.workers.as_deref());
-                let len = form.result_len(sizes);
+                let outputs = divided::pass(inputs.clone(), pass, form.workers.as_deref());
+                let len = form.result_len(inputs.sizes());
                 let total = B::float_sum(slice::<B>(outputs.results.clone(), 0, len));
-                let gradients = gradients(outputs, len, sizes, &form, wanted);
+                let gradients = gradients(outputs, len, &inputs, &form, wanted);
                 prep.finish(TotalState { gradients }, total)
             }
             OpsKind::Tracked(_) => {
@@ -137,11 +136,10 @@ impl<B: PairwiseOps> Backward<B, PARENTS> for Reduce {
             b: checkpointer.retrieve_node_output(b),
             ..inputs
         };
-        let sizes = inputs.sizes();
         append_results(&mut inputs, results, upstream, &form);
         let pass = form.backward(wanted);
-        let outputs = divided::pass(inputs, pass, form.workers.as_deref());
-        let found = gradients(outputs, 0, sizes, &form, wanted);
+        let outputs = divided::pass(inputs.clone(), pass, form.workers.as_deref());
+        let found = gradients(outputs, 0, &inputs, &form, wanted);
         for (node, gradient) in ops.parents.into_iter().zip(found) {
             if let (Some(node), Some(gradient)) = (node, gradient) {
                 grads.register::<B>(node.id, gradient);

@@ -23,7 +23,7 @@
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata, get_or_init_device_settings};
-use burn::tensor::Shape;
+use burn::tensor::{DType, Shape};
 
 use super::expr::{Expr, Leaf};
 use super::form::{Form, Wanted};
@@ -205,15 +205,16 @@ fn merged(contributions: Vec<Contribution>) -> Vec<Contribution> {
     merged
 }
 
-/// The gradients by `a`, `b`, the vectors of rows, of columns, and the scalars, from a pass with
-/// coefficients whose sums for them begin at `at` among the results.
+/// The gradients by `a`, `b`, the vectors of rows, of columns, and the scalars, from a pass over
+/// these inputs with coefficients whose sums for them begin at `at` among the results.
 pub(super) fn gradients<B: Backend>(
     outputs: Outputs<B>,
     mut at: usize,
-    [n, m]: [usize; 2],
+    inputs: &Inputs<B>,
     form: &Form,
     wanted: Wanted,
 ) -> [Option<FloatTensor<B>>; 5] {
+    let [n, m] = inputs.sizes();
     let mut take = |count: usize, len: usize| {
         at += count * len;
         let sums = slice::<B>(outputs.results.clone(), at - count * len, count * len);
@@ -225,13 +226,47 @@ pub(super) fn gradients<B: Backend>(
         let sums = B::float_sum_dim(take(form.scalars, n), 1);
         B::float_reshape(sums, Shape::new([form.scalars]))
     });
+    let embeddings = |gradient: FloatTensor<B>, x: &FloatTensor<B>, vectors: &FloatTensor<B>| {
+        let gradient = if form.has_norms {
+            across::<B>(gradient, x.clone(), vectors)
+        } else {
+            gradient
+        };
+        cast::<B>(gradient, x.dtype())
+    };
+    let left = wanted.left.then_some(outputs.left);
+    let right = wanted.right.then_some(outputs.right);
     [
-        wanted.left.then_some(outputs.left),
-        wanted.right.then_some(outputs.right),
+        left.map(|gradient| embeddings(gradient, &inputs.a, &inputs.rows)),
+        right.map(|gradient| embeddings(gradient, &inputs.b, &inputs.columns)),
         rows,
         columns,
         scalars,
     ]
+}
+
+/// The gradient by embeddings whose similarities are divided by their norms, from that with the
+/// norms held constant: without its part along each embedding, `g − (g·x / ‖x‖²)·x`.
+fn across<B: Backend>(
+    gradient: FloatTensor<B>,
+    x: FloatTensor<B>,
+    vectors: &FloatTensor<B>,
+) -> FloatTensor<B> {
+    let rows = x.shape()[0];
+    let x = cast::<B>(x, gradient.dtype());
+    let along = B::float_sum_dim(B::float_mul(gradient.clone(), x.clone()), 1);
+    let reciprocal_square = B::float_slice(vectors.clone(), &[(1..2).into()]);
+    let reciprocal_square = B::float_reshape(reciprocal_square, Shape::new([rows, 1]));
+    let along = B::float_mul(along, reciprocal_square);
+    B::float_sub(gradient, B::float_mul(x, along))
+}
+
+fn cast<B: Backend>(x: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
+    if x.dtype() == dtype {
+        x
+    } else {
+        B::float_cast(x, dtype.into())
+    }
 }
 
 pub(super) fn slice<B: Backend>(

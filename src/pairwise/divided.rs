@@ -51,7 +51,7 @@ pub(super) fn pass_by<B: Backend>(
     pass: Pass,
     workers: Option<&dyn Workers>,
 ) -> Outputs<B> {
-    match (workers, inputs.a.dtype()) {
+    match (workers, inputs.dtype()) {
         (None, _) => run(inputs, pass),
         (Some(workers), DType::F64) => divided::<B, f64>(run, inputs, pass, workers),
         (Some(workers), _) => divided::<B, f32>(run, inputs, pass, workers),
@@ -70,7 +70,7 @@ fn divided<B: Backend, T: Moved>(
     );
     let sizes @ [n, _] = inputs.sizes();
     let mine = part(n, workers.rank(), workers.count());
-    let (device, dtype) = (inputs.a.device(), inputs.a.dtype());
+    let (device, dtype) = (inputs.a.device(), inputs.dtype());
     let (a_shape, b_shape) = (inputs.a.shape(), inputs.b.shape());
     let tensor = |values: Vec<T>, shape| {
         let data = TensorData::new(values, shape).convert_dtype(dtype);

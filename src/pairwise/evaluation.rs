@@ -16,21 +16,26 @@ pub enum Evaluation {
     Dense,
 }
 
-/// What the factors of matrix products are rounded to, on devices that have faster arithmetic for
-/// it. Sums are in f32 in any case, and so is everything that is computed of a similarity.
+/// How exact matrix products are: what may be rounded where a device multiplies rounded numbers
+/// faster. One meaning on every device, and a permission: a device that would gain nothing computes
+/// in f32 whatever is asked.
 ///
-/// The rounding shows in the similarities: at temperature 0.01 an error of 2⁻¹¹ in a cosine moves a
-/// logit by 0.05. The CPU's kernels, f64, and devices without the type compute in full.
+/// Sums are in f32 in any case, and so is everything that is computed of a similarity. Embeddings
+/// in half precision are multiplied as they are, exactly, at every level. f64 is never rounded.
+///
+/// In JSON, as the parameter `precision` of an objective by name, `"highest"`, `"high"`,
+/// `"medium"`. The names are those of PyTorch's `set_float32_matmul_precision`.
 #[derive(Config, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
-    /// To nothing: f32 stays f32. The default.
-    Full,
-    /// To tf32, 11 significant bits: tensor cores of NVIDIA from Ampere on.
-    Tf32,
-    /// To bf16, 8 significant bits: the fastest, and half the memory traffic. For embeddings that
-    /// come in bf16, or cosines at temperatures of 0.05 and more: as mixed-precision training
-    /// elsewhere.
-    Bf16,
+    /// Nothing is rounded: f32 stays f32. The default.
+    Highest,
+    /// f32 as the sum of two bf16, 16 significant bits: three products on matrix units in the place
+    /// of one without.
+    High,
+    /// f32 as bf16, 8 significant bits: the fastest, and half the memory traffic. For cosines at
+    /// temperatures of 0.05 and more, as mixed-precision training elsewhere: at temperature 0.01 an
+    /// error of 2⁻⁹ in a cosine moves a logit by 0.2.
+    Medium,
 }
 
 /// The default memory budget, in bytes: 1 GiB.

@@ -96,7 +96,8 @@ pub struct Hardest {
 /// column, in `O(N·D)`.
 #[track_caller]
 pub fn hardest(pairs: Pairs, left_out: &Expr) -> [Hardest; 2] {
-    let (a, b, tokens) = (pairs.a.clone(), pairs.b.clone(), pairs.tokens);
+    let [a, b] = [&pairs.a, &pairs.b].map(|x| x.clone().values());
+    let tokens = pairs.tokens;
     let similarity = pairs.similarity().except(left_out);
     let found = pairs
         .constant()

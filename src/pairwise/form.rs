@@ -42,6 +42,9 @@ pub(crate) struct Form {
     pub scalars: usize,
     /// Both sides are the same embeddings, and the expressions the same for (i, j) and (j, i).
     pub symmetric: bool,
+    /// Whether the first two vectors of rows and of columns are what the similarities are divided
+    /// by, `1/‖x‖` and `1/‖x‖²` where it depends on `x`.
+    pub has_norms: bool,
     /// The widths of the teachers.
     pub teachers: Vec<usize>,
     /// How many tokens a row of `a` and a row of `b` consist of: see [`Pass::tokens`].

@@ -10,9 +10,11 @@ use std::sync::Arc;
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::{BoolTensor, FloatTensor};
 use burn::backend::{Backend, ExtensionType, TensorMetadata, backend_extension};
+use burn::tensor::DType;
 
 use super::form::Form;
 use super::pass::Pass;
+use crate::check::compute_dtype;
 
 /// What a pass reads. In place of inputs that its expressions do not read there is some tensor.
 #[derive(ExtensionType, Clone, Debug)]
@@ -40,6 +42,25 @@ impl<B: Backend> Inputs<B> {
     pub(crate) fn sizes(&self) -> [usize; 2] {
         [self.a.shape()[0], self.b.shape()[0]]
     }
+
+    /// The dtype of similarities, and of everything that is computed of them.
+    pub(crate) fn dtype(&self) -> DType {
+        compute_dtype(self.a.dtype())
+    }
+
+    /// With embeddings in that dtype.
+    pub(crate) fn widened(self) -> Self {
+        let dtype = self.dtype();
+        let widened = |x: FloatTensor<B>| match x.dtype() {
+            DType::F16 | DType::BF16 => B::float_cast(x, dtype.into()),
+            _ => x,
+        };
+        Self {
+            a: widened(self.a),
+            b: widened(self.b),
+            ..self
+        }
+    }
 }
 
 /// What a pass leaves. In place of what was not asked for there are the results.
@@ -48,7 +69,7 @@ impl<B: Backend> Inputs<B> {
 pub struct Outputs<B: Backend> {
     /// All results, one after the other.
     pub results: FloatTensor<B>,
-    /// `G·B` and `Gᵀ·A`, of the shapes of `a` and `b`.
+    /// `G·B` and `Gᵀ·A`, of the shapes of `a` and `b`, in the dtype of the results.
     pub left: FloatTensor<B>,
     pub right: FloatTensor<B>,
     /// Similarities for the pass that follows.
@@ -58,11 +79,18 @@ pub struct Outputs<B: Backend> {
 #[cfg(feature = "_cube")]
 fn outputs_metadata(inputs: &InputsMetadata, pass: &Arc<Pass>) -> OutputsMetadata {
     let sizes = [inputs.a.shape[0], inputs.b.shape[0]];
-    let results = TensorSpec::new([pass.result_len(sizes)].into(), inputs.a.dtype);
-    let or_results = |wanted: bool, spec: &TensorSpec| if wanted { spec } else { &results }.clone();
+    let dtype = compute_dtype(inputs.a.dtype);
+    let results = TensorSpec::new([pass.result_len(sizes)].into(), dtype);
+    let gradient = |wanted: bool, x: &TensorSpec| {
+        if wanted {
+            TensorSpec::new(x.shape.clone(), dtype)
+        } else {
+            results.clone()
+        }
+    };
     OutputsMetadata {
-        left: or_results(pass.left, &inputs.a),
-        right: or_results(pass.right, &inputs.b),
+        left: gradient(pass.left, &inputs.a),
+        right: gradient(pass.right, &inputs.b),
         kept: results.clone(),
         results,
     }
@@ -71,12 +99,15 @@ fn outputs_metadata(inputs: &InputsMetadata, pass: &Arc<Pass>) -> OutputsMetadat
 #[cfg(feature = "_cube")]
 fn reduce_metadata(inputs: &InputsMetadata, form: &Arc<Form>) -> TensorSpec {
     let sizes = [inputs.a.shape[0], inputs.b.shape[0]];
-    TensorSpec::new([form.result_len(sizes)].into(), inputs.a.dtype)
+    TensorSpec::new(
+        [form.result_len(sizes)].into(),
+        compute_dtype(inputs.a.dtype),
+    )
 }
 
 #[cfg(feature = "_cube")]
 fn total_metadata(inputs: &InputsMetadata, _form: &Arc<Form>) -> TensorSpec {
-    TensorSpec::new([1].into(), inputs.a.dtype)
+    TensorSpec::new([1].into(), compute_dtype(inputs.a.dtype))
 }
 
 /// The engine's operations. A backend implements `pairwise_pass`, with kernels of its own or by

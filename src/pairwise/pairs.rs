@@ -10,6 +10,7 @@ use super::expr::{Expr, Leaf};
 use super::reduction::{Along, Axis};
 use super::{DEFAULT_MEMORY_BUDGET, Evaluation, Precision};
 use crate::check;
+use crate::similarity::Embeddings;
 use crate::workers::{self, Workers};
 
 /// All pairs of two sets of embeddings, of which an objective computes reductions.
@@ -39,8 +40,9 @@ use crate::workers::{self, Workers};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Pairs {
-    pub(super) a: Tensor<2>,
-    pub(super) b: Tensor<2>,
+    /// Where they have norms beside them, these are the first vectors of rows and of columns.
+    pub(super) a: Embeddings,
+    pub(super) b: Embeddings,
     /// How many tokens a row of `a` and a row of `b` consist of.
     pub(super) tokens: [usize; 2],
     teachers: Vec<[Tensor<2>; 2]>,
@@ -61,7 +63,7 @@ impl Pairs {
     ///
     /// # Shapes
     ///
-    /// - `a`: `[N, D]`, `b`: `[M, D]`; half precision is widened to f32
+    /// - `a`: `[N, D]`, `b`: `[M, D]`; half precision is multiplied exactly, with sums in f32
     ///
     /// # Panics
     ///
@@ -69,10 +71,9 @@ impl Pairs {
     #[track_caller]
     pub fn new(a: Tensor<2>, b: Tensor<2>) -> Self {
         check::comparable("Pairs", ("a", &a), ("b", &b));
-        let dtype = check::compute_dtype(a.dtype());
         Self {
-            a: a.cast(dtype),
-            b: b.cast(dtype),
+            a: a.into(),
+            b: b.into(),
             tokens: [1, 1],
             teachers: Vec::new(),
             rows: Vec::new(),
@@ -82,9 +83,35 @@ impl Pairs {
             symmetric: false,
             evaluation: Evaluation::Auto,
             memory_budget: DEFAULT_MEMORY_BUDGET,
-            precision: Precision::Full,
+            precision: Precision::Highest,
             workers: workers::current(),
         }
+    }
+
+    /// Pairs of embeddings that are normalised, or are not and have norms beside them.
+    #[track_caller]
+    pub(crate) fn of(a: Embeddings, b: Embeddings) -> Self {
+        let pairs = Self::new(a.rows.clone(), b.rows.clone());
+        Self { a, b, ..pairs }.with_norms()
+    }
+
+    /// [`of`](Self::of) one set, [`within`](Self::within) it.
+    #[track_caller]
+    pub(crate) fn of_within(a: Embeddings) -> Self {
+        let pairs = Self::within(a.rows.clone());
+        let b = a.clone();
+        Self { a, b, ..pairs }.with_norms()
+    }
+
+    /// With the norms of both sides as vectors, before any other is bound.
+    fn with_norms(mut self) -> Self {
+        if let (Some(a), Some(b)) = (self.a.norms.clone(), self.b.norms.clone()) {
+            self.rows = a.vectors();
+            if !self.symmetric {
+                self.columns = b.vectors();
+            }
+        }
+        self
     }
 
     /// Pairs of a row of `a` with a row of `a`, itself included. Half the work of
@@ -127,7 +154,7 @@ impl Pairs {
     ///
     /// # Shapes
     ///
-    /// - `a`: `[N, P, D]`, `b`: `[M, T, D]`; half precision is widened to f32
+    /// - `a`: `[N, P, D]`, `b`: `[M, T, D]`; half precision is multiplied exactly, with sums in f32
     ///
     /// # Panics
     ///
@@ -153,10 +180,10 @@ impl Pairs {
     pub fn late_interaction(a: Tensor<3>, b: Tensor<3>) -> Self {
         check::comparable_tokens("Pairs::late_interaction", ("a", &a), ("b", &b));
         let ([n, p, d], [m, t, _]) = (a.dims(), b.dims());
-        let pairs = Self::new(a.reshape([n * p, d]), b.reshape([m * t, d]));
+        let pairs = Self::new(a.clone().reshape([n * p, d]), b.clone().reshape([m * t, d]));
         Self {
-            a: pairs.a.reshape([n, p * d]),
-            b: pairs.b.reshape([m, t * d]),
+            a: a.reshape([n, p * d]).into(),
+            b: b.reshape([m, t * d]).into(),
             tokens: [p, t],
             ..pairs
         }
@@ -177,14 +204,38 @@ impl Pairs {
         }
     }
 
-    /// What the factors of matrix products may be rounded to; [`Precision::Full`] unless said.
+    /// How exact matrix products are; [`Precision::Highest`] unless said.
     pub fn with_precision(self, precision: Precision) -> Self {
         Self { precision, ..self }
     }
 
     /// `s_ij = a_i·b_j`; of rows of tokens, see [`late_interaction`](Self::late_interaction).
     pub fn similarity(&self) -> Expr {
-        Expr::leaf(Leaf::Similarity)
+        let product = Expr::leaf(Leaf::Similarity);
+        if self.has_norms() {
+            product * Expr::leaf(Leaf::Row(0)) * Expr::leaf(Leaf::Column(0))
+        } else {
+            product
+        }
+    }
+
+    /// Whether the first vectors of rows and of columns are norms.
+    fn has_norms(&self) -> bool {
+        self.a.norms.is_some() && self.b.norms.is_some()
+    }
+
+    /// The same pairs of embeddings whose dot products are the similarities: copies, of whose
+    /// making Burn knows the gradient.
+    fn with_values(mut self) -> Self {
+        if self.has_norms() {
+            for vectors in [&mut self.rows, &mut self.columns] {
+                if let Some(reciprocal) = vectors.first_mut() {
+                    *reciprocal = reciprocal.ones_like();
+                }
+            }
+        }
+        [self.a, self.b] = [self.a, self.b].map(|x| x.values().into());
+        self
     }
 
     /// The similarity `a_i·b_j` of other embeddings of the same pairs: a constant to the gradient.
@@ -207,7 +258,7 @@ impl Pairs {
             a.dims(),
             b.dims()
         );
-        let dtype = self.a.dtype();
+        let dtype = self.dtype();
         self.teachers.push([a, b].map(|t| t.cast(dtype).detach()));
         Expr::leaf(Leaf::Teacher(self.teachers.len() - 1))
     }
@@ -221,7 +272,7 @@ impl Pairs {
             "Pairs: a vector of rows has {} elements, it needs {n}, one a row",
             vector.dims()[0]
         );
-        self.rows.push(vector.cast(self.a.dtype()));
+        self.rows.push(vector.cast(self.dtype()));
         Expr::leaf(Leaf::Row(self.rows.len() - 1))
     }
 
@@ -234,13 +285,14 @@ impl Pairs {
             "Pairs: a vector of columns has {} elements, it needs {m}, one a column",
             vector.dims()[0]
         );
+        let vector = vector.cast(self.dtype());
         // Rows and columns of a symmetric matrix share their vectors.
         let vectors = if self.symmetric {
             &mut self.rows
         } else {
             &mut self.columns
         };
-        vectors.push(vector.cast(self.a.dtype()));
+        vectors.push(vector);
         Expr::leaf(Leaf::Column(vectors.len() - 1))
     }
 
@@ -261,7 +313,7 @@ impl Pairs {
             "Pairs: a scalar has shape {:?}, it must be [1]",
             scalar.dims()
         );
-        self.scalars.push(scalar.cast(self.a.dtype()));
+        self.scalars.push(scalar.cast(self.dtype()));
         Expr::leaf(Leaf::Scalar(self.scalars.len() - 1))
     }
 
@@ -296,7 +348,7 @@ impl Pairs {
         };
         let (rows, columns) = (widened(rows), widened(columns));
         // In parts that f32 holds exactly, whatever the device's own floats are.
-        let dtype = FloatDType::from(self.a.dtype());
+        let dtype = FloatDType::from(self.dtype());
         let parts = match (rows.dtype(), columns.dtype()) {
             (DType::I64 | DType::U64, _) | (_, DType::I64 | DType::U64) => 3,
             _ => 2,
@@ -322,7 +374,7 @@ impl Pairs {
 
     /// The same pairs, constants to the gradient.
     pub(crate) fn constant(self) -> Self {
-        if !self.a.device().is_autodiff() {
+        if !self.a.rows.device().is_autodiff() {
             return self;
         }
         let inner = |vectors: Vec<Tensor<1>>| vectors.into_iter().map(Tensor::inner).collect();
@@ -342,8 +394,13 @@ impl Pairs {
         }
     }
 
+    /// The dtype of similarities, and of everything that is computed of them.
+    fn dtype(&self) -> DType {
+        check::compute_dtype(self.a.rows.dtype())
+    }
+
     fn sizes(&self) -> [usize; 2] {
-        [self.a.dims()[0], self.b.dims()[0]]
+        [self.a.rows.dims()[0], self.b.rows.dims()[0]]
     }
 
     /// How many similarities there are, those of the teachers included.

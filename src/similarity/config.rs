@@ -4,9 +4,7 @@ use burn::config::Config;
 use burn::module::Content;
 use burn::tensor::Tensor;
 
-use super::l2_normalize;
-use super::normalize::l2_normalize_above;
-use crate::check;
+use super::Embeddings;
 use crate::pairwise::{DEFAULT_MEMORY_BUDGET, Evaluation, Pairs, Precision};
 
 /// How an objective compares embeddings, and how much memory that may take.
@@ -23,8 +21,8 @@ pub struct SimilarityConfig {
     /// Bytes of similarities that may exist at a time. Default 1 GiB.
     #[config(default = "DEFAULT_MEMORY_BUDGET")]
     pub memory_budget: usize,
-    /// The precision of matrix products. Default: full, f32 stays f32.
-    #[config(default = "Precision::Full")]
+    /// The precision of matrix products. Default: the highest, f32 stays f32.
+    #[config(default = "Precision::Highest")]
     pub precision: Precision,
 }
 
@@ -35,34 +33,22 @@ impl Default for SimilarityConfig {
 }
 
 impl SimilarityConfig {
-    /// Embeddings ready to be compared: in the dtype to compute with (f64 for f64, f32 for
-    /// everything else), normalised if [`normalize`](Self::normalize) says so.
+    /// Embeddings ready to be compared, by direction if [`normalize`](Self::normalize) says so.
     ///
     /// # Shapes
     ///
     /// - `embeddings`: `[N, D]`
-    /// - returns `[N, D]`
-    pub fn prepare(&self, embeddings: Tensor<2>) -> Tensor<2> {
-        self.prepare_with(embeddings, l2_normalize)
+    pub fn prepare(&self, embeddings: Tensor<2>) -> Embeddings {
+        self.prepare_above(embeddings, 0.0)
     }
 
-    /// [`prepare`](Self::prepare) which normalises to `x / max(‖x‖, epsilon)`: a row of smaller
-    /// norm becomes shorter than 1.
-    pub(crate) fn prepare_above(&self, embeddings: Tensor<2>, epsilon: f64) -> Tensor<2> {
-        self.prepare_with(embeddings, |x| l2_normalize_above(x, epsilon))
-    }
-
-    fn prepare_with(
-        &self,
-        embeddings: Tensor<2>,
-        normalize: impl FnOnce(Tensor<2>) -> Tensor<2>,
-    ) -> Tensor<2> {
-        let dtype = check::compute_dtype(embeddings.dtype());
-        let embeddings = embeddings.cast(dtype);
+    /// [`prepare`](Self::prepare) which normalises to `x / max(‖x‖, least)`: a row of smaller norm
+    /// becomes shorter than 1.
+    pub(crate) fn prepare_above(&self, embeddings: Tensor<2>, least: f64) -> Embeddings {
         if self.normalize {
-            normalize(embeddings)
+            Embeddings::directions(embeddings, least)
         } else {
-            embeddings
+            embeddings.into()
         }
     }
 
@@ -72,8 +58,8 @@ impl SimilarityConfig {
     ///
     /// As [`Pairs::new`].
     #[track_caller]
-    pub fn pairs(&self, a: Tensor<2>, b: Tensor<2>) -> Pairs {
-        self.evaluate(Pairs::new(a, b))
+    pub fn pairs(&self, a: impl Into<Embeddings>, b: impl Into<Embeddings>) -> Pairs {
+        self.evaluate(Pairs::of(a.into(), b.into()))
     }
 
     /// All pairs within one set of embeddings that [`prepare`](Self::prepare) returned.
@@ -82,8 +68,8 @@ impl SimilarityConfig {
     ///
     /// As [`Pairs::within`].
     #[track_caller]
-    pub fn pairs_within(&self, a: Tensor<2>) -> Pairs {
-        self.evaluate(Pairs::within(a))
+    pub fn pairs_within(&self, a: impl Into<Embeddings>) -> Pairs {
+        self.evaluate(Pairs::of_within(a.into()))
     }
 
     /// What it says, for the display of an objective.

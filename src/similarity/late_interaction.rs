@@ -108,7 +108,7 @@ impl SimilarityConfig {
             Some(left_out) => tokens.embeddings.mask_fill(left_out.expand(shape), 0.0),
             None => tokens.embeddings,
         };
-        let rows = self.prepare(embeddings.reshape([n * t, d]));
+        let rows = self.prepare(embeddings.reshape([n * t, d])).values();
         Tokens {
             embeddings: rows.reshape(shape),
             mask: tokens.mask,

@@ -10,7 +10,7 @@ use burn_contrastive::similarity::SimilarityConfig;
 /// Names the case to the process that evaluates it.
 pub const VARIABLE: &str = "BURN_CONTRASTIVE_CASE";
 
-pub const PRECISIONS: [&str; 3] = ["full", "tf32", "bf16"];
+pub const PRECISIONS: [&str; 3] = ["highest", "high", "medium"];
 
 /// Pairs, width and memory budget: an odd width that CUDA's own allocations pad, in several blocks;
 /// and a batch of the usual size in one block.
@@ -60,9 +60,9 @@ fn one() {
         let similarity = SimilarityConfig::new()
             .with_memory_budget(budget)
             .with_precision(match precision {
-                "full" => Precision::Full,
-                "tf32" => Precision::Tf32,
-                "bf16" => Precision::Bf16,
+                "highest" => Precision::Highest,
+                "high" => Precision::High,
+                "medium" => Precision::Medium,
                 other => panic!("no precision is called {other}"),
             });
         let objective = configured(name, similarity).init(&tracked);

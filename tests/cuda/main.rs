@@ -100,7 +100,7 @@ fn every_objective_takes_what_the_table_states() {
 fn check_matrix_units(case: &Case, evaluations: &[Evaluation], kernels: &ptxas::Kernels) {
     let launched: BTreeSet<_> = evaluations.iter().flat_map(|e| &e.launches).collect();
     let with_units = launched.into_iter().any(|name| kernels[name].matrix_units);
-    let wanted = case.precision != "full" && case.has_products();
+    let wanted = case.precision != "highest" && case.has_products();
     assert_eq!(
         with_units,
         wanted,
@@ -115,7 +115,7 @@ fn check_matrix_units(case: &Case, evaluations: &[Evaluation], kernels: &ptxas::
 #[ignore = "needs the driver that computes nothing: .ci/run cuda"]
 fn an_old_device_computes_in_full() {
     let folder = folder("cuda-sm-75");
-    let cases = ["info-nce", "siglip"].map(|name| Case::new(name, "bf16"));
+    let cases = ["info-nce", "siglip"].map(|name| Case::new(name, "medium"));
     for (case, evaluations) in evaluated(&cases, "75", &folder) {
         for evaluation in &evaluations {
             assert_eq!(evaluation.refused, [] as [String; 0], "{}", case.text());
@@ -131,7 +131,7 @@ fn kernels_compile_for_a100_too() {
     let folder = folder("cuda-sm-80");
     let cases: Vec<_> = names()
         .into_iter()
-        .map(|name| Case::new(name, "bf16"))
+        .map(|name| Case::new(name, "medium"))
         .collect();
     evaluated(&cases, "80", &folder);
     assert!(!ptxas::compile(&folder.join("ptx")).is_empty());

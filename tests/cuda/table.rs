@@ -69,8 +69,8 @@ impl Table {
         for (name, counts) in &self.0 {
             text += &format!("| {name} |");
             for k in 0..COLUMNS {
-                let [full, tf32, bf16] = [0, 1, 2].map(|p| counts[p].each()[k]);
-                text += &format!(" {full}, {tf32}, {bf16} |");
+                let [highest, high, medium] = [0, 1, 2].map(|p| counts[p].each()[k]);
+                text += &format!(" {highest}, {high}, {medium} |");
             }
             text.push('\n');
         }

@@ -124,6 +124,8 @@ fn every_parameter_changes_the_loss_or_its_gradient() {
             .parameters()
             .iter()
             .map(|p| (p.name, p.get()))
+            // A permission, of which this device makes no use: see the next test.
+            .filter(|(name, _)| *name != "precision")
             .collect();
         parameters.push(("weight", Value::Number(1.0)));
         for (parameter, value) in parameters {
@@ -155,6 +157,24 @@ fn every_parameter_changes_the_loss_or_its_gradient() {
             let changed = others.into_iter().any(changes);
             assert!(changed || is_used || is_removal, "{name}: {parameter}");
         }
+    }
+}
+
+#[test]
+fn every_objective_takes_a_precision() {
+    for name in names().into_iter().filter(|&name| name != "sum") {
+        let high = read(&format!(
+            r#"{{"objective": "{name}", "precision": "high"}}"#
+        ));
+        let high = high.unwrap();
+        assert!(format!("{high:?}").contains("precision: High,"), "{name}");
+        assert_eq!(high.get("precision"), Some(Value::Word("high".into())));
+        let error = read(&format!(
+            r#"{{"objective": "{name}", "precision": "tf32"}}"#
+        ));
+        let error = error.unwrap_err().to_string();
+        let words = r#""highest" or "high" or "medium""#;
+        assert!(error.contains(words), "{error}");
     }
 }
 

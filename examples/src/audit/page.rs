@@ -408,12 +408,12 @@ fn parameters(found: &Finding) -> String {
     parts.collect::<Vec<_>>().join(" · ")
 }
 
-/// Whether a parameter leaves an extra off.
+/// Whether a parameter leaves an extra off, or products as they are.
 fn is_off(parameter: &Parameter) -> bool {
     match parameter.get() {
         Value::Flag(false) | Value::None => true,
         Value::Number(0.0) => ["label_smoothing", "soft_targets"].contains(&parameter.name),
-        Value::Word(word) => word == "negative",
+        Value::Word(word) => ["negative", "highest"].contains(&word.as_str()),
         _ => false,
     }
 }

@@ -191,7 +191,7 @@ impl HardNegativeSynthesis {
         let (config, gradients) = (&self.config, self.config.gradients);
         let [image, text] = [image, text].map(|x| {
             let x = if gradients { x } else { x.without_autodiff() };
-            config.similarity.prepare(x)
+            config.similarity.prepare(x).values()
         });
         let random = |purpose| Random::new(config.seed, step, purpose);
         let result = |negatives: Tensor<3>| {

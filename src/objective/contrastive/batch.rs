@@ -5,21 +5,21 @@ use burn::tensor::{Int, Tensor};
 use super::context::Context;
 use super::criterion::{Criterion, SameId};
 use crate::check;
-use crate::similarity::SimilarityConfig;
+use crate::similarity::{Embeddings, SimilarityConfig};
 use crate::tensor::constant_like;
 
 /// Both directions: image anchors with text candidates, and text anchors with image candidates.
 pub(super) struct Batch {
     pub sides: [Side; 2],
-    pub noise: Option<Tensor<2>>,
+    pub noise: Option<Embeddings>,
     pub ids: Option<Tensor<1, Int>>,
 }
 
 /// The anchors of one modality, and candidates of the other from outside the batch.
 pub(super) struct Side {
-    pub anchors: Tensor<2>,
+    pub anchors: Embeddings,
     /// A momentum encoder's features of the anchors.
-    pub momentum: Option<Tensor<2>>,
+    pub momentum: Option<Embeddings>,
     /// A teacher's features of the anchors.
     pub teacher: Option<Tensor<2>>,
     pub extra: Option<Extra>,
@@ -28,8 +28,8 @@ pub(super) struct Side {
 }
 
 /// Negatives from outside the batch, with what is known of them.
-pub(super) struct Extra {
-    pub embeddings: Tensor<2>,
+pub(super) struct Extra<E = Embeddings> {
+    pub embeddings: E,
     pub teacher: Option<Tensor<2>>,
     pub ids: Option<Tensor<1, Int>>,
 }
@@ -207,7 +207,7 @@ impl Prepare<'_> {
 
         let prepare = |x| self.similarity.prepare(x);
         let dtype = check::compute_dtype(given.anchors.dtype());
-        let prepare_teacher = |x| self.similarity.prepare(x).cast(dtype);
+        let prepare_teacher = |x| self.similarity.prepare(x).values().cast(dtype);
         Side {
             momentum: momentum.map(prepare),
             teacher: teacher.map(prepare_teacher),
@@ -218,14 +218,16 @@ impl Prepare<'_> {
             }),
             hard: hard.map(|hard| {
                 let [n, m, d] = hard.dims();
-                prepare(hard.reshape([n * m, d])).reshape([n, m, d])
+                prepare(hard.reshape([n * m, d]))
+                    .values()
+                    .reshape([n, m, d])
             }),
             anchors: prepare(given.anchors),
         }
     }
 
     #[track_caller]
-    fn check_extra(&self, names: &Names, extra: &Extra, teacher: Option<&Tensor<2>>) {
+    fn check_extra(&self, names: &Names, extra: &Extra<Tensor<2>>, teacher: Option<&Tensor<2>>) {
         let caller = self.caller;
         let embeddings = (names.extra, &extra.embeddings);
         if let Some(ids) = &extra.ids {

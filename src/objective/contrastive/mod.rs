@@ -64,7 +64,7 @@ use self::loss::{Sums, loss};
 use crate::check::{self, ConfigError};
 use crate::pairwise::{columns, rows, share_memory_budget};
 use crate::schedule::Settings;
-use crate::similarity::{LogitScale, LogitScaleConfig, rowwise_dot};
+use crate::similarity::{Embeddings, LogitScale, LogitScaleConfig, rowwise_dot};
 use crate::weighting::LogWeight;
 
 /// Configuration of [`Contrastive`].
@@ -282,7 +282,9 @@ impl Contrastive {
         let both = [image, text];
         let batch = Batch::new(self.name, criterion, needs_teacher, both, context.into());
         let [image, text] = &batch.sides;
-        let scale = self.logit_scale.for_embeddings(self.name, &image.anchors);
+        let scale = self
+            .logit_scale
+            .for_embeddings(self.name, &image.anchors.rows);
         let hard = [image, text].map(|side| hard_negatives(side, &scale));
         let teachers = image.teacher.clone().zip(text.teacher.clone());
         let guides = teachers.filter(|_| criterion.guided_margin.is_some());
@@ -335,7 +337,9 @@ fn groups(batch: Batch, shared: &Shared) -> Vec<Group> {
             let known = Known {
                 teacher: both(&side.teacher, &extra.teacher),
                 // A queue holds what a momentum encoder gave.
-                momentum: side.momentum.map(|own| [own, extra.embeddings.clone()]),
+                momentum: side
+                    .momentum
+                    .map(|own| [own, extra.embeddings.clone()].map(Embeddings::values)),
                 ids: both(&ids, &extra.ids),
             };
             let pairs = similarity.pairs(side.anchors.clone(), extra.embeddings);
@@ -366,10 +370,11 @@ fn batch_groups(
     shared: &Shared,
 ) -> Vec<Group> {
     let similarity = shared.criterion.similarity;
-    let group = |anchors: &Side, others: &Side, candidates: &Tensor<2>, views: &[_]| {
+    let group = |anchors: &Side, others: &Side, candidates: &Embeddings, views: &[_]| {
         let known = Known {
             teacher: both(&anchors.teacher, &others.teacher),
-            momentum: both(&anchors.momentum, &others.momentum),
+            momentum: both(&anchors.momentum, &others.momentum)
+                .map(|both| both.map(Embeddings::values)),
             ids: ids.clone(),
         };
         let pairs = similarity.pairs(anchors.anchors.clone(), candidates.clone());
@@ -392,7 +397,7 @@ fn batch_groups(
 /// The sums over each anchor's own hard negatives.
 fn hard_negatives(side: &Side, scale: &Tensor<1>) -> Option<Sums<Tensor<1>>> {
     // Not as a product of matrices, which Burn may round to tf32 on a GPU.
-    let anchors = side.anchors.clone().unsqueeze_dim::<3>(1);
+    let anchors = side.anchors.clone().values().unsqueeze_dim::<3>(1);
     let similarities = (side.hard.clone()? * anchors)
         .sum_dim(2)
         .squeeze_dim::<2>(2);

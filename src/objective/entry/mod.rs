@@ -89,8 +89,12 @@ macro_rules! by_name {
             }
 
             fn parameters(&mut self) -> Vec<crate::objective::entry::Parameter<'_>> {
+                use crate::objective::entry;
                 let $parameters = self;
-                Vec::from($own)
+                let mut parameters: Vec<entry::Parameter<'_>> = Vec::from($own);
+                let precision = &mut $parameters.similarity.precision;
+                parameters.push(entry::Parameter::new("precision", precision));
+                parameters
             }
 
             $(fn schedules(&self) -> crate::schedule::Settings<crate::schedule::Schedule> {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::check::{self, ConfigError};
 use crate::objective::contrastive::{Directions, SameId};
 use crate::objective::reduction::BatchReduction;
+use crate::pairwise::Precision;
 use crate::similarity::LogitScaleConfig;
 use crate::weighting::{Norm, SimilarityRegulation};
 
@@ -326,4 +327,5 @@ macro_rules! words {
 
 words!(BatchReduction { Mean = "mean", Sum = "sum" });
 words!(Directions { Mean = "mean", Sum = "sum" });
+words!(Precision { Highest = "highest", High = "high", Medium = "medium" });
 words!(SameId { Negative = "negative", LeftOut = "left_out", Positive = "positive" });

@@ -9,7 +9,7 @@
 ///     /// Documentation of the alias.
 ///     ConVse = ConVseConfig, "con-vse";
 ///     criterion(config) = Criterion::new(); // besides `directions` and `similarity`
-///     parameters(config) = [];       // besides `temperature` and `directions`
+///     parameters(config) = [];       // besides `temperature`, `directions` and `precision`
 ///     needs = [];                    // inputs besides image and text; optional
 ///     uses = [];                     // inputs that are used where they are there; optional
 ///     schedules = Settings { .. };   // how training changes it by default; optional
@@ -76,6 +76,8 @@ macro_rules! preset {
                     entry::Parameter::new("directions", &mut $parameters.directions),
                 ];
                 parameters.extend($own);
+                let precision = &mut $parameters.similarity.precision;
+                parameters.push(entry::Parameter::new("precision", precision));
                 parameters
             }
 

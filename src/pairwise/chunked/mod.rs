@@ -35,6 +35,7 @@ pub(super) fn pass_by<B: Backend>(
     pass: &Pass,
     product: Product<B>,
 ) -> Outputs<B> {
+    let inputs = inputs.widened();
     // The temporaries of a block share the memory.
     let elements = pass.limits.block / inputs.a.dtype().size() / 8;
     let size = block_size(pass, inputs.sizes(), elements);
@@ -67,6 +68,7 @@ pub(super) fn dense<B: Backend>(inputs: Inputs<B>, form: &Form) -> FloatTensor<B
 pub(super) fn values<B: Backend>(inputs: &Inputs<B>, form: &Form, block: &Block) -> FloatTensor<B> {
     let pass = form.forward(false);
     let steps = pass.anywhere();
+    let inputs = &inputs.clone().widened();
     let values = Values::new(inputs, &pass, &steps.tape, block, B::float_matmul);
     match steps.reductions[0] {
         Some([step, _]) => values.full(step),

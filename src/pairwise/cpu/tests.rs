@@ -89,7 +89,7 @@ impl Problem {
 }
 
 const LIMITS: Limits = Limits {
-    precision: Precision::Full,
+    precision: Precision::Highest,
     budget: 1,
     block: 1,
     kept: 0,

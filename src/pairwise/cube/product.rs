@@ -18,7 +18,7 @@ use crate::pairwise::Precision;
 ///
 /// Where no matrix unit multiplies that type, rounding would cost time and digits and gain nothing.
 pub(super) fn rounded(precision: Precision, like: &CubeTensor) -> Option<DType> {
-    let is_asked_for = precision == Precision::Bf16 && like.dtype == DType::F32;
+    let is_asked_for = precision == Precision::Medium && like.dtype == DType::F32;
     (is_asked_for && has_matrix_unit(like, DType::BF16)).then_some(DType::BF16)
 }
 
@@ -34,7 +34,7 @@ fn has_matrix_unit(like: &CubeTensor, dtype: DType) -> bool {
 /// The product of two matrices, nothing rounded.
 pub(super) fn in_full(left: CubeTensor, right: CubeTensor) -> CubeTensor {
     let out = empty(&left, [left.shape()[0], right.shape()[1]], left.dtype);
-    product(left, right, &out, Precision::Full);
+    product(left, right, &out, Precision::Highest);
     out
 }
 
@@ -52,7 +52,7 @@ pub(super) fn product(left: CubeTensor, right: CubeTensor, out: &CubeTensor, pre
         MultiLevel::SimpleUnit(BlueprintStrategy::Inferred(Default::default())),
         MultiLevel::Naive,
     ];
-    if precision != Precision::Full {
+    if precision != Precision::Highest {
         let matrix_units = BlueprintStrategy::Inferred(Default::default());
         strategies.insert(0, MultiLevel::SimpleCyclicCmma(matrix_units));
     }

@@ -50,10 +50,11 @@ fn form() -> Form {
         columns: 1,
         scalars: 0,
         symmetric: false,
+        has_norms: false,
         teachers: Vec::new(),
         tokens: [1, 1],
         limits: Limits {
-            precision: Precision::Full,
+            precision: Precision::Highest,
             budget: 1 << 30,
             block: 1 << 30,
             kept: 0,

@@ -32,12 +32,12 @@ impl Pairs {
         let form = Arc::new(self.form(reductions));
         let sizes = self.sizes();
         let results = if self.evaluation == Evaluation::Dense {
-            chunked::dense(self.inputs(), &form)
+            chunked::dense(self.with_values().inputs(), &form)
         } else if !self.has_kernels() {
             let run = |inputs, pass: Pass| chunked::pass(inputs, &pass);
             let workers = form.workers.as_deref();
             divided::pass_by(run, self.inputs(), form.forward(false), workers).results
-        } else if self.a.device().is_autodiff() {
+        } else if self.a.rows.device().is_autodiff() {
             Dispatch::pairwise_reduce(self.inputs(), form.clone())
         } else {
             divided::reduce(self.inputs(), &form)
@@ -57,7 +57,7 @@ impl Pairs {
             return self.reduce(&reductions).remove(0).sum();
         }
         let form = Arc::new(self.form(&reductions));
-        let is_autodiff = self.a.device().is_autodiff();
+        let is_autodiff = self.a.rows.device().is_autodiff();
         let inputs = self.inputs();
         Tensor::from_dispatch(if is_autodiff {
             Dispatch::pairwise_total(inputs, form)
@@ -70,8 +70,8 @@ impl Pairs {
     /// operations, without gradients.
     #[track_caller]
     fn has_kernels(&self) -> bool {
-        let has_kernels = is_supported(&self.a);
-        let device = self.a.device();
+        let has_kernels = kernels(&self.a.rows).is_some();
+        let device = self.a.rows.device();
         assert!(
             has_kernels || !device.is_autodiff(),
             "Pairs: burn-contrastive is built without the backend of {device:?}, which gradients \
@@ -156,7 +156,7 @@ impl Pairs {
         for expr in reductions.iter().flat_map(|r| &r.exprs) {
             self.check_bound(expr);
         }
-        let exact = match self.a.dtype() {
+        let exact = match self.dtype() {
             DType::F64 => 1 << 53,
             _ => 1 << 24,
         };
@@ -166,7 +166,7 @@ impl Pairs {
             "Pairs: maxima are found among at most {exact} rows or columns"
         );
         let workers = self.workers.as_ref().map_or(1, |workers| workers.count());
-        let all = self.similarities().div_ceil(workers) * self.a.dtype().size();
+        let all = self.similarities().div_ceil(workers) * self.dtype().size();
         // Passes over tokens keep nothing, so that blocks have the whole budget.
         let evaluation = match self.tokens {
             [1, 1] => self.evaluation,
@@ -178,6 +178,7 @@ impl Pairs {
             columns: self.columns.len(),
             scalars: self.scalars.len(),
             symmetric: self.symmetric,
+            has_norms: self.has_norms(),
             teachers: self.teachers.iter().map(|[a, _]| a.dims()[1]).collect(),
             tokens: self.tokens,
             limits: Limits::new(evaluation, self.precision, self.memory_budget, all),
@@ -186,8 +187,13 @@ impl Pairs {
     }
 
     fn inputs(self) -> Inputs<Dispatch> {
+        let [a, b] = [&self.a, &self.b].map(|x| match kernels(&x.rows) {
+            // Which multiply half precision as it is.
+            Some(Kernels::Cube) if self.evaluation != Evaluation::Dense => x.rows.clone(),
+            _ => x.rows.clone().cast(self.dtype()),
+        });
         // In the place of inputs that are not bound.
-        let any = self.a.clone().into_dispatch();
+        let any = a.clone().into_dispatch();
         let matrix = |vectors: Vec<Tensor<1>>| match vectors.len() {
             0 => any.clone(),
             _ => Tensor::stack::<2>(vectors, 0).into_dispatch(),
@@ -207,7 +213,7 @@ impl Pairs {
             }
         };
         let [teacher_a, teacher_b] = [0, 1].map(side);
-        let device = self.a.device();
+        let device = a.device();
         Inputs {
             rows,
             columns,
@@ -220,8 +226,8 @@ impl Pairs {
                 Some(mask) => mask.into_dispatch(),
                 None => Tensor::<1, Bool>::empty([1], &device).into_dispatch(),
             },
-            a: self.a.into_dispatch(),
-            b: self.b.into_dispatch(),
+            a: a.into_dispatch(),
+            b: b.into_dispatch(),
             teacher_a,
             teacher_b,
             kept: any,
@@ -240,21 +246,29 @@ fn split(results: Tensor<1>, form: &Form, sizes: [usize; 2]) -> Vec<Tensor<1>> {
     form.results().map(vector).collect()
 }
 
-/// Whether this crate is built with the backend of the tensor's device.
-fn is_supported(tensor: &Tensor<2>) -> bool {
-    fn kind_is(kind: &DispatchTensorKind) -> bool {
+#[derive(Clone, Copy, PartialEq)]
+enum Kernels {
+    #[cfg_attr(not(feature = "_cpu"), allow(dead_code))]
+    Cpu,
+    #[cfg_attr(not(feature = "_cube"), allow(dead_code))]
+    Cube,
+}
+
+/// Those of the tensor's device, if this crate is built with its backend.
+fn kernels(tensor: &Tensor<2>) -> Option<Kernels> {
+    fn of(kind: &DispatchTensorKind) -> Option<Kernels> {
         match kind {
             #[cfg(feature = "flex")]
-            DispatchTensorKind::Flex(_) => true,
+            DispatchTensorKind::Flex(_) => Some(Kernels::Cpu),
             #[cfg(feature = "ndarray")]
-            DispatchTensorKind::NdArray(_) => true,
+            DispatchTensorKind::NdArray(_) => Some(Kernels::Cpu),
             #[cfg(feature = "_cube")]
-            DispatchTensorKind::Cube(_) => true,
-            DispatchTensorKind::Autodiff(inner) => kind_is(inner),
+            DispatchTensorKind::Cube(_) => Some(Kernels::Cube),
+            DispatchTensorKind::Autodiff(inner) => of(inner),
             #[allow(unreachable_patterns)] // With every backend of Burn's on.
-            _ => false,
+            _ => None,
         }
     }
     let dispatch: DispatchTensor = tensor.clone().into_dispatch();
-    kind_is(&dispatch.kind)
+    of(&dispatch.kind)
 }

@@ -8,7 +8,7 @@ use burn::tensor::{DType, Tensor};
 use crate::check::compute_dtype;
 
 /// Rows without a magnitude of this have no direction.
-const VANISHING: f64 = 1e-30;
+pub(super) const VANISHING: f64 = 1e-30;
 
 /// Divides each row by its l2 norm: `x / ‖x‖`.
 ///

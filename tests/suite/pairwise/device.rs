@@ -72,16 +72,16 @@ fn bits(backend: &Backend, precision: Precision) -> Vec<Vec<f64>> {
 }
 
 fn two_runs_give_the_same_bits(backend: &Backend) {
-    let bits = || bits(backend, Precision::Full);
+    let bits = || bits(backend, Precision::Highest);
     assert_eq!(bits(), bits());
 }
 
 fn low_precision_products_are_accurate_to_their_type(backend: &Backend) {
-    let full = bits(backend, Precision::Full);
+    let full = bits(backend, Precision::Highest);
     // Both factors and the coefficients are rounded.
     for (precision, tolerance) in [
-        (Precision::Tf32, 2f64.powi(-9)),
-        (Precision::Bf16, 2f64.powi(-6)),
+        (Precision::High, 2f64.powi(-9)),
+        (Precision::Medium, 2f64.powi(-6)),
     ] {
         let rounded = bits(backend, precision);
         let ran = if rounded == full {

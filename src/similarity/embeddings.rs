@@ -1,0 +1,137 @@
+//! Embeddings ready to be compared: normalised, or beside their norms.
+
+use burn::tensor::{DType, Tensor};
+
+use super::normalize::{VANISHING, l2_normalize_above};
+use super::{l2_normalize, rowwise_dot};
+use crate::check;
+
+/// Embeddings ready to be compared, which
+/// [`SimilarityConfig::prepare`](super::SimilarityConfig::prepare) returns.
+///
+/// f32 and f64 are normalised. f16 and bf16 stay as they are, so that matrix units multiply them
+/// exactly and neither a widened nor a normalised copy exists: the norms are divided out of the
+/// similarities. From a tensor they are rows whose dot products are the similarities.
+#[derive(Clone, Debug)]
+pub struct Embeddings {
+    pub(crate) rows: Tensor<2>,
+    pub(crate) norms: Option<Norms>,
+}
+
+/// The norms of rows that are not divided by them; constants to the gradient.
+#[derive(Clone, Debug)]
+pub(crate) struct Norms {
+    /// `1 / max(‖x‖, least)`; 0 for rows without a direction.
+    pub reciprocal: Tensor<1>,
+    /// `1 / ‖x‖²`, and 0 where the reciprocal does not depend on the row.
+    pub reciprocal_square: Tensor<1>,
+    /// Norms below this count as this.
+    pub least: f64,
+}
+
+impl Norms {
+    /// The vectors that a pass is given, in this order.
+    pub fn vectors(self) -> Vec<Tensor<1>> {
+        vec![self.reciprocal, self.reciprocal_square]
+    }
+}
+
+impl From<Tensor<2>> for Embeddings {
+    fn from(rows: Tensor<2>) -> Self {
+        Self { rows, norms: None }
+    }
+}
+
+impl Embeddings {
+    /// Rows that are compared by direction: `x / max(‖x‖, least)`.
+    pub(super) fn directions(rows: Tensor<2>, least: f64) -> Self {
+        match rows.dtype() {
+            DType::F16 | DType::BF16 => Self::beside_norms(rows, least),
+            _ => normalized(rows, least).into(),
+        }
+    }
+
+    fn beside_norms(rows: Tensor<2>, least: f64) -> Self {
+        let largest = rows.clone().detach().abs().max_dim(1).cast(DType::F32);
+        let scale = scale_of(&largest, rows.dtype());
+        let rows = match rows.dtype() {
+            DType::BF16 => rows * scale.clone().cast(DType::BF16),
+            _ => rows,
+        };
+        let squares = rows.clone().detach().cast(DType::F32).square();
+        let norm = squares.sum_dim(1).sqrt();
+        // Of the rows whose norm does not count, what counts in its place.
+        let (is_short, other) = if least > 0.0 {
+            let least = scale * least;
+            (norm.clone().lower(least.clone()), least.recip())
+        } else {
+            (largest.lower_elem(VANISHING), scale * 0.0)
+        };
+        let reciprocal = norm.recip();
+        let square = reciprocal.clone().square().mask_fill(is_short.clone(), 0.0);
+        let flat = |x: Tensor<2>| x.squeeze_dim::<1>(1);
+        Self {
+            rows,
+            norms: Some(Norms {
+                reciprocal: flat(reciprocal.mask_where(is_short, other)),
+                reciprocal_square: flat(square),
+                least,
+            }),
+        }
+    }
+
+    /// The embeddings whose dot products are the similarities, `[N, D]`, in the dtype to compute
+    /// with: f64 for f64, f32 for everything else.
+    pub fn values(self) -> Tensor<2> {
+        let dtype = check::compute_dtype(self.rows.dtype());
+        let rows = self.rows.cast(dtype);
+        match self.norms {
+            Some(norms) => normalized(rows, norms.least),
+            None => rows,
+        }
+    }
+
+    /// On the device without autodiff.
+    pub(crate) fn inner(self) -> Self {
+        let inner = |norms: Norms| Norms {
+            reciprocal: norms.reciprocal.inner(),
+            reciprocal_square: norms.reciprocal_square.inner(),
+            ..norms
+        };
+        Self {
+            rows: self.rows.inner(),
+            norms: self.norms.map(inner),
+        }
+    }
+
+    /// The similarity of row `i` with row `i` of others, `[N]`.
+    ///
+    /// # Panics
+    ///
+    /// As [`rowwise_dot`].
+    #[track_caller]
+    pub fn dot(&self, others: &Self) -> Tensor<1> {
+        rowwise_dot(self.clone().values(), others.clone().values())
+    }
+}
+
+/// A power of two by which rows are multiplied, exactly, `[N, 1]`: products of rows of norm 1e20
+/// overflow in f32, and those of 1e-20 vanish.
+fn scale_of(largest: &Tensor<2>, dtype: DType) -> Tensor<2> {
+    let one = largest.ones_like();
+    if dtype == DType::F16 {
+        // Its products, squares of 6e-8 and of 65,504, are normal numbers of f32.
+        return one;
+    }
+    let [low, high] = [-80, 80].map(|exponent| 2f64.powi(exponent));
+    one.mask_fill(largest.clone().greater_elem(2f64.powi(40)), low)
+        .mask_fill(largest.clone().lower_elem(2f64.powi(-40)), high)
+}
+
+fn normalized(rows: Tensor<2>, least: f64) -> Tensor<2> {
+    if least > 0.0 {
+        l2_normalize_above(rows, least)
+    } else {
+        l2_normalize(rows)
+    }
+}
