@@ -141,6 +141,7 @@ fn forms(symmetric: bool) -> Vec<Form> {
         columns: if symmetric { 0 } else { BOUND },
         scalars: BOUND,
         symmetric,
+        has_norms: false,
         teachers: TEACHERS.to_vec(),
         tokens: [1, 1],
         limits: LIMITS,
