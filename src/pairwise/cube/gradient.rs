@@ -17,11 +17,19 @@ pub(super) struct Gradient {
     /// Whether one product is all of it.
     in_one: bool,
     precision: Precision,
+    /// Units of a cube.
+    units: usize,
 }
 
 impl Gradient {
     /// By `x`, of a type that may differ.
-    pub fn new(x: &CubeTensor, dtype: DType, in_one: bool, precision: Precision) -> Self {
+    pub fn new(
+        x: &CubeTensor,
+        dtype: DType,
+        in_one: bool,
+        precision: Precision,
+        units: usize,
+    ) -> Self {
         Self {
             sum: if in_one {
                 empty(x, x.shape(), dtype)
@@ -30,6 +38,7 @@ impl Gradient {
             },
             in_one,
             precision,
+            units,
         }
     }
 
@@ -45,8 +54,8 @@ impl Gradient {
         let len = part.shape().num_elements();
         kernels::accumulate::launch(
             &self.sum.client,
-            CubeCount::Static(len.div_ceil(kernels::UNITS).min(1 << 15) as u32, 1, 1),
-            CubeDim::new_1d(kernels::UNITS as u32),
+            CubeCount::Static(len.div_ceil(self.units).min(1 << 15) as u32, 1, 1),
+            CubeDim::new_1d(self.units as u32),
             self.sum.clone().into_buffer_arg(),
             part.into_buffer_arg(),
             start * shape[1],

@@ -54,13 +54,14 @@ fn refusal(inputs: &Inputs<CubeBackend>) -> Option<String> {
         hardware.max_units_per_cube as usize,
         hardware.max_shared_memory_size,
     );
-    if units < kernels::UNITS {
-        let needed = kernels::UNITS;
+    let tiling = tiling(&inputs.a);
+    let needed = tiling.units();
+    if units < needed {
         return Some(format!(
             "a cube of the device has {units} units of {needed}"
         ));
     }
-    let shared = tiling(&inputs.a).shared() * inputs.a.dtype().size();
+    let shared = tiling.shared() * inputs.a.dtype().size();
     if memory < shared {
         return Some(format!(
             "a cube of the device shares {memory} bytes of {shared}"

@@ -20,6 +20,8 @@ pub(super) struct States {
     states: CubeTensor,
     /// Of each part of the rows (or columns), whether its states have begun.
     begun: Vec<bool>,
+    /// Units of a cube.
+    units: usize,
 }
 
 /// Where in `partials` the states of some cubes are: from `from` on, `parts` for each component.
@@ -37,6 +39,7 @@ impl States {
         sizes: [usize; 2],
         block: [usize; 2],
         like: &CubeTensor,
+        units: usize,
     ) -> Self {
         let mut components = 0;
         let mut reductions = Vec::new();
@@ -58,6 +61,7 @@ impl States {
             len,
             states: empty(like, [components.max(1) * len], like.dtype()),
             begun: vec![false; len.div_ceil(axis.len(block))],
+            units,
         }
     }
 
@@ -84,8 +88,8 @@ impl States {
         });
         kernels::merge::launch(
             &self.states.client,
-            CubeCount::Static(part.len.div_ceil(kernels::UNITS) as u32, 1, 1),
-            CubeDim::new_1d(kernels::UNITS as u32),
+            CubeCount::Static(part.len.div_ceil(self.units) as u32, 1, 1),
+            CubeDim::new_1d(self.units as u32),
             partials.clone().into_buffer_arg(),
             self.states.clone().into_buffer_arg(),
             found.from,
@@ -119,8 +123,8 @@ impl States {
         }
         kernels::finish::launch(
             &self.states.client,
-            CubeCount::Static(self.len.div_ceil(kernels::UNITS) as u32, 1, 1),
-            CubeDim::new_1d(kernels::UNITS as u32),
+            CubeCount::Static(self.len.div_ceil(self.units) as u32, 1, 1),
+            CubeDim::new_1d(self.units as u32),
             self.states.clone().into_buffer_arg(),
             results.clone().into_buffer_arg(),
             self.len,

@@ -65,10 +65,11 @@ impl<'a> Cubes<'a> {
         let like = inputs.a.clone();
         let factors = Factors::new(inputs, pass, tiling);
         let (sizes @ [n, m], block) = (factors.sizes(), factors.block);
-        let states = |axis| States::new(pass, axis, sizes, block, &like);
+        let units = tiling.units();
+        let states = |axis| States::new(pass, axis, sizes, block, &like, units);
         let in_one = n <= block[0] && m <= block[1];
         let precision = pass.limits.precision;
-        let gradient = |x| Gradient::new(x, factors.dtype, in_one, precision);
+        let gradient = |x| Gradient::new(x, factors.dtype, in_one, precision, units);
         Self {
             rows: states(Axis::Rows),
             columns: states(Axis::Columns),
@@ -221,7 +222,7 @@ impl<'a> Factors<'a> {
             kernels::block::launch_unchecked(
                 &self.a.client,
                 CubeCount::Static(splits as u32, strips as u32, 1),
-                CubeDim::new_2d(kernels::LANES as u32, kernels::LINES as u32),
+                CubeDim::new_2d(self.tiling.lanes as u32, self.tiling.lines as u32),
                 similarity.clone().into_buffer_arg(),
                 teachers.into_buffer_arg(),
                 self.mask(block).into_buffer_arg(),

@@ -24,13 +24,13 @@ fn elements(x: CubeTensor) -> Vec<f32> {
         .unwrap()
 }
 
-fn assert_same(own: &[f32], plain: &[f32], plane: u32) {
+fn assert_same(own: &[f32], plain: &[f32], tiling: Tiling) {
     let largest = plain.iter().fold(0f32, |l, x| l.max(x.abs()));
     assert_eq!(own.len(), plain.len());
     for (x, y) in own.iter().zip(plain) {
         assert!(
             (x - y).abs() <= 1e-5 * largest,
-            "{x} against {y}, planes of {plane}"
+            "{x} against {y}, {tiling:?}"
         );
     }
 }
@@ -63,7 +63,7 @@ fn form() -> Form {
     }
 }
 
-/// The tiling of a GPU, which a software adapter does not choose, against plain tensor operations.
+/// Also tilings that a software adapter does not choose, against plain tensor operations.
 #[test]
 fn every_tiling_gives_what_chunks_give() {
     let (n, m) = (70, 150);
@@ -88,17 +88,24 @@ fn every_tiling_gives_what_chunks_give() {
         columns: true,
         scalars: false,
     };
+    let small = Tiling {
+        lanes: 2,
+        lines: 1,
+        each: 1,
+        tiles: 8,
+    };
+    let tilings = [Tiling::of(8), Tiling::of(32), small];
     let check = |inputs: &Inputs<CubeBackend>, pass: &Pass| {
         let plain = chunked::pass(inputs.clone(), pass);
-        for plane in [8, 32] {
-            let own = Cubes::with_tiling(inputs.clone(), pass, Tiling::of(plane)).run();
+        for tiling in tilings {
+            let own = Cubes::with_tiling(inputs.clone(), pass, tiling).run();
             let pairs = [
                 (own.results, plain.results.clone()),
                 (own.left, plain.left.clone()),
                 (own.right, plain.right.clone()),
             ];
             for (own, plain) in pairs {
-                assert_same(&elements(own), &elements(plain), plane);
+                assert_same(&elements(own), &elements(plain), tiling);
             }
         }
         plain.results

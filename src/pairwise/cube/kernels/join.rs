@@ -2,8 +2,8 @@
 
 use burn_cubecl::cubecl::{self, prelude::*};
 
+use super::Reducing;
 use super::state::{Components, empty, join, load, store};
-use super::{Reducing, UNITS};
 use crate::pairwise::reduction::Kind;
 
 /// Joins the states that the cubes of a block found of its rows (or columns) with those of all.
@@ -114,7 +114,7 @@ pub(crate) fn accumulate<F: Float>(
     len: usize,
     #[define(F)] _dtype: ElemType,
 ) {
-    let step = CUBE_COUNT_X as usize * UNITS;
+    let step = (CUBE_COUNT_X * CUBE_DIM_X) as usize;
     let mut k = ABSOLUTE_POS_X as usize;
     while k < len {
         sum[at + k] += x[k];

@@ -1,11 +1,10 @@
 //! The kernels: everything but the matrix products.
 //!
-//! A cube of 32 × 8 units walks along a strip of 32 rows, one tile of 128 columns after the other.
-//! Of each tile a unit takes 4 × 4 pairs (see [`Tiling`]), computes the expressions of each, and
-//! reduces them along its rows, in registers until the strip ends, and along its columns, which the
-//! cube joins tile by tile. Every cube writes its states to a place of its own, and [`merge`] joins
-//! these in their order: the same
-//! bits in every run.
+//! A cube of a GPU has 32 × 8 units and walks along a strip of 32 rows, one tile of 128 columns after
+//! the other (see [`Tiling`]). Of each tile a unit takes 4 × 4 pairs, computes the expressions of
+//! each, and reduces them along its rows, in registers until the strip ends, and along its columns,
+//! which the cube joins tile by tile. Every cube writes its states to a place of its own, and
+//! [`merge`] joins these in their order: the same bits in every run.
 
 #![allow(clippy::needless_range_loop)] // Kernels have no iterators.
 
@@ -21,51 +20,56 @@ pub(crate) use self::expr::PlaceLaunch;
 pub(crate) use self::join::{accumulate, finish, merge};
 pub(crate) use self::reduce::block;
 
-/// Units along a row, and along a column.
-pub(super) const LANES: usize = 32;
-pub(super) const LINES: usize = 8;
-/// Tiles that a cube walks along.
-pub(super) const TILES: usize = 8;
-
-/// How the pairs of a tile are divided among units.
+/// The size of a cube, and how the pairs of a tile are divided among its units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Tiling {
-    /// Rows, and columns, that a unit takes.
+    /// Units along a row, and along a column.
+    pub lanes: usize,
+    pub lines: usize,
+    /// Rows, and columns, that a unit takes; neither lanes nor lines are fewer.
     pub each: usize,
+    /// Tiles that a cube walks along.
+    pub tiles: usize,
 }
 
 impl Tiling {
     /// A GPU has registers for sixteen pairs a unit. A CPU that emulates one has few, and takes
     /// seconds to compile the steps of sixteen pairs; its planes are narrow.
     pub fn of(plane: u32) -> Self {
-        let each = if (1..16).contains(&plane) { 1 } else { 4 };
-        Self { each }
+        Self {
+            lanes: 32,
+            lines: 8,
+            each: if (1..16).contains(&plane) { 1 } else { 4 },
+            tiles: 8,
+        }
+    }
+
+    /// Units of a cube, also of the kernels that have one unit an element.
+    pub fn units(self) -> usize {
+        self.lanes * self.lines
     }
 
     /// Rows of a tile.
     pub fn rows(self) -> usize {
-        LINES * self.each
+        self.lines * self.each
     }
 
     /// Columns of a tile.
     pub fn columns(self) -> usize {
-        LANES * self.each
+        self.lanes * self.each
     }
 
     /// Columns of the strip of a cube.
     pub fn span(self) -> usize {
-        TILES * self.columns()
+        self.tiles * self.columns()
     }
 
     /// Values that a cube shares: of each unit the components of one state, for each of its rows
     /// (or columns).
     pub fn shared(self) -> usize {
-        3 * LANES * LINES * self.each
+        3 * self.units() * self.each
     }
 }
-
-/// Units of a cube of the kernels that have one unit an element.
-pub(super) const UNITS: usize = 256;
 
 /// A reduction within a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

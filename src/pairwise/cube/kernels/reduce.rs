@@ -5,9 +5,9 @@
 
 use burn_cubecl::cubecl::{self, prelude::*};
 
+use super::Program;
 use super::expr::{Pair, Place, evaluate};
 use super::state::{Components, empty, gather, join, load, store};
-use super::{LANES, LINES, Program, TILES};
 
 /// Computes the expressions of every pair of a block, writes the coefficients and what the cubes
 /// found.
@@ -33,6 +33,8 @@ pub(crate) fn block<F: Float, H: Float>(
     #[define(F, H)] _dtypes: [ElemType; 2],
 ) {
     let each = comptime!(program.tiling.each);
+    let lanes = comptime!(program.tiling.lanes);
+    let lines = comptime!(program.tiling.lines);
     let rows = comptime!(program.tiling.rows());
     let columns = comptime!(program.tiling.columns());
     let infinity = F::cast_from(infinity);
@@ -55,15 +57,18 @@ pub(crate) fn block<F: Float, H: Float>(
     }
 
     let start = split * comptime!(program.tiling.span());
-    let tiles = min(TILES, (place.columns - start).div_ceil(columns));
+    let tiles = min(
+        comptime!(program.tiling.tiles),
+        (place.columns - start).div_ceil(columns),
+    );
     for tile in 0..tiles {
         let c0 = start + tile * columns;
         let mut values = Sequence::<Sequence<F>>::new();
         let mut there = Sequence::<bool>::new();
         #[unroll]
         for e in 0..comptime!(each * each) {
-            let r = strip * rows + line + comptime!(e / each * LINES);
-            let c = c0 + lane + comptime!(e % each * LANES);
+            let r = strip * rows + line + comptime!(e / each * lines);
+            let c = c0 + lane + comptime!(e % each * lanes);
             let inside = r < place.rows && c < place.columns;
             // Units beyond the block read its last pair, which does not count.
             let r = min(r, place.rows - 1);
@@ -116,7 +121,7 @@ pub(crate) fn block<F: Float, H: Float>(
                     each,
                 );
                 let first = place.j0 + c0 + lane;
-                let new = gather::<F>(&x, &y, &counts, first, infinity, LANES, reducing.kind);
+                let new = gather::<F>(&x, &y, &counts, first, infinity, lanes, reducing.kind);
                 join::<F>(
                     by_row.index_mut(comptime!(k * each + e)),
                     &new,
@@ -132,26 +137,26 @@ pub(crate) fn block<F: Float, H: Float>(
             for e in 0..each {
                 let (x, y, counts) = line_of::<F>(&values, &there, reducing.steps, e, each, each);
                 let first = place.i0 + strip * rows + line;
-                let found = gather::<F>(&x, &y, &counts, first, infinity, LINES, reducing.kind);
-                let column = lane + comptime!(e * LANES);
+                let found = gather::<F>(&x, &y, &counts, first, infinity, lines, reducing.kind);
+                let column = lane + comptime!(e * lanes);
                 store::<F>(
                     &mut shared,
                     line * columns + column,
-                    comptime!(LINES * columns),
+                    comptime!(lines * columns),
                     &found,
                     reducing.kind,
                 );
             }
             sync_cube();
-            let column = line * LANES + lane;
+            let column = line * lanes + lane;
             if column < columns && c0 + column < place.columns {
                 let mut found =
-                    load::<F>(&shared, column, comptime!(LINES * columns), reducing.kind);
-                for other in 1..LINES {
+                    load::<F>(&shared, column, comptime!(lines * columns), reducing.kind);
+                for other in 1..lines {
                     let next = load::<F>(
                         &shared,
                         other * columns + column,
-                        comptime!(LINES * columns),
+                        comptime!(lines * columns),
                         reducing.kind,
                     );
                     join::<F>(&mut found, &next, reducing.kind);
@@ -176,24 +181,24 @@ pub(crate) fn block<F: Float, H: Float>(
         let reducing = comptime!(program.rows[k]);
         #[unroll]
         for e in 0..each {
-            let row = line + comptime!(e * LINES);
+            let row = line + comptime!(e * lines);
             store::<F>(
                 &mut shared,
                 lane * rows + row,
-                comptime!(LANES * rows),
+                comptime!(lanes * rows),
                 by_row.index(comptime!(k * each + e)),
                 reducing.kind,
             );
         }
         sync_cube();
-        let row = line * LANES + lane;
+        let row = line * lanes + lane;
         if row < rows && strip * rows + row < place.rows {
-            let mut found = load::<F>(&shared, row, comptime!(LANES * rows), reducing.kind);
-            for other in 1..LANES {
+            let mut found = load::<F>(&shared, row, comptime!(lanes * rows), reducing.kind);
+            for other in 1..lanes {
                 let next = load::<F>(
                     &shared,
                     other * rows + row,
-                    comptime!(LANES * rows),
+                    comptime!(lanes * rows),
                     reducing.kind,
                 );
                 join::<F>(&mut found, &next, reducing.kind);
