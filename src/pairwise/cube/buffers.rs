@@ -8,6 +8,8 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::{empty_device_contiguous_dtype, zeros_client};
 use burn_cubecl::tensor::CubeTensor;
 
+use super::kernels;
+use super::plan::Terms;
 use crate::pairwise::blocks::Part;
 
 pub(super) fn empty(like: &CubeTensor, shape: impl Into<Shape>, dtype: DType) -> CubeTensor {
@@ -49,4 +51,36 @@ pub(super) fn rows_of(x: &CubeTensor, rows: Part) -> CubeTensor {
         x.clone(),
         &[rows.into(), (0..width).into()],
     ))
+}
+
+/// Matrices of one shape in one buffer, each beginning where a view of the buffer may.
+pub(super) struct Planes {
+    pub buffer: CubeTensor,
+    shape: [usize; 2],
+    count: usize,
+}
+
+impl Planes {
+    /// For terms of a matrix; of one element, if there are none.
+    pub fn new(matrix: &CubeTensor, terms: Terms) -> Self {
+        let shape = [matrix.shape()[0], matrix.shape()[1]];
+        let apart = kernels::plane(shape[0] * shape[1]);
+        Self {
+            buffer: empty(matrix, [(terms.count * apart).max(1)], terms.dtype),
+            shape,
+            count: terms.count,
+        }
+    }
+
+    /// Views, or copies where a plane does not end where a view may.
+    pub fn each(self) -> Vec<CubeTensor> {
+        let len = self.shape[0] * self.shape[1];
+        let plane = |k: usize| {
+            let start = k * kernels::plane(len);
+            let plane = start..start + len;
+            let plane = CubeBackend::float_slice(self.buffer.clone(), &[plane.into()]);
+            unpadded(CubeBackend::float_reshape(plane, Shape::new(self.shape)))
+        };
+        (0..self.count).map(plane).collect()
+    }
 }

@@ -2,55 +2,54 @@
 
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
-use burn::tensor::DType;
+use burn::tensor::{DType, Shape};
 use burn_cubecl::cubecl::prelude::{CubeCount, CubeDim};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::buffers::{empty, zeros};
 use super::kernels;
+use super::plan::Terms;
 use super::product::product;
-use crate::pairwise::Precision;
 
 /// A gradient, to which blocks add.
 pub(super) struct Gradient {
     pub sum: CubeTensor,
-    /// Whether one product is all of it.
+    /// Whether one block is all of it.
     in_one: bool,
-    precision: Precision,
     /// Units of a cube.
     units: usize,
 }
 
 impl Gradient {
-    /// By `x`, of a type that may differ.
-    pub fn new(
-        x: &CubeTensor,
-        dtype: DType,
-        in_one: bool,
-        precision: Precision,
-        units: usize,
-    ) -> Self {
-        Self {
-            sum: if in_one {
-                empty(x, x.shape(), dtype)
-            } else {
-                zeros(x, x.shape(), dtype)
-            },
-            in_one,
-            precision,
-            units,
+    /// Of this shape, on the device of `like`.
+    pub fn new(like: &CubeTensor, shape: Shape, dtype: DType, in_one: bool, units: usize) -> Self {
+        let sum = if in_one {
+            empty(like, shape, dtype)
+        } else {
+            zeros(like, shape, dtype)
+        };
+        Self { sum, in_one, units }
+    }
+
+    /// Adds the product of coefficients and embeddings, of which these are the terms, to the rows
+    /// from `start` on.
+    pub fn add(&mut self, start: usize, coefficients: &[CubeTensor], embeddings: &[CubeTensor]) {
+        let multiplied = Terms::multiplied(coefficients.len(), embeddings.len());
+        for (k, [i, j]) in multiplied.enumerate() {
+            let (left, right) = (coefficients[i].clone(), embeddings[j].clone());
+            if self.in_one && k == 0 {
+                product(left, right, &self.sum);
+                continue;
+            }
+            let shape = [left.shape()[0], right.shape()[1]];
+            let part = empty(&self.sum, shape, self.sum.dtype);
+            product(left, right, &part);
+            self.accumulate(start * shape[1], part);
         }
     }
 
-    /// Adds the product of coefficients and embeddings to the rows from `start` on.
-    pub fn add(&mut self, start: usize, coefficients: CubeTensor, embeddings: CubeTensor) {
-        if self.in_one {
-            product(coefficients, embeddings, &self.sum, self.precision);
-            return;
-        }
-        let shape = [coefficients.shape()[0], embeddings.shape()[1]];
-        let part = empty(&self.sum, shape, self.sum.dtype);
-        product(coefficients, embeddings, &part, self.precision);
+    /// Adds to the elements from `at` on.
+    fn accumulate(&self, at: usize, part: CubeTensor) {
         let len = part.shape().num_elements();
         kernels::accumulate::launch(
             &self.sum.client,
@@ -58,7 +57,7 @@ impl Gradient {
             CubeDim::new_1d(self.units as u32),
             self.sum.clone().into_buffer_arg(),
             part.into_buffer_arg(),
-            start * shape[1],
+            at,
             len,
             dtype_to_storage_type(self.sum.dtype),
         );

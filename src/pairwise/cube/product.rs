@@ -1,4 +1,4 @@
-//! Matrix products of a chosen precision.
+//! Matrix products by kernels that are named.
 
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
@@ -12,37 +12,19 @@ use cubek::matmul::strategy::Strategy;
 use cubek::std::InputBinding;
 
 use super::buffers::empty;
-use crate::pairwise::Precision;
-
-/// The type of the factors of products of f32 matrices, where it is not f32.
-///
-/// Where no matrix unit multiplies that type, rounding would cost time and digits and gain nothing.
-pub(super) fn rounded(precision: Precision, like: &CubeTensor) -> Option<DType> {
-    let is_asked_for = precision == Precision::Medium && like.dtype == DType::F32;
-    (is_asked_for && has_matrix_unit(like, DType::BF16)).then_some(DType::BF16)
-}
-
-/// Whether the device has instructions that multiply small matrices of that type.
-fn has_matrix_unit(like: &CubeTensor, dtype: DType) -> bool {
-    let factor = dtype_to_storage_type(dtype);
-    let units = &like.client.properties().features.matmul.cmma;
-    units
-        .iter()
-        .any(|unit| unit.a_type == factor && unit.b_type == factor)
-}
 
 /// The product of two matrices, nothing rounded.
 pub(super) fn in_full(left: CubeTensor, right: CubeTensor) -> CubeTensor {
     let out = empty(&left, [left.shape()[0], right.shape()[1]], left.dtype);
-    product(left, right, &out, Precision::Highest);
+    product(left, right, &out);
     out
 }
 
-/// `out = left · right`, accumulated in the type of `out`.
+/// `out = left · right`, exact but for the sums, which are in the type of `out`.
 ///
 /// Burn's own product may round f32 to tf32 unasked, and picks its kernel by timing, so that two
 /// runs need not agree to the bit.
-pub(super) fn product(left: CubeTensor, right: CubeTensor, out: &CubeTensor, precision: Precision) {
+pub(super) fn product(left: CubeTensor, right: CubeTensor, out: &CubeTensor) {
     assert_eq!(left.dtype, right.dtype, "a product of two types");
     let input =
         |x: &CubeTensor| InputBinding::new(x.clone().binding(), dtype_to_storage_type(x.dtype));
@@ -52,7 +34,8 @@ pub(super) fn product(left: CubeTensor, right: CubeTensor, out: &CubeTensor, pre
         MultiLevel::SimpleUnit(BlueprintStrategy::Inferred(Default::default())),
         MultiLevel::Naive,
     ];
-    if precision != Precision::Highest {
+    // Of f32 they would round to tf32.
+    if [DType::F16, DType::BF16].contains(&left.dtype) {
         let matrix_units = BlueprintStrategy::Inferred(Default::default());
         strategies.insert(0, MultiLevel::SimpleCyclicCmma(matrix_units));
     }

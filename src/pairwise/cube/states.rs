@@ -2,6 +2,7 @@
 
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
+use burn::tensor::DType;
 use burn_cubecl::cubecl::prelude::{CubeCount, CubeDim};
 use burn_cubecl::tensor::CubeTensor;
 
@@ -38,7 +39,7 @@ impl States {
         axis: Axis,
         sizes: [usize; 2],
         block: [usize; 2],
-        like: &CubeTensor,
+        (like, dtype): (&CubeTensor, DType),
         units: usize,
     ) -> Self {
         let mut components = 0;
@@ -59,7 +60,7 @@ impl States {
             reductions,
             components,
             len,
-            states: empty(like, [components.max(1) * len], like.dtype()),
+            states: empty(like, [components.max(1) * len], dtype),
             begun: vec![false; len.div_ceil(axis.len(block))],
             units,
         }

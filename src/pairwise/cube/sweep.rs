@@ -10,23 +10,20 @@ use burn_cubecl::cubecl::prelude::{CubeCount, CubeDim};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::buffers::{empty, rows_of, unpadded};
+use super::buffers::{Planes, empty};
+use super::factors::{Embeddings, one_after_the_other, similarities};
 use super::gradient::Gradient;
-use super::kernels::{self, Program, Tiling};
-use super::product::{product, rounded};
+use super::kernels::{self, Program};
+use super::plan::{Plan, Terms};
 use super::states::{Found, States, results};
-use super::tiling;
 use crate::pairwise::blocks::{self, Block, Part, Side, Sweep};
 use crate::pairwise::ops::{Inputs, Outputs};
 use crate::pairwise::pass::{Pass, Steps, Teacher};
 use crate::pairwise::reduction::Axis;
 
-/// Bytes that the matrices of a block take at most: more make no pass faster.
-pub(super) const BLOCK: usize = 256 << 20;
-
 /// One pass under way.
 pub(super) struct Cubes<'a> {
-    factors: Factors<'a>,
+    read: Read<'a>,
     rows: States,
     columns: States,
     left: Option<Gradient>,
@@ -34,53 +31,43 @@ pub(super) struct Cubes<'a> {
 }
 
 /// What a pass reads, ready for its products and kernels.
-struct Factors<'a> {
+struct Read<'a> {
     pass: &'a Pass,
-    /// In the type of the products' factors.
-    a: CubeTensor,
-    b: CubeTensor,
+    plan: Plan,
+    a: Embeddings,
+    b: Embeddings,
     /// Of the teachers that the pass reads, each.
-    teachers: Vec<[CubeTensor; 2]>,
+    teachers: Vec<[Embeddings; 2]>,
     /// The type of similarities, states and results.
     dtype: DType,
-    /// That of the factors of products, where it is another.
-    rounded: Option<DType>,
     mask: BoolTensor<CubeBackend>,
     /// The bound vectors of rows, those of columns, the scalars.
     vectors: CubeTensor,
     columns_at: usize,
     scalars_at: usize,
-    /// Rows and columns of a block.
-    block: [usize; 2],
-    tiling: Tiling,
 }
 
 impl<'a> Cubes<'a> {
-    pub fn new(inputs: Inputs<CubeBackend>, pass: &'a Pass) -> Self {
-        let tiling = tiling(&inputs.a);
-        Self::with_tiling(inputs, pass, tiling)
-    }
-
-    pub fn with_tiling(inputs: Inputs<CubeBackend>, pass: &'a Pass, tiling: Tiling) -> Self {
-        let like = inputs.a.clone();
-        let factors = Factors::new(inputs, pass, tiling);
-        let (sizes @ [n, m], block) = (factors.sizes(), factors.block);
-        let units = tiling.units();
-        let states = |axis| States::new(pass, axis, sizes, block, &like, units);
+    pub fn new(inputs: Inputs<CubeBackend>, pass: &'a Pass, plan: Plan) -> Self {
+        let (like, dtype) = (inputs.a.clone(), inputs.dtype());
+        let shapes = [inputs.a.shape(), inputs.b.shape()];
+        let (sizes @ [n, m], block) = (inputs.sizes(), plan.block);
+        let units = plan.tiling.units();
+        let states = |axis| States::new(pass, axis, sizes, block, (&like, dtype), units);
         let in_one = n <= block[0] && m <= block[1];
-        let precision = pass.limits.precision;
-        let gradient = |x| Gradient::new(x, factors.dtype, in_one, precision, units);
+        let gradient = |shape| Gradient::new(&like, shape, dtype, in_one, units);
+        let [a, b] = shapes;
         Self {
             rows: states(Axis::Rows),
             columns: states(Axis::Columns),
-            left: pass.left.then(|| gradient(&factors.a)),
-            right: pass.right.then(|| gradient(&factors.b)),
-            factors,
+            left: pass.left.then(|| gradient(a)),
+            right: pass.right.then(|| gradient(b)),
+            read: Read::new(inputs, pass, plan),
         }
     }
 
     pub fn run(mut self) -> Outputs<CubeBackend> {
-        let (pass, sizes, block) = (self.factors.pass, self.factors.sizes(), self.factors.block);
+        let (pass, sizes, block) = (self.read.pass, self.read.sizes(), self.read.plan.block);
         blocks::run(pass, sizes, block, &mut self);
         let results = results(pass, sizes, [&self.rows, &self.columns]);
         let or_results = |gradient: Option<Gradient>| gradient.map_or(results.clone(), |g| g.sum);
@@ -93,54 +80,40 @@ impl<'a> Cubes<'a> {
     }
 }
 
-impl<'a> Factors<'a> {
-    fn new(inputs: Inputs<CubeBackend>, pass: &'a Pass, tiling: Tiling) -> Self {
-        let sizes = inputs.sizes();
-        let named = pass.named;
-        let dtype = inputs.a.dtype();
-        let rounded = rounded(pass.limits.precision, &inputs.a);
-        let factor = |x: CubeTensor| {
-            into_contiguous(match rounded {
-                Some(rounded) => CubeBackend::float_cast(x, rounded.into()),
-                None => x,
-            })
-        };
+impl<'a> Read<'a> {
+    fn new(inputs: Inputs<CubeBackend>, pass: &'a Pass, plan: Plan) -> Self {
+        let dtype = inputs.dtype();
         let teacher = |teacher: &Teacher| {
             [&inputs.teacher_a, &inputs.teacher_b].map(|x| {
-                if x.shape()[1] == teacher.width {
-                    return factor(x.clone());
-                }
                 let (rows, columns) = (0..x.shape()[0], teacher.at..teacher.at + teacher.width);
-                let part = [rows.into(), columns.into()];
-                factor(CubeBackend::float_slice(x.clone(), &part))
+                let own = if x.shape()[1] == teacher.width {
+                    x.clone()
+                } else {
+                    CubeBackend::float_slice(x.clone(), &[rows.into(), columns.into()])
+                };
+                Embeddings::new(own, &plan.teachers, false)
             })
         };
-        let read = pass.teachers.iter().filter(|teacher| teacher.named);
-        let teachers: Vec<_> = read.map(teacher).collect();
-        let matrices = 1
-            + teachers.len()
-            + 2 * usize::from(named.mask)
-            + usize::from(rounded.is_some() && pass.coefficient.is_some());
+        let named = pass.teachers.iter().filter(|teacher| teacher.named);
         let (vectors, [columns_at, scalars_at]) = vectors(
             pass,
             [&inputs.rows, &inputs.columns, &inputs.scalars],
-            &inputs.a,
+            (&inputs.a, dtype),
         );
+        // The gradient of either side is a product with the other.
+        let own = |x, with_gradient| Embeddings::new(x, &plan.factors, with_gradient);
+        let a = own(inputs.a, pass.right || pass.symmetric && pass.left);
         Self {
-            block: block_of(
-                pass.limits.budget.min(BLOCK),
-                matrices * dtype.size(),
-                sizes,
-                pass.symmetric,
-                most_rows(&inputs.a, tiling),
-            ),
-            tiling,
+            teachers: named.map(teacher).collect(),
+            b: if pass.symmetric {
+                a.clone()
+            } else {
+                own(inputs.b, pass.left)
+            },
+            a,
             pass,
+            plan,
             dtype,
-            rounded,
-            a: factor(inputs.a),
-            b: factor(inputs.b),
-            teachers,
             mask: inputs.mask,
             vectors: into_contiguous(vectors),
             columns_at,
@@ -149,33 +122,17 @@ impl<'a> Factors<'a> {
     }
 
     fn sizes(&self) -> [usize; 2] {
-        [self.a.shape()[0], self.b.shape()[0]]
-    }
-
-    /// The products of rows of two sets of embeddings with one another.
-    fn similarities(&self, a: &CubeTensor, b: &CubeTensor, block: &Block) -> CubeTensor {
-        let out = empty(a, [block.rows.len, block.columns.len], self.dtype);
-        let b = CubeBackend::float_transpose(rows_of(b, block.columns));
-        product(rows_of(a, block.rows), b, &out, self.pass.limits.precision);
-        out
+        [self.a.count(), self.b.count()]
     }
 
     /// The similarities of the teachers that the pass reads, one after the other.
     fn teacher_similarities(&self, block: &Block) -> CubeTensor {
-        let similarities = |[a, b]: &[CubeTensor; 2]| self.similarities(a, b, block);
-        let mut each: Vec<_> = self.teachers.iter().map(similarities).collect();
-        match each.len() {
-            0 => self.vectors.clone(),
-            1 => each.remove(0),
-            _ => {
-                // As vectors, which Burn does not pad.
-                let len = Shape::new([block.rows.len * block.columns.len]);
-                let flat = each
-                    .into_iter()
-                    .map(|x| CubeBackend::float_reshape(x, len.clone()));
-                unpadded(CubeBackend::float_cat(flat.collect(), 0))
-            }
+        if self.teachers.is_empty() {
+            return self.vectors.clone();
         }
+        let each = self.teachers.iter();
+        let each = each.map(|[a, b]| similarities([a, b], block, self.dtype));
+        one_after_the_other(each.collect())
     }
 
     fn mask(&self, block: &Block) -> CubeTensor {
@@ -198,18 +155,17 @@ impl<'a> Factors<'a> {
         program: &Program,
         [splits, strips]: [usize; 2],
         partials: &CubeTensor,
-    ) -> Option<CubeTensor> {
+    ) -> Option<Vec<CubeTensor>> {
         let ([n, m], dtype) = (self.sizes(), self.dtype);
         let (rows, columns) = (block.rows, block.columns);
-        let apart = match (program.coefficient, self.rounded) {
-            (Some(_), Some(rounded)) => empty(&self.a, [rows.len, columns.len], rounded),
-            _ => empty(&self.a, [1], dtype),
-        };
         let reduces = !(program.rows.is_empty() && program.columns.is_empty());
         if !reduces && program.coefficient.is_none() {
             return None;
         }
-        let similarity = self.similarities(&self.a, &self.b, block);
+        let similarity = similarities([&self.a, &self.b], block, dtype);
+        let terms = self.plan.factors.coefficient;
+        let terms = terms.filter(|_| program.coefficient.is_some());
+        let apart = Planes::new(&similarity, terms.unwrap_or(Terms::NONE));
         let teachers = self.teacher_similarities(block);
         let (at, to) = (
             [rows.start, columns.start],
@@ -220,15 +176,15 @@ impl<'a> Factors<'a> {
         // every state of every cube.
         unsafe {
             kernels::block::launch_unchecked(
-                &self.a.client,
+                &similarity.client,
                 CubeCount::Static(splits as u32, strips as u32, 1),
-                CubeDim::new_2d(self.tiling.lanes as u32, self.tiling.lines as u32),
+                CubeDim::new_2d(self.plan.tiling.lanes as u32, self.plan.tiling.lines as u32),
                 similarity.clone().into_buffer_arg(),
                 teachers.into_buffer_arg(),
                 self.mask(block).into_buffer_arg(),
                 self.vectors.clone().into_buffer_arg(),
                 partials.clone().into_buffer_arg(),
-                apart.clone().into_buffer_arg(),
+                apart.buffer.clone().into_buffer_arg(),
                 kernels::PlaceLaunch::new(
                     rows.len,
                     columns.len,
@@ -243,27 +199,30 @@ impl<'a> Factors<'a> {
                 f32::INFINITY,
                 program.clone(),
                 self.pass.named.mask,
-                [dtype, apart.dtype].map(dtype_to_storage_type),
+                [dtype, apart.buffer.dtype].map(dtype_to_storage_type),
             )
         };
-        let coefficients = if self.rounded.is_some() {
-            apart
-        } else {
-            similarity
-        };
-        program.coefficient.map(|_| coefficients)
+        program.coefficient.map(|_| {
+            if terms.is_some() {
+                apart.each()
+            } else {
+                vec![similarity]
+            }
+        })
     }
 }
 
 impl Sweep for Cubes<'_> {
-    type Coefficients = CubeTensor;
+    /// Their terms.
+    type Coefficients = Vec<CubeTensor>;
 
-    fn reduce(&mut self, block: &Block, steps: &Steps) -> Option<CubeTensor> {
-        let factors = &self.factors;
+    fn reduce(&mut self, block: &Block, steps: &Steps) -> Option<Vec<CubeTensor>> {
+        let read = &self.read;
+        let tiling = read.plan.tiling;
         let ops = steps.tape.ops.iter();
         let program = Program {
-            tiling: factors.tiling,
-            ops: ops.map(|op| factors.pass.renumbered(*op)).collect(),
+            tiling,
+            ops: ops.map(|op| read.pass.renumbered(*op)).collect(),
             rows: self.rows.reducing(steps),
             columns: if block.is_own_transpose {
                 Vec::new()
@@ -272,11 +231,11 @@ impl Sweep for Cubes<'_> {
             },
             row_components: self.rows.components,
             coefficient: steps.coefficient,
-            apart: factors.rounded.is_some(),
+            terms: read.plan.factors.coefficient.map_or(0, |terms| terms.count),
         };
         let (rows, columns) = (block.rows, block.columns);
-        let splits = columns.len.div_ceil(factors.tiling.span());
-        let strips = rows.len.div_ceil(factors.tiling.rows());
+        let splits = columns.len.div_ceil(tiling.span());
+        let strips = rows.len.div_ceil(tiling.rows());
         let by_row = Found {
             from: 0,
             parts: splits,
@@ -286,8 +245,8 @@ impl Sweep for Cubes<'_> {
             parts: strips,
         };
         let len = by_column.from + self.columns.components * strips * columns.len;
-        let partials = empty(&factors.a, [len.max(1)], factors.dtype);
-        let coefficients = factors.launch(block, &program, [splits, strips], &partials);
+        let partials = empty(&read.vectors, [len.max(1)], read.dtype);
+        let coefficients = read.launch(block, &program, [splits, strips], &partials);
         self.rows.merge(rows, &program.rows, &partials, by_row);
         if block.is_mirrored {
             // The columns of this block are rows below the diagonal.
@@ -300,26 +259,27 @@ impl Sweep for Cubes<'_> {
         coefficients
     }
 
-    fn transposed(coefficients: CubeTensor) -> CubeTensor {
-        CubeBackend::float_transpose(coefficients)
+    fn transposed(coefficients: Vec<CubeTensor>) -> Vec<CubeTensor> {
+        let terms = coefficients.into_iter();
+        terms.map(CubeBackend::float_transpose).collect()
     }
 
     fn add(
         &mut self,
         (to, part): (Side, Part),
-        coefficients: CubeTensor,
+        coefficients: Vec<CubeTensor>,
         (from, others): (Side, Part),
     ) {
         let embeddings = match from {
-            Side::Left => &self.factors.a,
-            Side::Right => &self.factors.b,
+            Side::Left => &self.read.a,
+            Side::Right => &self.read.b,
         };
         let gradient = match to {
             Side::Left => &mut self.left,
             Side::Right => &mut self.right,
         };
         let gradient = gradient.as_mut().expect("the pass wants this gradient");
-        gradient.add(part.start, coefficients, rows_of(embeddings, others));
+        gradient.add(part.start, &coefficients, &embeddings.gradient(others));
     }
 }
 
@@ -328,7 +288,7 @@ impl Sweep for Cubes<'_> {
 fn vectors(
     pass: &Pass,
     [rows, columns, scalars]: [&CubeTensor; 3],
-    like: &CubeTensor,
+    (like, dtype): (&CubeTensor, DType),
 ) -> (CubeTensor, [usize; 2]) {
     let named = pass.named;
     let flat = |is_read: bool, x: &CubeTensor| {
@@ -346,59 +306,9 @@ fn vectors(
     let scalars_at = len(&rows) + len(&columns);
     let mut vectors: Vec<_> = [rows, columns, scalars].into_iter().flatten().collect();
     let vectors = match vectors.len() {
-        0 => empty(like, [1], like.dtype()),
+        0 => empty(like, [1], dtype),
         1 => vectors.remove(0),
         _ => CubeBackend::float_cat(vectors, 0),
     };
     (vectors, [columns_at, scalars_at])
-}
-
-/// The rows of a block, at most: a launch has a cube for each strip of them, along an axis that
-/// some devices limit to 65,535.
-fn most_rows(like: &CubeTensor, tiling: Tiling) -> usize {
-    let (_, strips, _) = like.client.properties().hardware.max_cube_count;
-    (strips as usize).saturating_mul(tiling.rows())
-}
-
-/// Rows and columns of a block whose pairs take so many bytes each.
-fn block_of(
-    bytes: usize,
-    of_pair: usize,
-    [n, m]: [usize; 2],
-    square: bool,
-    most_rows: usize,
-) -> [usize; 2] {
-    const STEP: usize = 128;
-    let pairs = bytes / of_pair;
-    let down = |x: usize| (x / STEP).max(1) * STEP;
-    let side = down((pairs as f64).sqrt() as usize);
-    if square {
-        return [side; 2];
-    }
-    // What one side does not need, the other may have.
-    if n <= side {
-        [n, down(pairs / n.max(1))]
-    } else if m <= side {
-        [down((pairs / m.max(1)).min(most_rows)), m]
-    } else {
-        [side; 2]
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_block_has_no_more_strips_than_a_launch_takes() {
-        // A GPU's tiles have 32 rows, and grids of CUDA 65,535 cubes along their second axis.
-        let rows = 65_535 * 32;
-        let sizes = [5_000_000, 8];
-        let [narrow, columns] = block_of(256 << 20, 4, sizes, false, rows);
-        assert_eq!([narrow, columns], [rows / 128 * 128, 8]);
-        assert!(narrow.div_ceil(32) <= 65_535);
-        // Where nothing limits them, all that the budget allows.
-        let [all, _] = block_of(256 << 20, 4, sizes, false, usize::MAX);
-        assert_eq!(all, (256 << 20) / 4 / 8);
-    }
 }

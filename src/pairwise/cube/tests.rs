@@ -1,9 +1,12 @@
 //! The kernels against plain tensor operations.
 
 use burn::backend::ops::FloatTensorOps;
-use burn::tensor::{Shape, TensorData, read_sync};
+use burn::tensor::{DType, Device, Shape, TensorData, read_sync};
 use burn_cubecl::CubeDevice;
+use burn_cubecl::tensor::CubeTensor;
 
+use super::kernels::Tiling;
+use super::plan::{Factors, Terms};
 use super::*;
 use crate::pairwise::Precision;
 use crate::pairwise::backward::append_results;
@@ -24,28 +27,32 @@ fn elements(x: CubeTensor) -> Vec<f32> {
         .unwrap()
 }
 
-fn assert_same(own: &[f32], plain: &[f32], tiling: Tiling) {
+fn assert_same(own: &[f32], plain: &[f32], tolerance: f32, how: &str) {
     let largest = plain.iter().fold(0f32, |l, x| l.max(x.abs()));
     assert_eq!(own.len(), plain.len());
     for (x, y) in own.iter().zip(plain) {
         assert!(
-            (x - y).abs() <= 1e-5 * largest,
-            "{x} against {y}, {tiling:?}"
+            (x - y).abs() <= tolerance * largest,
+            "{x} against {y}: {how}"
         );
     }
 }
 
-/// Reductions of every kind, along both axes.
-fn form() -> Form {
+/// Reductions of every kind, along both axes; a maximum, whose index rounding may change, only
+/// `with_max`.
+fn form(with_max: bool) -> Form {
     let c = Expr::leaf(Leaf::Similarity);
     let logit = &c * &Expr::leaf(Leaf::Row(0)) + &Expr::leaf(Leaf::Column(0));
+    let mut reductions = vec![
+        rows().log_sum_exp(&logit.except(&Expr::diagonal())),
+        columns().softmax_mean(&logit, &c),
+        columns().sum(&logit.sigmoid()),
+    ];
+    if with_max {
+        reductions.insert(2, rows().max(&c));
+    }
     Form {
-        reductions: vec![
-            rows().log_sum_exp(&logit.except(&Expr::diagonal())),
-            columns().softmax_mean(&logit, &c),
-            rows().max(&c),
-            columns().sum(&logit.sigmoid()),
-        ],
+        reductions,
         rows: 1,
         columns: 1,
         scalars: 0,
@@ -63,11 +70,18 @@ fn form() -> Form {
     }
 }
 
-/// Also tilings that a software adapter does not choose, against plain tensor operations.
-#[test]
-fn every_tiling_gives_what_chunks_give() {
+/// A way to run a pass, and how close it comes to plain tensor operations.
+struct How {
+    tiling: Tiling,
+    factors: Factors,
+    /// Bytes of a block.
+    budget: usize,
+    tolerance: f32,
+}
+
+/// Runs a pass and the one that follows from it, with all gradients, in each of these ways.
+fn check(form: &Form, ways: &[How]) {
     let (n, m) = (70, 150);
-    let form = form();
     let number = |seed: f32| move |k: usize| (k as f32 * seed).sin();
     let any = || tensor(number(1.0), [1, 1]);
     let mut inputs = Inputs {
@@ -88,24 +102,23 @@ fn every_tiling_gives_what_chunks_give() {
         columns: true,
         scalars: false,
     };
-    let small = Tiling {
-        lanes: 2,
-        lines: 1,
-        each: 1,
-        tiles: 8,
-    };
-    let tilings = [Tiling::of(8), Tiling::of(32), small];
     let check = |inputs: &Inputs<CubeBackend>, pass: &Pass| {
         let plain = chunked::pass(inputs.clone(), pass);
-        for tiling in tilings {
-            let own = Cubes::with_tiling(inputs.clone(), pass, tiling).run();
+        let hardware = Hardware::of(&inputs.a);
+        for how in ways {
+            let mut pass = pass.clone();
+            pass.limits.budget = how.budget;
+            let factors = [how.factors; 2];
+            let plan = Plan::with_factors(&hardware, how.tiling, inputs, &pass, factors);
+            let own = Cubes::new(inputs.clone(), &pass, plan).run();
             let pairs = [
                 (own.results, plain.results.clone()),
                 (own.left, plain.left.clone()),
                 (own.right, plain.right.clone()),
             ];
+            let said = format!("{:?}, {:?}", how.tiling, how.factors);
             for (own, plain) in pairs {
-                assert_same(&elements(own), &elements(plain), tiling);
+                assert_same(&elements(own), &elements(plain), how.tolerance, &said);
             }
         }
         plain.results
@@ -114,6 +127,50 @@ fn every_tiling_gives_what_chunks_give() {
     let len = form.result_len([n, m]);
     let upstream = tensor(number(0.3), [1, len]);
     let upstream = CubeBackend::float_reshape(upstream, Shape::new([len]));
-    append_results(&mut inputs, results, upstream, &form);
+    append_results(&mut inputs, results, upstream, form);
     check(&inputs, &form.backward(wanted));
+}
+
+/// Also tilings that a software adapter does not choose, against plain tensor operations.
+#[test]
+fn every_tiling_gives_what_chunks_give() {
+    let small = Tiling {
+        lanes: 2,
+        lines: 1,
+        each: 1,
+        tiles: 8,
+    };
+    let tilings = [Tiling::of(8), Tiling::of(32), small];
+    let ways = tilings.map(|tiling| How {
+        tiling,
+        factors: Factors::new(DType::F32, Precision::Highest, &[]),
+        budget: 1 << 30,
+        tolerance: 1e-5,
+    });
+    check(&form(true), &ways);
+}
+
+/// Rounded factors on a device without instructions for them, in f16 where there is no bf16: each
+/// term more is worth the digits of its type.
+#[test]
+fn terms_add_up() {
+    let supports = |dtype| Device::wgpu(Default::default()).supports_dtype(dtype);
+    let half = [(DType::BF16, 8), (DType::F16, 11)];
+    let found = half.into_iter().find(|&(dtype, _)| supports(dtype));
+    let (dtype, bits) = found.expect("the adapter has half precision");
+    for count in [1, 2, 3] {
+        let terms = Terms { dtype, count };
+        let tolerance = 8.0 * 2f32.powi(-bits * count as i32);
+        let ways = [1, 1 << 30].map(|budget| How {
+            tiling: Tiling::of(8),
+            factors: Factors {
+                similarity: terms,
+                gradient: terms,
+                coefficient: Some(terms),
+            },
+            budget,
+            tolerance: tolerance.max(1e-5),
+        });
+        check(&form(false), &ways);
+    }
 }

@@ -91,6 +91,15 @@ pub(crate) struct Program {
     /// The components of all states along the rows, whether this kernel computes them or not.
     pub row_components: usize,
     pub coefficient: Option<usize>,
-    /// Whether coefficients go to a matrix of their own, in another type.
-    pub apart: bool,
+    /// How many terms coefficients are written as, each in a plane of its own; none where they take
+    /// the place of the similarities.
+    pub terms: usize,
+}
+
+/// Planes begin where a view of a buffer may: at multiples of 512 bytes at most.
+pub(super) const PLANE: usize = 512;
+
+/// From one plane of so many elements to the next.
+pub(super) fn plane(elements: usize) -> usize {
+    elements.next_multiple_of(PLANE)
 }

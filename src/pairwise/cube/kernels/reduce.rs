@@ -5,9 +5,9 @@
 
 use burn_cubecl::cubecl::{self, prelude::*};
 
-use super::Program;
 use super::expr::{Pair, Place, evaluate};
 use super::state::{Components, empty, gather, join, load, store};
+use super::{PLANE, Program};
 
 /// Computes the expressions of every pair of a block, writes the coefficients and what the cubes
 /// found.
@@ -42,6 +42,7 @@ pub(crate) fn block<F: Float, H: Float>(
     let line = UNIT_POS_Y as usize;
     let (split, strip) = (CUBE_POS_X as usize, CUBE_POS_Y as usize);
     let (splits, strips) = (CUBE_COUNT_X as usize, CUBE_COUNT_Y as usize);
+    let plane = (place.rows * place.columns).div_ceil(PLANE) * PLANE;
     let columns_at = comptime!(program.row_components) * splits * place.rows;
     let mut shared = Shared::<[F]>::new_slice(comptime!(program.tiling.shared()));
 
@@ -96,10 +97,15 @@ pub(crate) fn block<F: Float, H: Float>(
             if comptime!(program.coefficient.is_some()) {
                 let g = *of_pair.index(comptime!(program.coefficient.unwrap()));
                 if inside {
-                    if comptime!(program.apart) {
-                        coefficients[here] = H::cast_from(g);
-                    } else {
+                    if comptime!(program.terms == 0) {
                         similarity[here] = g;
+                    }
+                    let mut rest = g;
+                    #[unroll]
+                    for k in 0..comptime!(program.terms) {
+                        let term = H::cast_from(rest);
+                        coefficients[k * plane + here] = term;
+                        rest -= F::cast_from(term);
                     }
                 }
             }

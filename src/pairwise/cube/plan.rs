@@ -1,0 +1,321 @@
+//! What a pass will do on a device, decided before anything is launched. Nothing here touches a
+//! device, so that any can be tested anywhere.
+
+use burn::backend::TensorMetadata;
+use burn::backend::cubecl::dtype_to_storage_type;
+use burn::tensor::DType;
+use burn_cubecl::CubeBackend;
+use burn_cubecl::tensor::CubeTensor;
+
+use super::kernels::Tiling;
+use crate::check::compute_dtype;
+use crate::pairwise::Precision;
+use crate::pairwise::ops::Inputs;
+use crate::pairwise::pass::Pass;
+
+/// Bytes that the matrices of a block take at most: more make no pass faster.
+pub(super) const BLOCK: usize = 256 << 20;
+
+/// What of a device a plan depends on.
+#[derive(Clone, Debug)]
+pub(super) struct Hardware {
+    /// Units of the widest plane.
+    pub plane: u32,
+    /// The most units of a cube, the bytes that they share, and the most cubes along the second
+    /// axis of a launch.
+    pub units: usize,
+    pub shared_memory: usize,
+    pub strips: usize,
+    /// Half-precision types whose matrices the device multiplies by instructions of their own.
+    pub matrix_units: Vec<DType>,
+}
+
+impl Hardware {
+    /// Of the device of a tensor.
+    pub fn of(x: &CubeTensor) -> Self {
+        let properties = x.client.properties();
+        let hardware = &properties.hardware;
+        let has_unit = |dtype: &DType| {
+            let factor = dtype_to_storage_type(*dtype);
+            let units = &properties.features.matmul.cmma;
+            units
+                .iter()
+                .any(|unit| unit.a_type == factor && unit.b_type == factor)
+        };
+        let half = [DType::F16, DType::BF16].into_iter();
+        Self {
+            plane: hardware.plane_size_max,
+            units: hardware.max_units_per_cube as usize,
+            shared_memory: hardware.max_shared_memory_size,
+            strips: hardware.max_cube_count.1 as usize,
+            matrix_units: half.filter(has_unit).collect(),
+        }
+    }
+}
+
+/// A matrix as the sum of so many of this type: each is the rounded rest of those before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Terms {
+    pub dtype: DType,
+    pub count: usize,
+}
+
+impl Terms {
+    /// Of nothing.
+    pub const NONE: Self = Self::new(DType::F32, 0);
+
+    const fn new(dtype: DType, count: usize) -> Self {
+        Self { dtype, count }
+    }
+
+    /// Which terms of two matrices are multiplied: products of two small ones are below the
+    /// rounding of the others.
+    pub fn multiplied(left: usize, right: usize) -> impl Iterator<Item = [usize; 2]> {
+        let pairs = (0..left).flat_map(move |i| (0..right).map(move |j| [i, j]));
+        pairs.filter(move |[i, j]| i + j < left.max(right))
+    }
+}
+
+/// The factors of the products of a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Factors {
+    /// Embeddings, multiplied with one another.
+    pub similarity: Terms,
+    /// Embeddings, multiplied by coefficients.
+    pub gradient: Terms,
+    /// Coefficients; `None` where they take the place of the similarities, in their type.
+    pub coefficient: Option<Terms>,
+}
+
+impl Factors {
+    /// For embeddings of that dtype, on a device that multiplies `matrix_units`.
+    ///
+    /// A bf16 holds 8 significant bits: three make an f32, two an f16 or 16 bits of an f32. Without
+    /// an instruction for a type rounding would cost time and digits, and gain nothing.
+    pub fn new(embeddings: DType, precision: Precision, matrix_units: &[DType]) -> Self {
+        let has_bf16 = matrix_units.contains(&DType::BF16);
+        let wide = Terms::new(compute_dtype(embeddings), 1);
+        let in_full = Self {
+            similarity: wide,
+            gradient: wide,
+            coefficient: None,
+        };
+        // How many bf16 a coefficient is.
+        let count = match precision {
+            Precision::Highest => 3,
+            Precision::High => 2,
+            Precision::Medium => 1,
+        };
+        let bf16 = |count| Terms::new(DType::BF16, count);
+        let rounded = |similarity, gradient| Self {
+            similarity,
+            gradient: bf16(gradient),
+            coefficient: Some(bf16(count)),
+        };
+        match embeddings {
+            DType::BF16 if has_bf16 => rounded(bf16(1), 1),
+            DType::F16 if matrix_units.contains(&DType::F16) => {
+                let exact = Terms::new(DType::F16, 1);
+                if has_bf16 {
+                    // Not as f16, whose range coefficients would leave.
+                    rounded(exact, count.min(2))
+                } else {
+                    Self {
+                        similarity: exact,
+                        ..in_full
+                    }
+                }
+            }
+            DType::F64 => in_full,
+            _ if has_bf16 && precision != Precision::Highest => rounded(bf16(count), count),
+            _ => in_full,
+        }
+    }
+}
+
+/// How a pass runs.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub tiling: Tiling,
+    /// Of the pass's own embeddings, and of its teachers'.
+    pub factors: Factors,
+    pub teachers: Factors,
+    /// Rows and columns of a block.
+    pub block: [usize; 2],
+}
+
+impl Plan {
+    /// The plan of a pass over these inputs, or why the kernels cannot run it.
+    pub fn new(
+        hardware: &Hardware,
+        inputs: &Inputs<CubeBackend>,
+        pass: &Pass,
+    ) -> Result<Self, String> {
+        let tiling = Tiling::of(hardware.plane);
+        check_device(hardware, tiling, inputs.dtype().size())?;
+        check_counts(inputs)?;
+        let factors = |dtype| Factors::new(dtype, pass.limits.precision, &hardware.matrix_units);
+        Ok(Self::with_factors(
+            hardware,
+            tiling,
+            inputs,
+            pass,
+            [factors(inputs.a.dtype()), factors(inputs.dtype())],
+        ))
+    }
+
+    pub fn with_factors(
+        hardware: &Hardware,
+        tiling: Tiling,
+        inputs: &Inputs<CubeBackend>,
+        pass: &Pass,
+        [factors, teachers]: [Factors; 2],
+    ) -> Self {
+        let wide = inputs.dtype().size();
+        let coefficients = factors.coefficient.filter(|_| pass.coefficient.is_some());
+        let named = pass.teachers.iter().filter(|teacher| teacher.named);
+        let of_pair = wide * (1 + named.count() + 2 * usize::from(pass.named.mask))
+            + coefficients.map_or(0, |terms| terms.count * terms.dtype.size());
+        Self {
+            block: block_of(
+                pass.limits.budget.min(BLOCK),
+                of_pair,
+                inputs.sizes(),
+                pass.symmetric,
+                hardware.strips.saturating_mul(tiling.rows()),
+            ),
+            tiling,
+            factors,
+            teachers,
+        }
+    }
+}
+
+/// Fails where the device has too few units or too little shared memory.
+fn check_device(hardware: &Hardware, tiling: Tiling, size: usize) -> Result<(), String> {
+    let (units, needed) = (hardware.units, tiling.units());
+    if units < needed {
+        return Err(format!(
+            "a cube of the device has {units} units of {needed}"
+        ));
+    }
+    let (memory, shared) = (hardware.shared_memory, tiling.shared() * size);
+    if memory < shared {
+        return Err(format!(
+            "a cube of the device shares {memory} bytes of {shared}"
+        ));
+    }
+    Ok(())
+}
+
+/// Fails where 32 bits do not count all that the kernels index: bound vectors, rows of gradients.
+fn check_counts(inputs: &Inputs<CubeBackend>) -> Result<(), String> {
+    let [n, m] = inputs.sizes();
+    let vectors = |x: &CubeTensor, len: usize| match x.rank() {
+        2 if x.shape()[1] == len => x.shape().num_elements(),
+        _ => 0,
+    };
+    let counts = [
+        vectors(&inputs.rows, n) + vectors(&inputs.columns, m),
+        inputs.a.shape().num_elements(),
+        inputs.b.shape().num_elements(),
+    ];
+    let largest = counts.into_iter().max().unwrap_or(0);
+    if largest > u32::MAX as usize {
+        return Err(format!("32 bits do not count {largest} elements"));
+    }
+    Ok(())
+}
+
+/// Rows and columns of a block whose pairs take so many bytes each, at most `most_rows`: a launch
+/// has a cube for each strip of them, along an axis that some devices limit to 65,535.
+fn block_of(
+    bytes: usize,
+    of_pair: usize,
+    [n, m]: [usize; 2],
+    square: bool,
+    most_rows: usize,
+) -> [usize; 2] {
+    const STEP: usize = 128;
+    let pairs = bytes / of_pair;
+    let down = |x: usize| (x / STEP).max(1) * STEP;
+    let side = down((pairs as f64).sqrt() as usize);
+    if square {
+        return [side; 2];
+    }
+    // What one side does not need, the other may have.
+    if n <= side {
+        [n, down(pairs / n.max(1))]
+    } else if m <= side {
+        [down((pairs / m.max(1)).min(most_rows)), m]
+    } else {
+        [side; 2]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_has_no_more_strips_than_a_launch_takes() {
+        // A GPU's tiles have 32 rows, and grids of CUDA 65,535 cubes along their second axis.
+        let rows = 65_535 * 32;
+        let sizes = [5_000_000, 8];
+        let [narrow, columns] = block_of(256 << 20, 4, sizes, false, rows);
+        assert_eq!([narrow, columns], [rows / 128 * 128, 8]);
+        assert!(narrow.div_ceil(32) <= 65_535);
+        // Where nothing limits them, all that the budget allows.
+        let [all, _] = block_of(256 << 20, 4, sizes, false, usize::MAX);
+        assert_eq!(all, (256 << 20) / 4 / 8);
+    }
+
+    #[test]
+    fn nothing_is_rounded_that_was_not_permitted() {
+        use DType::{BF16, F16, F32, F64};
+        let all = [F16, BF16];
+        let terms = |dtype, precision, units: &[DType]| {
+            let factors = Factors::new(dtype, precision, units);
+            let each = [
+                Some(factors.similarity),
+                Some(factors.gradient),
+                factors.coefficient,
+            ];
+            each.map(|terms| terms.map(|terms| (terms.dtype, terms.count)))
+        };
+        let [highest, high, medium] = [Precision::Highest, Precision::High, Precision::Medium];
+        let in_full = |dtype| [Some((dtype, 1)), Some((dtype, 1)), None];
+        for precision in [highest, high, medium] {
+            assert_eq!(terms(F64, precision, &all), in_full(F64));
+            // Nothing to gain: no unit multiplies what would be rounded to.
+            assert_eq!(terms(F32, precision, &[F16]), in_full(F32));
+            assert_eq!(terms(BF16, precision, &[F16]), in_full(F32));
+            assert_eq!(terms(F16, precision, &[]), in_full(F32));
+        }
+        assert_eq!(terms(F32, highest, &all), in_full(F32));
+        assert_eq!(terms(F32, high, &all), [Some((BF16, 2)); 3]);
+        assert_eq!(terms(F32, medium, &all), [Some((BF16, 1)); 3]);
+        // Embeddings of half precision are exact at every level, coefficients as good as f32 at
+        // the highest.
+        let exact = |dtype| Some((dtype, 1));
+        assert_eq!(
+            terms(BF16, highest, &all),
+            [exact(BF16), exact(BF16), Some((BF16, 3))]
+        );
+        assert_eq!(terms(BF16, medium, &all), [exact(BF16); 3]);
+        assert_eq!(
+            terms(F16, highest, &all),
+            [exact(F16), Some((BF16, 2)), Some((BF16, 3))]
+        );
+        assert_eq!(terms(F16, highest, &[F16]), [exact(F16), exact(F32), None]);
+    }
+
+    #[test]
+    fn small_terms_are_not_multiplied_with_one_another() {
+        let multiplied = |left, right| Terms::multiplied(left, right).collect::<Vec<_>>();
+        assert_eq!(multiplied(1, 1), [[0, 0]]);
+        assert_eq!(multiplied(2, 2), [[0, 0], [0, 1], [1, 0]]);
+        assert_eq!(multiplied(3, 1), [[0, 0], [1, 0], [2, 0]]);
+        assert_eq!(multiplied(3, 2), [[0, 0], [0, 1], [1, 0], [1, 1], [2, 0]]);
+    }
+}
