@@ -191,7 +191,7 @@ fn what_is_unknown_errs_with_the_nearest() {
         ),
         (
             r#"{"objective": "vse", "t": 1}"#,
-            "`vse` has no parameter `t`; there are margin, reduction, weight, schedule",
+            "`vse` has no parameter `t`; there are margin, reduction, precision, weight, schedule",
         ),
         (
             r#"{"objective": "vse", "margin": true}"#,

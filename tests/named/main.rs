@@ -167,7 +167,7 @@ fn every_objective_takes_a_precision() {
             r#"{{"objective": "{name}", "precision": "high"}}"#
         ));
         let high = high.unwrap();
-        assert!(format!("{high:?}").contains("precision: High,"), "{name}");
+        assert!(format!("{high:?}").contains("precision: High }"), "{name}");
         assert_eq!(high.get("precision"), Some(Value::Word("high".into())));
         let error = read(&format!(
             r#"{{"objective": "{name}", "precision": "tf32"}}"#

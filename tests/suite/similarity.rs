@@ -1,7 +1,9 @@
 //! l2 normalisation and cosine similarity.
 
 use burn::tensor::{DType, Tensor};
-use burn_contrastive::similarity::{l2_normalize, pairwise_cosine_similarity};
+use burn_contrastive::objective::ReCoConfig;
+use burn_contrastive::pairwise::{Expr, Pairs, rows};
+use burn_contrastive::similarity::{SimilarityConfig, l2_normalize, pairwise_cosine_similarity};
 
 use super::*;
 use crate::oracle::{self, Matrix};
@@ -12,6 +14,9 @@ on_every_backend! {
     half_precision_normalizes_zero_small_and_large_rows,
     cosines_match_the_oracle,
     cosine_similarity_refuses_different_widths,
+    half_precision_is_compared_beside_its_norms,
+    half_precision_within_one_set_is_compared_beside_its_norms,
+    half_precision_below_the_least_norm_is_shorter,
 }
 
 fn rows_have_norm_one_at_any_magnitude(backend: &Backend) {
@@ -84,4 +89,126 @@ fn cosine_similarity_refuses_different_widths(backend: &Backend) {
     assert_panics("`a` has width 3, `b` has width 4", || {
         pairwise_cosine_similarity(zeros([2, 3]), zeros([2, 4]));
     });
+}
+
+/// Norms that half precision holds, zero and NaN among them.
+fn rows_of_any_norm(backend: &Backend, dtype: DType, seed: u64) -> Matrix {
+    let mut x = random(7, 12, seed);
+    let norms = match dtype {
+        DType::BF16 => [1e20, 1.0, 1e-20, 0.0, 3e-4, f64::NAN, 1e15],
+        _ => [3e3, 1.0, 3e-3, 0.0, 3e-4, f64::NAN, 7e-2],
+    };
+    for (row, norm) in x.values.chunks_mut(12).zip(norms) {
+        row.iter_mut().for_each(|x| *x *= norm);
+    }
+    backend.rounded(&x, dtype)
+}
+
+/// The sum of `e^{3c}` along each row, and its weighted sum's gradients.
+fn sums(pairs: Pairs, excluded: &Expr) -> Tensor<1> {
+    let potential = (pairs.similarity() * 3.0).exp();
+    let potential = Expr::select(excluded, &Expr::constant(0.0), &potential);
+    pairs.reduce(&[rows().sum(&potential)]).remove(0)
+}
+
+/// The same of f64 that was normalised first, on the CPU.
+fn expected_sums(sides: [&Matrix; 2], excluded: &Expr) -> (Vec<f64>, [Vec<f64>; 2]) {
+    let device = Device::flex().autodiff();
+    let [a, b] = sides.map(|x| on(&device, x, DType::F64).require_grad());
+    let similarity = SimilarityConfig::new();
+    let pairs = similarity.pairs(similarity.prepare(a.clone()), similarity.prepare(b.clone()));
+    let sums = sums(pairs, excluded);
+    let gradients = finite_sum(sums.clone()).backward();
+    (elements(sums), [&a, &b].map(|x| gradient(x, &gradients)))
+}
+
+/// Of the rows without NaN.
+fn finite_sum(x: Tensor<1>) -> Tensor<1> {
+    let nan = x.clone().is_nan();
+    x.mask_fill(nan, 0.0).sum()
+}
+
+/// The indices of NaN among values, and the values without them.
+fn without_nan(values: [&[f64]; 2]) -> ([Vec<usize>; 2], [Vec<f64>; 2]) {
+    let nan = |x: &[f64]| (0..x.len()).filter(|&i| x[i].is_nan()).collect();
+    let others = |x: &[f64]| x.iter().copied().filter(|x| !x.is_nan()).collect();
+    (values.map(nan), values.map(others))
+}
+
+/// Row by row, whose gradients differ by the orders of magnitude of their norms.
+fn assert_rows_close(actual: &[f64], expected: &[f64], tolerance: f64) {
+    for (actual, expected) in actual.chunks(12).zip(expected.chunks(12)) {
+        if expected.iter().all(|x| !x.is_nan()) {
+            assert_close(actual, expected, tolerance);
+        }
+    }
+}
+
+fn half_precision_is_compared_beside_its_norms(backend: &Backend) {
+    for dtype in backend.half_dtypes() {
+        let device = backend.autodiff();
+        // NaN on one side, so that something is left of the sums.
+        let (a, b) = (rows_of_any_norm(backend, dtype, 20), random(9, 12, 21));
+        let b = backend.rounded(&b, dtype);
+        let [left, right] = [&a, &b].map(|x| on(&device, x, dtype).require_grad());
+        let similarity = SimilarityConfig::new();
+        let [prepared, others] = [&left, &right].map(|x| similarity.prepare(x.clone()));
+        let none = Expr::constant(0.0);
+        let actual = sums(similarity.pairs(prepared, others), &none);
+        assert_eq!(actual.dtype(), DType::F32);
+        let gradients = finite_sum(actual.clone()).backward();
+        let (expected, [by_a, by_b]) = expected_sums([&a, &b], &none);
+        // Products are exact: nothing but f32 is in the values.
+        let (nan, [actual, expected]) = without_nan([&elements(actual), &expected]);
+        assert_eq!(nan, [[5], [5]]);
+        assert_close(&actual, &expected, 1e-6);
+        let ulp = ulp(dtype);
+        if dtype == DType::BF16 {
+            assert_rows_close(&gradient(&left, &gradients), &by_a, ulp);
+        }
+        assert_rows_close(&gradient(&right, &gradients), &by_b, ulp);
+    }
+}
+
+fn half_precision_within_one_set_is_compared_beside_its_norms(backend: &Backend) {
+    for dtype in backend.half_dtypes() {
+        let device = backend.autodiff();
+        let x = backend.rounded(&random(150, 12, 22), dtype);
+        let leaf = on(&device, &x, dtype).require_grad();
+        // In several blocks on a device.
+        let similarity = SimilarityConfig::new().with_memory_budget(1);
+        let pairs = similarity.pairs_within(similarity.prepare(leaf.clone()));
+        let actual = sums(pairs, &Expr::diagonal());
+        let gradients = actual.clone().sum().backward();
+        let (expected, [by_rows, by_columns]) = expected_sums([&x, &x], &Expr::diagonal());
+        assert_close(&elements(actual), &expected, 1e-6);
+        let both: Vec<f64> = by_rows
+            .iter()
+            .zip(&by_columns)
+            .map(|(a, b)| a + b)
+            .collect();
+        assert_close(&gradient(&leaf, &gradients), &both, 2.0 * ulp(dtype));
+    }
+}
+
+fn half_precision_below_the_least_norm_is_shorter(backend: &Backend) {
+    for dtype in backend.half_dtypes() {
+        let x = [3e-4, 4e-4, 0.6, 0.8, 0.0, 0.0];
+        let (x, text) = (Matrix::new(3, 2, x.to_vec()), random(3, 2, 23));
+        let [x, text] = [x, text].map(|x| backend.rounded(&x, dtype));
+        let reco = ReCoConfig::new().with_epsilon(1e-2).init();
+        let evaluate = |device: &Device, dtype| {
+            let [image, text] = [&x, &text].map(|x| on(device, x, dtype).require_grad());
+            let loss = reco.forward(image.clone(), text.clone());
+            let gradients = loss.backward();
+            let by = [&image, &text].map(|x| gradient(x, &gradients));
+            (elements(loss), by)
+        };
+        let (loss, by) = evaluate(&backend.autodiff(), dtype);
+        let (expected, expected_by) = evaluate(&Device::flex().autodiff(), DType::F64);
+        assert_close(&loss, &expected, 1e-6);
+        for (actual, expected) in by.iter().zip(&expected_by) {
+            assert_close(actual, expected, ulp(dtype));
+        }
+    }
 }

@@ -187,11 +187,17 @@ impl Pairs {
     }
 
     fn inputs(self) -> Inputs<Dispatch> {
-        let [a, b] = [&self.a, &self.b].map(|x| match kernels(&x.rows) {
+        let multiplied = |rows: &Tensor<2>| match kernels(rows) {
             // Which multiply half precision as it is.
-            Some(Kernels::Cube) if self.evaluation != Evaluation::Dense => x.rows.clone(),
-            _ => x.rows.clone().cast(self.dtype()),
-        });
+            Some(Kernels::Cube) if self.evaluation != Evaluation::Dense => rows.clone(),
+            _ => rows.clone().cast(self.dtype()),
+        };
+        let a = multiplied(&self.a.rows);
+        let b = if self.symmetric {
+            a.clone()
+        } else {
+            multiplied(&self.b.rows)
+        };
         // In the place of inputs that are not bound.
         let any = a.clone().into_dispatch();
         let matrix = |vectors: Vec<Tensor<1>>| match vectors.len() {
