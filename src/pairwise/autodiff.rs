@@ -9,9 +9,9 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, TensorMetadata};
-use burn::tensor::Shape;
+use burn::tensor::{DType, Shape};
 
-use super::backward::{append_results, gradients, slice};
+use super::backward::{append_results, cast, gradients, slice};
 use super::divided;
 use super::form::{Form, Wanted};
 use super::ops::{Inputs, Outputs, PairwiseOps};
@@ -38,6 +38,7 @@ struct Reduce;
 #[derive(Clone, Debug)]
 struct TotalState<B: Backend> {
     gradients: [Option<FloatTensor<B>>; PARENTS],
+    dtypes: [DType; PARENTS],
 }
 
 #[derive(Debug)]
@@ -98,7 +99,8 @@ impl<B: PairwiseOps, C: CheckpointStrategy> PairwiseOps for Autodiff<B, C> {
                 let len = form.result_len(inputs.sizes());
                 let total = B::float_sum(slice::<B>(outputs.results.clone(), 0, len));
                 let gradients = gradients(outputs, len, &inputs, &form, wanted);
-                prep.finish(TotalState { gradients }, total)
+                let dtypes = dtypes(&inputs);
+                prep.finish(TotalState { gradients, dtypes }, total)
             }
             OpsKind::Tracked(_) => {
                 let inputs = without_autodiff(inputs);
@@ -140,9 +142,10 @@ impl<B: PairwiseOps> Backward<B, PARENTS> for Reduce {
         let pass = form.backward(wanted);
         let outputs = divided::pass(inputs.clone(), pass, form.workers.as_deref());
         let found = gradients(outputs, 0, &inputs, &form, wanted);
-        for (node, gradient) in ops.parents.into_iter().zip(found) {
+        let dtypes = dtypes(&inputs);
+        for ((node, gradient), dtype) in ops.parents.into_iter().zip(found).zip(dtypes) {
             if let (Some(node), Some(gradient)) = (node, gradient) {
-                grads.register::<B>(node.id, gradient);
+                grads.register::<B>(node.id, cast::<B>(gradient, dtype));
             }
         }
     }
@@ -158,14 +161,22 @@ impl<B: PairwiseOps> Backward<B, PARENTS> for Total {
         _checkpointer: &mut Checkpointer,
     ) {
         let upstream = grads.consume::<B>(&ops.node);
-        for (node, gradient) in ops.parents.into_iter().zip(ops.state.gradients) {
+        let TotalState { gradients, dtypes } = ops.state;
+        for ((node, gradient), dtype) in ops.parents.into_iter().zip(gradients).zip(dtypes) {
             if let (Some(node), Some(gradient)) = (node, gradient) {
                 let one = Shape::from(vec![1; gradient.shape().num_dims()]);
                 let factor = B::float_reshape(upstream.clone(), one);
-                grads.register::<B>(node.id, B::float_mul(gradient, factor));
+                let gradient = B::float_mul(gradient, factor);
+                grads.register::<B>(node.id, cast::<B>(gradient, dtype));
             }
         }
     }
+}
+
+/// Those that the parents' gradients have: of embeddings in half precision, half precision.
+fn dtypes<B: Backend>(inputs: &Inputs<B>) -> [DType; PARENTS] {
+    let others = inputs.dtype();
+    [inputs.a.dtype(), inputs.b.dtype(), others, others, others]
 }
 
 fn nodes<B: Backend, C: CheckpointStrategy>(

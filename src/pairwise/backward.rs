@@ -227,12 +227,11 @@ pub(super) fn gradients<B: Backend>(
         B::float_reshape(sums, Shape::new([form.scalars]))
     });
     let embeddings = |gradient: FloatTensor<B>, x: &FloatTensor<B>, vectors: &FloatTensor<B>| {
-        let gradient = if form.has_norms {
+        if form.has_norms {
             across::<B>(gradient, x.clone(), vectors)
         } else {
             gradient
-        };
-        cast::<B>(gradient, x.dtype())
+        }
     };
     let left = wanted.left.then_some(outputs.left);
     let right = wanted.right.then_some(outputs.right);
@@ -261,7 +260,7 @@ fn across<B: Backend>(
     B::float_sub(gradient, B::float_mul(x, along))
 }
 
-fn cast<B: Backend>(x: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
+pub(super) fn cast<B: Backend>(x: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
     if x.dtype() == dtype {
         x
     } else {
