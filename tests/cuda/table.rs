@@ -132,7 +132,7 @@ pub fn check(counted: &Tables) {
     const HEADING: &str = "### Counted, not timed\n";
     let text = std::fs::read_to_string(document()).unwrap();
     let (before, rest) = text.split_once(HEADING).expect("the section of the tables");
-    let (section, after) = match rest.find("\n## ") {
+    let (section, after) = match rest.find("\n#") {
         Some(end) => rest.split_at(end),
         None => (rest, ""),
     };

@@ -21,8 +21,8 @@ const UNITS: u32 = 256;
 /// The bytes that a cube shares for a wide part of the result.
 const WIDE: usize = 45_056;
 
-/// For `out = left · right`: f32 by the units themselves, half precision by matrix units. `None` where it is
-/// left to cubek.
+/// For `out = left · right`: f32 by the units themselves, half precision by matrix units. `None`
+/// where it is left to cubek.
 pub(super) fn blueprint(
     [left, right, out]: [&CubeTensor; 3],
     types: MatmulGlobalElems,
@@ -34,8 +34,9 @@ pub(super) fn blueprint(
         0 => 32,
         plane => plane,
     };
-    // Vectors have kernels of their own.
-    if m.min(n).min(k) < 2 || !UNITS.is_multiple_of(plane) {
+    let has_units = hardware.max_units_per_cube >= UNITS && UNITS.is_multiple_of(plane);
+    // Vectors have kernels of their own, and so have CPUs.
+    if m.min(n).min(k) < 2 || !has_units || hardware.num_cpu_cores.is_some() {
         return None;
     }
     let processors = hardware.num_streaming_multiprocessors;
