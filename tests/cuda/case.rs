@@ -14,12 +14,17 @@ pub const PRECISIONS: [&str; 3] = ["highest", "high", "medium"];
 
 /// Pairs, width and memory budget: an odd width that CUDA's own allocations pad, in several blocks;
 /// and a batch of the usual size in one block.
-pub const SHAPES: [[usize; 3]; 2] = [[300, 20, 1], [4096, 512, 1 << 30]];
+const SHAPES: [[usize; 3]; 2] = [[300, 20, 1], [4096, 512, 1 << 30]];
+
+/// Batches of a large training, in many blocks.
+const LARGE: [[usize; 3]; 2] = [[65_536, 512, 1 << 30], [65_536, 768, 1 << 30]];
 
 #[derive(Clone, Debug)]
 pub struct Case {
     pub name: String,
     pub precision: String,
+    /// Whether at large shapes, in place of the usual ones.
+    pub is_large: bool,
 }
 
 /// The names of the catalogue.
@@ -33,11 +38,31 @@ impl Case {
         Self {
             name: name.into(),
             precision: precision.into(),
+            is_large: false,
+        }
+    }
+
+    pub fn large(name: &str, precision: &str) -> Self {
+        Self {
+            is_large: true,
+            ..Self::new(name, precision)
         }
     }
 
     pub fn text(&self) -> String {
-        format!("{}-{}", self.name, self.precision)
+        let size = if self.is_large { "large" } else { "usual" };
+        format!("{}-{}-{size}", self.name, self.precision)
+    }
+
+    /// From its text.
+    fn read(text: &str) -> Self {
+        let mut parts = text.rsplitn(3, '-');
+        let mut next = || parts.next().expect("NAME-PRECISION-SIZE");
+        let (size, precision, name) = (next(), next(), next());
+        Self {
+            is_large: size == "large",
+            ..Self::new(name, precision)
+        }
     }
 
     /// Whether its similarities are products of the engine, whose precision can be chosen.
@@ -51,21 +76,20 @@ impl Case {
 #[test]
 #[ignore = "a part of the others"]
 fn one() {
-    let text = std::env::var(VARIABLE).expect("a case");
-    let (name, precision) = text.rsplit_once('-').expect("NAME-PRECISION");
+    let case = Case::read(&std::env::var(VARIABLE).expect("a case"));
     let device = Device::cuda(0);
     let tracked = device.clone().autodiff();
-    for [pairs, width, budget] in SHAPES {
+    for [pairs, width, budget] in if case.is_large { LARGE } else { SHAPES } {
         let features = features(pairs, width, &tracked);
         let similarity = SimilarityConfig::new()
             .with_memory_budget(budget)
-            .with_precision(match precision {
+            .with_precision(match case.precision.as_str() {
                 "highest" => Precision::Highest,
                 "high" => Precision::High,
                 "medium" => Precision::Medium,
                 other => panic!("no precision is called {other}"),
             });
-        let objective = configured(name, similarity).init(&tracked);
+        let objective = configured(&case.name, similarity).init(&tracked);
         for turn in ["first", "second"] {
             device.memory_cleanup();
             device.sync().expect("memory is given back");

@@ -5,7 +5,6 @@ use std::path::Path;
 /// What one evaluation did.
 #[derive(Clone, Debug)]
 pub struct Evaluation {
-    pub pairs: usize,
     /// The kernels that were launched, in order.
     pub launches: Vec<String>,
     /// The most memory that the device held beyond what it held at the beginning, in bytes.
@@ -32,7 +31,6 @@ pub fn read(log: &Path) -> Vec<Evaluation> {
             "mark" if words[1..].starts_with(&["begin", "second"]) => {
                 before = live;
                 now = Some(Evaluation {
-                    pairs: words[3].parse().expect("pairs"),
                     launches: Vec::new(),
                     peak: 0,
                     refused: Vec::new(),

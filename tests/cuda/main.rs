@@ -20,7 +20,7 @@ use std::sync::Mutex;
 
 use self::case::{Case, names};
 use self::log::Evaluation;
-use self::table::{Counts, Table};
+use self::table::Tables;
 
 /// A folder that is new.
 fn folder(name: &str) -> PathBuf {
@@ -72,11 +72,13 @@ fn two_at_a_time<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -
     done.into_inner().unwrap()
 }
 
-/// Every objective at every precision.
+/// Every objective at every precision, and some at the size of a large training.
 fn catalogue() -> Vec<Case> {
     let names = names();
     let each = |name: &&'static str| case::PRECISIONS.map(|precision| Case::new(name, precision));
-    names.iter().flat_map(each).collect()
+    let large = ["info-nce", "siglip", "srcl", "con-vse-plus-plus"];
+    let large = large.map(|name| Case::large(name, "medium"));
+    names.iter().flat_map(each).chain(large).collect()
 }
 
 #[test]
@@ -85,13 +87,14 @@ fn every_objective_takes_what_the_table_states() {
     let folder = folder("cuda-sm-90");
     let evaluated = evaluated(&catalogue(), "90", &folder);
     let kernels = ptxas::compile(&folder.join("ptx"));
-    let mut counted = Table::default();
+    let mut counted = Tables::default();
     for (case, evaluations) in &evaluated {
         for evaluation in evaluations {
             assert_eq!(evaluation.refused, [] as [String; 0], "{}", case.text());
         }
         check_matrix_units(case, evaluations, &kernels);
-        counted.add(case, Counts::of(evaluations, &kernels));
+        check_registers(case, evaluations, &kernels);
+        counted.add(case, evaluations, &kernels);
     }
     table::check(&counted);
 }
@@ -107,6 +110,21 @@ fn check_matrix_units(case: &Case, evaluations: &[Evaluation], kernels: &ptxas::
         "{}: matrix units ran or did not, against its precision",
         case.text()
     );
+}
+
+/// Fails where a kernel of the engine has more in registers than there are, or so much that a
+/// multiprocessor does not hold two of its cubes.
+fn check_registers(case: &Case, evaluations: &[Evaluation], kernels: &ptxas::Kernels) {
+    for name in evaluations.iter().flat_map(|e| &e.launches) {
+        let kernel = &kernels[name];
+        if table::is_own(name) || table::is_product(name) {
+            assert_eq!(kernel.spilled, 0, "{}: {name} spills", case.text());
+        }
+        if table::is_own(name) {
+            let registers = kernel.registers;
+            assert!(registers <= 128, "{}: {name} has {registers}", case.text());
+        }
+    }
 }
 
 /// Where the device has no matrix units for bf16, as before sm_80, a precision is a permission that

@@ -1,105 +1,125 @@
-//! The table of docs/benchmarks.md, "Counted, not timed".
+//! The tables of docs/benchmarks.md, "Counted, not timed".
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::case::{Case, PRECISIONS, SHAPES};
+use super::case::{Case, PRECISIONS};
 use super::log::Evaluation;
 use super::ptxas::Kernels;
 
 /// What an objective takes at one precision.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Counts {
+#[derive(Clone, Debug, Default)]
+struct Counts {
     /// Launches at each shape.
-    pub launches: [usize; 2],
-    /// Memory beyond the features at the second shape, in MiB, rounded up.
-    pub memory: usize,
+    launches: [usize; 2],
+    /// Those of the engine among them.
+    of_engine: [usize; 2],
+    /// Memory beyond the features at each shape, in MiB, rounded up.
+    memory: [usize; 2],
     /// Registers of a thread, of the kernel of pairs that takes most.
-    pub registers: usize,
-    /// Bytes that a thread spills, of the kernel that spills most.
-    pub spilled: usize,
+    registers: usize,
+}
+
+/// Whether a kernel is the engine's own.
+pub fn is_own(kernel: &str) -> bool {
+    let own = ["block_", "merge_", "finish_", "accumulate_"];
+    own.iter().any(|start| kernel.starts_with(start))
+}
+
+/// Whether a kernel is a matrix product. All are the engine's.
+pub fn is_product(kernel: &str) -> bool {
+    kernel.starts_with("matmul_")
 }
 
 impl Counts {
-    pub fn of(evaluations: &[Evaluation], kernels: &Kernels) -> Self {
-        let launched = || evaluations.iter().flat_map(|e| &e.launches);
-        let pairs = launched().filter(|name| name.starts_with("block_"));
-        let [small, large] = SHAPES.map(|[pairs, ..]| {
-            let mut of_shape = evaluations.iter().filter(|e| e.pairs == pairs);
-            of_shape.next().expect("an evaluation at each shape")
-        });
+    fn of(evaluations: &[Evaluation], kernels: &Kernels) -> Self {
+        let each = |count: fn(&Evaluation) -> usize| {
+            let [first, second] = evaluations else {
+                panic!("an evaluation at each shape");
+            };
+            [count(first), count(second)]
+        };
+        let launched = evaluations.iter().flat_map(|e| &e.launches);
+        let pairs = launched.filter(|name| name.starts_with("block_"));
         Self {
-            launches: [small.launches.len(), large.launches.len()],
-            memory: large.peak.div_ceil(1 << 20) as usize,
-            registers: most(&mut pairs.map(|name| kernels[name].registers)),
-            spilled: most(&mut launched().map(|name| kernels[name].spilled)),
+            launches: each(|e| e.launches.len()),
+            of_engine: each(|e| {
+                let launches = e.launches.iter();
+                launches.filter(|k| is_own(k) || is_product(k)).count()
+            }),
+            memory: each(|e| e.peak.div_ceil(1 << 20) as usize),
+            registers: pairs.map(|k| kernels[k].registers).max().unwrap_or(0),
         }
     }
-
-    fn each(&self) -> [usize; COLUMNS] {
-        let [small, large] = self.launches;
-        [small, large, self.memory, self.registers, self.spilled]
-    }
 }
 
-fn most(numbers: &mut dyn Iterator<Item = usize>) -> usize {
-    numbers.max().unwrap_or(0)
+/// What was counted, by objective, and by precision in their order.
+#[derive(Clone, Debug, Default)]
+pub struct Tables {
+    usual: BTreeMap<String, [Counts; 3]>,
+    large: BTreeMap<String, Counts>,
+    /// Other kernels than the engine's that spill: their objective, name without the hash, and
+    /// bytes.
+    spilling: BTreeSet<(String, String, usize)>,
 }
 
-/// By objective, and precision in their order.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Table(BTreeMap<String, [Counts; 3]>);
-
-const HEADING: &str = "### Counted, not timed\n";
-const HEADER: &str = "\
-| objective | launches, several blocks | one block | MiB | registers | bytes spilled |
-|---|--:|--:|--:|--:|--:|
-";
-const COLUMNS: usize = 5;
-
-impl Table {
-    pub fn add(&mut self, case: &Case, counts: Counts) {
+impl Tables {
+    pub fn add(&mut self, case: &Case, evaluations: &[Evaluation], kernels: &Kernels) {
+        let counts = Counts::of(evaluations, kernels);
+        for name in evaluations.iter().flat_map(|e| &e.launches) {
+            let spilled = kernels[name].spilled;
+            if spilled > 0 {
+                let (name, _hash) = name.rsplit_once('_').expect("a hash");
+                self.spilling
+                    .insert((case.name.clone(), name.into(), spilled));
+            }
+        }
+        if case.is_large {
+            self.large.insert(case.name.clone(), counts);
+            return;
+        }
         let place = PRECISIONS.iter().position(|p| *p == case.precision);
-        let row = self.0.entry(case.name.clone()).or_default();
+        let row = self.usual.entry(case.name.clone()).or_default();
         row[place.expect("a precision")] = counts;
     }
 
     fn text(&self) -> String {
-        let mut text = HEADER.to_owned();
-        for (name, counts) in &self.0 {
-            text += &format!("| {name} |");
-            for k in 0..COLUMNS {
-                let [highest, high, medium] = [0, 1, 2].map(|p| counts[p].each()[k]);
-                text += &format!(" {highest}, {high}, {medium} |");
-            }
-            text.push('\n');
-        }
-        text
-    }
-
-    fn read(text: &str) -> Self {
-        let mut table = Self::default();
-        for line in text.lines() {
-            let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
-            let [name, cells @ ..] = cells.as_slice() else {
-                continue;
-            };
-            let numbers: Vec<Vec<usize>> = cells
-                .iter()
-                .map(|cell| cell.split(", ").map_while(|n| n.parse().ok()).collect())
-                .collect();
-            if numbers.len() != COLUMNS || numbers.iter().any(|n| n.len() != 3) {
-                continue;
-            }
-            let counts = [0, 1, 2].map(|p| Counts {
-                launches: [numbers[0][p], numbers[1][p]],
-                memory: numbers[2][p],
-                registers: numbers[3][p],
-                spilled: numbers[4][p],
+        let mut text = "\
+| objective | launches, several blocks | the engine's | one block | the engine's | MiB | registers |
+|---|--:|--:|--:|--:|--:|--:|
+"
+        .to_owned();
+        for (name, counts) in &self.usual {
+            let columns: [fn(&Counts) -> usize; 6] = [
+                |c| c.launches[0],
+                |c| c.of_engine[0],
+                |c| c.launches[1],
+                |c| c.of_engine[1],
+                |c| c.memory[1],
+                |c| c.registers,
+            ];
+            let cells = columns.map(|column| {
+                let [highest, high, medium] = counts.each_ref().map(column);
+                format!(" {highest}, {high}, {medium} ")
             });
-            table.0.insert((*name).to_owned(), counts);
+            text += &format!("| {name} |{}|\n", cells.join("|"));
         }
-        table
+        text += "
+65,536 pairs of width 512 and of width 768, medium precision, the default memory budget:
+
+| objective | launches | the engine's | MiB |
+|---|--:|--:|--:|
+";
+        for (name, counts) in &self.large {
+            let cells = [counts.launches, counts.of_engine, counts.memory];
+            let cells = cells.map(|[narrow, wide]| format!(" {narrow}, {wide} "));
+            text += &format!("| {name} |{}|\n", cells.join("|"));
+        }
+        let spilling = self.spilling.iter();
+        let spilling: Vec<_> = spilling
+            .map(|(objective, kernel, bytes)| format!("`{kernel}` of {objective}, {bytes} bytes"))
+            .collect();
+        text + &format!("\nKernels of Burn's that spill: {}.\n", spilling.join("; "))
     }
 }
 
@@ -108,21 +128,22 @@ fn document() -> PathBuf {
 }
 
 /// Compares with what the document states, or writes it there.
-pub fn check(counted: &Table) {
+pub fn check(counted: &Tables) {
+    const HEADING: &str = "### Counted, not timed\n";
     let text = std::fs::read_to_string(document()).unwrap();
-    let (before, rest) = text.split_once(HEADING).expect("the section of the table");
+    let (before, rest) = text.split_once(HEADING).expect("the section of the tables");
     let (section, after) = match rest.find("\n## ") {
         Some(end) => rest.split_at(end),
         None => (rest, ""),
     };
-    let stated = Table::read(section);
-    println!("{}", counted.text());
-    if *counted == stated {
+    let introduction = section.split("| objective |").next().unwrap();
+    let counted = counted.text();
+    println!("{counted}");
+    if section == format!("{introduction}{counted}") {
         return;
     }
     if std::env::var_os("UPDATE_COUNTS").is_some() {
-        let introduction = section.split("| objective |").next().unwrap();
-        let new = format!("{before}{HEADING}{introduction}{}{after}", counted.text());
+        let new = format!("{before}{HEADING}{introduction}{counted}{after}");
         std::fs::write(document(), new).unwrap();
         return;
     }

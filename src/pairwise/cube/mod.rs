@@ -3,6 +3,7 @@
 //! A block of similarities comes from a matrix product, one kernel computes all expressions of its
 //! pairs (see [`kernels`]), and two more products take its coefficients into the gradients.
 
+mod blueprint;
 mod buffers;
 mod factors;
 mod gradient;

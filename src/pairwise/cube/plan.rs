@@ -12,6 +12,7 @@ use crate::check::compute_dtype;
 use crate::pairwise::Precision;
 use crate::pairwise::ops::Inputs;
 use crate::pairwise::pass::Pass;
+use crate::pairwise::reduction::Axis;
 
 /// Bytes that the matrices of a block take at most: more make no pass faster.
 pub(super) const BLOCK: usize = 256 << 20;
@@ -151,8 +152,9 @@ impl Plan {
         inputs: &Inputs<CubeBackend>,
         pass: &Pass,
     ) -> Result<Self, String> {
-        let tiling = Tiling::of(hardware.plane);
-        check_device(hardware, tiling, inputs.dtype().size())?;
+        let size = inputs.dtype().size();
+        let tiling = tiling(hardware, pass, size);
+        check_device(hardware, tiling, shared(tiling, pass, size))?;
         check_counts(inputs)?;
         let factors = |dtype| Factors::new(dtype, pass.limits.precision, &hardware.matrix_units);
         Ok(Self::with_factors(
@@ -191,15 +193,34 @@ impl Plan {
     }
 }
 
+/// With fewer pairs a unit where a cube has not the memory for the states of more.
+fn tiling(hardware: &Hardware, pass: &Pass, size: usize) -> Tiling {
+    let mut tiling = Tiling::of(hardware.plane);
+    while tiling.each > 1 && shared(tiling, pass, size) > hardware.shared_memory {
+        tiling.each /= 2;
+    }
+    tiling
+}
+
+/// The bytes that a cube shares.
+fn shared(tiling: Tiling, pass: &Pass, size: usize) -> usize {
+    let components = |axis| {
+        let along = pass.reductions.iter().filter(|r| r.axis == axis);
+        along.map(|r| r.kind.components()).sum()
+    };
+    let most = usize::max(components(Axis::Rows), components(Axis::Columns));
+    tiling.shared(most) * size
+}
+
 /// Fails where the device has too few units or too little shared memory.
-fn check_device(hardware: &Hardware, tiling: Tiling, size: usize) -> Result<(), String> {
+fn check_device(hardware: &Hardware, tiling: Tiling, shared: usize) -> Result<(), String> {
     let (units, needed) = (hardware.units, tiling.units());
     if units < needed {
         return Err(format!(
             "a cube of the device has {units} units of {needed}"
         ));
     }
-    let (memory, shared) = (hardware.shared_memory, tiling.shared() * size);
+    let memory = hardware.shared_memory;
     if memory < shared {
         return Err(format!(
             "a cube of the device shares {memory} bytes of {shared}"

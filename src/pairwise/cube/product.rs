@@ -11,6 +11,7 @@ use cubek::matmul::routine::BlueprintStrategy;
 use cubek::matmul::strategy::Strategy;
 use cubek::std::InputBinding;
 
+use super::blueprint::blueprint;
 use super::buffers::empty;
 
 /// The product of two matrices, nothing rounded.
@@ -28,24 +29,9 @@ pub(super) fn product(left: CubeTensor, right: CubeTensor, out: &CubeTensor) {
     assert_eq!(left.dtype, right.dtype, "a product of two types");
     let input =
         |x: &CubeTensor| InputBinding::new(x.clone().binding(), dtype_to_storage_type(x.dtype));
-    // By decreasing speed. cubek's own choice among the same kernels panics where the first is
-    // refused for any other reason than a missing instruction.
-    let mut strategies = vec![
-        MultiLevel::SimpleUnit(BlueprintStrategy::Inferred(Default::default())),
-        MultiLevel::Naive,
-    ];
-    // Of f32 they would round to tf32.
-    if [DType::F16, DType::BF16].contains(&left.dtype) {
-        let matrix_units = BlueprintStrategy::Inferred(Default::default());
-        strategies.insert(0, MultiLevel::SimpleCyclicCmma(matrix_units));
-    }
     let mut refused = Vec::new();
-    for strategy in strategies.into_iter().map(Strategy::from) {
-        let mut types = MatmulElems::from_globals(&MatmulGlobalElems {
-            lhs: dtype_to_storage_type(left.dtype),
-            rhs: dtype_to_storage_type(right.dtype),
-            out: dtype_to_storage_type(out.dtype),
-        });
+    for strategy in strategies([&left, &right, out]) {
+        let mut types = MatmulElems::from_globals(&types([&left, &right, out]));
         let launched = launch_ref(
             &strategy,
             &out.client,
@@ -65,4 +51,33 @@ pub(super) fn product(left: CubeTensor, right: CubeTensor, out: &CubeTensor) {
         right.shape(),
         out.device
     );
+}
+
+fn types([left, right, out]: [&CubeTensor; 3]) -> MatmulGlobalElems {
+    MatmulGlobalElems {
+        lhs: dtype_to_storage_type(left.dtype),
+        rhs: dtype_to_storage_type(right.dtype),
+        out: dtype_to_storage_type(out.dtype),
+    }
+}
+
+/// Kernels for a product, by decreasing speed.
+///
+/// cubek's own choice among those that it infers panics where the first is refused for any other
+/// reason than a missing instruction.
+fn strategies(tensors: [&CubeTensor; 3]) -> Vec<Strategy> {
+    let own = blueprint(tensors, types(tensors));
+    let mut strategies = Vec::new();
+    // Of f32 matrix units would round to tf32.
+    if [DType::F16, DType::BF16].contains(&tensors[0].dtype) {
+        let own = own.map(BlueprintStrategy::Forced);
+        strategies.extend(own.map(MultiLevel::SimpleCyclicCmma));
+        strategies.push(MultiLevel::SimpleCyclicCmma(Default::default()));
+    } else {
+        let own = own.map(BlueprintStrategy::Forced);
+        strategies.extend(own.map(MultiLevel::SimpleUnit));
+    }
+    strategies.push(MultiLevel::SimpleUnit(Default::default()));
+    strategies.push(MultiLevel::Naive);
+    strategies.into_iter().map(Strategy::from).collect()
 }

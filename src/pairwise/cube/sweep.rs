@@ -15,17 +15,15 @@ use super::factors::{Embeddings, one_after_the_other, similarities};
 use super::gradient::Gradient;
 use super::kernels::{self, Program};
 use super::plan::{Plan, Terms};
-use super::states::{Found, States, results};
+use super::states::States;
 use crate::pairwise::blocks::{self, Block, Part, Side, Sweep};
 use crate::pairwise::ops::{Inputs, Outputs};
 use crate::pairwise::pass::{Pass, Steps, Teacher};
-use crate::pairwise::reduction::Axis;
 
 /// One pass under way.
 pub(super) struct Cubes<'a> {
     read: Read<'a>,
-    rows: States,
-    columns: States,
+    states: States,
     left: Option<Gradient>,
     right: Option<Gradient>,
 }
@@ -53,13 +51,11 @@ impl<'a> Cubes<'a> {
         let shapes = [inputs.a.shape(), inputs.b.shape()];
         let (sizes @ [n, m], block) = (inputs.sizes(), plan.block);
         let units = plan.tiling.units();
-        let states = |axis| States::new(pass, axis, sizes, block, (&like, dtype), units);
         let in_one = n <= block[0] && m <= block[1];
         let gradient = |shape| Gradient::new(&like, shape, dtype, in_one, units);
         let [a, b] = shapes;
         Self {
-            rows: states(Axis::Rows),
-            columns: states(Axis::Columns),
+            states: States::new(pass, sizes, block, (&like, dtype), plan.tiling),
             left: pass.left.then(|| gradient(a)),
             right: pass.right.then(|| gradient(b)),
             read: Read::new(inputs, pass, plan),
@@ -69,7 +65,7 @@ impl<'a> Cubes<'a> {
     pub fn run(mut self) -> Outputs<CubeBackend> {
         let (pass, sizes, block) = (self.read.pass, self.read.sizes(), self.read.plan.block);
         blocks::run(pass, sizes, block, &mut self);
-        let results = results(pass, sizes, [&self.rows, &self.columns]);
+        let results = self.states.results(pass, sizes);
         let or_results = |gradient: Option<Gradient>| gradient.map_or(results.clone(), |g| g.sum);
         Outputs {
             left: or_results(self.left),
@@ -220,42 +216,27 @@ impl Sweep for Cubes<'_> {
         let read = &self.read;
         let tiling = read.plan.tiling;
         let ops = steps.tape.ops.iter();
+        let [rows, columns] = self.states.reducing(steps);
         let program = Program {
             tiling,
             ops: ops.map(|op| read.pass.renumbered(*op)).collect(),
-            rows: self.rows.reducing(steps),
+            rows,
             columns: if block.is_own_transpose {
                 Vec::new()
             } else {
-                self.columns.reducing(steps)
+                columns
             },
-            row_components: self.rows.components,
+            row_components: self.states.row_components(),
             coefficient: steps.coefficient,
             terms: read.plan.factors.coefficient.map_or(0, |terms| terms.count),
         };
-        let (rows, columns) = (block.rows, block.columns);
-        let splits = columns.len.div_ceil(tiling.span());
-        let strips = rows.len.div_ceil(tiling.rows());
-        let by_row = Found {
-            from: 0,
-            parts: splits,
-        };
-        let by_column = Found {
-            from: self.rows.components * splits * rows.len,
-            parts: strips,
-        };
-        let len = by_column.from + self.columns.components * strips * columns.len;
-        let partials = empty(&read.vectors, [len.max(1)], read.dtype);
-        let coefficients = read.launch(block, &program, [splits, strips], &partials);
-        self.rows.merge(rows, &program.rows, &partials, by_row);
-        if block.is_mirrored {
-            // The columns of this block are rows below the diagonal.
-            self.rows
-                .merge(columns, &program.columns, &partials, by_column);
-        } else if !block.is_own_transpose {
-            self.columns
-                .merge(columns, &program.columns, &partials, by_column);
-        }
+        let cubes = [
+            block.columns.len.div_ceil(tiling.span()),
+            block.rows.len.div_ceil(tiling.rows()),
+        ];
+        let partials = self.states.partials(block, cubes);
+        let coefficients = read.launch(block, &program, cubes, &partials);
+        self.states.merge(block, &program, partials, cubes);
         coefficients
     }
 

@@ -141,13 +141,16 @@ fn every_tiling_gives_what_chunks_give() {
         tiles: 8,
     };
     let tilings = [Tiling::of(8), Tiling::of(32), small];
-    let ways = tilings.map(|tiling| How {
-        tiling,
-        factors: Factors::new(DType::F32, Precision::Highest, &[]),
-        budget: 1 << 30,
-        tolerance: 1e-5,
-    });
-    check(&form(true), &ways);
+    // In one block, and in several.
+    for budget in [1 << 30, 1] {
+        let ways = tilings.map(|tiling| How {
+            tiling,
+            factors: Factors::new(DType::F32, Precision::Highest, &[]),
+            budget,
+            tolerance: 1e-5,
+        });
+        check(&form(true), &ways);
+    }
 }
 
 /// Rounded factors on a device without instructions for them, in f16 where there is no bf16: each

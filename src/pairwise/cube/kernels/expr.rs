@@ -92,7 +92,11 @@ fn unary<F: Float>(x: F, #[comptime] op: Unary) -> F {
         Unary::Relu => select(x <= zero, zero, x),
         Unary::Step => select(x > zero, one, select(x <= zero, zero, x)),
         Unary::Softplus => select(x <= zero, zero, x) + log1p_unit::<F>((-x.abs()).exp()),
-        Unary::Sigmoid => one / (one + (-x).exp()),
+        Unary::Sigmoid => {
+            // The exponential of the other is often there already.
+            let smaller = (-x.abs()).exp();
+            select(x >= zero, one, smaller) / (one + smaller)
+        }
     }
 }
 

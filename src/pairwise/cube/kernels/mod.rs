@@ -1,10 +1,10 @@
 //! The kernels: everything but the matrix products.
 //!
 //! A cube of a GPU has 32 × 8 units and walks along a strip of 32 rows, one tile of 128 columns after
-//! the other (see [`Tiling`]). Of each tile a unit takes 4 × 4 pairs, computes the expressions of
-//! each, and reduces them along its rows, in registers until the strip ends, and along its columns,
-//! which the cube joins tile by tile. Every cube writes its states to a place of its own, and
-//! [`merge`] joins these in their order: the same bits in every run.
+//! the other (see [`Tiling`]). Of each tile a unit takes 4 × 4 pairs, those of a column at a time. It
+//! computes the expressions of each, and reduces them along its rows, in registers until the strip
+//! ends, and along its columns, which the cube joins tile by tile. Every cube writes its states to a
+//! place of its own, and [`merge`] joins these in a fixed order: the same bits in every run.
 
 #![allow(clippy::needless_range_loop)] // Kernels have no iterators.
 
@@ -17,24 +17,24 @@ use crate::pairwise::reduction::Kind;
 use crate::pairwise::tape::Op;
 
 pub(crate) use self::expr::PlaceLaunch;
-pub(crate) use self::join::{accumulate, finish, merge};
+pub(crate) use self::join::{FoundLaunch, accumulate, finish, merge};
 pub(crate) use self::reduce::block;
 
 /// The size of a cube, and how the pairs of a tile are divided among its units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Tiling {
-    /// Units along a row, and along a column.
+    /// Units along a row, and along a column: powers of two.
     pub lanes: usize,
     pub lines: usize,
-    /// Rows, and columns, that a unit takes; neither lanes nor lines are fewer.
+    /// Rows, and columns, that a unit takes: a power of two, neither more than lanes nor lines.
     pub each: usize,
     /// Tiles that a cube walks along.
     pub tiles: usize,
 }
 
 impl Tiling {
-    /// A GPU has registers for sixteen pairs a unit. A CPU that emulates one has few, and takes
-    /// seconds to compile the steps of sixteen pairs; its planes are narrow.
+    /// A GPU has registers for four pairs of a unit at a time. A CPU that emulates one has few, and
+    /// takes seconds to compile the steps of several pairs; its planes are narrow.
     pub fn of(plane: u32) -> Self {
         Self {
             lanes: 32,
@@ -64,10 +64,10 @@ impl Tiling {
         self.tiles * self.columns()
     }
 
-    /// Values that a cube shares: of each unit the components of one state, for each of its rows
-    /// (or columns).
-    pub fn shared(self) -> usize {
-        3 * self.units() * self.each
+    /// Values that a cube shares: of each unit, and of one lane more, so many components for each of
+    /// its rows (or columns).
+    pub fn shared(self, components: usize) -> usize {
+        components * self.rows() * (self.lanes + 1)
     }
 }
 
@@ -79,6 +79,23 @@ pub(crate) struct Reducing {
     pub steps: [usize; 2],
     /// The index of its first component among those of its axis.
     pub component: usize,
+}
+
+/// A reduction with the place of its results: after so many vectors of rows and so many of columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Resulting {
+    pub reducing: Reducing,
+    pub before: [usize; 2],
+}
+
+/// What is merged of a block, along its rows and its columns, and whether the block changed it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Merging {
+    pub tiling: Tiling,
+    pub rows: Vec<(Resulting, bool)>,
+    pub columns: Vec<(Resulting, bool)>,
+    /// Whether there is no other block.
+    pub is_alone: bool,
 }
 
 /// What a kernel computes of each pair, and where it goes.
@@ -102,4 +119,26 @@ pub(super) const PLANE: usize = 512;
 /// From one plane of so many elements to the next.
 pub(super) fn plane(elements: usize) -> usize {
     elements.next_multiple_of(PLANE)
+}
+
+impl Program {
+    /// Values that a cube shares: of rows and columns one after the other.
+    fn shared(&self) -> usize {
+        let components = components(&self.rows).max(components(&self.columns));
+        self.tiling.shared(components).max(1)
+    }
+
+    /// Where the cube shares the states of a reduction along the rows.
+    fn row_at(&self, k: usize) -> usize {
+        self.tiling.shared(components(&self.rows[..k]))
+    }
+
+    /// Where the cube shares the states of a reduction along the columns.
+    fn column_at(&self, k: usize) -> usize {
+        components(&self.columns[..k]) * self.tiling.lines * self.tiling.columns()
+    }
+}
+
+fn components(reductions: &[Reducing]) -> usize {
+    reductions.iter().map(|r| r.kind.components()).sum()
 }

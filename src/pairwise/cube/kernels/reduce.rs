@@ -1,16 +1,17 @@
 //! The kernel of a block: its pairs' expressions, and what a cube reduces of them.
-//!
-//! It is one long function on purpose: all of it works on registers and shared memory of one cube,
-//! between barriers that every unit must reach.
 
 use burn_cubecl::cubecl::{self, prelude::*};
 
 use super::expr::{Pair, Place, evaluate};
-use super::state::{Components, empty, gather, join, load, store};
+use super::state::{Components, empty, join, load, store, take};
 use super::{PLANE, Program};
 
 /// Computes the expressions of every pair of a block, writes the coefficients and what the cubes
 /// found.
+///
+/// A unit has the pairs of one of its columns in registers at a time: the loops over them are
+/// unrolled, those over its columns and over tiles are not. All that it writes of them comes after
+/// all that it reads, which therefore need not wait.
 ///
 /// - `similarity`, `mask`: `[R, C]`
 /// - `teachers`: `[teacher, R, C]`
@@ -35,16 +36,11 @@ pub(crate) fn block<F: Float, H: Float>(
     let each = comptime!(program.tiling.each);
     let lanes = comptime!(program.tiling.lanes);
     let lines = comptime!(program.tiling.lines);
-    let rows = comptime!(program.tiling.rows());
-    let columns = comptime!(program.tiling.columns());
     let infinity = F::cast_from(infinity);
     let lane = UNIT_POS_X as usize;
-    let line = UNIT_POS_Y as usize;
-    let (split, strip) = (CUBE_POS_X as usize, CUBE_POS_Y as usize);
-    let (splits, strips) = (CUBE_COUNT_X as usize, CUBE_COUNT_Y as usize);
+    let first_row = CUBE_POS_Y as usize * comptime!(program.tiling.rows()) + UNIT_POS_Y as usize;
     let plane = (place.rows * place.columns).div_ceil(PLANE) * PLANE;
-    let columns_at = comptime!(program.row_components) * splits * place.rows;
-    let mut shared = Shared::<[F]>::new_slice(comptime!(program.tiling.shared()));
+    let mut shared = Shared::<[F]>::new_slice(comptime!(program.shared()));
 
     // The states of this unit's rows, until the strip ends.
     let mut by_row = Sequence::<Components<F>>::new();
@@ -57,189 +53,240 @@ pub(crate) fn block<F: Float, H: Float>(
         }
     }
 
-    let start = split * comptime!(program.tiling.span());
+    let start = CUBE_POS_X as usize * comptime!(program.tiling.span());
+    let columns = comptime!(program.tiling.columns());
     let tiles = min(
         comptime!(program.tiling.tiles),
         (place.columns - start).div_ceil(columns),
     );
     for tile in 0..tiles {
         let c0 = start + tile * columns;
-        let mut values = Sequence::<Sequence<F>>::new();
-        let mut there = Sequence::<bool>::new();
-        #[unroll]
-        for e in 0..comptime!(each * each) {
-            let r = strip * rows + line + comptime!(e / each * lines);
-            let c = c0 + lane + comptime!(e % each * lanes);
-            let inside = r < place.rows && c < place.columns;
+        for e in 0..each {
+            let column = lane + e * lanes;
+            let is_column = c0 + column < place.columns;
             // Units beyond the block read its last pair, which does not count.
-            let r = min(r, place.rows - 1);
-            let c = min(c, place.columns - 1);
-            let here = r * place.columns + c;
-            let pair = Pair::<F> {
-                similarity: similarity[here],
-                mask: if comptime!(with_mask) {
-                    mask[here]
-                } else {
-                    F::new(0.0)
-                },
-                here,
-                i: place.i0 + r,
-                j: place.j0 + c,
-                infinity,
-            };
-            let of_pair = evaluate::<F>(
-                &pair,
-                teachers,
-                vectors,
-                &place,
-                comptime!(program.ops.clone()),
-            );
-            if comptime!(program.coefficient.is_some()) {
-                let g = *of_pair.index(comptime!(program.coefficient.unwrap()));
-                if inside {
-                    if comptime!(program.terms == 0) {
-                        similarity[here] = g;
-                    }
-                    let mut rest = g;
-                    #[unroll]
-                    for k in 0..comptime!(program.terms) {
-                        let term = H::cast_from(rest);
-                        coefficients[k * plane + here] = term;
-                        rest -= F::cast_from(term);
+            let c = min(c0 + column, place.columns - 1);
+            let mut values = Sequence::<Sequence<F>>::new();
+            #[unroll]
+            for q in 0..each {
+                let r = min(first_row + comptime!(q * lines), place.rows - 1);
+                let here = r * place.columns + c;
+                let pair = Pair::<F> {
+                    similarity: similarity[here],
+                    mask: if comptime!(with_mask) {
+                        mask[here]
+                    } else {
+                        F::new(0.0)
+                    },
+                    here,
+                    i: place.i0 + r,
+                    j: place.j0 + c,
+                    infinity,
+                };
+                let of_pair = evaluate::<F>(
+                    &pair,
+                    teachers,
+                    vectors,
+                    &place,
+                    comptime!(program.ops.clone()),
+                );
+                values.push(of_pair);
+            }
+
+            #[unroll]
+            for q in 0..each {
+                let r = first_row + comptime!(q * lines);
+                let is_pair = is_column && r < place.rows;
+                let of_pair = values.index(q);
+                if comptime!(program.coefficient.is_some()) {
+                    let g = *of_pair.index(comptime!(program.coefficient.unwrap()));
+                    if is_pair {
+                        let here = r * place.columns + c;
+                        if comptime!(program.terms == 0) {
+                            similarity[here] = g;
+                        }
+                        let mut rest = g;
+                        #[unroll]
+                        for k in 0..comptime!(program.terms) {
+                            let term = H::cast_from(rest);
+                            coefficients[k * plane + here] = term;
+                            rest -= F::cast_from(term);
+                        }
                     }
                 }
+                #[unroll]
+                for k in 0..comptime!(program.rows.len()) {
+                    let reducing = comptime!(program.rows[k]);
+                    take::<F>(
+                        by_row.index_mut(comptime!(k * each + q)),
+                        *of_pair.index(comptime!(reducing.steps[0])),
+                        *of_pair.index(comptime!(reducing.steps[1])),
+                        is_pair,
+                        place.j0 + c,
+                        infinity,
+                        reducing.kind,
+                    );
+                }
             }
-            values.push(of_pair);
-            there.push(inside);
-        }
 
-        #[unroll]
-        for k in 0..comptime!(program.rows.len()) {
-            let reducing = comptime!(program.rows[k]);
             #[unroll]
-            for e in 0..each {
-                let (x, y, counts) = line_of::<F>(
-                    &values,
-                    &there,
-                    reducing.steps,
-                    comptime!(e * each),
-                    1usize,
-                    each,
-                );
-                let first = place.j0 + c0 + lane;
-                let new = gather::<F>(&x, &y, &counts, first, infinity, lanes, reducing.kind);
-                join::<F>(
-                    by_row.index_mut(comptime!(k * each + e)),
-                    &new,
-                    reducing.kind,
-                );
-            }
-        }
-
-        #[unroll]
-        for k in 0..comptime!(program.columns.len()) {
-            let reducing = comptime!(program.columns[k]);
-            #[unroll]
-            for e in 0..each {
-                let (x, y, counts) = line_of::<F>(&values, &there, reducing.steps, e, each, each);
-                let first = place.i0 + strip * rows + line;
-                let found = gather::<F>(&x, &y, &counts, first, infinity, lines, reducing.kind);
-                let column = lane + comptime!(e * lanes);
+            for k in 0..comptime!(program.columns.len()) {
+                let reducing = comptime!(program.columns[k]);
+                let mut found = empty::<F>(infinity, reducing.kind);
+                #[unroll]
+                for q in 0..each {
+                    let r = first_row + comptime!(q * lines);
+                    let of_pair = values.index(q);
+                    take::<F>(
+                        &mut found,
+                        *of_pair.index(comptime!(reducing.steps[0])),
+                        *of_pair.index(comptime!(reducing.steps[1])),
+                        is_column && r < place.rows,
+                        place.i0 + r,
+                        infinity,
+                        reducing.kind,
+                    );
+                }
+                let at = comptime!(program.column_at(k)) + UNIT_POS_Y as usize * columns + column;
                 store::<F>(
                     &mut shared,
-                    line * columns + column,
+                    at,
                     comptime!(lines * columns),
                     &found,
                     reducing.kind,
                 );
             }
+        }
+        if comptime!(!program.columns.is_empty()) {
             sync_cube();
-            let column = line * lanes + lane;
-            if column < columns && c0 + column < place.columns {
-                let mut found =
-                    load::<F>(&shared, column, comptime!(lines * columns), reducing.kind);
-                for other in 1..lines {
-                    let next = load::<F>(
-                        &shared,
-                        other * columns + column,
-                        comptime!(lines * columns),
-                        reducing.kind,
-                    );
-                    join::<F>(&mut found, &next, reducing.kind);
-                }
-                store::<F>(
-                    partials,
-                    columns_at
-                        + (reducing.component * strips + strip) * place.columns
-                        + c0
-                        + column,
-                    strips * place.columns,
-                    &found,
-                    reducing.kind,
-                );
-            }
+            join_columns::<F>(&shared, partials, &place, c0, comptime!(program.clone()));
             sync_cube();
         }
     }
+    if comptime!(!program.rows.is_empty()) {
+        join_rows::<F>(
+            &by_row,
+            &mut shared,
+            partials,
+            &place,
+            comptime!(program.clone()),
+        );
+    }
+}
 
-    #[unroll]
-    for k in 0..comptime!(program.rows.len()) {
-        let reducing = comptime!(program.rows[k]);
+/// Joins what the lines of a cube found of the columns of a tile, a unit for each column.
+#[cube]
+fn join_columns<F: Float>(
+    shared: &Shared<[F]>,
+    partials: &mut [F],
+    place: &Place,
+    c0: usize,
+    #[comptime] program: Program,
+) {
+    let columns = comptime!(program.tiling.columns());
+    let lines = comptime!(program.tiling.lines);
+    let (splits, strips) = (CUBE_COUNT_X as usize, CUBE_COUNT_Y as usize);
+    let after_rows = comptime!(program.row_components) * splits * place.rows;
+    let column = UNIT_POS as usize;
+    if column < columns && c0 + column < place.columns {
         #[unroll]
-        for e in 0..each {
-            let row = line + comptime!(e * lines);
+        for k in 0..comptime!(program.columns.len()) {
+            let reducing = comptime!(program.columns[k]);
+            let at = comptime!(program.column_at(k)) + column;
+            let apart = comptime!(lines * columns);
+            let mut found = load::<F>(shared, at, apart, reducing.kind);
+            for line in 1..lines {
+                let next = load::<F>(shared, at + line * columns, apart, reducing.kind);
+                join::<F>(&mut found, &next, reducing.kind);
+            }
+            let strip = reducing.component * strips + CUBE_POS_Y as usize;
             store::<F>(
-                &mut shared,
-                lane * rows + row,
-                comptime!(lanes * rows),
-                by_row.index(comptime!(k * each + e)),
+                partials,
+                after_rows + strip * place.columns + c0 + column,
+                strips * place.columns,
+                &found,
                 reducing.kind,
             );
         }
+    }
+}
+
+/// Joins what the lanes of a cube found of its rows: in each line a group of lanes for each row,
+/// first each lane some, then by halves.
+///
+/// A row has a place more than lanes, so that the lanes of a line find their values in different
+/// banks of the memory.
+#[cube]
+fn join_rows<F: Float>(
+    by_row: &Sequence<Components<F>>,
+    shared: &mut Shared<[F]>,
+    partials: &mut [F],
+    place: &Place,
+    #[comptime] program: Program,
+) {
+    let each = comptime!(program.tiling.each);
+    let lines = comptime!(program.tiling.lines);
+    let group = comptime!(program.tiling.lanes / each);
+    let width = comptime!(program.tiling.lanes + 1);
+    let apart = comptime!(program.tiling.rows() * width);
+    let (lane, line) = (UNIT_POS_X as usize, UNIT_POS_Y as usize);
+    #[unroll]
+    for k in 0..comptime!(program.rows.len()) {
+        #[unroll]
+        for q in 0..each {
+            store::<F>(
+                shared,
+                comptime!(program.row_at(k)) + (line + comptime!(q * lines)) * width + lane,
+                apart,
+                by_row.index(comptime!(k * each + q)),
+                comptime!(program.rows[k].kind),
+            );
+        }
+    }
+    sync_cube();
+    let (row, part) = (line + lane / group * lines, lane % group);
+    #[unroll]
+    for k in 0..comptime!(program.rows.len()) {
+        let kind = comptime!(program.rows[k].kind);
+        let at = comptime!(program.row_at(k)) + row * width + part;
+        let mut found = load::<F>(&*shared, at, apart, kind);
+        for other in 1..each {
+            let next = load::<F>(&*shared, at + other * group, apart, kind);
+            join::<F>(&mut found, &next, kind);
+        }
+        store::<F>(shared, at, apart, &found, kind);
+    }
+    #[unroll]
+    for halving in 0..comptime!(group.ilog2() as usize) {
+        let half = comptime!(group >> (halving + 1));
         sync_cube();
-        let row = line * lanes + lane;
-        if row < rows && strip * rows + row < place.rows {
-            let mut found = load::<F>(&shared, row, comptime!(lanes * rows), reducing.kind);
-            for other in 1..lanes {
-                let next = load::<F>(
-                    &shared,
-                    other * rows + row,
-                    comptime!(lanes * rows),
-                    reducing.kind,
-                );
-                join::<F>(&mut found, &next, reducing.kind);
+        if part < half {
+            #[unroll]
+            for k in 0..comptime!(program.rows.len()) {
+                let kind = comptime!(program.rows[k].kind);
+                let at = comptime!(program.row_at(k)) + row * width + part;
+                let mut found = load::<F>(&*shared, at, apart, kind);
+                let next = load::<F>(&*shared, at + half, apart, kind);
+                join::<F>(&mut found, &next, kind);
+                store::<F>(shared, at, apart, &found, kind);
             }
+        }
+    }
+    let r = CUBE_POS_Y as usize * comptime!(program.tiling.rows()) + row;
+    if part == 0 && r < place.rows {
+        let splits = CUBE_COUNT_X as usize;
+        #[unroll]
+        for k in 0..comptime!(program.rows.len()) {
+            let reducing = comptime!(program.rows[k]);
+            let at = comptime!(program.row_at(k)) + row * width;
+            let found = load::<F>(&*shared, at, apart, reducing.kind);
             store::<F>(
                 partials,
-                (reducing.component * splits + split) * place.rows + strip * rows + row,
+                (reducing.component * splits + CUBE_POS_X as usize) * place.rows + r,
                 splits * place.rows,
                 &found,
                 reducing.kind,
             );
         }
-        sync_cube();
     }
-}
-
-/// What a reduction reads of one of a unit's rows, or of one of its columns.
-#[cube]
-fn line_of<F: Float>(
-    values: &Sequence<Sequence<F>>,
-    there: &Sequence<bool>,
-    #[comptime] steps: [usize; 2],
-    #[comptime] first: usize,
-    #[comptime] apart: usize,
-    #[comptime] count: usize,
-) -> (Sequence<F>, Sequence<F>, Sequence<bool>) {
-    let mut x = Sequence::<F>::new();
-    let mut y = Sequence::<F>::new();
-    let mut counts = Sequence::<bool>::new();
-    #[unroll]
-    for k in 0..count {
-        let of_pair = values.index(comptime!(first + k * apart));
-        x.push(*of_pair.index(comptime!(steps[0])));
-        y.push(*of_pair.index(comptime!(steps[1])));
-        counts.push(*there.index(comptime!(first + k * apart)));
-    }
-    (x, y, counts)
 }

@@ -40,86 +40,36 @@ pub(super) fn empty<F: Float>(infinity: F, #[comptime] kind: Kind) -> Components
     }
 }
 
-/// The state of a unit's values `x`, of those that are in the block, with their indices `first`,
-/// `first + apart`, ….
+/// Takes a value, `y` beside it and its index into a state, if it is `there`.
 #[cube]
-pub(super) fn gather<F: Float>(
-    x: &Sequence<F>,
-    y: &Sequence<F>,
-    there: &Sequence<bool>,
-    first: usize,
-    infinity: F,
-    #[comptime] apart: usize,
-    #[comptime] kind: Kind,
-) -> Components<F> {
-    let zero = F::new(0.0);
-    match comptime!(kind) {
-        Kind::Sum => {
-            let mut sum = zero;
-            #[unroll]
-            for k in 0..comptime!(x.len()) {
-                sum += select(*there.index(k), *x.index(k), zero);
-            }
-            Components::<F> {
-                a: sum,
-                b: zero,
-                c: zero,
-            }
-        }
-        Kind::LogSumExp | Kind::SoftmaxMean => {
-            gather_exponentials::<F>(x, y, there, infinity, kind)
-        }
-        Kind::Max => {
-            let mut best = empty::<F>(infinity, kind);
-            #[unroll]
-            for k in 0..comptime!(x.len()) {
-                let one = Components::<F> {
-                    a: select(*there.index(k), *x.index(k), -infinity),
-                    b: select(
-                        *there.index(k),
-                        F::cast_from(first + comptime!(k * apart)),
-                        F::new(NOWHERE),
-                    ),
-                    c: zero,
-                };
-                join::<F>(&mut best, &one, kind);
-            }
-            best
-        }
-    }
-}
-
-/// [`gather`] of sums of exponentials.
-#[cube]
-fn gather_exponentials<F: Float>(
-    x: &Sequence<F>,
-    y: &Sequence<F>,
-    there: &Sequence<bool>,
+pub(super) fn take<F: Float>(
+    s: &mut Components<F>,
+    x: F,
+    y: F,
+    there: bool,
+    index: usize,
     infinity: F,
     #[comptime] kind: Kind,
-) -> Components<F> {
+) {
     let zero = F::new(0.0);
-    let mut largest = F::new(LOWEST);
-    #[unroll]
-    for k in 0..comptime!(x.len()) {
-        largest = max(largest, select(*there.index(k), *x.index(k), -infinity));
-    }
-    let mut sum = zero;
-    let mut weighted = zero;
-    #[unroll]
-    for k in 0..comptime!(x.len()) {
-        let x = select(*there.index(k), *x.index(k), -infinity);
-        let e = (x - largest).exp();
-        sum += e;
-        if comptime!(kind == Kind::SoftmaxMean) {
-            weighted += e * select(*there.index(k), *y.index(k), zero);
-        }
-    }
-    Components::<F> {
-        a: largest,
-        b: sum,
-        c: weighted,
-    }
+    let one = match comptime!(kind) {
+        Kind::Sum => Components::<F> {
+            a: select(there, x, zero),
+            b: zero,
+            c: zero,
+        },
+        Kind::LogSumExp | Kind::SoftmaxMean => Components::<F> {
+            a: select(there, x, -infinity),
+            b: F::new(1.0),
+            c: select(there, y, zero),
+        },
+        Kind::Max => Components::<F> {
+            a: select(there, x, -infinity),
+            b: select(there, F::cast_from(index), F::new(NOWHERE)),
+            c: zero,
+        },
+    };
+    join::<F>(s, &one, kind);
 }
 
 /// Takes another state into one.
@@ -128,10 +78,12 @@ pub(super) fn join<F: Float>(s: &mut Components<F>, t: &Components<F>, #[comptim
     match comptime!(kind) {
         Kind::Sum => s.a += t.a,
         Kind::LogSumExp | Kind::SoftmaxMean => {
-            let max = max(s.a, t.a);
-            let by_s = (s.a - max).exp();
-            let by_t = (t.a - max).exp();
-            s.a = max;
+            // By the larger of the two maxima one sum stays as it is. A NaN makes the other one NaN.
+            let is_larger = t.a > s.a;
+            let smaller = (-(s.a - t.a).abs()).exp();
+            let by_s = select(is_larger, smaller, F::new(1.0));
+            let by_t = select(is_larger, F::new(1.0), smaller);
+            s.a = select(is_larger, t.a, s.a);
             s.b = s.b * by_s + t.b * by_t;
             if comptime!(kind == Kind::SoftmaxMean) {
                 s.c = s.c * by_s + t.c * by_t;

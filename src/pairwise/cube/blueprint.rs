@@ -1,0 +1,139 @@
+//! How a matrix product is divided among the units of a device.
+//!
+//! What cubek infers for these shapes keeps more in registers than there are, and gives the products
+//! of gradients, which are tall, fewer cubes than a large GPU has multiprocessors.
+
+use burn::backend::TensorMetadata;
+use burn::tensor::DType;
+use burn_cubecl::cubecl::ir::AddressType;
+use burn_cubecl::tensor::CubeTensor;
+use cubek::matmul::definition::{MatmulGlobalElems, MatmulProblem};
+use cubek::matmul::multi_level::components::stage::PartitionBuffering;
+use cubek::matmul::multi_level::components::tile::TileMatmulKind;
+use cubek::matmul::multi_level::definition::{BatchMatmulBlueprint, TilingScheme};
+use cubek::matmul::multi_level::stage::{SwizzleMode, SwizzleModes};
+use cubek::std::MatrixLayout;
+use cubek::std::cube_count::{CubeCountStrategy, GlobalOrder, HypercubeBlueprint, SmAllocation};
+
+/// Units of a cube.
+const UNITS: u32 = 256;
+
+/// For `out = left · right`: f32 by the units themselves, half precision by matrix units. `None` where it is
+/// left to cubek.
+pub(super) fn blueprint(
+    [left, right, out]: [&CubeTensor; 3],
+    types: MatmulGlobalElems,
+) -> Option<BatchMatmulBlueprint> {
+    let [m, k] = left.shape().dims();
+    let n = right.shape()[1];
+    let hardware = &left.client.properties().hardware;
+    let plane = match hardware.plane_size_min {
+        0 => 32,
+        plane => plane,
+    };
+    // Vectors have kernels of their own.
+    if m.min(n).min(k) < 2 || !UNITS.is_multiple_of(plane) {
+        return None;
+    }
+    let processors = hardware.num_streaming_multiprocessors;
+    let (kind, scheme) = match left.dtype {
+        DType::F32 => (
+            TileMatmulKind::Register,
+            of_units([m, n, k], processors.unwrap_or(1) as usize),
+        ),
+        DType::F16 | DType::BF16 if plane == 32 => (TileMatmulKind::Cmma, of_matrix_units(n)),
+        _ => return None,
+    };
+    let problem = MatmulProblem::from_shapes_and_strides(
+        left.shape(),
+        right.shape(),
+        out.shape(),
+        left.meta.strides.clone(),
+        right.meta.strides.clone(),
+        out.meta.strides.clone(),
+        types,
+        AddressType::default(),
+        None,
+        None,
+    )
+    .ok()?;
+    let is_unit = kind == TileMatmulKind::Register;
+    let cubes = match processors {
+        Some(num_sms) => CubeCountStrategy::Sm {
+            num_sms,
+            sm_usage: SmAllocation::Exact,
+            cubes_first: !is_unit,
+        },
+        None => CubeCountStrategy::Flattened,
+    };
+    let cubes = HypercubeBlueprint::builder()
+        .global_order(GlobalOrder::SwizzleRow(4))
+        .cube_count_strategy(cubes)
+        .build();
+    let builder = BatchMatmulBlueprint::builder(kind, scheme, plane, &problem)
+        .partition_buffering(PartitionBuffering::Single)
+        .hypercube_blueprint(cubes);
+    // Swizzled addresses must be aligned.
+    let is_swizzled = is_unit && left.client.properties().features.alignment;
+    Some(if is_swizzled {
+        builder.shared_swizzle(swizzles(&scheme, &problem)).build()
+    } else {
+        builder.build()
+    })
+}
+
+/// Each of 16 × 16 units has 8 × 8 or, where that takes no more time, 8 × 16 elements of the
+/// result. Where rows are no multiples of a vector, the addresses of the latter need too many
+/// registers.
+fn of_units([m, n, k]: [usize; 3], processors: usize) -> TilingScheme {
+    let waves = |width: usize| (m.div_ceil(128) * n.div_ceil(width)).div_ceil(processors);
+    let in_vectors = [m, n, k].into_iter().all(|len| len.is_multiple_of(4));
+    let is_wide = in_vectors && 2 * waves(256) <= waves(128);
+    let tile = (4, if is_wide { 8 } else { 4 }, 4);
+    scheme(tile, (2, 2, 2), if n <= 64 { (32, 8) } else { (16, 16) })
+}
+
+/// Each of 8 planes has 32 × 64 elements of the result.
+fn of_matrix_units(n: usize) -> TilingScheme {
+    scheme(
+        (16, 16, 16),
+        (2, 4, 2),
+        if n <= 64 { (8, 1) } else { (4, 2) },
+    )
+}
+
+fn scheme(
+    tile: (u32, u32, u32),
+    partition: (u32, u32, u32),
+    (rows, columns): (u32, u32),
+) -> TilingScheme {
+    TilingScheme::builder()
+        .with_tile_size(tile.into())
+        .with_partition_size(partition.into())
+        .with_stage_size((rows, columns, 1).into())
+        .build()
+        .expect("all sizes are there")
+}
+
+/// How the factors lie in shared memory, so that units read from different banks.
+fn swizzles(scheme: &TilingScheme, problem: &MatmulProblem) -> SwizzleModes {
+    let rows = scheme.elements_per_stage_along_m();
+    let columns = scheme.elements_per_stage_along_n();
+    let depth = scheme.elements_per_stage_along_k();
+    let mode = |layout: MatrixLayout, [row_major, col_major]: [u32; 2]| {
+        let width = match layout {
+            MatrixLayout::RowMajor => row_major,
+            MatrixLayout::ColMajor => col_major,
+        };
+        match width as usize * size_of::<f32>() {
+            32 => SwizzleMode::B32,
+            64 => SwizzleMode::B64,
+            _ => SwizzleMode::B128,
+        }
+    };
+    SwizzleModes {
+        lhs: mode(problem.lhs_layout, [depth, rows]),
+        rhs: mode(problem.rhs_layout, [columns, depth]),
+        ..Default::default()
+    }
+}
