@@ -143,6 +143,8 @@ pub(super) struct Plan {
     pub teachers: Factors,
     /// Rows and columns of a block.
     pub block: [usize; 2],
+    /// Whether all similarities are kept for the next pass, or are there from the last.
+    pub keeps: bool,
 }
 
 impl Plan {
@@ -173,24 +175,37 @@ impl Plan {
         pass: &Pass,
         [factors, teachers]: [Factors; 2],
     ) -> Self {
-        let wide = inputs.dtype().size();
-        let coefficients = factors.coefficient.filter(|_| pass.coefficient.is_some());
-        let named = pass.teachers.iter().filter(|teacher| teacher.named);
-        let of_pair = wide * (1 + named.count() + 2 * usize::from(pass.named.mask))
-            + coefficients.map_or(0, |terms| terms.count * terms.dtype.size());
+        let (sizes, dtype) = (inputs.sizes(), inputs.dtype());
+        let keeps = pass.keeps_all(sizes, dtype) && (pass.coefficient.is_none() || is_kept(inputs));
+        let bytes = pass.limits.budget.min(BLOCK);
+        let block = if keeps {
+            // The same in both passes, whatever they read and however they are tiled: the one
+            // finds what the other left.
+            let of_pair = dtype.size() * (1 + pass.teachers.len()) + 6;
+            block_of(bytes, of_pair, sizes, false, hardware.strips)
+        } else {
+            let coefficients = factors.coefficient.filter(|_| pass.coefficient.is_some());
+            let named = pass.teachers.iter().filter(|teacher| teacher.named);
+            let of_pair = dtype.size() * (1 + named.count() + 2 * usize::from(pass.named.mask))
+                + coefficients.map_or(0, |terms| terms.count * terms.dtype.size());
+            let most_rows = hardware.strips.saturating_mul(tiling.rows());
+            block_of(bytes, of_pair, sizes, pass.symmetric, most_rows)
+        };
         Self {
-            block: block_of(
-                pass.limits.budget.min(BLOCK),
-                of_pair,
-                inputs.sizes(),
-                pass.symmetric,
-                hardware.strips.saturating_mul(tiling.rows()),
-            ),
             tiling,
             factors,
             teachers,
+            block,
+            keeps,
         }
     }
+}
+
+/// Whether the pass before kept all similarities: a pass without kernels leaves one element.
+fn is_kept(inputs: &Inputs<CubeBackend>) -> bool {
+    let [n, m] = inputs.sizes();
+    let kept = &inputs.kept;
+    kept.handle.size_in_used() as usize >= n * m * kept.dtype.size()
 }
 
 /// With fewer pairs a unit where a cube has not the memory for the states of more.
