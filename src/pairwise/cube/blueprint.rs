@@ -18,6 +18,9 @@ use cubek::std::cube_count::{CubeCountStrategy, GlobalOrder, HypercubeBlueprint,
 /// Units of a cube.
 const UNITS: u32 = 256;
 
+/// The bytes that a cube shares for a wide part of the result.
+const WIDE: usize = 45_056;
+
 /// For `out = left · right`: f32 by the units themselves, half precision by matrix units. `None` where it is
 /// left to cubek.
 pub(super) fn blueprint(
@@ -39,7 +42,11 @@ pub(super) fn blueprint(
     let (kind, scheme) = match left.dtype {
         DType::F32 => (
             TileMatmulKind::Register,
-            of_units([m, n, k], processors.unwrap_or(1) as usize),
+            of_units(
+                [m, n, k],
+                processors.unwrap_or(1) as usize,
+                hardware.max_shared_memory_size >= WIDE,
+            ),
         ),
         DType::F16 | DType::BF16 if plane == 32 => (TileMatmulKind::Cmma, of_matrix_units(n)),
         _ => return None,
@@ -82,13 +89,13 @@ pub(super) fn blueprint(
     })
 }
 
-/// Each of 16 × 16 units has 8 × 8 or, where that takes no more time, 8 × 16 elements of the
-/// result. Where rows are no multiples of a vector, the addresses of the latter need too many
-/// registers.
-fn of_units([m, n, k]: [usize; 3], processors: usize) -> TilingScheme {
+/// Each of 16 × 16 units has 8 × 8 or, where that takes no more time and the cube `may_be_wide`,
+/// 8 × 16 elements of the result. Where rows are no multiples of a vector, the addresses of the
+/// latter need too many registers.
+fn of_units([m, n, k]: [usize; 3], processors: usize, may_be_wide: bool) -> TilingScheme {
     let waves = |width: usize| (m.div_ceil(128) * n.div_ceil(width)).div_ceil(processors);
     let in_vectors = [m, n, k].into_iter().all(|len| len.is_multiple_of(4));
-    let is_wide = in_vectors && 2 * waves(256) <= waves(128);
+    let is_wide = may_be_wide && in_vectors && 2 * waves(256) <= waves(128);
     let tile = (4, if is_wide { 8 } else { 4 }, 4);
     scheme(tile, (2, 2, 2), if n <= 64 { (32, 8) } else { (16, 16) })
 }

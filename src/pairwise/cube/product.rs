@@ -4,7 +4,7 @@ use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
-use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};
+use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems, MatmulSetupError};
 use cubek::matmul::launch::launch_ref;
 use cubek::matmul::multi_level::Strategy as MultiLevel;
 use cubek::matmul::routine::BlueprintStrategy;
@@ -27,20 +27,9 @@ pub(super) fn in_full(left: CubeTensor, right: CubeTensor) -> CubeTensor {
 /// runs need not agree to the bit.
 pub(super) fn product(left: CubeTensor, right: CubeTensor, out: &CubeTensor) {
     assert_eq!(left.dtype, right.dtype, "a product of two types");
-    let input =
-        |x: &CubeTensor| InputBinding::new(x.clone().binding(), dtype_to_storage_type(x.dtype));
     let mut refused = Vec::new();
     for strategy in strategies([&left, &right, out]) {
-        let mut types = MatmulElems::from_globals(&types([&left, &right, out]));
-        let launched = launch_ref(
-            &strategy,
-            &out.client,
-            input(&left),
-            input(&right),
-            out.clone().binding(),
-            &mut types,
-        );
-        match launched {
+        match launch(&strategy, [&left, &right, out]) {
             Ok(()) => return,
             Err(error) => refused.push(format!("{strategy}: {error:?}")),
         }
@@ -51,6 +40,22 @@ pub(super) fn product(left: CubeTensor, right: CubeTensor, out: &CubeTensor) {
         right.shape(),
         out.device
     );
+}
+
+pub(super) fn launch(
+    strategy: &Strategy,
+    [left, right, out]: [&CubeTensor; 3],
+) -> Result<(), MatmulSetupError> {
+    let input =
+        |x: &CubeTensor| InputBinding::new(x.clone().binding(), dtype_to_storage_type(x.dtype));
+    launch_ref(
+        strategy,
+        &out.client,
+        input(left),
+        input(right),
+        out.clone().binding(),
+        &mut MatmulElems::from_globals(&types([left, right, out])),
+    )
 }
 
 fn types([left, right, out]: [&CubeTensor; 3]) -> MatmulGlobalElems {
@@ -65,7 +70,7 @@ fn types([left, right, out]: [&CubeTensor; 3]) -> MatmulGlobalElems {
 ///
 /// cubek's own choice among those that it infers panics where the first is refused for any other
 /// reason than a missing instruction.
-fn strategies(tensors: [&CubeTensor; 3]) -> Vec<Strategy> {
+pub(super) fn strategies(tensors: [&CubeTensor; 3]) -> Vec<Strategy> {
     let own = blueprint(tensors, types(tensors));
     let mut strategies = Vec::new();
     // Of f32 matrix units would round to tf32.

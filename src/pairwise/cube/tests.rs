@@ -3,8 +3,10 @@
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{DType, Device, Shape, TensorData, read_sync};
 use burn_cubecl::CubeDevice;
+use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
+use super::buffers::empty;
 use super::kernels::Tiling;
 use super::plan::{Factors, Terms};
 use super::*;
@@ -209,5 +211,34 @@ fn terms_add_up() {
             tolerance: tolerance.max(1e-5),
         });
         check(&form(false), &ways);
+    }
+}
+
+/// The kernel that products try first, where no tile divides the sizes, and where one does.
+#[test]
+fn products_are_right_whatever_their_sizes() {
+    let number = |seed: f32| move |k: usize| (k as f32 * seed).sin();
+    for [m, n, k] in [[132, 256, 12], [131, 259, 7], [300, 20, 33]] {
+        let (left, right) = (tensor(number(0.7), [m, k]), tensor(number(0.9), [k, n]));
+        let (a, b) = (elements(left.clone()), elements(right.clone()));
+        let element = |i: usize, j: usize| (0..k).map(|l| a[i * k + l] * b[l * n + j]).sum();
+        let expected: Vec<f32> = (0..m * n).map(|at| element(at / n, at % n)).collect();
+        let column_by_column = |x: &CubeTensor| {
+            let rows = CubeBackend::float_transpose(x.clone());
+            CubeBackend::float_transpose(into_contiguous(rows))
+        };
+        // As in similarities, and in the gradients by either side.
+        let ways = [
+            (left.clone(), column_by_column(&right)),
+            (left.clone(), right.clone()),
+            (column_by_column(&left), right.clone()),
+        ];
+        for (left, right) in ways {
+            let out = empty(&left, [m, n], left.dtype);
+            let first = &product::strategies([&left, &right, &out])[0];
+            product::launch(first, [&left, &right, &out]).expect("the kernel runs");
+            let how = format!("{m} x {n} of {k}, {first}");
+            assert_same(&elements(out), &expected, 1e-5, &how);
+        }
     }
 }
