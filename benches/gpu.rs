@@ -67,7 +67,7 @@ impl Case {
             return Err(format!("the device has no {dtype:?}"));
         }
         let precision = match request["precision"].as_str() {
-            Some("full") => Precision::Highest,
+            Some("highest") => Precision::Highest,
             Some("high") => Precision::High,
             Some("medium") => Precision::Medium,
             other => panic!("no precision is called {other:?}"),

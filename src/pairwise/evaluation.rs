@@ -6,8 +6,8 @@ use burn::config::Config;
 #[derive(Config, Copy, Debug, PartialEq, Eq)]
 pub enum Evaluation {
     /// Streaming, and where a backward pass will follow, as many similarities as the memory budget
-    /// holds are kept for it instead of being computed again (by the CPU's kernels: elsewhere
-    /// nothing is kept). The default.
+    /// holds are kept for it instead of being computed again: by a GPU's kernels all or none, and
+    /// by passes in plain operations none. The default.
     Auto,
     /// In blocks, each forgotten after use: `O(N·D)` memory whatever the budget.
     Streaming,

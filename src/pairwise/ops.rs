@@ -91,7 +91,11 @@ fn outputs_metadata(inputs: &InputsMetadata, pass: &Arc<Pass>) -> OutputsMetadat
     OutputsMetadata {
         left: gradient(pass.left, &inputs.a),
         right: gradient(pass.right, &inputs.b),
-        kept: results.clone(),
+        kept: if pass.coefficient.is_none() && pass.keeps_all(sizes, dtype) {
+            TensorSpec::new([sizes[0] * sizes[1]].into(), dtype)
+        } else {
+            results.clone()
+        },
         results,
     }
 }

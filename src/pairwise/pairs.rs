@@ -10,7 +10,7 @@ use super::expr::{Expr, Leaf};
 use super::reduction::{Along, Axis};
 use super::{DEFAULT_MEMORY_BUDGET, Evaluation, Precision};
 use crate::check;
-use crate::similarity::Embeddings;
+use crate::similarity::{Embeddings, Norms};
 use crate::workers::{self, Workers};
 
 /// All pairs of two sets of embeddings, of which an objective computes reductions.
@@ -105,11 +105,16 @@ impl Pairs {
 
     /// With the norms of both sides as vectors, before any other is bound.
     fn with_norms(mut self) -> Self {
-        if let (Some(a), Some(b)) = (self.a.norms.clone(), self.b.norms.clone()) {
-            self.rows = a.vectors();
-            if !self.symmetric {
-                self.columns = b.vectors();
-            }
+        if self.a.norms.is_none() && self.b.norms.is_none() {
+            return self;
+        }
+        let norms = |x: &mut Embeddings| {
+            let norms = x.norms.get_or_insert_with(|| Norms::none(&x.rows));
+            norms.clone().vectors()
+        };
+        self.rows = norms(&mut self.a);
+        if !self.symmetric {
+            self.columns = norms(&mut self.b);
         }
         self
     }
@@ -221,7 +226,7 @@ impl Pairs {
 
     /// Whether the first vectors of rows and of columns are norms.
     fn has_norms(&self) -> bool {
-        self.a.norms.is_some() && self.b.norms.is_some()
+        self.a.norms.is_some()
     }
 
     /// The same pairs of embeddings whose dot products are the similarities: copies, of whose

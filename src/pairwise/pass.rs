@@ -4,6 +4,9 @@
 //! are for.
 #![cfg_attr(not(feature = "_cpu"), allow(dead_code))] // What only the CPU's kernels read.
 
+#[cfg(feature = "_cube")]
+use burn::tensor::DType;
+
 use super::evaluation::Limits;
 use super::expr::{Expr, Leaf};
 use super::reduction::{Axis, Kind, Reduction};
@@ -100,6 +103,16 @@ impl Pass {
     /// device.
     pub fn has_tokens(&self) -> bool {
         self.tokens != [1, 1]
+    }
+
+    /// Whether a device's kernels keep all similarities of the embeddings for the pass that follows,
+    /// or have them from the one before.
+    #[cfg(feature = "_cube")]
+    pub fn keeps_all(&self, [n, m]: [usize; 2], dtype: DType) -> bool {
+        let bytes = n.saturating_mul(m).saturating_mul(dtype.size());
+        // Of a few nothing is gained.
+        let some = 1024..=self.limits.kept;
+        !self.symmetric && !self.has_tokens() && some.contains(&bytes)
     }
 
     /// How many matrices of similarities there are: its own and those of the teachers.

@@ -25,11 +25,21 @@ pub(crate) struct Norms {
     pub reciprocal: Tensor<1>,
     /// `1 / ‖x‖²`, and 0 where the reciprocal does not depend on the row.
     pub reciprocal_square: Tensor<1>,
-    /// Norms below this count as this.
-    pub least: f64,
+    /// Norms below this count as this; `None` for rows whose norms are not divided out.
+    pub least: Option<f64>,
 }
 
 impl Norms {
+    /// Beside rows that are compared as they are.
+    pub fn none(rows: &Tensor<2>) -> Self {
+        let ones = Tensor::<1>::ones([rows.dims()[0]], &rows.device()).cast(DType::F32);
+        Self {
+            reciprocal_square: ones.zeros_like(),
+            reciprocal: ones,
+            least: None,
+        }
+    }
+
     /// The vectors that a pass is given, in this order.
     pub fn vectors(self) -> Vec<Tensor<1>> {
         vec![self.reciprocal, self.reciprocal_square]
@@ -75,7 +85,7 @@ impl Embeddings {
             norms: Some(Norms {
                 reciprocal: flat(reciprocal.mask_where(is_short, other)),
                 reciprocal_square: flat(square),
-                least,
+                least: Some(least),
             }),
         }
     }
@@ -85,8 +95,8 @@ impl Embeddings {
     pub fn values(self) -> Tensor<2> {
         let dtype = check::compute_dtype(self.rows.dtype());
         let rows = self.rows.cast(dtype);
-        match self.norms {
-            Some(norms) => normalized(rows, norms.least),
+        match self.norms.and_then(|norms| norms.least) {
+            Some(least) => normalized(rows, least),
             None => rows,
         }
     }

@@ -11,6 +11,7 @@ mod normalize;
 pub use config::SimilarityConfig;
 pub use cosine::{pairwise_cosine_similarity, rowwise_dot};
 pub use embeddings::Embeddings;
+pub(crate) use embeddings::Norms;
 pub use late_interaction::Tokens;
 pub use logit_scale::{LogitScale, LogitScaleConfig};
 pub use normalize::l2_normalize;

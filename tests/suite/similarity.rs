@@ -156,6 +156,13 @@ fn half_precision_is_compared_beside_its_norms(backend: &Backend) {
         let none = Expr::constant(0.0);
         let actual = sums(similarity.pairs(prepared, others), &none);
         assert_eq!(actual.dtype(), DType::F32);
+        // One side may come without: what is compared as it is, is not divided by its norm.
+        let unit = backend.rounded(&Matrix::new(1, 12, vec![0.5; 12]), dtype);
+        let unit = on(&device, &unit, dtype);
+        let mixed = similarity.pairs(unit.clone(), similarity.prepare(unit));
+        let cosine = mixed.similarity();
+        let sum = mixed.reduce(&[rows().sum(&cosine)]).remove(0);
+        assert_close(&elements(sum), &[3f64.sqrt()], 1e-6);
         let gradients = finite_sum(actual.clone()).backward();
         let (expected, [by_a, by_b]) = expected_sums([&a, &b], &none);
         // Products are exact: nothing but f32 is in the values.

@@ -4,6 +4,7 @@ use burn::backend::TensorMetadata;
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeBackend;
+use burn_cubecl::cubecl::zspace::metadata::Metadata;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::{empty_device_contiguous_dtype, zeros_client};
 use burn_cubecl::tensor::CubeTensor;
@@ -40,6 +41,25 @@ pub(super) fn unpadded(x: CubeTensor) -> CubeTensor {
     x
 }
 
+/// The matrix that begins at an element of a buffer. Burn's slices are copies where their end is not
+/// where a view may end.
+pub(super) fn matrix_at(buffer: &CubeTensor, at: usize, shape: [usize; 2]) -> CubeTensor {
+    let end = at + shape[0] * shape[1];
+    assert!(
+        end <= buffer.shape().num_elements(),
+        "a matrix ends at {end} in a buffer of {:?}",
+        buffer.shape()
+    );
+    let start = (at * buffer.dtype.size()) as u64;
+    CubeTensor::new(
+        buffer.client.clone(),
+        buffer.handle.clone().offset_start(start),
+        Metadata::new(shape, [shape[1], 1]),
+        buffer.device.clone(),
+        buffer.dtype,
+    )
+}
+
 /// Some rows of a matrix.
 pub(super) fn rows_of(x: &CubeTensor, rows: Part) -> CubeTensor {
     if rows.len == x.shape()[0] {
@@ -72,15 +92,9 @@ impl Planes {
         }
     }
 
-    /// Views, or copies where a plane does not end where a view may.
     pub fn each(self) -> Vec<CubeTensor> {
-        let len = self.shape[0] * self.shape[1];
-        let plane = |k: usize| {
-            let start = k * kernels::plane(len);
-            let plane = start..start + len;
-            let plane = CubeBackend::float_slice(self.buffer.clone(), &[plane.into()]);
-            unpadded(CubeBackend::float_reshape(plane, Shape::new(self.shape)))
-        };
+        let apart = kernels::plane(self.shape[0] * self.shape[1]);
+        let plane = |k: usize| matrix_at(&self.buffer, k * apart, self.shape);
         (0..self.count).map(plane).collect()
     }
 }

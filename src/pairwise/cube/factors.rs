@@ -7,7 +7,7 @@ use burn_cubecl::CubeBackend;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::buffers::{empty, rows_of, unpadded};
+use super::buffers::{rows_of, unpadded};
 use super::plan::{Factors, Terms};
 use super::product::product;
 use crate::pairwise::blocks::{Block, Part};
@@ -45,10 +45,10 @@ impl Embeddings {
     }
 }
 
-/// The products of rows of two sets of embeddings with one another, of type `dtype`.
+/// Writes the products of rows of two sets of embeddings with one another.
 ///
 /// Several terms are multiplied as one product, side by side: their widths add up.
-pub(super) fn similarities([a, b]: [&Embeddings; 2], block: &Block, dtype: DType) -> CubeTensor {
+pub(super) fn similarities([a, b]: [&Embeddings; 2], block: &Block, out: &CubeTensor) {
     let (a, b) = (&a.similarity, &b.similarity);
     let (mut left, mut right) = (Vec::new(), Vec::new());
     for [i, j] in Terms::multiplied(a.len(), b.len()) {
@@ -56,9 +56,7 @@ pub(super) fn similarities([a, b]: [&Embeddings; 2], block: &Block, dtype: DType
         right.push(rows_of(&b[j], block.columns));
     }
     let [left, right] = [left, right].map(side_by_side);
-    let out = empty(&left, [block.rows.len, block.columns.len], dtype);
-    product(left, CubeBackend::float_transpose(right), &out);
-    out
+    product(left, CubeBackend::float_transpose(right), out);
 }
 
 fn side_by_side(mut matrices: Vec<CubeTensor>) -> CubeTensor {

@@ -27,6 +27,8 @@ pub(super) struct Hardware {
     pub units: usize,
     pub shared_memory: usize,
     pub strips: usize,
+    /// Multiprocessors, where the device says how many.
+    pub processors: Option<usize>,
     /// Half-precision types whose matrices the device multiplies by instructions of their own.
     pub matrix_units: Vec<DType>,
 }
@@ -49,6 +51,9 @@ impl Hardware {
             units: hardware.max_units_per_cube as usize,
             shared_memory: hardware.max_shared_memory_size,
             strips: hardware.max_cube_count.1 as usize,
+            processors: hardware
+                .num_streaming_multiprocessors
+                .map(|count| count as usize),
             matrix_units: half.filter(has_unit).collect(),
         }
     }
@@ -143,6 +148,8 @@ pub(super) struct Plan {
     pub teachers: Factors,
     /// Rows and columns of a block.
     pub block: [usize; 2],
+    /// Whether all similarities are kept for the next pass, or are there from the last.
+    pub keeps: bool,
 }
 
 impl Plan {
@@ -173,24 +180,45 @@ impl Plan {
         pass: &Pass,
         [factors, teachers]: [Factors; 2],
     ) -> Self {
-        let wide = inputs.dtype().size();
-        let coefficients = factors.coefficient.filter(|_| pass.coefficient.is_some());
-        let named = pass.teachers.iter().filter(|teacher| teacher.named);
-        let of_pair = wide * (1 + named.count() + 2 * usize::from(pass.named.mask))
-            + coefficients.map_or(0, |terms| terms.count * terms.dtype.size());
-        Self {
-            block: block_of(
-                pass.limits.budget.min(BLOCK),
-                of_pair,
-                inputs.sizes(),
+        let (sizes, dtype) = (inputs.sizes(), inputs.dtype());
+        let keeps = pass.keeps_all(sizes, dtype) && (pass.coefficient.is_none() || is_kept(inputs));
+        let bytes = pass.limits.budget.min(BLOCK);
+        let width = inputs.a.shape()[1];
+        let full_waves = |rows| full_waves(rows, width, hardware.processors);
+        let block = if keeps {
+            // The same in both passes, whatever they read and however they are tiled: the one
+            // finds what the other left.
+            let of_pair = dtype.size() * (1 + pass.teachers.len()) + 6;
+            block_of(bytes / of_pair, sizes, false, hardware.strips, full_waves)
+        } else {
+            let coefficients = factors.coefficient.filter(|_| pass.coefficient.is_some());
+            let named = pass.teachers.iter().filter(|teacher| teacher.named);
+            let of_pair = dtype.size() * (1 + named.count() + 2 * usize::from(pass.named.mask))
+                + coefficients.map_or(0, |terms| terms.count * terms.dtype.size());
+            let most_rows = hardware.strips.saturating_mul(tiling.rows());
+            block_of(
+                bytes / of_pair,
+                sizes,
                 pass.symmetric,
-                hardware.strips.saturating_mul(tiling.rows()),
-            ),
+                most_rows,
+                full_waves,
+            )
+        };
+        Self {
             tiling,
             factors,
             teachers,
+            block,
+            keeps,
         }
     }
+}
+
+/// Whether the pass before kept all similarities: a pass without kernels leaves one element.
+fn is_kept(inputs: &Inputs<CubeBackend>) -> bool {
+    let [n, m] = inputs.sizes();
+    let kept = &inputs.kept;
+    kept.handle.size_in_used() as usize >= n * m * kept.dtype.size()
 }
 
 /// With fewer pairs a unit where a cube has not the memory for the states of more.
@@ -248,18 +276,19 @@ fn check_counts(inputs: &Inputs<CubeBackend>) -> Result<(), String> {
     Ok(())
 }
 
-/// Rows and columns of a block whose pairs take so many bytes each, at most `most_rows`: a launch
-/// has a cube for each strip of them, along an axis that some devices limit to 65,535.
+/// Rows, and columns, of a block are multiples of this, where the sides allow.
+const STEP: usize = 128;
+
+/// Rows and columns of a block of so many pairs, at most `most_rows`: a launch has a cube for each
+/// strip of them, along an axis that some devices limit to 65,535. A side that is cut is as long as
+/// `down` makes it, which gives a multiple of [`STEP`].
 fn block_of(
-    bytes: usize,
-    of_pair: usize,
+    pairs: usize,
     [n, m]: [usize; 2],
     square: bool,
     most_rows: usize,
+    down: impl Fn(usize) -> usize,
 ) -> [usize; 2] {
-    const STEP: usize = 128;
-    let pairs = bytes / of_pair;
-    let down = |x: usize| (x / STEP).max(1) * STEP;
     let side = down((pairs as f64).sqrt() as usize);
     if square {
         return [side; 2];
@@ -270,8 +299,26 @@ fn block_of(
     } else if m <= side {
         [down((pairs / m.max(1)).min(most_rows)), m]
     } else {
-        [side; 2]
+        [side, down(pairs / side)]
     }
+}
+
+/// The number of rows, at most `rows`, whose product of gradients, `[rows, width]`, leaves the
+/// fewest multiprocessors idle: each takes 128 × 128 elements at a time.
+fn full_waves(rows: usize, width: usize, processors: Option<usize>) -> usize {
+    let most = (rows / STEP).max(1);
+    let Some(processors) = processors else {
+        return most * STEP;
+    };
+    let fill = |strips: &usize| {
+        let tiles = strips * width.div_ceil(STEP);
+        tiles as f64 / tiles.next_multiple_of(processors) as f64
+    };
+    // Of about equals the longest: fewer blocks are fewer launches.
+    let candidates = || (most.div_ceil(2)..=most).rev();
+    let best = candidates().map(|strips| fill(&strips)).fold(0.0, f64::max);
+    let longest = candidates().find(|strips| fill(strips) >= best - 0.02);
+    longest.unwrap_or(most) * STEP
 }
 
 #[cfg(test)]
@@ -283,12 +330,38 @@ mod tests {
         // A GPU's tiles have 32 rows, and grids of CUDA 65,535 cubes along their second axis.
         let rows = 65_535 * 32;
         let sizes = [5_000_000, 8];
-        let [narrow, columns] = block_of(256 << 20, 4, sizes, false, rows);
+        let block = |most_rows| {
+            block_of((256 << 20) / 4, sizes, false, most_rows, |rows| {
+                full_waves(rows, 8, None)
+            })
+        };
+        let [narrow, columns] = block(rows);
         assert_eq!([narrow, columns], [rows / 128 * 128, 8]);
         assert!(narrow.div_ceil(32) <= 65_535);
         // Where nothing limits them, all that the budget allows.
-        let [all, _] = block_of(256 << 20, 4, sizes, false, usize::MAX);
+        let [all, _] = block(usize::MAX);
         assert_eq!(all, (256 << 20) / 4 / 8);
+    }
+
+    #[test]
+    fn products_of_gradients_fill_their_waves() {
+        // An H100, and 4 to 10 bytes a pair: coefficients in place, and as one to three bf16. (Less
+        // wide embeddings would need blocks beyond the budget, and are a small part of the time.)
+        let fill = |strips: usize, width: usize| {
+            let tiles = strips / 128 * width.div_ceil(128);
+            tiles as f64 / tiles.next_multiple_of(132) as f64
+        };
+        for width in [512, 640, 768, 1024, 1536] {
+            for of_pair in [4, 6, 8, 10] {
+                let pairs = (256 << 20) / of_pair;
+                let down = |rows| full_waves(rows, width, Some(132));
+                let block = block_of(pairs, [65_536; 2], false, usize::MAX, down);
+                assert!(block[0] * block[1] <= pairs && 3 * block[0] * block[1] > pairs);
+                for side in block {
+                    assert!(fill(side, width) >= 0.85, "{side} of width {width}");
+                }
+            }
+        }
     }
 
     #[test]

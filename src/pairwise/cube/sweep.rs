@@ -10,7 +10,7 @@ use burn_cubecl::cubecl::prelude::{CubeCount, CubeDim};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
-use super::buffers::{Planes, empty};
+use super::buffers::{Planes, empty, matrix_at};
 use super::factors::{Embeddings, one_after_the_other, similarities};
 use super::gradient::Gradient;
 use super::kernels::{self, Program};
@@ -36,6 +36,8 @@ struct Read<'a> {
     b: Embeddings,
     /// Of the teachers that the pass reads, each.
     teachers: Vec<[Embeddings; 2]>,
+    /// All similarities, block after block, where they are kept for the next pass or from the last.
+    kept: Option<CubeTensor>,
     /// The type of similarities, states and results.
     dtype: DType,
     mask: BoolTensor<CubeBackend>,
@@ -67,10 +69,11 @@ impl<'a> Cubes<'a> {
         blocks::run(pass, sizes, block, &mut self);
         let results = self.states.results(pass, sizes);
         let or_results = |gradient: Option<Gradient>| gradient.map_or(results.clone(), |g| g.sum);
+        let kept = self.read.kept.filter(|_| pass.coefficient.is_none());
         Outputs {
             left: or_results(self.left),
             right: or_results(self.right),
-            kept: results.clone(),
+            kept: kept.unwrap_or_else(|| results.clone()),
             results,
         }
     }
@@ -96,6 +99,10 @@ impl<'a> Read<'a> {
             [&inputs.rows, &inputs.columns, &inputs.scalars],
             (&inputs.a, dtype),
         );
+        let kept = plan.keeps.then(|| match pass.coefficient {
+            Some(_) => into_contiguous(inputs.kept.clone()),
+            None => empty(&inputs.a, [inputs.sizes().iter().product::<usize>()], dtype),
+        });
         // The gradient of either side is a product with the other.
         let own = |x, with_gradient| Embeddings::new(x, &plan.factors, with_gradient);
         let a = own(inputs.a, pass.right || pass.symmetric && pass.left);
@@ -107,6 +114,7 @@ impl<'a> Read<'a> {
                 own(inputs.b, pass.left)
             },
             a,
+            kept,
             pass,
             plan,
             dtype,
@@ -121,13 +129,34 @@ impl<'a> Read<'a> {
         [self.a.count(), self.b.count()]
     }
 
+    /// The similarities of a block, which coefficients may take the place of.
+    fn similarities(&self, block: &Block) -> CubeTensor {
+        let shape = [block.rows.len, block.columns.len];
+        let Some(kept) = &self.kept else {
+            let out = empty(&self.vectors, shape, self.dtype);
+            similarities([&self.a, &self.b], block, &out);
+            return out;
+        };
+        // Its row of blocks comes after all rows above, its own after those to its left.
+        let at = block.rows.start * self.sizes()[1] + block.rows.len * block.columns.start;
+        let kept = matrix_at(kept, at, shape);
+        if self.pass.coefficient.is_none() {
+            similarities([&self.a, &self.b], block, &kept);
+        }
+        kept
+    }
+
     /// The similarities of the teachers that the pass reads, one after the other.
     fn teacher_similarities(&self, block: &Block) -> CubeTensor {
         if self.teachers.is_empty() {
             return self.vectors.clone();
         }
-        let each = self.teachers.iter();
-        let each = each.map(|[a, b]| similarities([a, b], block, self.dtype));
+        let shape = [block.rows.len, block.columns.len];
+        let each = self.teachers.iter().map(|[a, b]| {
+            let out = empty(&self.vectors, shape, self.dtype);
+            similarities([a, b], block, &out);
+            out
+        });
         one_after_the_other(each.collect())
     }
 
@@ -158,7 +187,7 @@ impl<'a> Read<'a> {
         if !reduces && program.coefficient.is_none() {
             return None;
         }
-        let similarity = similarities([&self.a, &self.b], block, dtype);
+        let similarity = self.similarities(block);
         let terms = self.plan.factors.coefficient;
         let terms = terms.filter(|_| program.coefficient.is_some());
         let apart = Planes::new(&similarity, terms.unwrap_or(Terms::NONE));

@@ -76,14 +76,15 @@ fn form(with_max: bool) -> Form {
 struct How {
     tiling: Tiling,
     factors: Factors,
-    /// Bytes of a block.
+    /// Bytes of a block, and of the similarities that are kept for the second pass.
     budget: usize,
+    kept: usize,
     tolerance: f32,
 }
 
 /// Runs a pass and the one that follows from it, with all gradients, in each of these ways.
 fn check(form: &Form, ways: &[How]) {
-    let (n, m) = (70, 150);
+    let (n, m) = (140, 150);
     let number = |seed: f32| move |k: usize| (k as f32 * seed).sin();
     let any = || tensor(number(1.0), [1, 1]);
     let mut inputs = Inputs {
@@ -104,15 +105,23 @@ fn check(form: &Form, ways: &[How]) {
         columns: true,
         scalars: false,
     };
-    let check = |inputs: &Inputs<CubeBackend>, pass: &Pass| {
+    let mut kept = Vec::new();
+    let mut check = |inputs: &Inputs<CubeBackend>, pass: &Pass| {
         let plain = chunked::pass(inputs.clone(), pass);
         let hardware = Hardware::of(&inputs.a);
-        for how in ways {
+        let before = std::mem::take(&mut kept);
+        for (k, how) in ways.iter().enumerate() {
             let mut pass = pass.clone();
-            pass.limits.budget = how.budget;
+            (pass.limits.budget, pass.limits.kept) = (how.budget, how.kept);
+            let inputs = Inputs {
+                kept: before.get(k).unwrap_or(&inputs.kept).clone(),
+                ..inputs.clone()
+            };
             let factors = [how.factors; 2];
-            let plan = Plan::with_factors(&hardware, how.tiling, inputs, &pass, factors);
-            let own = Cubes::new(inputs.clone(), &pass, plan).run();
+            let plan = Plan::with_factors(&hardware, how.tiling, &inputs, &pass, factors);
+            assert_eq!(plan.keeps, how.kept > 0);
+            let own = Cubes::new(inputs, &pass, plan).run();
+            kept.push(own.kept.clone());
             let pairs = [
                 (own.results, plain.results.clone()),
                 (own.left, plain.left.clone()),
@@ -149,10 +158,34 @@ fn every_tiling_gives_what_chunks_give() {
             tiling,
             factors: Factors::new(DType::F32, Precision::Highest, &[]),
             budget,
+            kept: 0,
             tolerance: 1e-5,
         });
         check(&form(true), &ways);
     }
+}
+
+/// Products of the second pass would be of what the first one kept, and of nothing else.
+#[test]
+fn kept_similarities_are_those_of_the_first_pass() {
+    let ways = [1 << 30, 1].map(|budget| How {
+        tiling: Tiling::of(8),
+        factors: Factors::new(DType::F32, Precision::Highest, &[]),
+        budget,
+        kept: 140 * 150 * 4,
+        tolerance: 1e-5,
+    });
+    check(&form(true), &ways);
+}
+
+#[test]
+fn nothing_is_kept_beyond_its_limit_or_of_a_few() {
+    let mut pass = form(true).forward(true);
+    pass.limits.kept = 140 * 150 * 4;
+    assert!(pass.keeps_all([140, 150], DType::F32));
+    assert!(!pass.keeps_all([140, 151], DType::F32));
+    assert!(!pass.keeps_all([4, 4], DType::F32));
+    assert!(!pass.keeps_all([usize::MAX, usize::MAX], DType::F32));
 }
 
 /// Rounded factors on a device without instructions for them, in f16 where there is no bf16: each
@@ -174,6 +207,7 @@ fn terms_add_up() {
                 coefficient: Some(terms),
             },
             budget,
+            kept: if count == 2 { 1 << 30 } else { 0 },
             tolerance: tolerance.max(1e-5),
         });
         check(&form(false), &ways);
