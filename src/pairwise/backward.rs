@@ -245,7 +245,7 @@ pub(super) fn gradients<B: Backend>(
 }
 
 /// The gradient by embeddings whose similarities are divided by their norms, from that with the
-/// norms held constant: without its part along each embedding, `g − (g·x / ‖x‖²)·x`.
+/// norms held constant: without its part along the direction `u` of each embedding, `g − (g·u)·u`.
 fn across<B: Backend>(
     gradient: FloatTensor<B>,
     x: FloatTensor<B>,
@@ -253,11 +253,10 @@ fn across<B: Backend>(
 ) -> FloatTensor<B> {
     let rows = x.shape()[0];
     let x = cast::<B>(x, gradient.dtype());
-    let along = B::float_sum_dim(B::float_mul(gradient.clone(), x.clone()), 1);
-    let reciprocal_square = B::float_slice(vectors.clone(), &[(1..2).into()]);
-    let reciprocal_square = B::float_reshape(reciprocal_square, Shape::new([rows, 1]));
-    let along = B::float_mul(along, reciprocal_square);
-    B::float_sub(gradient, B::float_mul(x, along))
+    let reciprocal = B::float_slice(vectors.clone(), &[(1..2).into()]);
+    let direction = B::float_mul(x, B::float_reshape(reciprocal, Shape::new([rows, 1])));
+    let along = B::float_sum_dim(B::float_mul(gradient.clone(), direction.clone()), 1);
+    B::float_sub(gradient, B::float_mul(direction, along))
 }
 
 pub(super) fn cast<B: Backend>(x: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {

@@ -42,8 +42,8 @@ pub(crate) struct Form {
     pub scalars: usize,
     /// Both sides are the same embeddings, and the expressions the same for (i, j) and (j, i).
     pub symmetric: bool,
-    /// Whether the first two vectors of rows and of columns are what the similarities are divided
-    /// by, `1/‖x‖` and `1/‖x‖²` where it depends on `x`.
+    /// Whether the first vector of rows and of columns is what the similarities are multiplied by,
+    /// `1/‖x‖`, and the second the same where it depends on `x`, else 0.
     pub has_norms: bool,
     /// The widths of the teachers.
     pub teachers: Vec<usize>,

@@ -108,6 +108,10 @@ impl Pairs {
         if self.a.norms.is_none() && self.b.norms.is_none() {
             return self;
         }
+        self.a = self.a.scaled();
+        if self.symmetric {
+            self.b = self.a.clone();
+        }
         let norms = |x: &mut Embeddings| {
             let norms = x.norms.get_or_insert_with(|| Norms::none(&x.rows));
             norms.clone().vectors()

@@ -21,10 +21,12 @@ pub struct Embeddings {
 /// The norms of rows that are not divided by them; constants to the gradient.
 #[derive(Clone, Debug)]
 pub(crate) struct Norms {
-    /// `1 / max(‖x‖, least)`; 0 for rows without a direction.
-    pub reciprocal: Tensor<1>,
-    /// `1 / ‖x‖²`, and 0 where the reciprocal does not depend on the row.
-    pub reciprocal_square: Tensor<1>,
+    /// `1 / max(‖x‖, least)`, 0 for rows without a direction; and the same, 0 also where it does
+    /// not depend on the row. Of rows times [`scale`](Self::scale).
+    reciprocal: Tensor<1>,
+    dependent: Tensor<1>,
+    /// A power of two for each row, by which it stays exact; none, where all are 1.
+    scale: Option<Tensor<1>>,
     /// Norms below this count as this; `None` for rows whose norms are not divided out.
     pub least: Option<f64>,
 }
@@ -34,15 +36,20 @@ impl Norms {
     pub fn none(rows: &Tensor<2>) -> Self {
         let ones = Tensor::<1>::ones([rows.dims()[0]], &rows.device()).cast(DType::F32);
         Self {
-            reciprocal_square: ones.zeros_like(),
+            dependent: ones.zeros_like(),
             reciprocal: ones,
+            scale: None,
             least: None,
         }
     }
 
-    /// The vectors that a pass is given, in this order.
+    /// The vectors that a pass over the rows is given, in this order.
     pub fn vectors(self) -> Vec<Tensor<1>> {
-        vec![self.reciprocal, self.reciprocal_square]
+        let of_rows = |reciprocal: Tensor<1>| match &self.scale {
+            Some(scale) => reciprocal * scale.clone(),
+            None => reciprocal,
+        };
+        [self.reciprocal, self.dependent].map(of_rows).to_vec()
     }
 }
 
@@ -62,29 +69,31 @@ impl Embeddings {
     }
 
     fn beside_norms(rows: Tensor<2>, least: f64) -> Self {
-        let largest = rows.clone().detach().abs().max_dim(1).cast(DType::F32);
-        let scale = scale_of(&largest, rows.dtype());
-        let rows = match rows.dtype() {
-            DType::BF16 => rows * scale.clone().cast(DType::BF16),
-            _ => rows,
+        let wide = rows.clone().detach().cast(DType::F32);
+        let largest = wide.clone().abs().max_dim(1);
+        let is_scaled = rows.dtype() == DType::BF16;
+        let scale = if is_scaled {
+            scale_of(&largest)
+        } else {
+            largest.ones_like()
         };
-        let squares = rows.clone().detach().cast(DType::F32).square();
-        let norm = squares.sum_dim(1).sqrt();
+        let norm = (wide * scale.clone()).square().sum_dim(1).sqrt();
         // Of the rows whose norm does not count, what counts in its place.
         let (is_short, other) = if least > 0.0 {
-            let least = scale * least;
+            let least = scale.clone() * least;
             (norm.clone().lower(least.clone()), least.recip())
         } else {
-            (largest.lower_elem(VANISHING), scale * 0.0)
+            (largest.lower_elem(VANISHING), scale.zeros_like())
         };
         let reciprocal = norm.recip();
-        let square = reciprocal.clone().square().mask_fill(is_short.clone(), 0.0);
+        let dependent = reciprocal.clone().mask_fill(is_short.clone(), 0.0);
         let flat = |x: Tensor<2>| x.squeeze_dim::<1>(1);
         Self {
             rows,
             norms: Some(Norms {
                 reciprocal: flat(reciprocal.mask_where(is_short, other)),
-                reciprocal_square: flat(square),
+                dependent: flat(dependent),
+                scale: is_scaled.then(|| flat(scale)),
                 least: Some(least),
             }),
         }
@@ -101,12 +110,26 @@ impl Embeddings {
         }
     }
 
+    /// With rows that were multiplied by their scales: a copy, where there are some.
+    ///
+    /// Of two sides one is enough: products of two rows of norm 1e20 overflow in f32, and those of
+    /// 1e-20 vanish.
+    pub(crate) fn scaled(mut self) -> Self {
+        let scale = self.norms.as_mut().and_then(|norms| norms.scale.take());
+        if let Some(scale) = scale {
+            let dtype = self.rows.dtype();
+            self.rows = self.rows * scale.unsqueeze_dim::<2>(1).cast(dtype);
+        }
+        self
+    }
+
     /// On the device without autodiff.
     pub(crate) fn inner(self) -> Self {
         let inner = |norms: Norms| Norms {
             reciprocal: norms.reciprocal.inner(),
-            reciprocal_square: norms.reciprocal_square.inner(),
-            ..norms
+            dependent: norms.dependent.inner(),
+            scale: norms.scale.map(Tensor::inner),
+            least: norms.least,
         };
         Self {
             rows: self.rows.inner(),
@@ -125,17 +148,14 @@ impl Embeddings {
     }
 }
 
-/// A power of two by which rows are multiplied, exactly, `[N, 1]`: products of rows of norm 1e20
-/// overflow in f32, and those of 1e-20 vanish.
-fn scale_of(largest: &Tensor<2>, dtype: DType) -> Tensor<2> {
-    let one = largest.ones_like();
-    if dtype == DType::F16 {
-        // Its products, squares of 6e-8 and of 65,504, are normal numbers of f32.
-        return one;
-    }
+/// A power of two for each row, `[N, 1]`, that takes squares of its elements away from the ends of
+/// f32. Elements of f16 need none: squares of 6e-8 and of 65,504 are normal numbers of f32.
+fn scale_of(largest: &Tensor<2>) -> Tensor<2> {
     let [low, high] = [-80, 80].map(|exponent| 2f64.powi(exponent));
-    one.mask_fill(largest.clone().greater_elem(2f64.powi(40)), low)
-        .mask_fill(largest.clone().lower_elem(2f64.powi(-40)), high)
+    let is_large = largest.clone().greater_elem(2f64.powi(40));
+    let is_small = largest.clone().lower_elem(2f64.powi(-40));
+    let one = largest.ones_like();
+    one.mask_fill(is_large, low).mask_fill(is_small, high)
 }
 
 fn normalized(rows: Tensor<2>, least: f64) -> Tensor<2> {

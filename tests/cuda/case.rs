@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use burn_contrastive::objective::{AnyConfig, Features, ObjectiveConfig};
 use burn_contrastive::pairwise::Precision;
 use burn_contrastive::similarity::SimilarityConfig;
@@ -16,7 +16,7 @@ pub const PRECISIONS: [&str; 3] = ["highest", "high", "medium"];
 /// and a batch of the usual size in one block.
 const SHAPES: [[usize; 3]; 2] = [[300, 20, 1], [4096, 512, 1 << 30]];
 
-/// Batches of a large training, in many blocks.
+/// Batches of a large training, of bf16, in many blocks.
 const LARGE: [[usize; 3]; 2] = [[65_536, 512, 1 << 30], [65_536, 768, 1 << 30]];
 
 #[derive(Clone, Debug)]
@@ -79,8 +79,13 @@ fn one() {
     let case = Case::read(&std::env::var(VARIABLE).expect("a case"));
     let device = Device::cuda(0);
     let tracked = device.clone().autodiff();
-    for [pairs, width, budget] in if case.is_large { LARGE } else { SHAPES } {
-        let features = features(pairs, width, &tracked);
+    let (shapes, dtype) = if case.is_large {
+        (LARGE, DType::BF16)
+    } else {
+        (SHAPES, DType::F32)
+    };
+    for [pairs, width, budget] in shapes {
+        let features = features(pairs, width, (&tracked, dtype));
         let similarity = SimilarityConfig::new()
             .with_memory_budget(budget)
             .with_precision(match case.precision.as_str() {
@@ -134,8 +139,8 @@ fn configured(name: &str, similarity: SimilarityConfig) -> ObjectiveConfig {
 }
 
 /// Everything that an objective may need; three pairs share a label. Only labels have values.
-fn features(pairs: usize, width: usize, device: &Device) -> Features {
-    let of = |rows: usize| Tensor::<2>::empty([rows, width], device);
+fn features(pairs: usize, width: usize, (device, dtype): (&Device, DType)) -> Features {
+    let of = |rows: usize| Tensor::<2>::empty([rows, width], (device, dtype));
     let some = |rows| Some(of(rows));
     let labels: Vec<i32> = (0..pairs as i32).map(|pair| pair / 3).collect();
     let labels = |count: usize| {
@@ -143,7 +148,7 @@ fn features(pairs: usize, width: usize, device: &Device) -> Features {
         Some(Tensor::<1, Int>::from_data(labels, device))
     };
     let queued = pairs.div_ceil(10);
-    let hard = || Some(Tensor::<3>::empty([pairs, 2, width], device));
+    let hard = || Some(Tensor::<3>::empty([pairs, 2, width], (device, dtype)));
     Features {
         teacher_image: some(pairs),
         teacher_text: some(pairs),

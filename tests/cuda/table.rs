@@ -105,7 +105,7 @@ impl Tables {
             text += &format!("| {name} |{}|\n", cells.join("|"));
         }
         text += "
-65,536 pairs of width 512 and of width 768, medium precision, the default memory budget:
+65,536 pairs of bf16, of width 512 and of width 768, medium precision, the default memory budget:
 
 | objective | launches | the engine's | MiB |
 |---|--:|--:|--:|

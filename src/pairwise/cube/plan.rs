@@ -14,8 +14,8 @@ use crate::pairwise::ops::Inputs;
 use crate::pairwise::pass::Pass;
 use crate::pairwise::reduction::Axis;
 
-/// Bytes that the matrices of a block take at most: more make no pass faster.
-pub(super) const BLOCK: usize = 256 << 20;
+/// Bytes that the matrices of a block take at most: 4,096 rows and columns of f32 and of bf16.
+pub(super) const BLOCK: usize = 96 << 20;
 
 /// What of a device a plan depends on.
 #[derive(Clone, Debug)]
@@ -188,7 +188,7 @@ impl Plan {
         let block = if keeps {
             // The same in both passes, whatever they read and however they are tiled: the one
             // finds what the other left.
-            let of_pair = dtype.size() * (1 + pass.teachers.len()) + 6;
+            let of_pair = dtype.size() * pass.teachers.len() + 6;
             block_of(bytes / of_pair, sizes, false, hardware.strips, full_waves)
         } else {
             let coefficients = factors.coefficient.filter(|_| pass.coefficient.is_some());
