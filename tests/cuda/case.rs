@@ -16,15 +16,17 @@ pub const PRECISIONS: [&str; 3] = ["highest", "high", "medium"];
 /// and a batch of the usual size in one block.
 const SHAPES: [[usize; 3]; 2] = [[300, 20, 1], [4096, 512, 1 << 30]];
 
-/// Batches of a large training, of bf16, in many blocks.
-const LARGE: [[usize; 3]; 2] = [[65_536, 512, 1 << 30], [65_536, 768, 1 << 30]];
+/// Batches of a large training, of bf16, in many blocks; each in a process of its own, whose pools
+/// hold nothing else.
+const LARGE: [usize; 2] = [65_536, 1 << 30];
+pub const LARGE_WIDTHS: [usize; 2] = [512, 768];
 
 #[derive(Clone, Debug)]
 pub struct Case {
     pub name: String,
     pub precision: String,
-    /// Whether at large shapes, in place of the usual ones.
-    pub is_large: bool,
+    /// In place of the usual shapes a large one of this width.
+    pub large: Option<usize>,
 }
 
 /// The names of the catalogue.
@@ -38,29 +40,30 @@ impl Case {
         Self {
             name: name.into(),
             precision: precision.into(),
-            is_large: false,
+            large: None,
         }
     }
 
-    pub fn large(name: &str, precision: &str) -> Self {
+    pub fn large(name: &str, precision: &str, width: usize) -> Self {
         Self {
-            is_large: true,
+            large: Some(width),
             ..Self::new(name, precision)
         }
     }
 
     pub fn text(&self) -> String {
-        let size = if self.is_large { "large" } else { "usual" };
-        format!("{}-{}-{size}", self.name, self.precision)
+        let width = self.large.unwrap_or(0);
+        format!("{}-{}-{width}", self.name, self.precision)
     }
 
     /// From its text.
     fn read(text: &str) -> Self {
         let mut parts = text.rsplitn(3, '-');
-        let mut next = || parts.next().expect("NAME-PRECISION-SIZE");
-        let (size, precision, name) = (next(), next(), next());
+        let mut next = || parts.next().expect("NAME-PRECISION-WIDTH");
+        let (width, precision, name) = (next(), next(), next());
+        let width = width.parse().expect("a width");
         Self {
-            is_large: size == "large",
+            large: (width > 0).then_some(width),
             ..Self::new(name, precision)
         }
     }
@@ -79,10 +82,9 @@ fn one() {
     let case = Case::read(&std::env::var(VARIABLE).expect("a case"));
     let device = Device::cuda(0);
     let tracked = device.clone().autodiff();
-    let (shapes, dtype) = if case.is_large {
-        (LARGE, DType::BF16)
-    } else {
-        (SHAPES, DType::F32)
+    let (shapes, dtype) = match case.large {
+        Some(width) => (vec![[LARGE[0], width, LARGE[1]]], DType::BF16),
+        None => (SHAPES.to_vec(), DType::F32),
     };
     for [pairs, width, budget] in shapes {
         let features = features(pairs, width, (&tracked, dtype));

@@ -7,17 +7,19 @@ use std::path::Path;
 pub struct Evaluation {
     /// The kernels that were launched, in order.
     pub launches: Vec<String>,
-    /// The most memory that the device held beyond what it held at the beginning, in bytes.
+    /// The most memory that the device held beyond what it held before, in bytes: whole pages of
+    /// its pools.
     pub peak: u64,
     /// What a driver would have refused.
     pub refused: Vec<String>,
 }
 
-/// The second evaluation at each shape.
+/// The second evaluation at each shape; its memory is that of both, for the pools give little back
+/// between them.
 pub fn read(log: &Path) -> Vec<Evaluation> {
     let text = std::fs::read_to_string(log).expect("a log");
     let (mut found, mut now) = (Vec::new(), None::<Evaluation>);
-    let (mut live, mut before, mut refused) = (0u64, 0, Vec::new());
+    let (mut live, mut before, mut peak, mut refused) = (0u64, 0, 0, Vec::new());
     for line in text.lines() {
         let words: Vec<&str> = line.split(' ').collect();
         match words[0] {
@@ -28,20 +30,23 @@ pub fn read(log: &Path) -> Vec<Evaluation> {
                     now.launches.push(words[2].to_owned());
                 }
             }
+            "mark" if words[1..].starts_with(&["begin", "first"]) => (before, peak) = (live, live),
             "mark" if words[1..].starts_with(&["begin", "second"]) => {
-                before = live;
                 now = Some(Evaluation {
                     launches: Vec::new(),
                     peak: 0,
                     refused: Vec::new(),
                 });
             }
-            "mark" if words[1] == "end" => found.extend(now.take()),
+            "mark" if words[1] == "end" => {
+                found.extend(now.take().map(|now| Evaluation {
+                    peak: peak - before,
+                    ..now
+                }));
+            }
             _ => {}
         }
-        if let Some(now) = &mut now {
-            now.peak = now.peak.max(live.saturating_sub(before));
-        }
+        peak = peak.max(live);
     }
     // Also what was refused before and between.
     if let Some(first) = found.first_mut() {

@@ -77,7 +77,10 @@ fn catalogue() -> Vec<Case> {
     let names = names();
     let each = |name: &&'static str| case::PRECISIONS.map(|precision| Case::new(name, precision));
     let large = ["info-nce", "siglip", "srcl", "con-vse-plus-plus"];
-    let large = large.map(|name| Case::large(name, "medium"));
+    let large = large.into_iter().flat_map(|name| {
+        let widths = case::LARGE_WIDTHS.into_iter();
+        widths.map(move |width| Case::large(name, "medium", width))
+    });
     names.iter().flat_map(each).chain(large).collect()
 }
 

@@ -11,11 +11,11 @@ use super::ptxas::Kernels;
 #[derive(Clone, Debug, Default)]
 struct Counts {
     /// Launches at each shape.
-    launches: [usize; 2],
+    launches: Vec<usize>,
     /// Those of the engine among them.
-    of_engine: [usize; 2],
+    of_engine: Vec<usize>,
     /// Memory beyond the features at each shape, in MiB, rounded up.
-    memory: [usize; 2],
+    memory: Vec<usize>,
     /// Registers of a thread, of the kernel of pairs that takes most.
     registers: usize,
 }
@@ -33,12 +33,7 @@ pub fn is_product(kernel: &str) -> bool {
 
 impl Counts {
     fn of(evaluations: &[Evaluation], kernels: &Kernels) -> Self {
-        let each = |count: fn(&Evaluation) -> usize| {
-            let [first, second] = evaluations else {
-                panic!("an evaluation at each shape");
-            };
-            [count(first), count(second)]
-        };
+        let each = |count: fn(&Evaluation) -> usize| evaluations.iter().map(count).collect();
         let launched = evaluations.iter().flat_map(|e| &e.launches);
         let pairs = launched.filter(|name| name.starts_with("block_"));
         Self {
@@ -57,7 +52,8 @@ impl Counts {
 #[derive(Clone, Debug, Default)]
 pub struct Tables {
     usual: BTreeMap<String, [Counts; 3]>,
-    large: BTreeMap<String, Counts>,
+    /// By width besides.
+    large: BTreeMap<(String, usize), Counts>,
     /// Other kernels than the engine's that spill: their objective, name without the hash, and
     /// bytes.
     spilling: BTreeSet<(String, String, usize)>,
@@ -74,8 +70,8 @@ impl Tables {
                     .insert((case.name.clone(), name.into(), spilled));
             }
         }
-        if case.is_large {
-            self.large.insert(case.name.clone(), counts);
+        if let Some(width) = case.large {
+            self.large.insert((case.name.clone(), width), counts);
             return;
         }
         let place = PRECISIONS.iter().position(|p| *p == case.precision);
@@ -105,15 +101,15 @@ impl Tables {
             text += &format!("| {name} |{}|\n", cells.join("|"));
         }
         text += "
-65,536 pairs of bf16, of width 512 and of width 768, medium precision, the default memory budget:
+65,536 pairs of bf16, medium precision, the default memory budget:
 
-| objective | launches | the engine's | MiB |
-|---|--:|--:|--:|
+| objective | width | launches | the engine's | MiB |
+|---|--:|--:|--:|--:|
 ";
-        for (name, counts) in &self.large {
-            let cells = [counts.launches, counts.of_engine, counts.memory];
-            let cells = cells.map(|[narrow, wide]| format!(" {narrow}, {wide} "));
-            text += &format!("| {name} |{}|\n", cells.join("|"));
+        for ((name, width), counts) in &self.large {
+            let cells = [&counts.launches, &counts.of_engine, &counts.memory];
+            let cells = cells.map(|cell| format!(" {} ", cell[0]));
+            text += &format!("| {name} | {width} |{}|\n", cells.join("|"));
         }
         let spilling = self.spilling.iter();
         let spilling: Vec<_> = spilling
