@@ -9,9 +9,9 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, TensorMetadata};
-use burn::tensor::{DType, Shape};
+use burn::tensor::Shape;
 
-use super::backward::{append_results, cast, gradients, slice};
+use super::backward::{Finish, append_results, gradients, slice};
 use super::divided;
 use super::form::{Form, Wanted};
 use super::ops::{Inputs, Outputs, PairwiseOps};
@@ -38,7 +38,7 @@ struct Reduce;
 #[derive(Clone, Debug)]
 struct TotalState<B: Backend> {
     gradients: [Option<FloatTensor<B>>; PARENTS],
-    dtypes: [DType; PARENTS],
+    finish: [Finish<B>; 2],
 }
 
 #[derive(Debug)]
@@ -96,11 +96,12 @@ impl<B: PairwiseOps, C: CheckpointStrategy> PairwiseOps for Autodiff<B, C> {
                 let inputs = without_autodiff(inputs);
                 let pass = form.with_gradient(wanted);
                 let outputs = divided::pass(inputs.clone(), pass, form.workers.as_deref());
-                let len = form.result_len(inputs.sizes());
+                let sizes = inputs.sizes();
+                let len = form.result_len(sizes);
                 let total = B::float_sum(slice::<B>(outputs.results.clone(), 0, len));
-                let gradients = gradients(outputs, len, &inputs, &form, wanted);
-                let dtypes = dtypes(&inputs);
-                prep.finish(TotalState { gradients, dtypes }, total)
+                let gradients = gradients(outputs, len, sizes, &form, wanted);
+                let finish = Finish::sides(&inputs, &form);
+                prep.finish(TotalState { gradients, finish }, total)
             }
             OpsKind::Tracked(_) => {
                 let inputs = without_autodiff(inputs);
@@ -141,13 +142,10 @@ impl<B: PairwiseOps> Backward<B, PARENTS> for Reduce {
         append_results(&mut inputs, results, upstream, &form);
         let pass = form.backward(wanted);
         let outputs = divided::pass(inputs.clone(), pass, form.workers.as_deref());
-        let found = gradients(outputs, 0, &inputs, &form, wanted);
-        let dtypes = dtypes(&inputs);
-        for ((node, gradient), dtype) in ops.parents.into_iter().zip(found).zip(dtypes) {
-            if let (Some(node), Some(gradient)) = (node, gradient) {
-                grads.register::<B>(node.id, cast::<B>(gradient, dtype));
-            }
-        }
+        let found = gradients(outputs, 0, inputs.sizes(), &form, wanted);
+        let finish = Finish::sides(&inputs, &form);
+        let parents = ops.parents.map(|node| Some(node?.id));
+        register(grads, parents, found, finish, None);
     }
 }
 
@@ -161,22 +159,35 @@ impl<B: PairwiseOps> Backward<B, PARENTS> for Total {
         _checkpointer: &mut Checkpointer,
     ) {
         let upstream = grads.consume::<B>(&ops.node);
-        let TotalState { gradients, dtypes } = ops.state;
-        for ((node, gradient), dtype) in ops.parents.into_iter().zip(gradients).zip(dtypes) {
-            if let (Some(node), Some(gradient)) = (node, gradient) {
-                let one = Shape::from(vec![1; gradient.shape().num_dims()]);
-                let factor = B::float_reshape(upstream.clone(), one);
-                let gradient = B::float_mul(gradient, factor);
-                grads.register::<B>(node.id, cast::<B>(gradient, dtype));
-            }
-        }
+        let TotalState { gradients, finish } = ops.state;
+        let parents = ops.parents.map(|node| Some(node?.id));
+        register(grads, parents, gradients, finish, Some(upstream));
     }
 }
 
-/// Those that the parents' gradients have: of embeddings in half precision, half precision.
-fn dtypes<B: Backend>(inputs: &Inputs<B>) -> [DType; PARENTS] {
-    let others = inputs.dtype();
-    [inputs.a.dtype(), inputs.b.dtype(), others, others, others]
+/// Registers the gradients of a pass, times that of its result, with the parents.
+fn register<B: Backend>(
+    grads: &mut Gradients,
+    parents: [Option<NodeId>; PARENTS],
+    gradients: [Option<FloatTensor<B>>; PARENTS],
+    finish: [Finish<B>; 2],
+    factor: Option<FloatTensor<B>>,
+) {
+    let mut finish = finish.into_iter();
+    for (node, gradient) in parents.into_iter().zip(gradients) {
+        let finish = finish.next();
+        let (Some(node), Some(gradient)) = (node, gradient) else {
+            continue;
+        };
+        let one = Shape::from(vec![1; gradient.shape().num_dims()]);
+        let factor = factor.clone().map(|factor| B::float_reshape(factor, one));
+        let gradient = match (finish, factor) {
+            (Some(finish), factor) => finish.run(gradient, factor),
+            (None, Some(factor)) => B::float_mul(gradient, factor),
+            (None, None) => gradient,
+        };
+        grads.register::<B>(node, gradient);
+    }
 }
 
 fn nodes<B: Backend, C: CheckpointStrategy>(

@@ -21,6 +21,8 @@
 //! which [`gradients`] takes apart again. In a symmetric pass (j, i) stands for (i, j) as well:
 //! derivatives by a row's vector and by the column's are added, `G` and its transpose too.
 
+use std::ops::Range;
+
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata, get_or_init_device_settings};
 use burn::tensor::{DType, Shape};
@@ -205,16 +207,16 @@ fn merged(contributions: Vec<Contribution>) -> Vec<Contribution> {
     merged
 }
 
-/// The gradients by `a`, `b`, the vectors of rows, of columns, and the scalars, from a pass over
-/// these inputs with coefficients whose sums for them begin at `at` among the results.
+/// The gradients by `a`, `b`, the vectors of rows, of columns, and the scalars, from a pass with
+/// coefficients whose sums for them begin at `at` among the results. Those by `a` and `b` are yet to
+/// be [`Finished`](Finish).
 pub(super) fn gradients<B: Backend>(
     outputs: Outputs<B>,
     mut at: usize,
-    inputs: &Inputs<B>,
+    [n, m]: [usize; 2],
     form: &Form,
     wanted: Wanted,
 ) -> [Option<FloatTensor<B>>; 5] {
-    let [n, m] = inputs.sizes();
     let mut take = |count: usize, len: usize| {
         at += count * len;
         let sums = slice::<B>(outputs.results.clone(), at - count * len, count * len);
@@ -226,45 +228,95 @@ pub(super) fn gradients<B: Backend>(
         let sums = B::float_sum_dim(take(form.scalars, n), 1);
         B::float_reshape(sums, Shape::new([form.scalars]))
     });
-    let embeddings = |gradient: FloatTensor<B>, x: &FloatTensor<B>, vectors: &FloatTensor<B>| {
-        if form.has_norms {
-            across::<B>(gradient, x.clone(), vectors)
-        } else {
-            gradient
-        }
-    };
-    let left = wanted.left.then_some(outputs.left);
-    let right = wanted.right.then_some(outputs.right);
     [
-        left.map(|gradient| embeddings(gradient, &inputs.a, &inputs.rows)),
-        right.map(|gradient| embeddings(gradient, &inputs.b, &inputs.columns)),
+        wanted.left.then_some(outputs.left),
+        wanted.right.then_some(outputs.right),
         rows,
         columns,
         scalars,
     ]
 }
 
-/// The gradient by embeddings whose similarities are divided by their norms, from that with the
-/// norms held constant: without its part along the direction `u` of each embedding, `g − (g·u)·u`.
+/// What turns the gradients of a pass into those by embeddings.
+#[derive(Clone, Debug)]
+pub(super) struct Finish<B: Backend> {
+    /// The embeddings and the vectors of their side, where the similarities are divided by norms.
+    norms: Option<[FloatTensor<B>; 2]>,
+    dtype: DType,
+}
+
+impl<B: Backend> Finish<B> {
+    /// For the left and for the right side.
+    pub fn sides(inputs: &Inputs<B>, form: &Form) -> [Self; 2] {
+        let side = |x: &FloatTensor<B>, vectors: &FloatTensor<B>| Self {
+            norms: form.has_norms.then(|| [x.clone(), vectors.clone()]),
+            dtype: x.dtype(),
+        };
+        [
+            side(&inputs.a, &inputs.rows),
+            side(&inputs.b, &inputs.columns),
+        ]
+    }
+
+    /// The gradient `[n, d]` times `factor`, `[1, 1]`, in the dtype of the embeddings.
+    ///
+    /// With norms, which the pass held constant, without its part along the direction `u` of each
+    /// embedding, `g − (g·u)·u`; some rows at a time, since each step is another copy.
+    pub fn run(self, gradient: FloatTensor<B>, factor: Option<FloatTensor<B>>) -> FloatTensor<B> {
+        let [rows, width] = gradient.shape().dims();
+        let step = match (&self.norms, self.dtype == gradient.dtype()) {
+            (None, true) => rows,
+            _ => (CHUNK / width).max(1),
+        };
+        let parts = (0..rows).step_by(step).map(|start| {
+            let range = start..rows.min(start + step);
+            let mut part = slice_of::<B>(&gradient, range.clone(), 0..width);
+            if let Some(factor) = &factor {
+                part = B::float_mul(part, factor.clone());
+            }
+            if let Some([x, vectors]) = &self.norms {
+                let x = slice_of::<B>(x, range.clone(), 0..width);
+                part = across::<B>(part, x, slice_of::<B>(vectors, 1..2, range));
+            }
+            cast::<B>(part, self.dtype)
+        });
+        let mut parts: Vec<_> = parts.collect();
+        match parts.len() {
+            1 => parts.remove(0),
+            _ => B::float_cat(parts, 0),
+        }
+    }
+}
+
+/// Elements of a gradient that are finished at a time: 16 MiB of f32.
+const CHUNK: usize = 1 << 22;
+
 fn across<B: Backend>(
     gradient: FloatTensor<B>,
     x: FloatTensor<B>,
-    vectors: &FloatTensor<B>,
+    reciprocal: FloatTensor<B>,
 ) -> FloatTensor<B> {
-    let rows = x.shape()[0];
+    let upright = Shape::new([x.shape()[0], 1]);
     let x = cast::<B>(x, gradient.dtype());
-    let reciprocal = B::float_slice(vectors.clone(), &[(1..2).into()]);
-    let direction = B::float_mul(x, B::float_reshape(reciprocal, Shape::new([rows, 1])));
+    let direction = B::float_mul(x, B::float_reshape(reciprocal, upright));
     let along = B::float_sum_dim(B::float_mul(gradient.clone(), direction.clone()), 1);
     B::float_sub(gradient, B::float_mul(direction, along))
 }
 
-pub(super) fn cast<B: Backend>(x: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
+fn cast<B: Backend>(x: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
     if x.dtype() == dtype {
         x
     } else {
         B::float_cast(x, dtype.into())
     }
+}
+
+fn slice_of<B: Backend>(
+    x: &FloatTensor<B>,
+    rows: Range<usize>,
+    columns: Range<usize>,
+) -> FloatTensor<B> {
+    B::float_slice(x.clone(), &[rows.into(), columns.into()])
 }
 
 pub(super) fn slice<B: Backend>(

@@ -6,6 +6,9 @@ use super::normalize::{VANISHING, l2_normalize_above};
 use super::{l2_normalize, rowwise_dot};
 use crate::check;
 
+/// Elements that are widened at a time: 16 MiB of f32.
+const CHUNK: usize = 1 << 22;
+
 /// Embeddings ready to be compared, which
 /// [`SimilarityConfig::prepare`](super::SimilarityConfig::prepare) returns.
 ///
@@ -69,33 +72,28 @@ impl Embeddings {
     }
 
     fn beside_norms(rows: Tensor<2>, least: f64) -> Self {
-        let wide = rows.clone().detach().cast(DType::F32);
-        let largest = wide.clone().abs().max_dim(1);
+        let [count, width] = rows.dims();
+        let detached = rows.clone().detach();
+        // Some rows at a time are widened.
+        let parts = (0..count).step_by((CHUNK / width).max(1));
+        let parts = parts.map(|start| {
+            let end = count.min(start + (CHUNK / width).max(1));
+            norms(detached.clone().slice(start..end), least)
+        });
+        let vectors = parts.reduce(|[a, b, c], [x, y, z]| {
+            let after = |before, after| Tensor::cat(vec![before, after], 0);
+            [after(a, x), after(b, y), after(c, z)]
+        });
+        let [reciprocal, dependent, scale] = vectors.expect("there are rows");
         let is_scaled = rows.dtype() == DType::BF16;
-        let scale = if is_scaled {
-            scale_of(&largest)
-        } else {
-            largest.ones_like()
-        };
-        let norm = (wide * scale.clone()).square().sum_dim(1).sqrt();
-        // Of the rows whose norm does not count, what counts in its place.
-        let (is_short, other) = if least > 0.0 {
-            let least = scale.clone() * least;
-            (norm.clone().lower(least.clone()), least.recip())
-        } else {
-            (largest.lower_elem(VANISHING), scale.zeros_like())
-        };
-        let reciprocal = norm.recip();
-        let dependent = reciprocal.clone().mask_fill(is_short.clone(), 0.0);
-        let flat = |x: Tensor<2>| x.squeeze_dim::<1>(1);
         Self {
-            rows,
             norms: Some(Norms {
-                reciprocal: flat(reciprocal.mask_where(is_short, other)),
-                dependent: flat(dependent),
-                scale: is_scaled.then(|| flat(scale)),
+                reciprocal,
+                dependent,
+                scale: is_scaled.then_some(scale),
                 least: Some(least),
             }),
+            rows,
         }
     }
 
@@ -146,6 +144,31 @@ impl Embeddings {
     pub fn dot(&self, others: &Self) -> Tensor<1> {
         rowwise_dot(self.clone().values(), others.clone().values())
     }
+}
+
+/// The reciprocal norms of rows, those that depend on their row, and the scales, `[N]` each: see
+/// [`Norms`].
+fn norms(rows: Tensor<2>, least: f64) -> [Tensor<1>; 3] {
+    let is_scaled = rows.dtype() == DType::BF16;
+    let wide = rows.cast(DType::F32);
+    let largest = wide.clone().abs().max_dim(1);
+    let scale = if is_scaled {
+        scale_of(&largest)
+    } else {
+        largest.ones_like()
+    };
+    let norm = (wide * scale.clone()).square().sum_dim(1).sqrt();
+    // Of the rows whose norm does not count, what counts in its place.
+    let (is_short, other) = if least > 0.0 {
+        let least = scale.clone() * least;
+        (norm.clone().lower(least.clone()), least.recip())
+    } else {
+        (largest.lower_elem(VANISHING), scale.zeros_like())
+    };
+    let reciprocal = norm.recip();
+    let dependent = reciprocal.clone().mask_fill(is_short.clone(), 0.0);
+    let reciprocal = reciprocal.mask_where(is_short, other);
+    [reciprocal, dependent, scale].map(|x| x.squeeze_dim(1))
 }
 
 /// A power of two for each row, `[N, 1]`, that takes squares of its elements away from the ends of
