@@ -222,7 +222,7 @@ fn is_kept(inputs: &Inputs<CubeBackend>) -> bool {
 }
 
 /// With fewer pairs a unit where a cube has not the memory for the states of more.
-fn tiling(hardware: &Hardware, pass: &Pass, size: usize) -> Tiling {
+pub(super) fn tiling(hardware: &Hardware, pass: &Pass, size: usize) -> Tiling {
     let mut tiling = Tiling::of(hardware.plane);
     while tiling.each > 1 && shared(tiling, pass, size) > hardware.shared_memory {
         tiling.each /= 2;

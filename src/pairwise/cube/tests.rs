@@ -214,6 +214,21 @@ fn terms_add_up() {
     }
 }
 
+#[test]
+fn a_cube_with_less_memory_has_fewer_pairs_a_unit() {
+    // Four components along either axis: 33 × 32 states of a GPU's cube, half as many, a quarter.
+    let pass = form(true).forward(false);
+    let each = [4 * 33 * 32, 4 * 33 * 32 - 1, 4 * 33 * 16 - 1].map(|values| {
+        let hardware = Hardware {
+            plane: 32,
+            shared_memory: 4 * values,
+            ..Hardware::of(&tensor(|_| 0.0, [1, 1]))
+        };
+        plan::tiling(&hardware, &pass, 4).each
+    });
+    assert_eq!(each, [4, 2, 1]);
+}
+
 /// The kernel that products try first, where no tile divides the sizes, and where one does.
 #[test]
 fn products_are_right_whatever_their_sizes() {
