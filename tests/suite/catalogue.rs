@@ -1,12 +1,13 @@
 //! Every objective by its name, on a device whose kernels are compiled pass by pass: against Flex.
 
-use burn::tensor::DType;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor};
 use burn_contrastive::objective::{AnyConfig, Features, ObjectiveConfig};
 
 use super::{Backend, assert_close, assert_near, elements, gradient, ids_on, on, random};
 
-stamp!(cpu, "cpu", Device::cpu(), []; every_objective_is_as_on_flex,);
+on_cpu_device! {
+    every_objective_is_as_on_flex,
+}
 
 const PAIRS: usize = 9;
 

@@ -29,14 +29,19 @@ macro_rules! on_every_backend {
 }
 
 /// Tests on the backends whose passes are launched kernels.
-///
-/// `cpu` is among these alone: what other tests of the suite ask of it is Burn's own operations,
-/// whose kernels take LLVM a few hundredths of a second each, and whose products of matrices have
-/// barriers, at which more threads wait busily than there are cores: minutes a test.
 macro_rules! on_devices {
     ($($tests:tt)+) => {
-        stamp!(cpu, "cpu", Device::cpu(), [DType::F64, DType::F16]; $($tests)+);
+        on_cpu_device! { $($tests)+ }
         on_gpus! { $($tests)+ }
+    };
+}
+
+/// Tests on CubeCL's CPU, of those that are quick there: what most ask for is Burn's own operations,
+/// whose kernels take LLVM a few hundredths of a second each, and whose products of matrices have
+/// barriers, at which more threads wait busily than there are cores.
+macro_rules! on_cpu_device {
+    ($($tests:tt)+) => {
+        stamp!(cpu, "cpu", Device::cpu(), [DType::F64, DType::F16]; $($tests)+);
     };
 }
 
