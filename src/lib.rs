@@ -75,7 +75,8 @@
 //!
 //! Burn's tensors carry no backend in their type: one build of an objective runs on every
 //! [`Device`](burn::tensor::Device) whose backend is compiled in. The features `flex` (default),
-//! `ndarray`, `wgpu`, `vulkan`, `metal`, `cuda` and `rocm` forward to Burn's.
+//! `ndarray`, `wgpu`, `vulkan`, `metal`, `cuda`, `rocm` and `cpu` forward to Burn's. (`cpu` is the
+//! kernels of GPUs on the CPU, for tests of them: `flex` is the fast backend there.)
 //!
 //! Where a backend is on in Burn and off here, values are computed in plain tensor operations, and
 //! gradients are refused with a message that names the ways out: the feature, or

@@ -4,6 +4,8 @@
 mod stamp;
 
 mod blocks;
+#[cfg(all(feature = "cpu", feature = "flex"))]
+mod catalogue;
 mod contrastive;
 mod image_text_contrastive;
 mod info_nce;
@@ -37,6 +39,8 @@ pub struct Backend {
     pub device: Device,
     /// The float dtypes besides f32 that tests run in.
     pub dtypes: Vec<DType>,
+    /// Those of them that it must support.
+    pub required: Vec<DType>,
 }
 
 impl Backend {
@@ -49,7 +53,12 @@ impl Backend {
             .into_iter()
             .filter(|&dtype| required.contains(&dtype) || offered(dtype))
             .collect();
-        Self { device, dtypes }
+        let required = required.to_vec();
+        Self {
+            device,
+            dtypes,
+            required,
+        }
     }
 
     /// The device, with autodiff.

@@ -24,12 +24,28 @@ macro_rules! on_every_backend {
     ($($tests:tt)+) => {
         stamp!(flex, "flex", Device::flex(), [DType::F64, DType::F16, DType::BF16]; $($tests)+);
         stamp!(ndarray, "ndarray", Device::ndarray(), [DType::F64]; $($tests)+);
-        on_devices! { $($tests)+ }
+        on_gpus! { $($tests)+ }
     };
 }
 
 /// Tests on the backends whose passes are launched kernels.
 macro_rules! on_devices {
+    ($($tests:tt)+) => {
+        on_cpu_device! { $($tests)+ }
+        on_gpus! { $($tests)+ }
+    };
+}
+
+/// Tests on CubeCL's CPU, of those that are quick there: what most ask for is Burn's own operations,
+/// whose kernels take LLVM a few hundredths of a second each, and whose products of matrices have
+/// barriers, at which more threads wait busily than there are cores.
+macro_rules! on_cpu_device {
+    ($($tests:tt)+) => {
+        stamp!(cpu, "cpu", Device::cpu(), [DType::F64, DType::F16]; $($tests)+);
+    };
+}
+
+macro_rules! on_gpus {
     ($($tests:tt)+) => {
         stamp!(wgpu, "wgpu", Device::wgpu(Default::default()), []; $($tests)+);
         stamp!(vulkan, "vulkan", Device::vulkan(Default::default()), []; $($tests)+);

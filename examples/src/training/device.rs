@@ -8,7 +8,9 @@ use burn::tensor::Device;
 use crate::words::shown;
 
 /// Every backend name, in the order of the help text; each is also a cargo feature.
-pub const BACKENDS: [&str; 7] = ["flex", "ndarray", "wgpu", "vulkan", "metal", "cuda", "rocm"];
+pub const BACKENDS: [&str; 8] = [
+    "flex", "ndarray", "wgpu", "vulkan", "metal", "cuda", "rocm", "cpu",
+];
 
 /// The backends that this build has.
 pub fn available() -> Vec<&'static str> {
@@ -20,6 +22,7 @@ pub fn available() -> Vec<&'static str> {
         cfg!(feature = "metal"),
         cfg!(feature = "cuda"),
         cfg!(feature = "rocm"),
+        cfg!(feature = "cpu"),
     ];
     let backends = BACKENDS.into_iter().zip(enabled);
     backends
@@ -59,7 +62,7 @@ pub fn parse_device(text: &str, program: &str) -> Result<Device> {
             available().join(", "),
         );
     }
-    if index.is_some() && matches!(name, "flex" | "ndarray") {
+    if index.is_some() && matches!(name, "flex" | "ndarray" | "cpu") {
         bail!("--device {text}: {name} has one device; write `--device {name}`");
     }
     if name == "cuda" {
@@ -97,7 +100,7 @@ fn check_libdevice(text: &str) -> Result<()> {
 /// have the type, have no exponential of it.
 pub fn computes_f64(text: &str) -> bool {
     let name = text.split(':').next().unwrap_or(text);
-    ["flex", "ndarray", "cuda", "rocm"].contains(&name)
+    ["flex", "ndarray", "cuda", "rocm", "cpu"].contains(&name)
 }
 
 /// Whether it is the processor that computes, on all of its cores.
@@ -136,6 +139,8 @@ fn open(name: &str, index: Option<usize>) -> Device {
         "cuda" => Device::cuda(index.unwrap_or(0)),
         #[cfg(feature = "rocm")]
         "rocm" => Device::rocm(index.unwrap_or(0)),
+        #[cfg(feature = "cpu")]
+        "cpu" => Device::cpu(),
         _ => unreachable!("backend `{name}` is not enabled"),
     }
 }

@@ -1,4 +1,4 @@
-//! Passes on CubeCL's runtimes (CUDA, ROCm, Metal, Vulkan, WebGPU).
+//! Passes on CubeCL's runtimes (CUDA, ROCm, Metal, Vulkan, WebGPU, the CPU).
 //!
 //! A block of similarities comes from a matrix product, one kernel computes all expressions of its
 //! pairs (see [`kernels`]), and two more products take its coefficients into the gradients.

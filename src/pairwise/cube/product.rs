@@ -14,6 +14,12 @@ use cubek::std::InputBinding;
 use super::blueprint::blueprint;
 use super::buffers::empty;
 
+/// Whether the units of a cube are threads of a processor, and a barrier between them keeps cores
+/// busy: of the time of a product with barriers nearly all goes into them.
+fn is_processor(x: &CubeTensor) -> bool {
+    x.client.properties().hardware.num_cpu_cores.is_some()
+}
+
 /// The product of two matrices, nothing rounded.
 pub(super) fn in_full(left: CubeTensor, right: CubeTensor) -> CubeTensor {
     let out = empty(&left, [left.shape()[0], right.shape()[1]], left.dtype);
@@ -71,6 +77,9 @@ fn types([left, right, out]: [&CubeTensor; 3]) -> MatmulGlobalElems {
 /// cubek's own choice among those that it infers panics where the first is refused for any other
 /// reason than a missing instruction.
 pub(super) fn strategies(tensors: [&CubeTensor; 3]) -> Vec<Strategy> {
+    if is_processor(tensors[0]) {
+        return vec![MultiLevel::Naive.into()];
+    }
     let own = blueprint(tensors, types(tensors));
     let mut strategies = Vec::new();
     // Of f32 matrix units would round to tf32.

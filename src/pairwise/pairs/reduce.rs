@@ -75,8 +75,8 @@ impl Pairs {
         assert!(
             has_kernels || !device.is_autodiff(),
             "Pairs: burn-contrastive is built without the backend of {device:?}, which gradients \
-             need: enable its feature (`flex`, `ndarray`, `wgpu`, `vulkan`, `metal`, `cuda` or \
-             `rocm`) in this crate too, or use `Evaluation::Dense`"
+             need: enable its feature (`flex`, `ndarray`, `wgpu`, `vulkan`, `metal`, `cuda`, `rocm` \
+             or `cpu`) in this crate too, or use `Evaluation::Dense`"
         );
         has_kernels
     }

@@ -11,6 +11,11 @@ on_every_backend! {
     equal_embeddings_give_ln_n,
 }
 
+on_cpu_device! {
+    f64_matches_the_oracle_to_1e_10,
+    half_precision_matches_the_oracle_on_rounded_inputs,
+}
+
 fn value_and_gradients_match_the_oracle(backend: &Backend) {
     for (n, width, temperature, weight, normalize) in [
         (2, 2, 0.5, 0.5, true),

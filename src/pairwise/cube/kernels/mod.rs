@@ -34,12 +34,18 @@ pub(crate) struct Tiling {
 
 impl Tiling {
     /// A GPU has registers for four pairs of a unit at a time. A CPU that emulates one has few, and
-    /// takes seconds to compile the steps of several pairs; its planes are narrow.
+    /// takes seconds to compile the steps of several pairs; its planes are narrow. On Burn's `cpu`
+    /// a plane is one unit: each unit of a cube is a thread, and a barrier keeps its core busy.
     pub fn of(plane: u32) -> Self {
+        let (lanes, lines, each) = match plane {
+            1 => (1, 1, 1),
+            2..16 => (32, 8, 1),
+            _ => (32, 8, 4),
+        };
         Self {
-            lanes: 32,
-            lines: 8,
-            each: if (1..16).contains(&plane) { 1 } else { 4 },
+            lanes,
+            lines,
+            each,
             tiles: 8,
         }
     }
