@@ -162,7 +162,7 @@ fn every_parameter_changes_the_loss_or_its_gradient() {
 
 #[test]
 fn every_objective_takes_a_precision() {
-    for name in names().into_iter().filter(|&name| name != "sum") {
+    for name in names().filter(|&name| name != "sum") {
         let high = read(&format!(
             r#"{{"objective": "{name}", "precision": "high"}}"#
         ));

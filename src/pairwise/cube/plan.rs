@@ -160,7 +160,7 @@ impl Plan {
         pass: &Pass,
     ) -> Result<Self, String> {
         let size = inputs.dtype().size();
-        let tiling = tiling(hardware, pass, size);
+        let tiling = tiling(hardware, inputs.a.dtype(), pass, size);
         check_device(hardware, tiling, shared(tiling, pass, size))?;
         check_counts(inputs)?;
         let factors = |dtype| Factors::new(dtype, pass.limits.precision, &hardware.matrix_units);
@@ -222,8 +222,12 @@ fn is_kept(inputs: &Inputs<CubeBackend>) -> bool {
 }
 
 /// With fewer pairs a unit where a cube has not the memory for the states of more.
-pub(super) fn tiling(hardware: &Hardware, pass: &Pass, size: usize) -> Tiling {
+pub(super) fn tiling(hardware: &Hardware, embeddings: DType, pass: &Pass, size: usize) -> Tiling {
     let mut tiling = Tiling::of(hardware.plane);
+    // The norms beside them, and terms of coefficients, are more than registers hold of four rows.
+    if [DType::F16, DType::BF16].contains(&embeddings) {
+        tiling.each = tiling.each.min(2);
+    }
     while tiling.each > 1 && shared(tiling, pass, size) > hardware.shared_memory {
         tiling.each /= 2;
     }

@@ -224,7 +224,7 @@ fn a_cube_with_less_memory_has_fewer_pairs_a_unit() {
             shared_memory: 4 * values,
             ..Hardware::of(&tensor(|_| 0.0, [1, 1]))
         };
-        plan::tiling(&hardware, &pass, 4).each
+        plan::tiling(&hardware, DType::F32, &pass, 4).each
     });
     assert_eq!(each, [4, 2, 1]);
 }
