@@ -17,6 +17,9 @@ use crate::pairwise::reduction::Axis;
 /// Bytes that the matrices of a block take at most: 4,096 rows and columns of f32 and of bf16.
 pub(super) const BLOCK: usize = 96 << 20;
 
+/// Bytes up to which one block is all: launches are the time of a small batch.
+const ALONE: usize = 256 << 20;
+
 /// What of a device a plan depends on.
 #[derive(Clone, Debug)]
 pub(super) struct Hardware {
@@ -182,27 +185,22 @@ impl Plan {
     ) -> Self {
         let (sizes, dtype) = (inputs.sizes(), inputs.dtype());
         let keeps = pass.keeps_all(sizes, dtype) && (pass.coefficient.is_none() || is_kept(inputs));
-        let bytes = pass.limits.budget.min(BLOCK);
         let width = inputs.a.shape()[1];
         let full_waves = |rows| full_waves(rows, width, hardware.processors);
         let block = if keeps {
             // The same in both passes, whatever they read and however they are tiled: the one
             // finds what the other left.
             let of_pair = dtype.size() * pass.teachers.len() + 6;
-            block_of(bytes / of_pair, sizes, false, hardware.strips, full_waves)
+            let pairs = pairs_of(pass.limits.budget, of_pair, sizes);
+            block_of(pairs, sizes, false, hardware.strips, full_waves)
         } else {
             let coefficients = factors.coefficient.filter(|_| pass.coefficient.is_some());
             let named = pass.teachers.iter().filter(|teacher| teacher.named);
             let of_pair = dtype.size() * (1 + named.count() + 2 * usize::from(pass.named.mask))
                 + coefficients.map_or(0, |terms| terms.count * terms.dtype.size());
             let most_rows = hardware.strips.saturating_mul(tiling.rows());
-            block_of(
-                bytes / of_pair,
-                sizes,
-                pass.symmetric,
-                most_rows,
-                full_waves,
-            )
+            let pairs = pairs_of(pass.limits.budget, of_pair, sizes);
+            block_of(pairs, sizes, pass.symmetric, most_rows, full_waves)
         };
         Self {
             tiling,
@@ -280,6 +278,15 @@ fn check_counts(inputs: &Inputs<CubeBackend>) -> Result<(), String> {
     Ok(())
 }
 
+/// How many pairs a block has at most, of so many bytes each.
+fn pairs_of(budget: usize, of_pair: usize, [n, m]: [usize; 2]) -> usize {
+    if n * m * of_pair <= budget.min(ALONE) {
+        n * m
+    } else {
+        budget.min(BLOCK) / of_pair
+    }
+}
+
 /// Rows, and columns, of a block are multiples of this, where the sides allow.
 const STEP: usize = 128;
 
@@ -293,6 +300,9 @@ fn block_of(
     most_rows: usize,
     down: impl Fn(usize) -> usize,
 ) -> [usize; 2] {
+    if n * m <= pairs && n <= most_rows {
+        return [n, m];
+    }
     let side = down((pairs as f64).sqrt() as usize);
     if square {
         return [side; 2];
@@ -333,7 +343,7 @@ mod tests {
     fn a_block_has_no_more_strips_than_a_launch_takes() {
         // A GPU's tiles have 32 rows, and grids of CUDA 65,535 cubes along their second axis.
         let rows = 65_535 * 32;
-        let sizes = [5_000_000, 8];
+        let sizes = [10_000_000, 8];
         let block = |most_rows| {
             block_of((256 << 20) / 4, sizes, false, most_rows, |rows| {
                 full_waves(rows, 8, None)
@@ -366,6 +376,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_small_matrix_is_one_block_and_a_large_one_has_small_ones() {
+        let block = |n: usize, budget| {
+            let pairs = pairs_of(budget, 10, [n, n]);
+            block_of(pairs, [n, n], false, usize::MAX, |rows| {
+                full_waves(rows, 512, None)
+            })
+        };
+        assert_eq!(block(4_100, 1 << 30), [4_100; 2]);
+        let [rows, columns] = block(65_536, 1 << 30);
+        assert!(rows * columns * 10 <= BLOCK && rows * columns * 20 > BLOCK);
+        // Nor do small ones exceed the budget.
+        let [rows, columns] = block(4_100, 20 << 20);
+        assert!(rows * columns * 10 <= 20 << 20);
     }
 
     #[test]
