@@ -30,7 +30,7 @@ impl PairwiseOps for CubeBackend {
         if pass.has_tokens() {
             // Larger blocks than elsewhere: each is a few dozen launches.
             let mut pass = Pass::clone(&pass);
-            pass.limits.block = pass.limits.budget.min(plan::BLOCK);
+            pass.limits.block = pass.limits.budget.min(plan::ALONE);
             return chunked::pass_by(inputs, &pass, product::in_full);
         }
         match Plan::new(&Hardware::of(&inputs.a), &inputs, &pass) {

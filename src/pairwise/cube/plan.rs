@@ -15,10 +15,10 @@ use crate::pairwise::pass::Pass;
 use crate::pairwise::reduction::Axis;
 
 /// Bytes that the matrices of a block take at most: 4,096 rows and columns of f32 and of bf16.
-pub(super) const BLOCK: usize = 96 << 20;
+const BLOCK: usize = 96 << 20;
 
 /// Bytes up to which one block is all: launches are the time of a small batch.
-const ALONE: usize = 256 << 20;
+pub(super) const ALONE: usize = 256 << 20;
 
 /// What of a device a plan depends on.
 #[derive(Clone, Debug)]
