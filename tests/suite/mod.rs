@@ -40,6 +40,7 @@ pub struct Backend {
     /// The float dtypes besides f32 that tests run in.
     pub dtypes: Vec<DType>,
     /// Those of them that it must support.
+    #[cfg_attr(not(feature = "_cube"), allow(dead_code))] // Read by tests of kernels.
     pub required: Vec<DType>,
 }
 

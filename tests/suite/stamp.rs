@@ -29,6 +29,7 @@ macro_rules! on_every_backend {
 }
 
 /// Tests on the backends whose passes are launched kernels.
+#[cfg_attr(not(feature = "_cube"), allow(unused_macros))]
 macro_rules! on_devices {
     ($($tests:tt)+) => {
         on_cpu_device! { $($tests)+ }
