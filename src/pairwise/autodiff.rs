@@ -95,12 +95,11 @@ impl<B: PairwiseOps, C: CheckpointStrategy> PairwiseOps for Autodiff<B, C> {
             OpsKind::Tracked(prep) if wanted.anything() => {
                 let inputs = without_autodiff(inputs);
                 let pass = form.with_gradient(wanted);
-                let outputs = divided::pass(inputs.clone(), pass, form.workers.as_deref());
-                let sizes = inputs.sizes();
+                let (sizes, finish) = (inputs.sizes(), Finish::sides(&inputs, &form));
+                let outputs = divided::pass(inputs, pass, form.workers.as_deref());
                 let len = form.result_len(sizes);
                 let total = B::float_sum(slice::<B>(outputs.results.clone(), 0, len));
                 let gradients = gradients(outputs, len, sizes, &form, wanted);
-                let finish = Finish::sides(&inputs, &form);
                 prep.finish(TotalState { gradients, finish }, total)
             }
             OpsKind::Tracked(_) => {
@@ -141,9 +140,10 @@ impl<B: PairwiseOps> Backward<B, PARENTS> for Reduce {
         };
         append_results(&mut inputs, results, upstream, &form);
         let pass = form.backward(wanted);
-        let outputs = divided::pass(inputs.clone(), pass, form.workers.as_deref());
-        let found = gradients(outputs, 0, inputs.sizes(), &form, wanted);
-        let finish = Finish::sides(&inputs, &form);
+        let (sizes, finish) = (inputs.sizes(), Finish::sides(&inputs, &form));
+        // Moved, not shared: what was kept is written over.
+        let outputs = divided::pass(inputs, pass, form.workers.as_deref());
+        let found = gradients(outputs, 0, sizes, &form, wanted);
         let parents = ops.parents.map(|node| Some(node?.id));
         register(grads, parents, found, finish, None);
     }
