@@ -25,8 +25,10 @@ pub(crate) struct Norms {
     /// not depend on the row. Of rows times [`scale`](Self::scale).
     reciprocal: Tensor<1>,
     dependent: Tensor<1>,
-    /// A power of two for each row, by which it stays exact; none, where all are 1.
+    /// A power of two for each row, by which it stays exact; none, where all are 1. And whether the
+    /// rows were multiplied by it.
     scale: Option<Tensor<1>>,
+    is_scaled: bool,
     /// Norms below this count as this; `None` for rows whose norms are not divided out.
     pub least: Option<f64>,
 }
@@ -39,6 +41,7 @@ impl Norms {
             dependent: ones.zeros_like(),
             reciprocal: ones,
             scale: None,
+            is_scaled: false,
             least: None,
         }
     }
@@ -46,8 +49,8 @@ impl Norms {
     /// The vectors that a pass over the rows is given, in this order.
     pub fn vectors(self) -> Vec<Tensor<1>> {
         let of_rows = |reciprocal: Tensor<1>| match &self.scale {
-            Some(scale) => reciprocal * scale.clone(),
-            None => reciprocal,
+            Some(scale) if !self.is_scaled => reciprocal * scale.clone(),
+            _ => reciprocal,
         };
         [self.reciprocal, self.dependent].map(of_rows).to_vec()
     }
@@ -72,8 +75,8 @@ impl Embeddings {
         let detached = rows.clone().detach();
         // Not widened first: a maximum is exact in any dtype, and needs no copy.
         let largest = detached.clone().abs().max_dim(1).cast(DType::F32);
-        let is_scaled = rows.dtype() == DType::BF16;
-        let scale = if is_scaled {
+        let needs_scale = rows.dtype() == DType::BF16;
+        let scale = if needs_scale {
             scale_of(&largest)
         } else {
             largest.ones_like()
@@ -96,7 +99,8 @@ impl Embeddings {
             norms: Some(Norms {
                 reciprocal: flat(reciprocal),
                 dependent: flat(dependent),
-                scale: is_scaled.then(|| flat(scale)),
+                scale: needs_scale.then(|| flat(scale)),
+                is_scaled: false,
                 least: Some(least),
             }),
         }
@@ -106,8 +110,14 @@ impl Embeddings {
     /// with: f64 for f64, f32 for everything else.
     pub fn values(self) -> Tensor<2> {
         let dtype = check::compute_dtype(self.rows.dtype());
-        let rows = self.rows.cast(dtype);
-        match self.norms.and_then(|norms| norms.least) {
+        let mut rows = self.rows.cast(dtype);
+        let Some(norms) = self.norms else {
+            return rows;
+        };
+        if let Some(scale) = norms.scale.filter(|_| norms.is_scaled) {
+            rows = rows / scale.unsqueeze_dim::<2>(1);
+        }
+        match norms.least {
             Some(least) => normalized(rows, least),
             None => rows,
         }
@@ -118,10 +128,12 @@ impl Embeddings {
     /// Of two sides one is enough: products of two rows of norm 1e20 overflow in f32, and those of
     /// 1e-20 vanish.
     pub(crate) fn scaled(mut self) -> Self {
-        let scale = self.norms.as_mut().and_then(|norms| norms.scale.take());
-        if let Some(scale) = scale {
-            let dtype = self.rows.dtype();
-            self.rows = self.rows * scale.unsqueeze_dim::<2>(1).cast(dtype);
+        let dtype = self.rows.dtype();
+        if let Some(norms) = self.norms.as_mut().filter(|norms| !norms.is_scaled) {
+            norms.is_scaled = true;
+            if let Some(scale) = &norms.scale {
+                self.rows = self.rows * scale.clone().unsqueeze_dim::<2>(1).cast(dtype);
+            }
         }
         self
     }
@@ -132,6 +144,7 @@ impl Embeddings {
             reciprocal: norms.reciprocal.inner(),
             dependent: norms.dependent.inner(),
             scale: norms.scale.map(Tensor::inner),
+            is_scaled: norms.is_scaled,
             least: norms.least,
         };
         Self {

@@ -1,8 +1,8 @@
 //! l2 normalisation and cosine similarity.
 
 use burn::tensor::{DType, Tensor};
-use burn_contrastive::objective::ReCoConfig;
-use burn_contrastive::pairwise::{Expr, Pairs, rows};
+use burn_contrastive::objective::{ReCo, ReCoConfig};
+use burn_contrastive::pairwise::{Evaluation, Expr, Pairs, rows};
 use burn_contrastive::similarity::{SimilarityConfig, l2_normalize, pairwise_cosine_similarity};
 
 use super::*;
@@ -221,22 +221,30 @@ fn half_precision_within_one_set_is_compared_beside_its_norms(backend: &Backend)
 
 fn half_precision_below_the_least_norm_is_shorter(backend: &Backend) {
     for dtype in backend.half_dtypes() {
-        let x = [3e-4, 4e-4, 0.6, 0.8, 0.0, 0.0];
-        let (x, text) = (Matrix::new(3, 2, x.to_vec()), random(3, 2, 23));
+        // In bf16 also one that is multiplied by a power of two first.
+        let small = if dtype == DType::BF16 { 1e-14 } else { 1e-4 };
+        let x = [3e-4, 4e-4, 0.6, 0.8, 0.0, 0.0, 3.0 * small, 4.0 * small];
+        let (x, text) = (Matrix::new(4, 2, x.to_vec()), random(4, 2, 23));
         let [x, text] = [x, text].map(|x| backend.rounded(&x, dtype));
-        let reco = ReCoConfig::new().with_epsilon(1e-2).init();
-        let evaluate = |device: &Device, dtype| {
+        let config = ReCoConfig::new().with_epsilon(1e-2);
+        let reco = config.init();
+        let evaluate = |reco: &ReCo, device: &Device, dtype| {
             let [image, text] = [&x, &text].map(|x| on(device, x, dtype).require_grad());
             let loss = reco.forward(image.clone(), text.clone());
             let gradients = loss.backward();
             let by = [&image, &text].map(|x| gradient(x, &gradients));
             (elements(loss), by)
         };
-        let (loss, by) = evaluate(&backend.autodiff(), dtype);
-        let (expected, expected_by) = evaluate(&Device::flex().autodiff(), DType::F64);
-        assert_close(&loss, &expected, 1e-6);
-        for (actual, expected) in by.iter().zip(&expected_by) {
-            assert_close(actual, expected, ulp(dtype));
+        let (expected, expected_by) = evaluate(&reco, &Device::flex().autodiff(), DType::F64);
+        // The reference normalises, and the others multiply by the norms.
+        for evaluation in [Evaluation::Auto, Evaluation::Dense] {
+            let similarity = SimilarityConfig::new().with_evaluation(evaluation);
+            let reco = config.clone().with_similarity(similarity).init();
+            let (loss, by) = evaluate(&reco, &backend.autodiff(), dtype);
+            assert_close(&loss, &expected, 1e-6);
+            for (actual, expected) in by.iter().zip(&expected_by) {
+                assert_close(actual, expected, ulp(dtype));
+            }
         }
     }
 }
