@@ -4,8 +4,8 @@
 //! are.
 //!
 //! `.ci/run cuda` builds the driver, fetches `ptxas` and libdevice, and runs this. The counts stand
-//! in docs/benchmarks.md: more than stated there is a failure, and less asks for the table to be
-//! written anew, which `UPDATE_COUNTS=1` does.
+//! in docs/benchmarks.md: another count of the engine's is a failure, and so is much more or much
+//! less of what Burn's operations add. `UPDATE_COUNTS=1` writes them anew.
 #![cfg(feature = "cuda")]
 
 mod case;

@@ -135,10 +135,11 @@ pub fn check(counted: &Tables) {
     let introduction = section.split("| objective |").next().unwrap();
     let counted = counted.text();
     println!("{counted}");
-    if section == format!("{introduction}{counted}") {
+    let update = std::env::var_os("UPDATE_COUNTS").is_some();
+    if !update && agree(section, &format!("{introduction}{counted}")) {
         return;
     }
-    if std::env::var_os("UPDATE_COUNTS").is_some() {
+    if update {
         let new = format!("{before}{HEADING}{introduction}{counted}{after}");
         std::fs::write(document(), new).unwrap();
         return;
@@ -147,4 +148,58 @@ pub fn check(counted: &Tables) {
         "what was counted (above) is not what docs/benchmarks.md states. If the change is meant, \
          write it there: UPDATE_COUNTS=1 .ci/run cuda"
     );
+}
+
+/// Whether two sections state the same: the engine's launches and registers exactly. What Burn's
+/// operations add to all launches, and the pages that pools reserve, differ a little between runs,
+/// with what is still queued when memory is given back.
+fn agree(stated: &str, counted: &str) -> bool {
+    let (stated, counted): (Vec<_>, Vec<_>) = (stated.lines().collect(), counted.lines().collect());
+    let each = || stated.iter().zip(&counted);
+    stated.len() == counted.len() && each().all(|(stated, counted)| lines_agree(stated, counted))
+}
+
+fn lines_agree(stated: &str, counted: &str) -> bool {
+    // Which of Burn's kernels spill is told, not checked.
+    let is_told = |line: &str| line.starts_with("Kernels of Burn's that spill");
+    if stated == counted || (is_told(stated) && is_told(counted)) {
+        return true;
+    }
+    let [stated, counted] = [stated, counted].map(|line| line.split('|').collect::<Vec<_>>());
+    // Those with Burn's share, in the two tables.
+    let shared: &[usize] = match stated.len() {
+        9 => &[2, 4, 6],
+        7 => &[3, 5],
+        _ => return false,
+    };
+    let numbers = |cell: &str| -> Option<Vec<f64>> {
+        let numbers = cell.split(',').map(|number| number.trim().parse());
+        numbers.collect::<Result<_, _>>().ok()
+    };
+    let near = |stated: &str, counted: &str| match (numbers(stated), numbers(counted)) {
+        (Some(x), Some(y)) if x.len() == y.len() => {
+            let mut each = x.iter().zip(&y);
+            each.all(|(x, y)| (x - y).abs() <= 0.15 * x)
+        }
+        _ => false,
+    };
+    let mut cells = stated.iter().zip(&counted).enumerate();
+    stated.len() == counted.len()
+        && cells.all(|(k, (x, y))| x == y || (shared.contains(&k) && near(x, y)))
+}
+
+#[test]
+fn only_burns_share_may_differ_and_not_by_much() {
+    let row =
+        "| siglip | 176, 403, 179 | 64, 136, 64 | 64, 86, 66 | 5, 13, 5 | 157, 227, 198 | 48 |";
+    assert!(lines_agree(row, row));
+    assert!(lines_agree(row, &row.replace("| 176, 403", "| 172, 399")));
+    assert!(lines_agree(row, &row.replace("157", "148")));
+    assert!(!lines_agree(row, &row.replace("157", "257")));
+    assert!(!lines_agree(row, &row.replace("| 176", "| 276")));
+    assert!(!lines_agree(row, &row.replace("| 5, 13", "| 6, 13")));
+    assert!(!lines_agree(row, &row.replace("48", "49")));
+    let large = "| srcl | 512 | 5329 | 5142 | 1290 |";
+    assert!(lines_agree(large, &large.replace("1290", "1419")));
+    assert!(!lines_agree(large, &large.replace("5142", "5143")));
 }
