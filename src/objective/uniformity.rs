@@ -130,7 +130,8 @@ impl Uniformity {
 
     /// `‖x‖²` of each row: constants on the sphere, 1 but for zero rows.
     fn squared_norms(&self, x: &Embeddings) -> Tensor<1> {
-        let norms = x.dot(x);
+        let values = x.clone().values();
+        let norms = values.square().sum_dim(1).squeeze_dim(1);
         if self.config.similarity.normalize {
             norms.detach()
         } else {

@@ -165,7 +165,8 @@ impl<B: PairwiseOps> Backward<B, PARENTS> for Total {
     }
 }
 
-/// Registers the gradients of a pass, times that of its result, with the parents.
+/// Registers the gradients of a pass, times that of its result, with the parents, the first two of
+/// which are embeddings.
 fn register<B: Backend>(
     grads: &mut Gradients,
     parents: [Option<NodeId>; PARENTS],

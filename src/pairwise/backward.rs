@@ -29,7 +29,7 @@ use burn::tensor::{DType, Shape};
 
 use super::expr::{Expr, Leaf};
 use super::form::{Form, Wanted};
-use super::ops::{Inputs, Outputs};
+use super::ops::{Inputs, Outputs, cast};
 use super::pass::Pass;
 use super::reduction::{Axis, Kind, Reduction, columns, rows};
 
@@ -208,8 +208,8 @@ fn merged(contributions: Vec<Contribution>) -> Vec<Contribution> {
 }
 
 /// The gradients by `a`, `b`, the vectors of rows, of columns, and the scalars, from a pass with
-/// coefficients whose sums for them begin at `at` among the results. Those by `a` and `b` are yet to
-/// be [`Finished`](Finish).
+/// coefficients whose sums for them begin at `at` among the results. [`Finish`] completes those by
+/// `a` and `b`.
 pub(super) fn gradients<B: Backend>(
     outputs: Outputs<B>,
     mut at: usize,
@@ -301,14 +301,6 @@ fn across<B: Backend>(
     let direction = B::float_mul(x, B::float_reshape(reciprocal, upright));
     let along = B::float_sum_dim(B::float_mul(gradient.clone(), direction.clone()), 1);
     B::float_sub(gradient, B::float_mul(direction, along))
-}
-
-fn cast<B: Backend>(x: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
-    if x.dtype() == dtype {
-        x
-    } else {
-        B::float_cast(x, dtype.into())
-    }
 }
 
 fn slice_of<B: Backend>(

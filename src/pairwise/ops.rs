@@ -51,15 +51,19 @@ impl<B: Backend> Inputs<B> {
     /// With embeddings in that dtype.
     pub(crate) fn widened(self) -> Self {
         let dtype = self.dtype();
-        let widened = |x: FloatTensor<B>| match x.dtype() {
-            DType::F16 | DType::BF16 => B::float_cast(x, dtype.into()),
-            _ => x,
-        };
         Self {
-            a: widened(self.a),
-            b: widened(self.b),
+            a: cast::<B>(self.a, dtype),
+            b: cast::<B>(self.b, dtype),
             ..self
         }
+    }
+}
+
+pub(super) fn cast<B: Backend>(x: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
+    if x.dtype() == dtype {
+        x
+    } else {
+        B::float_cast(x, dtype.into())
     }
 }
 

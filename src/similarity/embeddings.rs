@@ -21,13 +21,13 @@ pub struct Embeddings {
 /// The norms of rows that are not divided by them; constants to the gradient.
 #[derive(Clone, Debug)]
 pub(crate) struct Norms {
-    /// `1 / max(‖x‖, least)`, 0 for rows without a direction; and the same, 0 also where it does
-    /// not depend on the row. Of rows times [`scale`](Self::scale).
+    /// `1 / max(‖x‖, least)`, 0 for rows without a direction. Of rows times [`scale`](Self::scale).
     reciprocal: Tensor<1>,
+    /// The same, but 0 for rows shorter than `least`: there it does not depend on the row.
     dependent: Tensor<1>,
-    /// A power of two for each row, by which it stays exact; none, where all are 1. And whether the
-    /// rows were multiplied by it.
+    /// A power of two for each row, by which rows may be multiplied exactly; `None` if all are 1.
     scale: Option<Tensor<1>>,
+    /// Whether the rows were multiplied by it.
     is_scaled: bool,
     /// Norms below this count as this; `None` for rows whose norms are not divided out.
     pub least: Option<f64>,

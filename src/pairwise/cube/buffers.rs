@@ -41,8 +41,8 @@ pub(super) fn unpadded(x: CubeTensor) -> CubeTensor {
     x
 }
 
-/// The matrix that begins at an element of a buffer. Burn's slices are copies where their end is not
-/// where a view may end.
+/// The matrix that begins at an element of a buffer. A slice of Burn's would be a copy where its
+/// end is not where a view may end.
 pub(super) fn matrix_at(buffer: &CubeTensor, at: usize, shape: [usize; 2]) -> CubeTensor {
     let end = at + shape[0] * shape[1];
     assert!(

@@ -11,6 +11,7 @@ use super::buffers::{rows_of, unpadded};
 use super::plan::{Factors, Terms};
 use super::product::product;
 use crate::pairwise::blocks::{Block, Part};
+use crate::pairwise::ops::cast;
 
 /// One side's embeddings.
 #[derive(Clone)]
@@ -81,13 +82,7 @@ pub(super) fn one_after_the_other(mut tensors: Vec<CubeTensor>) -> CubeTensor {
 
 /// The terms of `x`.
 fn terms(x: &CubeTensor, terms: Terms) -> Vec<CubeTensor> {
-    let cast = |x: &CubeTensor, dtype: DType| {
-        if x.dtype() == dtype {
-            x.clone()
-        } else {
-            CubeBackend::float_cast(x.clone(), dtype.into())
-        }
-    };
+    let cast = |x: &CubeTensor, dtype| cast::<CubeBackend>(x.clone(), dtype);
     let mut rest = x.clone();
     let mut found = Vec::new();
     loop {

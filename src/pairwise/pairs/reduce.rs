@@ -75,8 +75,8 @@ impl Pairs {
         assert!(
             has_kernels || !device.is_autodiff(),
             "Pairs: burn-contrastive is built without the backend of {device:?}, which gradients \
-             need: enable its feature (`flex`, `ndarray`, `wgpu`, `vulkan`, `metal`, `cuda`, `rocm` \
-             or `cpu`) in this crate too, or use `Evaluation::Dense`"
+             need: enable its feature (`flex`, `ndarray`, `wgpu`, `vulkan`, `metal`, `cuda`, \
+             `rocm` or `cpu`) in this crate too, or use `Evaluation::Dense`"
         );
         has_kernels
     }
@@ -252,7 +252,8 @@ fn split(results: Tensor<1>, form: &Form, sizes: [usize; 2]) -> Vec<Tensor<1>> {
     form.results().map(vector).collect()
 }
 
-#[derive(Clone, Copy, PartialEq)]
+/// The kernels that this crate has.
+#[derive(Clone, Copy)]
 enum Kernels {
     #[cfg_attr(not(feature = "_cpu"), allow(dead_code))]
     Cpu,

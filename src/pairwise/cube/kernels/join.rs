@@ -42,55 +42,53 @@ pub(crate) fn merge<F: Float>(
     let tiling = comptime!(merging.tiling);
     let mut shared = Shared::<[F]>::new_slice(comptime!(3 * tiling.units()));
     if CUBE_POS_Y == 0 {
-        #[unroll]
-        for k in 0..comptime!(merging.rows.len()) {
-            let (of, is_changed) = comptime!(merging.rows[k]);
-            let state = part_joined::<F>(
-                partials,
-                &mut shared,
-                &rows,
-                infinity,
-                tiling,
-                of,
-                is_changed,
-            );
-            merge_one::<F>(
-                to,
-                &rows,
-                state,
-                n,
-                m,
-                infinity,
-                tiling,
-                of,
-                merging.is_alone,
-            );
-        }
+        merge_along::<F>(
+            partials,
+            to,
+            &mut shared,
+            &rows,
+            n,
+            m,
+            infinity,
+            comptime!(merging.rows.clone()),
+            tiling,
+            merging.is_alone,
+        );
     } else {
-        #[unroll]
-        for k in 0..comptime!(merging.columns.len()) {
-            let (of, is_changed) = comptime!(merging.columns[k]);
-            let state = part_joined::<F>(
-                partials,
-                &mut shared,
-                &columns,
-                infinity,
-                tiling,
-                of,
-                is_changed,
-            );
-            merge_one::<F>(
-                to,
-                &columns,
-                state,
-                n,
-                m,
-                infinity,
-                tiling,
-                of,
-                merging.is_alone,
-            );
-        }
+        merge_along::<F>(
+            partials,
+            to,
+            &mut shared,
+            &columns,
+            n,
+            m,
+            infinity,
+            comptime!(merging.columns.clone()),
+            tiling,
+            merging.is_alone,
+        );
+    }
+}
+
+/// [`merge`] along one axis.
+#[cube]
+fn merge_along<F: Float>(
+    partials: &[F],
+    to: &mut [F],
+    shared: &mut Shared<[F]>,
+    found: &Found,
+    n: usize,
+    m: usize,
+    infinity: F,
+    #[comptime] reductions: Vec<(Resulting, bool)>,
+    #[comptime] tiling: Tiling,
+    #[comptime] is_alone: bool,
+) {
+    #[unroll]
+    for k in 0..comptime!(reductions.len()) {
+        let (of, is_changed) = comptime!(reductions[k]);
+        let state = part_joined::<F>(partials, shared, found, infinity, tiling, of, is_changed);
+        merge_one::<F>(to, found, state, n, m, infinity, tiling, of, is_alone);
     }
 }
 
