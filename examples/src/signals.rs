@@ -2,8 +2,23 @@
 
 use anyhow::{Context, Result};
 
+use crate::files;
+
 /// The exit code of a program that was interrupted.
 pub const INTERRUPTED: u8 = 130;
+
+/// Lets Ctrl-C (and SIGTERM, where there is one) end the program with exit code 130 and all files
+/// written, or none and no remains.
+///
+/// # Errors
+///
+/// If the process has a handler already.
+pub fn leave_no_remains_on_ctrl_c() -> Result<()> {
+    on_interrupt(|| {
+        files::remove_unfinished();
+        std::process::exit(INTERRUPTED.into());
+    })
+}
 
 /// Calls `handle` whenever the program is asked to end, by Ctrl-C or, on Unix, SIGTERM or SIGHUP.
 /// Where a hang-up is ignored, as under `nohup`, it stays so.

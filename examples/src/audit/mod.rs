@@ -97,7 +97,6 @@ use burn_contrastive::weighting::SimilarityRegulation;
 
 use crate::files::{self, Partial};
 use crate::report::{MAP_PAIRS, Map};
-use crate::signals::{INTERRUPTED, on_interrupt};
 use crate::training::device::computes_f64;
 use crate::training::summary::spread;
 use crate::words::shown;
@@ -139,19 +138,6 @@ impl Options {
     pub fn writes_to_stdout(&self) -> bool {
         self.outputs().any(|path| files::is_stdout(path))
     }
-}
-
-/// Lets Ctrl-C (and SIGTERM, where there is one) end the program with exit code 130 and all files
-/// written, or none and no remains.
-///
-/// # Errors
-///
-/// If the process has a handler already.
-pub fn leave_no_remains_on_ctrl_c() -> Result<()> {
-    on_interrupt(|| {
-        files::remove_unfinished();
-        std::process::exit(INTERRUPTED.into());
-    })
 }
 
 /// Reads, evaluates, and writes the requested files, all of them or none. `progress` is called with

@@ -7,6 +7,7 @@ use anyhow::Result;
 use burn_contrastive_examples::cli;
 use burn_contrastive_examples::console::say;
 use burn_contrastive_examples::embed::{Search, check_new};
+use burn_contrastive_examples::signals::leave_no_remains_on_ctrl_c;
 use burn_contrastive_examples::training::device::parse_device;
 use clap::Parser;
 
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<()> {
+    leave_no_remains_on_ctrl_c()?;
     if let Some(output) = &arguments.output {
         check_new(&[("--output", output)])?;
     }

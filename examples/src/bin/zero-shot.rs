@@ -8,6 +8,7 @@ use burn_contrastive_examples::cli;
 use burn_contrastive_examples::console::say;
 use burn_contrastive_examples::data::Split;
 use burn_contrastive_examples::embed::{ZeroShot, check_new};
+use burn_contrastive_examples::signals::leave_no_remains_on_ctrl_c;
 use burn_contrastive_examples::training::device::parse_device;
 use clap::Parser;
 
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<()> {
+    leave_no_remains_on_ctrl_c()?;
     let (output, metrics) = (arguments.output, arguments.metrics);
     let mut outputs = vec![("--output", output.as_path())];
     outputs.extend(metrics.as_deref().map(|metrics| ("--metrics", metrics)));

@@ -96,19 +96,32 @@ fn a_classification_that_is_ended_leaves_both_files_or_none() {
     let begun = Instant::now();
     count.taken("alone", &Answer::of(&mut zero_shot(&place, &[])));
     let takes = begun.elapsed();
-    for number in 1..8 {
+    let named = || ["out.html", "out.json"].map(|name| fs::read(place.join(name)).ok());
+    let alone = named();
+    for number in 1..13 {
         for output in written(&place) {
             fs::remove_file(output).unwrap();
         }
         let child = spawn(&mut zero_shot(&place, &[]));
-        thread::sleep(takes * number / 8);
-        signal(&child, ["-KILL", "-INT", "-TERM"][number as usize % 3]);
+        thread::sleep(takes * number / 12);
+        let kind = ["-KILL", "-INT", "-TERM"][number as usize % 3];
+        signal(&child, kind);
         let answer = Answer::of_child(child);
         assert!(!answer.err.contains("panicked"), "{}", answer.err);
-        // It may be ended after both have their names and before it says so.
-        let files = written(&place).len();
-        let is_done = answer.status.success();
-        assert!(files == 2 || (files == 0 && !is_done), "{files} files");
+        if kind == "-KILL" {
+            // It may come between two names. A file that has its own is whole.
+            for (file, whole) in named().iter().zip(&alone) {
+                assert!(file.is_none() || file == whole, "half a file has its name");
+            }
+        } else {
+            // It may be ended after both have their names and before it says so.
+            let files = written(&place).len();
+            let is_done = answer.status.success();
+            assert!(
+                files == 2 || (files == 0 && !is_done),
+                "{kind}: {files} files"
+            );
+        }
         count.survived();
     }
 }
