@@ -4,11 +4,13 @@ use std::borrow::Cow;
 
 use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
+use burn::tensor::Element;
+use bytemuck::Pod;
 
-use super::{HostBackend, Real};
+use super::HostBackend;
 
 impl HostBackend for Flex {
-    fn elements<T: Real>(tensor: &FlexTensor) -> Cow<'_, [T]> {
+    fn elements<T: Element + Pod>(tensor: &FlexTensor) -> Cow<'_, [T]> {
         match tensor.as_slice::<T>() {
             Some(elements) => Cow::Borrowed(elements),
             None => Cow::Owned(tensor.to_contiguous().storage::<T>().to_vec()),

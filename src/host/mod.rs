@@ -14,6 +14,8 @@ use std::borrow::Cow;
 
 use burn::backend::Backend;
 use burn::backend::tensor::{BoolTensor, FloatTensor};
+use burn::tensor::Element;
+use bytemuck::Pod;
 
 pub(crate) use self::lanes::{largest, sum};
 pub(crate) use self::real::Real;
@@ -21,7 +23,7 @@ pub(crate) use self::real::Real;
 /// A backend whose tensors lie in this program's memory.
 pub(crate) trait HostBackend: Backend {
     /// Row-major; copied only where the tensor's own order is another.
-    fn elements<T: Real>(tensor: &FloatTensor<Self>) -> Cow<'_, [T]>;
+    fn elements<T: Element + Pod>(tensor: &FloatTensor<Self>) -> Cow<'_, [T]>;
 
     /// One byte each, not 0 for true; copied likewise.
     fn booleans(tensor: &BoolTensor<Self>) -> Cow<'_, [u8]>;

@@ -4,8 +4,10 @@ use std::borrow::Cow;
 
 use burn::backend::ndarray::NdArrayTensor;
 use burn::backend::{NdArray, TensorMetadata};
+use burn::tensor::Element;
+use bytemuck::Pod;
 
-use super::{HostBackend, Real};
+use super::HostBackend;
 
 /// A tensor's elements. The type that holds them has no name outside Burn, hence a macro.
 macro_rules! read {
@@ -27,12 +29,12 @@ macro_rules! read {
 }
 
 impl HostBackend for NdArray {
-    fn elements<T: Real>(tensor: &NdArrayTensor) -> Cow<'_, [T]> {
+    fn elements<T: Element + Pod>(tensor: &NdArrayTensor) -> Cow<'_, [T]> {
         assert_eq!(tensor.dtype(), T::dtype());
         match tensor {
             NdArrayTensor::F32(storage) => read!(storage),
             NdArrayTensor::F64(storage) => read!(storage),
-            _ => unreachable!("checked above"),
+            _ => unreachable!("there are no others"),
         }
     }
 

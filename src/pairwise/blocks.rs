@@ -16,7 +16,7 @@ pub(super) struct Block {
 }
 
 /// Some consecutive rows, or columns.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Part {
     /// Among the parts of its side.
     pub index: usize,

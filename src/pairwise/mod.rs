@@ -48,6 +48,8 @@ mod pairs;
 mod pass;
 mod reduction;
 mod tape;
+#[cfg(any(feature = "_cpu", feature = "_cube"))]
+mod terms;
 
 pub use evaluation::{DEFAULT_MEMORY_BUDGET, Evaluation, Precision};
 pub use expr::Expr;

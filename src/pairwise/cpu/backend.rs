@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use burn::backend::TensorMetadata;
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::{DType, TensorData, read_sync};
+use burn::tensor::{DType, TensorData, bf16, f16, read_sync};
 
 use super::evaluate::Context;
 use super::memory::zeros;
+use super::packed::{Rows, has_tiny_row_of_bf16};
 use super::{kept_len, run};
 use crate::host::{HostBackend, Real};
 use crate::pairwise::chunked;
@@ -36,9 +37,50 @@ pub(super) fn pass<B: HostBackend>(inputs: Inputs<B>, pass: &Pass) -> Outputs<B>
         return chunked::pass(inputs, pass);
     }
     match inputs.a.dtype() {
-        DType::F32 => pass_in::<B, f32>(inputs, pass),
         DType::F64 => pass_in::<B, f64>(inputs, pass),
-        other => unreachable!("similarities are computed in f32 or f64, not in {other:?}"),
+        _ => pass_in::<B, f32>(inputs, pass),
+    }
+}
+
+/// Embeddings as their tensor holds them.
+enum Held<'a, T: Real> {
+    Own(Cow<'a, [T]>),
+    F16(Cow<'a, [f16]>),
+    Bf16(Cow<'a, [bf16]>),
+}
+
+impl<'a, T: Real> Held<'a, T> {
+    fn of<B: HostBackend>(tensor: &'a FloatTensor<B>) -> Self {
+        match tensor.dtype() {
+            DType::F16 => Self::F16(B::elements(tensor)),
+            DType::BF16 => Self::Bf16(B::elements(tensor)),
+            _ => Self::Own(B::elements(tensor)),
+        }
+    }
+
+    /// Whether half precision has a row that matrix units take for zeros.
+    fn has_tiny_row(&self, width: usize) -> bool {
+        match self {
+            Self::Bf16(rows) => has_tiny_row_of_bf16(rows, width),
+            _ => false,
+        }
+    }
+
+    /// In the type of the similarities: a copy of half precision.
+    fn widened(self) -> Self {
+        match self {
+            Self::Own(_) => self,
+            Self::F16(rows) => Self::Own(rows.iter().map(|x| T::of(x.to_f64())).collect()),
+            Self::Bf16(rows) => Self::Own(rows.iter().map(|x| T::of(x.to_f64())).collect()),
+        }
+    }
+
+    fn rows(&self) -> Rows<'_, T> {
+        match self {
+            Self::Own(rows) => Rows::Own(rows),
+            Self::F16(rows) => Rows::F16(rows),
+            Self::Bf16(rows) => Rows::Bf16(rows),
+        }
     }
 }
 
@@ -56,7 +98,11 @@ fn pass_in<B: HostBackend, T: Real>(inputs: Inputs<B>, pass: &Pass) -> Outputs<B
     };
     let named = &pass.named;
     let with_teacher = pass.teachers.iter().any(|teacher| teacher.named);
-    let [a, b] = [&inputs.a, &inputs.b].map(|x| elements(true, x));
+    let mut sides = [&inputs.a, &inputs.b].map(Held::<T>::of::<B>);
+    if sides.iter().any(|side| side.has_tiny_row(d)) {
+        sides = sides.map(Held::widened);
+    }
+    let [a, b] = sides;
     let teachers = [&inputs.teacher_a, &inputs.teacher_b].map(|x| elements(with_teacher, x));
     let rows = elements(named.rows, &inputs.rows);
     let columns = elements(named.columns, &inputs.columns);
@@ -80,8 +126,8 @@ fn pass_in<B: HostBackend, T: Real>(inputs: Inputs<B>, pass: &Pass) -> Outputs<B
         mask: &mask,
     };
     let inputs = super::Inputs {
-        a: &a,
-        b: &b,
+        a: a.rows(),
+        b: b.rows(),
         d,
         teachers: teachers.each_ref().map(|teacher| &**teacher),
         context,

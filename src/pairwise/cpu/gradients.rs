@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::Inputs;
+use super::packed::Packed;
 use super::plan::{Stored, Tiling};
 use super::product::{Shared, gemm};
 use crate::host::Real;
@@ -28,7 +29,7 @@ pub(super) fn mirror<T: Real>(similarities: Shared<T>, block: &Stored, tiling: &
 /// by bands of columns; of a mirrored block the latter to the left one too.
 pub(super) fn add<T: Real>(
     pass: &Pass,
-    inputs: &Inputs<T>,
+    (inputs, packed): (&Inputs<T>, Option<&Packed>),
     (block, tiling): (&Stored, &Tiling),
     coefficients: Shared<T>,
     [left, right]: [&mut [T]; 2],
@@ -54,22 +55,26 @@ pub(super) fn add<T: Real>(
     };
     let tasks = tasks.into_par_iter().with_min_len(tiling.tasks_each());
     tasks.for_each(|(is_left, (start, len))| {
-        if is_left {
-            let others = inputs.b[columns.start * d..][..columns.len * d].as_ptr();
-            // SAFETY: the band's rows of the gradient are this task's; nobody writes the
-            // coefficients any more.
-            unsafe {
-                let dst = by_rows.at((rows.start + start) * d);
+        let (by, own) = if is_left {
+            (by_rows, rows)
+        } else {
+            (by_columns, columns)
+        };
+        let dst = by.at((own.start + start) * d);
+        // SAFETY: the band's rows of the gradient are this task's (of one gradient for both sides,
+        // the block's rows and its columns are different rows); nobody writes the coefficients any
+        // more.
+        unsafe {
+            if let Some(packed) = packed {
+                let coefficients = (coefficients.cast(), stride);
+                packed.add(block, is_left, [start, len], coefficients, (dst.cast(), d));
+            } else if is_left {
+                let others = inputs.b.own()[columns.start * d..][..columns.len * d].as_ptr();
                 let g = coefficients.at(start * stride);
                 let shape = [len, d, columns.len];
                 gemm(shape, dst, d, true, g, (stride, 1), others, (d, 1));
-            }
-        } else {
-            let others = inputs.a[rows.start * d..][..rows.len * d].as_ptr();
-            // SAFETY: likewise; of one gradient for both sides, the block's rows and its columns
-            // are different rows.
-            unsafe {
-                let dst = by_columns.at((columns.start + start) * d);
+            } else {
+                let others = inputs.a.own()[rows.start * d..][..rows.len * d].as_ptr();
                 let g = coefficients.at(start);
                 let shape = [len, d, rows.len];
                 gemm(shape, dst, d, true, g, (1, stride), others, (d, 1));

@@ -16,7 +16,10 @@ mod backend;
 mod evaluate;
 mod gradients;
 mod math;
+mod matrix_units;
 mod memory;
+mod packed;
+mod panels;
 mod plan;
 mod product;
 mod states;
@@ -27,8 +30,10 @@ mod tile;
 
 use self::evaluate::Context;
 use self::memory::zeros;
+pub(super) use self::packed::multiplies_as_they_are;
+use self::packed::{Packed, Rows};
 use self::plan::{Stored, Tiling, blocks, kept_len};
-use self::product::{Factors, Shared};
+use self::product::{Plain, Shared};
 use self::states::Both;
 use super::pass::{Pass, Teacher};
 use crate::host::Real;
@@ -43,8 +48,8 @@ const LEAST_WIDTH: usize = 64;
 /// What a pass reads; all row-major.
 struct Inputs<'a, T> {
     /// `[n, d]` and `[m, d]`.
-    a: &'a [T],
-    b: &'a [T],
+    a: Rows<'a, T>,
+    b: Rows<'a, T>,
     d: usize,
     /// Those of all teachers, side by side; empty where the pass reads none.
     teachers: [&'a [T]; 2],
@@ -75,18 +80,18 @@ impl<'a, T: Real> Inputs<'a, T> {
             .max(1)
     }
 
-    fn factors(&self) -> Factors<'a, T> {
-        Factors {
-            a: self.a,
-            b: self.b,
-            width: self.d,
-            apart: self.d,
-        }
-    }
-
-    fn teacher(&self, teacher: &Teacher) -> Factors<'a, T> {
+    /// The embeddings, or those of a teacher.
+    fn plain(&self, teacher: Option<&Teacher>) -> Plain<'a, T> {
+        let Some(teacher) = teacher else {
+            return Plain {
+                a: self.a.own(),
+                b: self.b.own(),
+                width: self.d,
+                apart: self.d,
+            };
+        };
         let [a, b] = self.teachers;
-        Factors {
+        Plain {
             a: &a[teacher.at..],
             b: &b[teacher.at..],
             width: teacher.width,
@@ -123,6 +128,7 @@ fn run_tiled<T: Real>(
     let forgotten = |block: &&Stored| with_gradient && block.kept_at.is_none();
     let room = blocks.iter().filter(forgotten).map(Stored::len).max();
     let mut spare = zeros(room.unwrap_or(0));
+    let mut packed = Packed::new(pass, inputs);
 
     for block in &blocks {
         let similarities = match block.kept_at {
@@ -131,9 +137,13 @@ fn run_tiled<T: Real>(
         };
         let stored = (block.kept_at.is_some() || with_gradient).then_some(similarities);
         let computed = block.kept_at.is_some() && with_gradient;
+        if let Some(packed) = &mut packed {
+            packed.prepare(pass, inputs, block, computed);
+        }
         let work = tasks::Work {
             pass,
             inputs,
+            packed: packed.as_ref(),
             block,
             stored,
             computed,
@@ -147,7 +157,7 @@ fn run_tiled<T: Real>(
             }
             gradients::add(
                 pass,
-                inputs,
+                (inputs, packed.as_ref()),
                 (block, tiling),
                 similarities,
                 [&mut left, &mut right],

@@ -91,7 +91,9 @@ impl Stored {
 pub(super) fn blocks<T>(tiling: &Tiling, pass: &Pass, n: usize, m: usize) -> Vec<Stored> {
     let room = pass.limits.kept / size_of::<T>();
     let mut kept = 0;
-    let blocks = Block::all(pass.symmetric, [n, m], tiling.block);
+    let mut blocks: Vec<_> = Block::all(pass.symmetric, [n, m], tiling.block).collect();
+    // One after the other below: what is made of the columns of one serves the next.
+    blocks.sort_by_key(|block| block.columns.start);
     let stored = |block| {
         let mut stored = Stored {
             block,
@@ -104,7 +106,7 @@ pub(super) fn blocks<T>(tiling: &Tiling, pass: &Pass, n: usize, m: usize) -> Vec
         }
         stored
     };
-    blocks.map(stored).collect()
+    blocks.into_iter().map(stored).collect()
 }
 
 /// How many elements of similarities a pass keeps.

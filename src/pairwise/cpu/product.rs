@@ -23,6 +23,12 @@ impl<T> Shared<T> {
     pub fn at(self, offset: usize) -> *mut T {
         self.0.wrapping_add(offset)
     }
+
+    /// Of elements that are of that type under another name.
+    pub fn cast<U>(self) -> Shared<U> {
+        assert_eq!(size_of::<T>(), size_of::<U>());
+        Shared(self.0.cast())
+    }
 }
 
 /// The rows of a tile, each a strip, in a matrix that other tasks work on at the same time.
@@ -107,51 +113,43 @@ pub(super) unsafe fn gemm<T: Real>(
 
 /// Two sets of embeddings whose products are similarities: `width` elements a row, rows `apart`.
 #[derive(Clone, Copy)]
-pub(super) struct Factors<'a, T> {
+pub(super) struct Plain<'a, T> {
     pub a: &'a [T],
     pub b: &'a [T],
     pub width: usize,
     pub apart: usize,
 }
 
-impl<T> Factors<'_, T> {
-    /// The same from row `i0` and row `j0` on.
-    pub fn from(self, i0: usize, j0: usize) -> Self {
-        Self {
-            a: &self.a[i0 * self.apart..],
-            b: &self.b[j0 * self.apart..],
-            ..self
-        }
+impl<T: Real> Plain<'_, T> {
+    /// `dst = A·Bᵀ` of `rows` rows of `a` and `columns` rows of `b`, from `i0` and `j0` on.
+    ///
+    /// # Safety
+    ///
+    /// `dst` is the caller's, `rows` rows of `columns` elements, `stride` apart.
+    pub unsafe fn multiply(
+        &self,
+        [i0, j0]: [usize; 2],
+        [rows, columns]: [usize; 2],
+        dst: *mut T,
+        stride: usize,
+    ) {
+        let &Self { a, b, width, apart } = self;
+        let (a, b) = (&a[i0 * apart..], &b[j0 * apart..]);
+        let end = |rows: usize| (rows - 1) * apart + width;
+        assert!(a.len() >= end(rows) && b.len() >= end(columns));
+        let (lhs, rhs) = (a.as_ptr(), b.as_ptr());
+        // SAFETY: checked, and the caller's promise.
+        unsafe {
+            gemm(
+                [rows, columns, width],
+                dst,
+                stride,
+                false,
+                lhs,
+                (apart, 1),
+                rhs,
+                (1, apart),
+            )
+        };
     }
-}
-
-/// `dst = A·Bᵀ` of the first `n` rows of `a` and `m` rows of `b`.
-///
-/// # Safety
-///
-/// `dst` is the caller's, `n` rows of `m` elements, `stride` apart.
-pub(super) unsafe fn products<T: Real>(
-    n: usize,
-    m: usize,
-    factors: &Factors<T>,
-    dst: *mut T,
-    stride: usize,
-) {
-    let &Factors { a, b, width, apart } = factors;
-    let end = |rows: usize| (rows - 1) * apart + width;
-    assert!(a.len() >= end(n) && b.len() >= end(m));
-    let (lhs, rhs) = (a.as_ptr(), b.as_ptr());
-    // SAFETY: checked, and the caller's promise.
-    unsafe {
-        gemm(
-            [n, m, width],
-            dst,
-            stride,
-            false,
-            lhs,
-            (apart, 1),
-            rhs,
-            (1, apart),
-        )
-    };
 }

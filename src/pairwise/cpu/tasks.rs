@@ -3,8 +3,9 @@
 use rayon::prelude::*;
 
 use super::Inputs;
+use super::packed::Packed;
 use super::plan::{Stored, Tiling};
-use super::product::{Factors, Shared, Strips, products};
+use super::product::{Shared, Strips};
 use super::states::Both;
 use super::tile::{self, Scratch, Tile};
 use crate::host::Real;
@@ -14,6 +15,8 @@ use crate::pairwise::pass::{Pass, Teacher};
 pub(super) struct Work<'a, T> {
     pub pass: &'a Pass,
     pub inputs: &'a Inputs<'a, T>,
+    /// What matrix units multiply, where they do.
+    pub packed: Option<&'a Packed>,
     pub block: &'a Stored,
     /// Where the block's similarities belong, if anywhere.
     pub stored: Option<Shared<T>>,
@@ -86,7 +89,7 @@ impl<T: Real> Work<'_, T> {
         } = task;
         let (pass, block) = (self.pass, self.block);
         let mut part = Both::new(pass, [rows, columns]);
-        let similarities = self.strips(task, self.stored, &mut buffers.own, self.inputs.factors());
+        let similarities = self.strips(task, self.stored, &mut buffers.own, None);
         let mut others = buffers.teachers.chunks_exact_mut(tile);
         let kept = self.stored.filter(|_| block.kept_at.is_some());
         let teacher = |(k, teacher): (usize, &Teacher)| {
@@ -96,7 +99,7 @@ impl<T: Real> Work<'_, T> {
                 return None;
             };
             let kept = kept.map(|start| start.offset((1 + k) * block.len()));
-            Some(self.strips(task, kept, buffer, self.inputs.teacher(teacher)))
+            Some(self.strips(task, kept, buffer, Some(k)))
         };
         let teachers = pass.teachers.iter().enumerate().map(teacher).collect();
         tile::run(
@@ -118,14 +121,14 @@ impl<T: Real> Work<'_, T> {
         part
     }
 
-    /// The similarities of a tile, computed unless they are there: in the block's matrix, or in a
-    /// buffer of this thread's.
+    /// The similarities of a tile, or of a teacher's, computed unless they are there: in the block's
+    /// matrix, or in a buffer of this thread's.
     fn strips(
         &self,
         task: Task,
         matrix: Option<Shared<T>>,
         own: &mut [T],
-        factors: Factors<T>,
+        teacher: Option<usize>,
     ) -> Strips<T> {
         let block = self.block;
         let (start, stride) = match matrix {
@@ -137,9 +140,21 @@ impl<T: Real> Work<'_, T> {
             None => (own.as_mut_ptr(), task.columns),
         };
         if !self.computed {
-            let factors = factors.from(task.i0, task.j0);
+            let size = [task.rows, task.columns];
             // SAFETY: the tile is this task's, in a buffer of the block's or of a tile's size.
-            unsafe { products(task.rows, task.columns, &factors, start, stride) };
+            unsafe {
+                match self.packed.and_then(|packed| packed.similarities(teacher)) {
+                    Some(similarities) => {
+                        let at = [task.i0 - block.rows.start, task.j0 - block.columns.start];
+                        similarities.multiply(at, size, (start.cast(), stride));
+                    }
+                    None => {
+                        let teacher = teacher.map(|k| &self.pass.teachers[k]);
+                        let factors = self.inputs.plain(teacher);
+                        factors.multiply([task.i0, task.j0], size, start, stride);
+                    }
+                }
+            }
         }
         // SAFETY: likewise; nothing else refers to the tile.
         unsafe { Strips::new(start, stride, task.rows, task.columns) }

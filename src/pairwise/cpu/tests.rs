@@ -5,6 +5,7 @@
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::evaluate::Context;
+use super::packed::Rows;
 use super::plan::{Tiling, blocks, kept_len};
 use super::{Inputs, run, run_tiled};
 use crate::host::Real;
@@ -16,7 +17,10 @@ use crate::pairwise::pass::Pass;
 use crate::pairwise::reduction::{Axis, Kind, columns, rows};
 
 #[cfg(feature = "flex")]
+mod objectives;
+#[cfg(feature = "flex")]
 mod plain;
+mod precision;
 mod steering;
 
 /// A tiling of square tiles, with `block` in tiles.
@@ -212,8 +216,8 @@ fn evaluate<T: Real>(
     let scalars = cast::<T>(&problem.scalars);
     let go = |pass: &Pass, [rows, columns]: &[Vec<T>; 2], kept: &mut [T]| {
         let inputs = Inputs {
-            a: &a,
-            b: &b,
+            a: Rows::Own(&a),
+            b: Rows::Own(&b),
             d: D,
             teachers: [&teacher[0], &teacher[1]],
             context: Context {

@@ -8,11 +8,10 @@ use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::kernels::Tiling;
-use crate::check::compute_dtype;
-use crate::pairwise::Precision;
 use crate::pairwise::ops::Inputs;
 use crate::pairwise::pass::Pass;
 use crate::pairwise::reduction::Axis;
+pub(super) use crate::pairwise::terms::{Factors, Terms};
 
 /// Bytes that the matrices of a block take at most: 4,096 rows and columns of f32 and of bf16.
 const BLOCK: usize = 96 << 20;
@@ -58,86 +57,6 @@ impl Hardware {
                 .num_streaming_multiprocessors
                 .map(|count| count as usize),
             matrix_units: half.filter(has_unit).collect(),
-        }
-    }
-}
-
-/// A matrix as the sum of so many of this type: each is the rounded rest of those before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Terms {
-    pub dtype: DType,
-    pub count: usize,
-}
-
-impl Terms {
-    /// Of nothing.
-    pub const NONE: Self = Self::new(DType::F32, 0);
-
-    const fn new(dtype: DType, count: usize) -> Self {
-        Self { dtype, count }
-    }
-
-    /// Which terms of two matrices are multiplied: products of two small ones are below the
-    /// rounding of the others.
-    pub fn multiplied(left: usize, right: usize) -> impl Iterator<Item = [usize; 2]> {
-        let pairs = (0..left).flat_map(move |i| (0..right).map(move |j| [i, j]));
-        pairs.filter(move |[i, j]| i + j < left.max(right))
-    }
-}
-
-/// The factors of the products of a pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Factors {
-    /// Embeddings, multiplied with one another.
-    pub similarity: Terms,
-    /// Embeddings, multiplied by coefficients.
-    pub gradient: Terms,
-    /// Coefficients; `None` where they take the place of the similarities, in their type.
-    pub coefficient: Option<Terms>,
-}
-
-impl Factors {
-    /// For embeddings of that dtype, on a device that multiplies `matrix_units`.
-    ///
-    /// A bf16 holds 8 significant bits: three make an f32, two an f16 or 16 bits of an f32. Without
-    /// an instruction for a type rounding would cost time and digits, and gain nothing.
-    pub fn new(embeddings: DType, precision: Precision, matrix_units: &[DType]) -> Self {
-        let has_bf16 = matrix_units.contains(&DType::BF16);
-        let wide = Terms::new(compute_dtype(embeddings), 1);
-        let in_full = Self {
-            similarity: wide,
-            gradient: wide,
-            coefficient: None,
-        };
-        // How many bf16 a coefficient is.
-        let count = match precision {
-            Precision::Highest => 3,
-            Precision::High => 2,
-            Precision::Medium => 1,
-        };
-        let bf16 = |count| Terms::new(DType::BF16, count);
-        let rounded = |similarity, gradient| Self {
-            similarity,
-            gradient: bf16(gradient),
-            coefficient: Some(bf16(count)),
-        };
-        match embeddings {
-            DType::BF16 if has_bf16 => rounded(bf16(1), 1),
-            DType::F16 if matrix_units.contains(&DType::F16) => {
-                let exact = Terms::new(DType::F16, 1);
-                if has_bf16 {
-                    // Not as f16, whose range coefficients would leave.
-                    rounded(exact, count.min(2))
-                } else {
-                    Self {
-                        similarity: exact,
-                        ..in_full
-                    }
-                }
-            }
-            DType::F64 => in_full,
-            _ if has_bf16 && precision != Precision::Highest => rounded(bf16(count), count),
-            _ => in_full,
         }
     }
 }
@@ -338,6 +257,7 @@ fn full_waves(rows: usize, width: usize, processors: Option<usize>) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pairwise::Precision;
 
     #[test]
     fn a_block_has_no_more_strips_than_a_launch_takes() {

@@ -8,6 +8,8 @@ use burn::tensor::{Bool, DType, Tensor};
 
 use super::Pairs;
 use crate::pairwise::blocks::{Block, Part};
+#[cfg(feature = "_cpu")]
+use crate::pairwise::cpu;
 use crate::pairwise::evaluation::Limits;
 use crate::pairwise::expr::{Expr, Leaf};
 use crate::pairwise::form::Form;
@@ -146,6 +148,18 @@ impl Pairs {
         });
     }
 
+    /// Whether kernels multiply the embeddings as they are.
+    fn stays(&self, kernels: Kernels) -> bool {
+        match kernels {
+            Kernels::Cube => true,
+            #[cfg(feature = "_cpu")]
+            Kernels::Cpu if self.tokens == [1, 1] => {
+                cpu::multiplies_as_they_are(self.a.rows.dtype(), self.precision)
+            }
+            Kernels::Cpu => false,
+        }
+    }
+
     #[track_caller]
     fn form(&self, reductions: &[Reduction]) -> Form {
         assert!(
@@ -187,9 +201,11 @@ impl Pairs {
     }
 
     fn inputs(self) -> Inputs<Dispatch> {
+        // Half precision stays as it is for kernels that multiply it so.
         let multiplied = |rows: &Tensor<2>| match kernels(rows) {
-            // Which multiply half precision as it is.
-            Some(Kernels::Cube) if self.evaluation != Evaluation::Dense => rows.clone(),
+            Some(kernels) if self.evaluation != Evaluation::Dense && self.stays(kernels) => {
+                rows.clone()
+            }
             _ => rows.clone().cast(self.dtype()),
         };
         let a = multiplied(&self.a.rows);

@@ -1,0 +1,148 @@
+//! Products of bf16 by a processor's instructions for matrices: 32 × 32 sums at a time, in f32.
+//!
+//! A factor is given as [strips](STRIP) of 16 rows (of a right factor: columns), each a sequence of
+//! *steps* along the sum. A step holds the terms of 16 × 32 elements, one [block](BLOCK) each.
+//! Two consecutive elements of the sum share a word, the first in its low half. The words of a left
+//! block are ordered by rows, those of a right block by pairs of the sum.
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
+#[cfg(test)]
+mod emulated;
+
+use std::marker::PhantomData;
+
+use crate::pairwise::terms::Terms;
+
+/// Rows, or columns, of a strip.
+pub(super) const STRIP: usize = 16;
+/// Elements of the sum in a step.
+pub(super) const STEP: usize = 32;
+/// Words of a block: 16 × 32 bf16.
+pub(super) const BLOCK: usize = STRIP * STEP / 2;
+/// Rows and columns of the sums that are computed at a time.
+pub(super) const SIDE: usize = 2 * STRIP;
+
+/// What multiplies matrices of bf16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Units {
+    /// Intel's AMX.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Amx,
+    /// The same arithmetic in plain code: for tests where there are no such instructions.
+    #[cfg(test)]
+    Emulated,
+}
+
+impl Units {
+    /// Those of this processor, if it has any and the system lets this process use them.
+    pub fn of_processor() -> Option<Self> {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        if amx::is_granted() {
+            return Some(Self::Amx);
+        }
+        #[cfg(test)]
+        return Some(Self::Emulated);
+        #[cfg(not(test))]
+        None
+    }
+
+    /// Makes this thread ready to multiply.
+    pub fn ready(self) -> Ready {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        if self == Self::Amx {
+            amx::configure();
+        }
+        Ready {
+            units: self,
+            of_thread: PhantomData,
+        }
+    }
+}
+
+/// Which terms of two factors are multiplied.
+#[derive(Clone, Debug)]
+pub(super) struct Multiplied {
+    /// Terms of the left and of the right factor.
+    terms: [usize; 2],
+    /// Bytes from step to step of each; then of each product the bytes from the beginning of the
+    /// step to its terms; then [`END`].
+    table: Vec<usize>,
+}
+
+/// The end of a table.
+const END: usize = usize::MAX;
+
+impl Multiplied {
+    /// Of `left` and `right` terms those whose products count; all of them where `exact`.
+    pub fn new(left: usize, right: usize, exact: bool) -> Self {
+        let bytes = |blocks: usize| blocks * size_of::<[u32; BLOCK]>();
+        let mut table = vec![bytes(left), bytes(right)];
+        let most = if exact { left + right } else { left.max(right) };
+        for [i, j] in Terms::multiplied_below(left, right, most) {
+            table.extend([bytes(i), bytes(j)]);
+        }
+        table.push(END);
+        Self {
+            terms: [left, right],
+            table,
+        }
+    }
+
+    /// The words of so many steps of each factor.
+    fn words(&self, steps: usize) -> [usize; 2] {
+        self.terms.map(|terms| steps * terms * BLOCK)
+    }
+}
+
+/// A thread that is ready to multiply, until this is dropped.
+pub(super) struct Ready {
+    units: Units,
+    of_thread: PhantomData<*const ()>,
+}
+
+impl Ready {
+    /// `dst = left · right`, or `dst += left · right`: 32 × 32 sums of so many steps, of two strips
+    /// each.
+    ///
+    /// # Safety
+    ///
+    /// `dst` is the caller's: 32 rows of 32 elements, `stride` apart.
+    #[inline]
+    pub unsafe fn multiply(
+        &self,
+        multiplied: &Multiplied,
+        steps: usize,
+        left: [&[u32]; 2],
+        right: [&[u32]; 2],
+        (dst, stride): (*mut f32, usize),
+        accumulate: bool,
+    ) {
+        let [of_left, of_right] = multiplied.words(steps);
+        assert!(steps > 0 && left.iter().all(|strip| strip.len() >= of_left));
+        assert!(right.iter().all(|strip| strip.len() >= of_right));
+        match self.units {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Units::Amx => {
+                let table = &multiplied.table;
+                // SAFETY: checked, and the caller's promise; `ready` has configured this thread.
+                unsafe { amx::multiply(table, steps, left, right, dst, stride, accumulate) };
+            }
+            #[cfg(test)]
+            Units::Emulated => {
+                let table = &multiplied.table;
+                // SAFETY: the caller's promise.
+                unsafe { emulated::multiply(table, steps, left, right, dst, stride, accumulate) };
+            }
+        }
+    }
+}
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        if self.units == Units::Amx {
+            amx::release();
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! The products of a pass on matrix units: what a block multiplies, packed once for all its tiles
+//! and bands.
+
+use std::ops::Range;
+
+use burn::tensor::{DType, bf16, f16};
+use rayon::prelude::*;
+
+use super::Inputs;
+use super::matrix_units::{BLOCK, Multiplied, Ready, SIDE, STEP, STRIP, Units};
+use super::panels::{Coefficients, Matrix, Panels, Role, pack};
+use super::product::Shared;
+use crate::host::Real;
+use crate::pairwise::Precision;
+use crate::pairwise::blocks::{Block, Part};
+use crate::pairwise::pass::{Pass, Teacher};
+use crate::pairwise::terms::Factors;
+
+/// Elements of the sum whose coefficients are packed at a time: with a strip of embeddings they
+/// stay in the first cache.
+const DEPTH: usize = 16 * STEP;
+
+/// Embeddings as the backend holds them.
+#[derive(Clone, Copy)]
+pub(super) enum Rows<'a, T> {
+    /// In the type of the similarities.
+    Own(&'a [T]),
+    F16(&'a [f16]),
+    Bf16(&'a [bf16]),
+}
+
+impl<'a, T: Real> Rows<'a, T> {
+    /// In the type of the similarities.
+    pub fn own(self) -> &'a [T] {
+        match self {
+            Self::Own(rows) => rows,
+            _ => unreachable!("half precision is multiplied by matrix units"),
+        }
+    }
+
+    fn dtype(self) -> DType {
+        match self {
+            Self::Own(_) => T::dtype(),
+            Self::F16(_) => DType::F16,
+            Self::Bf16(_) => DType::BF16,
+        }
+    }
+}
+
+/// Some rows of embeddings, `apart` from one another.
+#[derive(Clone, Copy)]
+struct Embeddings<'a, T> {
+    rows: Rows<'a, T>,
+    start: usize,
+    apart: usize,
+}
+
+impl<T: Real> Matrix for Embeddings<'_, T> {
+    #[inline(always)]
+    fn read(&self, row: usize, column: usize, out: &mut [f32]) {
+        let at = self.start + row * self.apart + column;
+        let part = at..at + out.len();
+        match self.rows {
+            Rows::Own(rows) => out.copy_from_slice(bytemuck::cast_slice(&rows[part])),
+            Rows::F16(rows) => {
+                for (out, x) in out.iter_mut().zip(&rows[part]) {
+                    *out = x.to_f32();
+                }
+            }
+            Rows::Bf16(rows) => {
+                for (out, x) in out.iter_mut().zip(&rows[part]) {
+                    *out = x.to_f32();
+                }
+            }
+        }
+    }
+}
+
+impl<'a, T: Real> Embeddings<'a, T> {
+    /// Of both sides.
+    fn own(inputs: &Inputs<'a, T>) -> [Self; 2] {
+        [inputs.a, inputs.b].map(|rows| Self {
+            rows,
+            start: 0,
+            apart: inputs.d,
+        })
+    }
+
+    fn of_teacher(inputs: &Inputs<'a, T>, teacher: &Teacher) -> [Self; 2] {
+        inputs.teachers.map(|rows| Self {
+            rows: Rows::Own(rows),
+            start: teacher.at,
+            apart: inputs.teachers[0].len() / inputs.context.n,
+        })
+    }
+
+    /// From a row on.
+    fn from(self, row: usize) -> Self {
+        let start = self.start + row * self.apart;
+        Self { start, ..self }
+    }
+
+    /// Whether a row is too short for matrix units. Of half precision the backend has looked.
+    fn has_tiny_row(self, width: usize) -> bool {
+        const SIGNLESS: u32 = 0x7fff_ffff;
+        let Rows::Own(rows) = self.rows else {
+            return false;
+        };
+        let bits: &[u32] = bytemuck::cast_slice(rows);
+        let part = self.start..self.start + width;
+        has_tiny_row(bits, self.apart, part, |bits| bits & SIGNLESS)
+    }
+}
+
+/// Whether a row of bf16 is too short for matrix units.
+pub(super) fn has_tiny_row_of_bf16(rows: &[bf16], width: usize) -> bool {
+    let bits: &[u16] = bytemuck::cast_slice(rows);
+    has_tiny_row(bits, width, 0..width, |bits| u32::from(bits & 0x7fff) << 16)
+}
+
+/// Whether a row is so short that its elements, or the small terms of them, are below the normal
+/// range, where matrix units have zeros. Bits without their sign are ordered as numbers are.
+fn has_tiny_row<E: Copy + Sync>(
+    bits: &[E],
+    apart: usize,
+    part: Range<usize>,
+    signless: impl Fn(E) -> u32 + Sync,
+) -> bool {
+    let tiny = 1..1e-30f32.to_bits();
+    let largest = |row: &[E]| row.iter().fold(0, |most, &x| most.max(signless(x)));
+    let rows = bits.par_chunks(apart).with_min_len(1024);
+    rows.any(|row| tiny.contains(&largest(&row[part.clone()])))
+}
+
+/// A factor, and which rows of its embeddings it was made of.
+#[derive(Default)]
+struct Factor {
+    panels: Panels,
+    rows: Option<Part>,
+}
+
+impl Factor {
+    fn update(&mut self, rows: Part, pack: impl FnOnce(&mut Panels)) {
+        if self.rows != Some(rows) {
+            pack(&mut self.panels);
+            self.rows = Some(rows);
+        }
+    }
+}
+
+/// Two factors whose products are similarities.
+struct Sides {
+    factors: [Factor; 2],
+    multiplied: Multiplied,
+    terms: usize,
+}
+
+impl Sides {
+    fn new(factors: &Factors, is_exact: bool) -> Self {
+        let terms = factors.similarity.count;
+        Self {
+            factors: Default::default(),
+            multiplied: Multiplied::new(terms, terms, is_exact),
+            terms,
+        }
+    }
+
+    fn update<T: Real>(&mut self, block: &Block, embeddings: [Embeddings<T>; 2], width: usize) {
+        let terms = self.terms;
+        for (k, part) in [block.rows, block.columns].into_iter().enumerate() {
+            let role = Role {
+                is_left: k == 0,
+                sums_rows: false,
+            };
+            let rows = embeddings[k].from(part.start);
+            self.factors[k].update(part, |panels| {
+                panels.pack(rows, [part.len, width], role, terms);
+            });
+        }
+    }
+}
+
+/// The similarities of a block, to be computed.
+pub(super) struct Similarities<'a> {
+    units: Units,
+    sides: &'a Sides,
+}
+
+impl Similarities<'_> {
+    /// Writes those of `[rows, columns]` of the block, from a row and a column on.
+    ///
+    /// # Safety
+    ///
+    /// `dst` is the caller's, `rows` rows of `columns` elements, `stride` apart.
+    pub unsafe fn multiply(
+        &self,
+        [row, column]: [usize; 2],
+        [rows, columns]: [usize; 2],
+        (dst, stride): (*mut f32, usize),
+    ) {
+        assert!(row.is_multiple_of(STRIP) && column.is_multiple_of(STRIP));
+        let [left, right] = self.sides.factors.each_ref().map(|factor| &factor.panels);
+        let ready = self.units.ready();
+        for i in (0..rows).step_by(SIDE) {
+            // SAFETY: the caller's promise.
+            unsafe {
+                multiply(
+                    (&ready, &self.sides.multiplied, left.steps()),
+                    left.strips((row + i) / STRIP, 0),
+                    |j| right.strips((column + j) / STRIP, 0),
+                    [SIDE.min(rows - i), columns],
+                    (dst.wrapping_add(i * stride), stride),
+                    false,
+                );
+            }
+        }
+    }
+}
+
+/// The products of a pass on matrix units.
+pub(super) struct Packed {
+    units: Units,
+    own: Sides,
+    /// Of the teachers that the pass reads.
+    teachers: Vec<Option<Sides>>,
+    /// The rows and the columns of the block, to be multiplied with coefficients.
+    gradients: [Factor; 2],
+    with_coefficients: Multiplied,
+    /// Of a coefficient, and of an embedding.
+    terms: [usize; 2],
+}
+
+impl Packed {
+    /// `None` where the level of precision, the embeddings or the processor want other products.
+    pub fn new<T: Real>(pass: &Pass, inputs: &Inputs<T>) -> Option<Self> {
+        let precision = pass.limits.precision;
+        let (units, factors) = rounded(inputs.a.dtype(), precision)?;
+        let coefficients = factors.coefficient?;
+        let mut multiplied = vec![(Embeddings::own(inputs), inputs.d)];
+        let named = pass.teachers.iter().filter(|teacher| teacher.named);
+        multiplied.extend(named.map(|t| (Embeddings::of_teacher(inputs, t), t.width)));
+        let is_tiny = |(sides, width): &([Embeddings<T>; 2], usize)| {
+            sides.iter().any(|side| side.has_tiny_row(*width))
+        };
+        if multiplied.iter().any(is_tiny) {
+            return None;
+        }
+        let is_exact = inputs.a.dtype() == DType::F16;
+        let teachers = pass.teachers.iter().map(|teacher| {
+            let (_, factors) = rounded(T::dtype(), precision)?;
+            teacher.named.then(|| Sides::new(&factors, false))
+        });
+        let terms = [coefficients.count, factors.gradient.count];
+        Some(Self {
+            units,
+            own: Sides::new(&factors, is_exact),
+            teachers: teachers.collect(),
+            gradients: Default::default(),
+            with_coefficients: Multiplied::new(terms[0], terms[1], false),
+            terms,
+        })
+    }
+
+    /// Packs what the products of a block read, unless the block before read it too.
+    pub fn prepare<T: Real>(
+        &mut self,
+        pass: &Pass,
+        inputs: &Inputs<T>,
+        block: &Block,
+        computed: bool,
+    ) {
+        let (d, embeddings) = (inputs.d, Embeddings::own(inputs));
+        if !computed {
+            self.own.update(block, embeddings, d);
+            for (sides, teacher) in self.teachers.iter_mut().zip(&pass.teachers) {
+                if let Some(sides) = sides {
+                    let embeddings = Embeddings::of_teacher(inputs, teacher);
+                    sides.update(block, embeddings, teacher.width);
+                }
+            }
+        }
+        // The gradient of either side is a product with the other.
+        let transposed = pass.right || (pass.left && block.is_mirrored);
+        let wanted = [transposed, pass.left];
+        for (k, part) in [block.rows, block.columns].into_iter().enumerate() {
+            if pass.coefficient.is_none() || !wanted[k] {
+                continue;
+            }
+            let role = Role {
+                is_left: false,
+                sums_rows: true,
+            };
+            let (rows, terms) = (embeddings[k].from(part.start), self.terms[1]);
+            self.gradients[k].update(part, |panels| {
+                panels.pack(rows, [part.len, d], role, terms);
+            });
+        }
+    }
+
+    /// The similarities of the pass's own embeddings, or of a teacher, where these are rounded too.
+    pub fn similarities(&self, teacher: Option<usize>) -> Option<Similarities<'_>> {
+        let sides = match teacher {
+            None => &self.own,
+            Some(k) => self.teachers[k].as_ref()?,
+        };
+        Some(Similarities {
+            units: self.units,
+            sides,
+        })
+    }
+
+    /// Adds `G·B` to rows of the left gradient, or `Gᵀ·A` to rows of the right one: those of the
+    /// block from `start` on, `len`. `dst` is the first of them.
+    ///
+    /// # Safety
+    ///
+    /// The coefficients of the block are the caller's to read, and the rows of the gradient, `d`
+    /// elements each, to write.
+    pub unsafe fn add(
+        &self,
+        block: &Block,
+        is_left: bool,
+        [start, len]: [usize; 2],
+        (coefficients, stride): (Shared<f32>, usize),
+        (dst, d): (*mut f32, usize),
+    ) {
+        // SAFETY: the caller's promise.
+        let coefficients = unsafe { Coefficients::new(coefficients, stride) };
+        let role = Role {
+            is_left: true,
+            sums_rows: !is_left,
+        };
+        let (others, sum) = if is_left {
+            (&self.gradients[1].panels, block.columns.len)
+        } else {
+            (&self.gradients[0].panels, block.rows.len)
+        };
+        let terms = self.terms[0];
+        let ready = self.units.ready();
+        let mut words = vec![0u32; 2 * DEPTH / STEP * terms * BLOCK];
+        for first in (0..sum).step_by(DEPTH) {
+            let depth = DEPTH.min(sum - first);
+            let steps = depth.div_ceil(STEP);
+            let of_strip = steps * terms * BLOCK;
+            for row in (0..len).step_by(SIDE) {
+                let strips = words[..2 * of_strip].chunks_exact_mut(of_strip);
+                for (words, at) in strips.zip([row, row + STRIP]) {
+                    let rows = STRIP.min(len.saturating_sub(at));
+                    pack(
+                        coefficients,
+                        [start + at, rows],
+                        [first, depth],
+                        role,
+                        terms,
+                        words,
+                    );
+                }
+                let (left, right) = words.split_at(of_strip);
+                // SAFETY: the caller's promise.
+                unsafe {
+                    multiply(
+                        (&ready, &self.with_coefficients, steps),
+                        [left, &right[..of_strip]],
+                        |column| others.strips(column / STRIP, first / STEP),
+                        [SIDE.min(len - row), d],
+                        (dst.wrapping_add(row * d), d),
+                        true,
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Whether the processor multiplies embeddings of half precision as they are.
+pub(in crate::pairwise) fn multiplies_as_they_are(dtype: DType, precision: Precision) -> bool {
+    let is_half = matches!(dtype, DType::F16 | DType::BF16);
+    is_half && rounded(dtype, precision).is_some()
+}
+
+/// What multiplies embeddings of that dtype as bf16, and the factors, where something does.
+fn rounded(embeddings: DType, precision: Precision) -> Option<(Units, Factors)> {
+    let units = Units::of_processor()?;
+    let factors = Factors::new(embeddings, precision, &[DType::BF16]);
+    factors.coefficient.map(|_| (units, factors))
+}
+
+/// `dst = left · right`, or `dst += left · right`, of at most 32 rows and any count of columns;
+/// `right` gives the strips from a column on.
+///
+/// # Safety
+///
+/// `dst` is the caller's, `rows` rows of `columns` elements, `stride` apart.
+unsafe fn multiply<'a>(
+    (ready, multiplied, steps): (&Ready, &Multiplied, usize),
+    left: [&[u32]; 2],
+    right: impl Fn(usize) -> [&'a [u32]; 2],
+    [rows, columns]: [usize; 2],
+    (dst, stride): (*mut f32, usize),
+    accumulate: bool,
+) {
+    for j in (0..columns).step_by(SIDE) {
+        let (dst, width) = (dst.wrapping_add(j), SIDE.min(columns - j));
+        if [rows, width] == [SIDE; 2] {
+            let dst = (dst, stride);
+            // SAFETY: the caller's promise.
+            unsafe { ready.multiply(multiplied, steps, left, right(j), dst, accumulate) };
+            continue;
+        }
+        let mut sums = [0f32; SIDE * SIDE];
+        let whole = (sums.as_mut_ptr(), SIDE);
+        // SAFETY: the array has 32 rows of 32 elements.
+        unsafe { ready.multiply(multiplied, steps, left, right(j), whole, false) };
+        for (i, sums) in sums.chunks_exact(SIDE).take(rows).enumerate() {
+            // SAFETY: the caller's promise.
+            let dst = unsafe { std::slice::from_raw_parts_mut(dst.add(i * stride), width) };
+            for (dst, sum) in dst.iter_mut().zip(sums) {
+                *dst = if accumulate { *dst + sum } else { *sum };
+            }
+        }
+    }
+}

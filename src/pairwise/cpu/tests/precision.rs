@@ -1,0 +1,356 @@
+//! Products on matrix units: their arithmetic, and passes at each level of precision. Where the
+//! processor has none they are emulated, to the bit.
+
+use burn::tensor::{DType, bf16, f16};
+
+use super::*;
+use crate::pairwise::cpu::matrix_units::{BLOCK, Multiplied, SIDE, STEP, STRIP, Units};
+use crate::pairwise::cpu::packed::{Packed, has_tiny_row_of_bf16, multiplies_as_they_are};
+use crate::pairwise::pass::Pass;
+
+fn units() -> Units {
+    let units = Units::of_processor().expect("in a test there are some");
+    eprintln!("matrices of bf16 are multiplied by {units:?}");
+    units
+}
+
+/// Embeddings in one of three types.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Single,
+    F16,
+    Bf16,
+}
+
+/// `A·Bᵀ` on matrix units, and the same in f64 of what the embeddings hold.
+fn similarities(
+    kind: Kind,
+    precision: Precision,
+    [n, m, d]: [usize; 3],
+    [a, b]: [&[f32]; 2],
+) -> [Vec<f64>; 2] {
+    let half = [a, b].map(|x| x.iter().map(|&x| f16::from_f32(x)).collect::<Vec<_>>());
+    let brain = [a, b].map(|x| x.iter().map(|&x| bf16::from_f32(x)).collect::<Vec<_>>());
+    let sides = [0, 1].map(|k| match kind {
+        Kind::Single => Rows::Own([a, b][k]),
+        Kind::F16 => Rows::F16(&half[k]),
+        Kind::Bf16 => Rows::Bf16(&brain[k]),
+    });
+    let held = |k: usize, at: usize| match kind {
+        Kind::Single => [a, b][k][at] as f64,
+        Kind::F16 => half[k][at].to_f64(),
+        Kind::Bf16 => brain[k][at].to_f64(),
+    };
+    let none: &[f32] = &[];
+    let inputs = Inputs {
+        a: sides[0],
+        b: sides[1],
+        d,
+        teachers: [none, none],
+        context: Context {
+            n,
+            m,
+            rows: none,
+            columns: none,
+            scalars: none,
+            mask: &[],
+        },
+    };
+    let pass = pass_at(precision);
+    let tiling = whole();
+    let block = blocks::<f32>(&tiling, &pass, n, m)[0];
+    let mut packed = Packed::new(&pass, &inputs).expect("the level permits it");
+    packed.prepare(&pass, &inputs, &block, false);
+    let mut found = vec![f32::NAN; n * m];
+    // SAFETY: there are n rows of m elements.
+    unsafe {
+        let similarities = packed.similarities(None).expect("its own");
+        similarities.multiply([0, 0], [n, m], (found.as_mut_ptr(), m));
+    }
+    let exact = (0..n * m).map(|k| {
+        let (i, j) = (k / m, k % m);
+        (0..d)
+            .map(|c| held(0, i * d + c) * held(1, j * d + c))
+            .sum()
+    });
+    [found.iter().map(|&x| x as f64).collect(), exact.collect()]
+}
+
+/// A pass over similarities alone.
+fn pass_at(precision: Precision) -> Pass {
+    let similarity = Expr::leaf(Leaf::Similarity);
+    let form = &forms(false)[0];
+    let limits = Limits {
+        precision,
+        ..LIMITS
+    };
+    let form = Form {
+        reductions: vec![rows().sum(&similarity)],
+        teachers: Vec::new(),
+        limits,
+        ..form.clone()
+    };
+    form.forward(false)
+}
+
+fn random(len: usize, seed: u64) -> Vec<f32> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    (0..len).map(|_| rng.random_range(-1.0..1.0)).collect()
+}
+
+#[test]
+fn similarities_of_every_size_are_as_exact_as_their_level() {
+    use Precision::{High, Highest, Medium};
+    let cases = [
+        // Relative to the product of the norms: what terms leave of a number, from both sides,
+        // and sums in f32.
+        (Kind::Single, High, 3.0 * 2f64.powi(-17)),
+        (Kind::Single, Medium, 2.0 * 2f64.powi(-8)),
+        // Nothing is rounded but sums.
+        (Kind::Bf16, Highest, 1e-6),
+        (Kind::Bf16, Medium, 1e-6),
+        (Kind::F16, High, 1e-6),
+        (Kind::F16, Medium, 1e-6),
+    ];
+    let norm = |x: &[f32]| x.iter().map(|x| (x * x) as f64).sum::<f64>().sqrt();
+    for (kind, precision, bound) in cases {
+        for [n, m] in [
+            [1, 1],
+            [15, 17],
+            [16, 16],
+            [31, 33],
+            [33, 31],
+            [64, 65],
+            [2, 100],
+        ] {
+            for d in [1, 31, 32, 33, 96] {
+                let [a, b] = [random(n * d, 1), random(m * d, 2)];
+                let [found, exact] = similarities(kind, precision, [n, m, d], [&a, &b]);
+                for (k, (found, exact)) in found.iter().zip(exact).enumerate() {
+                    let (i, j) = (k / m, k % m);
+                    let norms = norm(&a[i * d..][..d]) * norm(&b[j * d..][..d]);
+                    assert!(
+                        (found - exact).abs() <= bound * norms,
+                        "{kind:?} {precision:?} {n} x {m} x {d}, {i} {j}: {found} for {exact}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rounding_shows_so_that_the_bounds_of_the_other_test_are_of_use() {
+    let [n, m, d] = [16, 16, 64];
+    let [a, b] = [random(n * d, 1), random(m * d, 2)];
+    let error = |precision| {
+        let [found, exact] = similarities(Kind::Single, precision, [n, m, d], [&a, &b]);
+        let errors = found.iter().zip(exact).map(|(x, y)| (x - y).abs());
+        errors.fold(0.0, f64::max)
+    };
+    assert!(error(Precision::Medium) > 50.0 * error(Precision::High));
+}
+
+#[test]
+fn what_is_not_finite_stays_in_its_rows() {
+    for kind in [Kind::Single, Kind::Bf16, Kind::F16] {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let [n, m, d] = [20, 40, 33];
+            let [mut a, mut b] = [random(n * d, 3), random(m * d, 4)];
+            a[17 * d + 32] = bad;
+            b[5 * d] = bad;
+            let [found, _] = similarities(kind, Precision::High, [n, m, d], [&a, &b]);
+            for (k, x) in found.iter().enumerate() {
+                let is_bad = k / m == 17 || k % m == 5;
+                assert_eq!(x.is_finite(), !is_bad, "{kind:?} {bad} at {k}: {x}");
+            }
+        }
+    }
+}
+
+#[test]
+fn zeros_and_very_long_and_short_rows() {
+    let [n, m, d] = [3, 3, 8];
+    let scaled = |scale: f32| {
+        let elements = random(n * d, 5).into_iter().map(|x| x * scale);
+        elements.collect::<Vec<_>>()
+    };
+    let zeros = vec![0f32; n * d];
+    for (left, right) in [(1e20, 1e-20), (1e-28, 1e20), (1e18, 1e18), (1.0, 1e-28)] {
+        let [a, b] = [scaled(left), scaled(right)];
+        let [found, exact] = similarities(Kind::Single, Precision::High, [n, m, d], [&a, &b]);
+        let largest = exact.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
+        for (x, y) in found.iter().zip(exact) {
+            assert!(
+                (x - y).abs() <= 1e-4 * largest,
+                "{left} {right}: {x} for {y}"
+            );
+        }
+        let [found, _] = similarities(Kind::Single, Precision::High, [n, m, d], [&a, &zeros]);
+        assert!(found.iter().all(|&x| x == 0.0));
+    }
+}
+
+/// Matrix units take numbers below the normal range for zeros: such rows are multiplied in f32.
+#[test]
+fn rows_too_short_for_matrix_units_are_multiplied_without_them() {
+    let problem = |scale: f64| {
+        let mut problem = Problem::new(20, 30, 9);
+        problem.a[7 * D..8 * D].iter_mut().for_each(|x| *x *= scale);
+        problem
+    };
+    for form in forms(false) {
+        let at = |precision| Form {
+            limits: Limits {
+                precision,
+                ..form.limits
+            },
+            ..form.clone()
+        };
+        let same = |scale: f64| {
+            let run = |precision| evaluate::<f32>(&at(precision), &problem(scale), None, 0);
+            run(Precision::High) == run(Precision::Highest)
+        };
+        assert!(same(1e-38) && !same(1e-20) && !same(0.0));
+    }
+    let half = |x: f32| vec![bf16::from_f32(x); 8];
+    assert!(has_tiny_row_of_bf16(&[half(1.0), half(1e-38)].concat(), 8));
+    assert!(!has_tiny_row_of_bf16(&[half(1e-20), half(0.0)].concat(), 8));
+}
+
+#[test]
+fn forms_at_every_level_agree_with_f64_by_the_bound_of_the_level() {
+    // Similarities of three elements below 1: what a level leaves of each (2⁻¹⁷ or 2⁻⁹, on both
+    // sides of a product), through expressions whose slopes are below 30, and once more of the
+    // coefficients.
+    let levels = [(Precision::High, 1e-3), (Precision::Medium, 0.3)];
+    for symmetric in [false, true] {
+        for [n, m] in [[1, 1], [15, 17], [33, 31], [65, 129]] {
+            let problem = Problem::of(symmetric, n, m, 6);
+            for form in forms(symmetric) {
+                let exact = evaluate::<f64>(&form, &problem, None, 0);
+                let in_full = evaluate::<f32>(&form, &problem, None, 0);
+                for (precision, bound) in levels {
+                    let limits = Limits {
+                        precision,
+                        block: 64 * 80 * 4,
+                        ..form.limits
+                    };
+                    let form = Form {
+                        limits,
+                        ..form.clone()
+                    };
+                    let results = evaluate::<f32>(&form, &problem, None, 0);
+                    let again = evaluate::<f32>(&form, &problem, None, n * m * 3);
+                    for found in [&results, &again] {
+                        let distance = distance(found, &exact);
+                        assert!(
+                            distance <= bound,
+                            "{precision:?}, {n} x {m}, symmetric: {symmetric}: {distance:e} in \
+                             {:?}",
+                            form.reductions
+                        );
+                    }
+                    let is_rounded = results != in_full;
+                    assert!(
+                        is_rounded || n * m == 1,
+                        "{precision:?}: nothing was rounded"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_do_not_change_a_bit_and_f64_is_never_rounded() {
+    let problem = Problem::new(300, 200, 7);
+    for form in forms(false) {
+        let limits = Limits {
+            precision: Precision::High,
+            ..form.limits
+        };
+        let high = Form {
+            limits,
+            ..form.clone()
+        };
+        let tiling = |threads| Tiling {
+            tile: [64, 128],
+            block: [128, 192],
+            threads,
+        };
+        let one = evaluate::<f32>(&high, &problem, Some(&tiling(1)), 0);
+        let three = evaluate::<f32>(&high, &problem, Some(&tiling(3)), 0);
+        assert!(one == three);
+        let [high, highest] =
+            [&high, &form].map(|form| evaluate::<f64>(form, &problem, Some(&tiling(1)), 0));
+        assert!(high == highest);
+    }
+}
+
+#[test]
+fn half_precision_is_multiplied_as_it_is_where_that_gains() {
+    use Precision::{High, Highest, Medium};
+    for precision in [Highest, High, Medium] {
+        assert!(multiplies_as_they_are(DType::BF16, precision));
+        assert!(!multiplies_as_they_are(DType::F32, precision));
+        assert!(!multiplies_as_they_are(DType::F64, precision));
+        assert_eq!(
+            multiplies_as_they_are(DType::F16, precision),
+            precision != Highest
+        );
+    }
+}
+
+/// The instructions against their emulation, and that against its definition.
+#[test]
+fn units_multiply_blocks_as_defined() {
+    let mut rng = StdRng::seed_from_u64(8);
+    let steps = 3;
+    for [left, right] in [[1, 1], [2, 2], [3, 1], [2, 1], [1, 2]] {
+        let multiplied = Multiplied::new(left, right, false);
+        let mut strip = |terms: usize| -> Vec<u32> {
+            let mut half = || match rng.random_range(0..4000) {
+                0 => 0x7f80,                               // ∞
+                1 => 0xffc1,                               // NaN
+                2..200 => rng.random_range(0..0x80),       // below the normal range
+                200..400 => rng.random_range(0x80..0x100), // next to it
+                _ => bf16::from_f32(rng.random_range(-2.0..2.0)).to_bits() as u32,
+            };
+            (0..steps * terms * BLOCK)
+                .map(|_| half() << 16 | half())
+                .collect()
+        };
+        let lefts = [strip(left), strip(left)];
+        let rights = [strip(right), strip(right)];
+        let run = |units: Units, accumulate: bool| {
+            let mut sums: Vec<f32> = (0..SIDE * SIDE).map(|k| k as f32 - 500.0).collect();
+            // SAFETY: there are 32 rows of 32 elements.
+            unsafe {
+                units.ready().multiply(
+                    &multiplied,
+                    steps,
+                    lefts.each_ref().map(|x| &x[..]),
+                    rights.each_ref().map(|x| &x[..]),
+                    (sums.as_mut_ptr(), SIDE),
+                    accumulate,
+                );
+            }
+            let bits = |x: f32| {
+                if x.is_nan() {
+                    f32::NAN.to_bits()
+                } else {
+                    x.to_bits()
+                }
+            };
+            sums.into_iter().map(bits).collect::<Vec<_>>()
+        };
+        for accumulate in [false, true] {
+            let emulated = run(Units::Emulated, accumulate);
+            assert!(run(units(), accumulate) == emulated);
+            let finite = emulated.iter().filter(|&&x| f32::from_bits(x).is_finite());
+            assert!(finite.count() > 0, "nothing was compared");
+        }
+    }
+    assert_eq!([STRIP * 2, STEP], [SIDE, 32]);
+}
