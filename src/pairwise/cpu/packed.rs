@@ -148,25 +148,51 @@ impl Factor {
     }
 }
 
+/// How a level rounds products: to how many terms, and which of them are multiplied.
+struct Rounded {
+    /// Of an embedding, and of a coefficient.
+    embedding: usize,
+    coefficient: usize,
+    similarity: Multiplied,
+    gradient: Multiplied,
+}
+
+impl Rounded {
+    /// For embeddings of that dtype; `None` where f32 takes less time, or the level does not permit
+    /// it.
+    fn new(units: Units, embeddings: DType, precision: Precision) -> Option<Self> {
+        let factors = Factors::new(embeddings, precision, &[DType::BF16]);
+        let coefficient = factors.coefficient?.count;
+        let embedding = factors.similarity.count;
+        // Of f16 the two terms hold all digits.
+        let is_exact = embeddings == DType::F16;
+        let rounded = Self {
+            embedding,
+            coefficient,
+            similarity: Multiplied::new(embedding, embedding, is_exact),
+            gradient: Multiplied::new(coefficient, embedding, false),
+        };
+        let [similarity, gradient] = [&rounded.similarity, &rounded.gradient].map(|m| m.count());
+        units.gains(similarity, gradient).then_some(rounded)
+    }
+}
+
 /// Two factors whose products are similarities.
 struct Sides {
     factors: [Factor; 2],
-    multiplied: Multiplied,
-    terms: usize,
+    rounded: Rounded,
 }
 
 impl Sides {
-    fn new(factors: &Factors, is_exact: bool) -> Self {
-        let terms = factors.similarity.count;
+    fn new(rounded: Rounded) -> Self {
         Self {
             factors: Default::default(),
-            multiplied: Multiplied::new(terms, terms, is_exact),
-            terms,
+            rounded,
         }
     }
 
     fn update<T: Real>(&mut self, block: &Block, embeddings: [Embeddings<T>; 2], width: usize) {
-        let terms = self.terms;
+        let terms = self.rounded.embedding;
         for (k, part) in [block.rows, block.columns].into_iter().enumerate() {
             let role = Role {
                 is_left: k == 0,
@@ -205,7 +231,7 @@ impl Similarities<'_> {
             // SAFETY: the caller's promise.
             unsafe {
                 multiply(
-                    (&ready, &self.sides.multiplied, left.steps()),
+                    (&ready, &self.sides.rounded.similarity, left.steps()),
                     left.strips((row + i) / STRIP, 0),
                     |j| right.strips((column + j) / STRIP, 0),
                     [SIDE.min(rows - i), columns],
@@ -225,39 +251,38 @@ pub(super) struct Packed {
     teachers: Vec<Option<Sides>>,
     /// The rows and the columns of the block, to be multiplied with coefficients.
     gradients: [Factor; 2],
-    with_coefficients: Multiplied,
-    /// Of a coefficient, and of an embedding.
-    terms: [usize; 2],
 }
 
 impl Packed {
     /// `None` where the level of precision, the embeddings or the processor want other products.
     pub fn new<T: Real>(pass: &Pass, inputs: &Inputs<T>) -> Option<Self> {
-        let precision = pass.limits.precision;
-        let (units, factors) = rounded(inputs.a.dtype(), precision)?;
-        let coefficients = factors.coefficient?;
+        Self::on(Units::used()?, pass, inputs)
+    }
+
+    pub fn on<T: Real>(units: Units, pass: &Pass, inputs: &Inputs<T>) -> Option<Self> {
+        let rounded = |dtype| Rounded::new(units, dtype, pass.limits.precision);
+        let own = rounded(inputs.a.dtype())?;
+        let teachers = pass.teachers.iter().map(|teacher| {
+            let rounded = rounded(T::dtype()).filter(|_| teacher.named)?;
+            Some((teacher, rounded))
+        });
+        let teachers: Vec<_> = teachers.collect();
+        let rounded_teachers = teachers.iter().flatten();
         let mut multiplied = vec![(Embeddings::own(inputs), inputs.d)];
-        let named = pass.teachers.iter().filter(|teacher| teacher.named);
-        multiplied.extend(named.map(|t| (Embeddings::of_teacher(inputs, t), t.width)));
+        multiplied
+            .extend(rounded_teachers.map(|(t, _)| (Embeddings::of_teacher(inputs, t), t.width)));
         let is_tiny = |(sides, width): &([Embeddings<T>; 2], usize)| {
             sides.iter().any(|side| side.has_tiny_row(*width))
         };
         if multiplied.iter().any(is_tiny) {
             return None;
         }
-        let is_exact = inputs.a.dtype() == DType::F16;
-        let teachers = pass.teachers.iter().map(|teacher| {
-            let (_, factors) = rounded(T::dtype(), precision)?;
-            teacher.named.then(|| Sides::new(&factors, false))
-        });
-        let terms = [coefficients.count, factors.gradient.count];
+        let sides = |teacher: Option<(&Teacher, Rounded)>| Some(Sides::new(teacher?.1));
         Some(Self {
             units,
-            own: Sides::new(&factors, is_exact),
-            teachers: teachers.collect(),
+            own: Sides::new(own),
+            teachers: teachers.into_iter().map(sides).collect(),
             gradients: Default::default(),
-            with_coefficients: Multiplied::new(terms[0], terms[1], false),
-            terms,
         })
     }
 
@@ -290,7 +315,8 @@ impl Packed {
                 is_left: false,
                 sums_rows: true,
             };
-            let (rows, terms) = (embeddings[k].from(part.start), self.terms[1]);
+            let terms = self.own.rounded.embedding;
+            let rows = embeddings[k].from(part.start);
             self.gradients[k].update(part, |panels| {
                 panels.pack(rows, [part.len, d], role, terms);
             });
@@ -335,7 +361,7 @@ impl Packed {
         } else {
             (&self.gradients[0].panels, block.rows.len)
         };
-        let terms = self.terms[0];
+        let terms = self.own.rounded.coefficient;
         let ready = self.units.ready();
         let mut words = vec![0u32; 2 * DEPTH / STEP * terms * BLOCK];
         for first in (0..sum).step_by(DEPTH) {
@@ -359,7 +385,7 @@ impl Packed {
                 // SAFETY: the caller's promise.
                 unsafe {
                     multiply(
-                        (&ready, &self.with_coefficients, steps),
+                        (&ready, &self.own.rounded.gradient, steps),
                         [left, &right[..of_strip]],
                         |column| others.strips(column / STRIP, first / STEP),
                         [SIDE.min(len - row), d],
@@ -375,14 +401,8 @@ impl Packed {
 /// Whether the processor multiplies embeddings of half precision as they are.
 pub(in crate::pairwise) fn multiplies_as_they_are(dtype: DType, precision: Precision) -> bool {
     let is_half = matches!(dtype, DType::F16 | DType::BF16);
-    is_half && rounded(dtype, precision).is_some()
-}
-
-/// What multiplies embeddings of that dtype as bf16, and the factors, where something does.
-fn rounded(embeddings: DType, precision: Precision) -> Option<(Units, Factors)> {
-    let units = Units::of_processor()?;
-    let factors = Factors::new(embeddings, precision, &[DType::BF16]);
-    factors.coefficient.map(|_| (units, factors))
+    let units = Units::used().filter(|_| is_half);
+    units.is_some_and(|units| Rounded::new(units, dtype, precision).is_some())
 }
 
 /// `dst = left · right`, or `dst += left · right`, of at most 32 rows and any count of columns;

@@ -7,6 +7,8 @@
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 #[cfg(test)]
 mod emulated;
 
@@ -29,22 +31,49 @@ pub(super) enum Units {
     /// Intel's AMX.
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     Amx,
-    /// The same arithmetic in plain code: for tests where there are no such instructions.
+    /// AVX-512 with products of bf16.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// AMX's arithmetic in plain code: for tests where there is none.
     #[cfg(test)]
     Emulated,
 }
 
 impl Units {
+    /// Those that passes use: of this processor, or in tests emulated.
+    pub fn used() -> Option<Self> {
+        #[cfg(test)]
+        return Some(Self::Emulated);
+        #[cfg(not(test))]
+        Self::of_processor()
+    }
+
     /// Those of this processor, if it has any and the system lets this process use them.
     pub fn of_processor() -> Option<Self> {
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         if amx::is_granted() {
             return Some(Self::Amx);
         }
-        #[cfg(test)]
-        return Some(Self::Emulated);
-        #[cfg(not(test))]
+        #[cfg(target_arch = "x86_64")]
+        if avx512::is_there() {
+            return Some(Self::Avx512);
+        }
         None
+    }
+
+    /// Whether these products of bf16 in the place of each product of f32, for similarities and for
+    /// either gradient, take less time in all.
+    pub fn gains(self, similarity: usize, gradient: usize) -> bool {
+        // How many products of bf16 take as long as one of f32.
+        let rate = match self {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Self::Amx => 5,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => 2,
+            #[cfg(test)]
+            Self::Emulated => 5,
+        };
+        similarity + 2 * gradient < 3 * rate
     }
 
     /// Makes this thread ready to multiply.
@@ -89,6 +118,11 @@ impl Multiplied {
         }
     }
 
+    /// How many products that is.
+    pub fn count(&self) -> usize {
+        self.table.len() / 2 - 1
+    }
+
     /// The words of so many steps of each factor.
     fn words(&self, steps: usize) -> [usize; 2] {
         self.terms.map(|terms| steps * terms * BLOCK)
@@ -127,6 +161,12 @@ impl Ready {
                 let table = &multiplied.table;
                 // SAFETY: checked, and the caller's promise; `ready` has configured this thread.
                 unsafe { amx::multiply(table, steps, left, right, dst, stride, accumulate) };
+            }
+            #[cfg(target_arch = "x86_64")]
+            Units::Avx512 => {
+                let table = &multiplied.table;
+                // SAFETY: checked, and the caller's promise; the processor has the instructions.
+                unsafe { avx512::multiply(table, steps, left, right, dst, stride, accumulate) };
             }
             #[cfg(test)]
             Units::Emulated => {
