@@ -10,8 +10,9 @@
 //! For a new case also `loss`, `gradient_norms` (image, text, logarithm of the logit scale) and
 //! `peak_bytes`.
 //!
-//! The files hold raw little-endian f32. The argument after `--evaluation` says how the loss is
-//! evaluated. Called without it, as `cargo bench` does, it only says how to run the comparison.
+//! The files hold raw little-endian f32. The arguments are `worker`, and the names of an evaluation
+//! and of a level of precision after `--evaluation` and `--precision`. Called without, as
+//! `cargo bench` does, it only says how to run the comparison.
 
 mod peers {
     pub mod memory;
@@ -22,19 +23,23 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_contrastive::objective::{InfoNce, InfoNceConfig};
-use burn_contrastive::pairwise::Evaluation;
+use burn_contrastive::pairwise::{Evaluation, Precision};
 use burn_contrastive::similarity::SimilarityConfig;
 use peers::memory;
 use serde_json::{Value, json};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let Some(at) = arguments.iter().position(|a| a == "--evaluation") else {
+    if !arguments.iter().any(|argument| argument == "worker") {
         println!("peers: this is one side of a comparison, which `benches/peers/run` makes");
         return;
+    }
+    let named = |name: &str| {
+        let at = arguments.iter().position(|argument| argument == name);
+        at.map(|at| arguments[at + 1].as_str())
     };
     let device = Device::flex().autodiff();
-    let objective = objective(&arguments[at + 1], &device);
+    let objective = objective(named("--evaluation"), named("--precision"), &device);
     let mut current: Option<Case> = None;
     for line in std::io::stdin().lock().lines() {
         let request: Value = serde_json::from_str(&line.expect("stdin is text")).expect("JSON");
@@ -59,15 +64,21 @@ fn main() {
 }
 
 /// CLIP's loss of features that are normalised already, evaluated as asked.
-fn objective(evaluation: &str, device: &Device) -> InfoNce {
+fn objective(evaluation: Option<&str>, precision: Option<&str>, device: &Device) -> InfoNce {
     let evaluation = match evaluation {
-        "auto" => Evaluation::Auto,
-        "streaming" => Evaluation::Streaming,
-        "dense" => Evaluation::Dense,
-        other => panic!("no evaluation is called {other}"),
+        None => Evaluation::Auto,
+        Some("streaming") => Evaluation::Streaming,
+        Some(other) => panic!("no evaluation is called {other}"),
+    };
+    let precision = match precision {
+        None => Precision::Highest,
+        Some("high") => Precision::High,
+        Some("medium") => Precision::Medium,
+        Some(other) => panic!("no precision is called {other}"),
     };
     let similarity = SimilarityConfig::new()
         .with_normalize(false)
+        .with_precision(precision)
         .with_evaluation(evaluation);
     InfoNceConfig::new()
         .with_similarity(similarity)

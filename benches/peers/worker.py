@@ -87,6 +87,33 @@ class TorchCompile(TorchEager):
         self.loss = self.torch.compile(super().loss, dynamic=False)
 
 
+class TorchHigh(TorchCompile):
+    """Compiled, with f32 products that PyTorch may round to two bf16."""
+
+    precision = "high"
+
+    def __init__(self, threads):
+        super().__init__(threads)
+        self.torch.set_float32_matmul_precision(self.precision)
+
+
+class TorchMedium(TorchHigh):
+    """Compiled, with f32 products that PyTorch may round to bf16."""
+
+    precision = "medium"
+
+
+class TorchBf16(TorchCompile):
+    """Compiled, under automatic mixed precision."""
+
+    def evaluate(self):
+        leaves = [x.detach().requires_grad_() for x in self.inputs]
+        with self.torch.autocast("cpu", dtype=self.torch.bfloat16):
+            loss = self.loss(*leaves)
+        loss.backward()
+        return loss, leaves
+
+
 class OpenClip(Torch):
     """open_clip's ClipLoss as its training uses it, labels cached."""
 
@@ -108,6 +135,9 @@ SIDES = {
     "torch-compile": TorchCompile,
     "torch-eager": TorchEager,
     "open-clip": OpenClip,
+    "torch-high": TorchHigh,
+    "torch-medium": TorchMedium,
+    "torch-bf16": TorchBf16,
 }
 
 

@@ -1,6 +1,15 @@
 //! How a reduction is evaluated, and how much memory that may take.
 
+use burn::backend::DispatchDevice;
 use burn::config::Config;
+#[cfg(feature = "_cpu")]
+use burn::tensor::DType;
+use burn::tensor::Device;
+
+#[cfg(feature = "_cpu")]
+use super::cpu;
+#[cfg(feature = "_cube")]
+use super::cube;
 
 /// How the similarities of all pairs are evaluated. The results agree to rounding.
 #[derive(Config, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +30,9 @@ pub enum Evaluation {
 /// in f32 whatever is asked.
 ///
 /// Sums are in f32 in any case, and so is everything that is computed of a similarity. Embeddings
-/// in half precision are multiplied as they are, exactly, at every level. f64 is never rounded.
+/// in half precision are multiplied exactly at every level, as they are where a device gains by it.
+/// f64 is never rounded. [`is_rounded_on`](Self::is_rounded_on) says what a level does on a device;
+/// `docs/numerics.md` which devices have what.
 ///
 /// In JSON, as the parameter `precision` of an objective by name, `"highest"`, `"high"`,
 /// `"medium"`. The names are those of PyTorch's `set_float32_matmul_precision`.
@@ -36,6 +47,36 @@ pub enum Precision {
     /// temperatures of 0.05 and more, as mixed-precision training elsewhere: at temperature 0.01 an
     /// error of 2⁻⁹ in a cosine moves a logit by 0.2.
     Medium,
+}
+
+impl Precision {
+    /// Whether products of f32 embeddings are rounded at this level on a device: whether it
+    /// multiplies bf16 faster, and this crate is built with its backend. Elsewhere the level is
+    /// f32.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use burn::tensor::Device;
+    /// use burn_contrastive::pairwise::Precision;
+    ///
+    /// let device = Device::default();
+    /// assert!(!Precision::Highest.is_rounded_on(&device));
+    /// // Where a CPU has matrix instructions, and on most GPUs.
+    /// println!("high is rounded: {}", Precision::High.is_rounded_on(&device));
+    /// ```
+    pub fn is_rounded_on(self, device: &Device) -> bool {
+        match device.clone().inner().as_dispatch() {
+            #[cfg(feature = "flex")]
+            DispatchDevice::Flex(_) => cpu::multiplies_as_bf16(DType::F32, self),
+            #[cfg(feature = "ndarray")]
+            DispatchDevice::NdArray(_) => cpu::multiplies_as_bf16(DType::F32, self),
+            #[cfg(feature = "_cube")]
+            DispatchDevice::Cube(device) => cube::multiplies_as_bf16(device, self),
+            #[allow(unreachable_patterns)] // With every backend of Burn's on.
+            _ => false,
+        }
+    }
 }
 
 /// The default memory budget, in bytes: 1 GiB.

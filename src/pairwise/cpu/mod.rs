@@ -30,7 +30,7 @@ mod tile;
 
 use self::evaluate::Context;
 use self::memory::zeros;
-pub(super) use self::packed::multiplies_as_they_are;
+pub(super) use self::packed::multiplies_as_bf16;
 use self::packed::{Packed, Rows};
 use self::plan::{Stored, Tiling, blocks, kept_len};
 use self::product::{Plain, Shared};

@@ -398,11 +398,9 @@ impl Packed {
     }
 }
 
-/// Whether the processor multiplies embeddings of half precision as they are.
-pub(in crate::pairwise) fn multiplies_as_they_are(dtype: DType, precision: Precision) -> bool {
-    let is_half = matches!(dtype, DType::F16 | DType::BF16);
-    let units = Units::used().filter(|_| is_half);
-    units.is_some_and(|units| Rounded::new(units, dtype, precision).is_some())
+/// Whether embeddings of that dtype are multiplied as bf16: half precision as it is.
+pub(in crate::pairwise) fn multiplies_as_bf16(dtype: DType, precision: Precision) -> bool {
+    Units::used().is_some_and(|units| Rounded::new(units, dtype, precision).is_some())
 }
 
 /// `dst = left · right`, or `dst += left · right`, of at most 32 rows and any count of columns;

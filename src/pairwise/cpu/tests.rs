@@ -22,6 +22,7 @@ mod objectives;
 mod plain;
 mod precision;
 mod steering;
+mod system;
 
 /// A tiling of square tiles, with `block` in tiles.
 fn tiling(tile: usize, block: [usize; 2], threads: usize) -> Tiling {

@@ -17,13 +17,14 @@ mod tests;
 
 use std::sync::{Arc, Once};
 
-use burn_cubecl::CubeBackend;
+use burn::tensor::DType;
+use burn_cubecl::{CubeBackend, CubeDevice};
 
-use self::plan::{Hardware, Plan};
+use self::plan::{Factors, Hardware, Plan};
 use self::sweep::Cubes;
-use super::chunked;
 use super::ops::{Inputs, Outputs, PairwiseOps, without_autodiff};
 use super::pass::Pass;
+use super::{Precision, chunked};
 
 impl PairwiseOps for CubeBackend {
     fn pairwise_pass(inputs: Inputs<Self>, pass: Arc<Pass>) -> Outputs<Self> {
@@ -47,6 +48,13 @@ impl PairwiseOps for CubeBackend {
     }
 
     without_autodiff!();
+}
+
+/// Whether a device multiplies f32 embeddings as bf16 at a level of precision.
+pub(super) fn multiplies_as_bf16(device: &CubeDevice, precision: Precision) -> bool {
+    let hardware = Hardware::new(device.client().properties());
+    let factors = Factors::new(DType::F32, precision, &hardware.matrix_units);
+    factors.coefficient.is_some()
 }
 
 /// Says, once in the life of a process, that a pass does without its kernels.

@@ -5,6 +5,7 @@ use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::DType;
 use burn_cubecl::CubeBackend;
+use burn_cubecl::cubecl::ir::DeviceProperties;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::kernels::Tiling;
@@ -38,7 +39,10 @@ pub(super) struct Hardware {
 impl Hardware {
     /// Of the device of a tensor.
     pub fn of(x: &CubeTensor) -> Self {
-        let properties = x.client.properties();
+        Self::new(x.client.properties())
+    }
+
+    pub fn new(properties: &DeviceProperties) -> Self {
         let hardware = &properties.hardware;
         let has_unit = |dtype: &DType| {
             let factor = dtype_to_storage_type(*dtype);

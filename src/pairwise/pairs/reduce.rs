@@ -154,7 +154,7 @@ impl Pairs {
             Kernels::Cube => true,
             #[cfg(feature = "_cpu")]
             Kernels::Cpu if self.tokens == [1, 1] => {
-                cpu::multiplies_as_they_are(self.a.rows.dtype(), self.precision)
+                cpu::multiplies_as_bf16(self.a.rows.dtype(), self.precision)
             }
             Kernels::Cpu => false,
         }

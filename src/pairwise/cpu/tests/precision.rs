@@ -5,7 +5,7 @@ use burn::tensor::{DType, bf16, f16};
 
 use super::*;
 use crate::pairwise::cpu::matrix_units::{BLOCK, Multiplied, SIDE, STEP, STRIP, Units};
-use crate::pairwise::cpu::packed::{Packed, has_tiny_row_of_bf16, multiplies_as_they_are};
+use crate::pairwise::cpu::packed::{Packed, has_tiny_row_of_bf16, multiplies_as_bf16};
 use crate::pairwise::pass::Pass;
 
 /// Those of the processor, and one that is emulated.
@@ -323,16 +323,14 @@ fn threads_do_not_change_a_bit_and_f64_is_never_rounded() {
 }
 
 #[test]
-fn half_precision_is_multiplied_as_it_is_where_that_gains() {
+fn bf16_takes_the_place_of_f32_where_that_gains() {
     use Precision::{High, Highest, Medium};
     for precision in [Highest, High, Medium] {
-        assert!(multiplies_as_they_are(DType::BF16, precision));
-        assert!(!multiplies_as_they_are(DType::F32, precision));
-        assert!(!multiplies_as_they_are(DType::F64, precision));
-        assert_eq!(
-            multiplies_as_they_are(DType::F16, precision),
-            precision != Highest
-        );
+        let is_permitted = precision != Highest;
+        assert!(multiplies_as_bf16(DType::BF16, precision));
+        assert_eq!(multiplies_as_bf16(DType::F32, precision), is_permitted);
+        assert_eq!(multiplies_as_bf16(DType::F16, precision), is_permitted);
+        assert!(!multiplies_as_bf16(DType::F64, precision));
     }
 }
 
