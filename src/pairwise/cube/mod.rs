@@ -8,6 +8,7 @@ mod buffers;
 mod factors;
 mod gradient;
 mod kernels;
+mod onto;
 mod plan;
 mod product;
 mod states;

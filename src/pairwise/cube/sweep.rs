@@ -52,9 +52,8 @@ impl<'a> Cubes<'a> {
         let (like, dtype) = (inputs.a.clone(), inputs.dtype());
         let shapes = [inputs.a.shape(), inputs.b.shape()];
         let (sizes @ [n, m], block) = (inputs.sizes(), plan.block);
-        let units = plan.tiling.units();
         let in_one = n <= block[0] && m <= block[1];
-        let gradient = |shape| Gradient::new(&like, shape, dtype, in_one, units);
+        let gradient = |shape| Gradient::new(&like, shape, dtype, in_one);
         let [a, b] = shapes;
         Self {
             states: States::new(pass, sizes, block, (&like, dtype), plan.tiling),

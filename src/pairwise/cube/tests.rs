@@ -250,8 +250,8 @@ fn products_are_right_whatever_their_sizes() {
         ];
         for (left, right) in ways {
             let out = empty(&left, [m, n], left.dtype);
-            let first = &product::strategies([&left, &right, &out])[0];
-            product::launch(first, [&left, &right, &out]).expect("the kernel runs");
+            let first = &product::strategies([&left, &right], out.dtype)[0];
+            product::launch(&first.clone().into(), [&left, &right, &out]).expect("the kernel runs");
             let how = format!("{m} x {n} of {k}, {first}");
             assert_same(&elements(out), &expected, 1e-5, &how);
         }

@@ -237,20 +237,3 @@ fn result<F: Float>(
 fn log_sum<F: Float>(state: &Components<F>, infinity: F) -> F {
     select(state.b == F::new(0.0), -infinity, state.a + state.b.ln())
 }
-
-/// Adds `x` to `sum` from `at` on.
-#[cube(launch)]
-pub(crate) fn accumulate<F: Float>(
-    sum: &mut [F],
-    x: &[F],
-    at: usize,
-    len: usize,
-    #[define(F)] _dtype: ElemType,
-) {
-    let step = (CUBE_COUNT_X * CUBE_DIM_X) as usize;
-    let mut k = ABSOLUTE_POS_X as usize;
-    while k < len {
-        sum[at + k] += x[k];
-        k += step;
-    }
-}
