@@ -190,6 +190,8 @@ impl Form {
         Pass {
             left: wanted.left,
             right: wanted.right && !self.symmetric,
+            // Of a pass with its value only that of a sum over all pairs is asked.
+            only_totals: !(wanted.rows || wanted.columns || self.symmetric),
             ..self.pass(reductions, coefficient)
         }
     }

@@ -5,6 +5,7 @@ use burn::tensor::{DType, Tensor};
 use super::normalize::{VANISHING, l2_normalize_above};
 use super::{l2_normalize, rowwise_dot};
 use crate::check;
+use crate::tensor::constant_like;
 
 /// Embeddings ready to be compared, which
 /// [`SimilarityConfig::prepare`](super::SimilarityConfig::prepare) returns.
@@ -72,7 +73,8 @@ impl Embeddings {
     }
 
     fn beside_norms(rows: Tensor<2>, least: f64) -> Self {
-        let detached = rows.clone().detach();
+        // A detached leaf is still a parameter.
+        let detached = constant_like(rows.clone(), &rows);
         // Not widened first: a maximum is exact in any dtype, and needs no copy.
         let largest = detached.clone().abs().max_dim(1).cast(DType::F32);
         let needs_scale = rows.dtype() == DType::BF16;

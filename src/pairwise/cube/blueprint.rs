@@ -5,7 +5,7 @@
 
 use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
-use cubek::matmul::definition::{MatmulProblem};
+use cubek::matmul::definition::MatmulProblem;
 use cubek::matmul::multi_level::components::stage::PartitionBuffering;
 use cubek::matmul::multi_level::components::tile::TileMatmulKind;
 use cubek::matmul::multi_level::definition::{BatchMatmulBlueprint, TilingScheme};
@@ -21,7 +21,10 @@ const WIDE: usize = 45_056;
 
 /// For `out = left · right`: f32 by the units themselves, half precision by matrix units. `None`
 /// where it is left to cubek.
-pub(super) fn blueprint(left: &CubeTensor, problem: &MatmulProblem) -> Option<BatchMatmulBlueprint> {
+pub(super) fn blueprint(
+    left: &CubeTensor,
+    problem: &MatmulProblem,
+) -> Option<BatchMatmulBlueprint> {
     let (m, n, k) = (problem.m, problem.n, problem.k);
     let hardware = &left.client.properties().hardware;
     let plane = match hardware.plane_size_min {

@@ -1,16 +1,15 @@
 //! Matrix products that leave no matrix: what is computed of their elements is.
 
 use burn::backend::TensorMetadata;
+use burn::backend::cubecl::dtype_to_storage_type;
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{DType, Shape, bf16, f16};
 use burn_cubecl::CubeBackend;
-use burn_cubecl::cubecl::prelude::{CubeCount, Float};
+use burn_cubecl::cubecl::prelude::{CubeCount, CubeDim, Float};
 use burn_cubecl::cubecl::std::tensor::launch::ViewArg;
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
-use cubek::matmul::definition::{
-    AvailableVectorSizes, MatmulSetupError,
-};
+use cubek::matmul::definition::{AvailableVectorSizes, MatmulSetupError};
 use cubek::matmul::multi_level::components::global::memory::{
     GlobalLayout, GlobalLayoutConfig, GlobalLayoutLaunch,
 };
@@ -21,7 +20,7 @@ use cubek::matmul::multi_level::routines::naive::NaiveRoutine;
 use cubek::matmul::multi_level::{BatchMatmulRoutine, Strategy, launch_kernel};
 use cubek::matmul::routine::BlueprintStrategy;
 
-use super::buffers::zeros;
+use super::buffers::{empty, zeros};
 use super::kernels::{self, Epilogue, PlaceLaunch};
 use super::product::{first_that_runs, problem};
 
@@ -86,32 +85,53 @@ impl Sums {
         if self.components == 0 {
             return (like.clone(), 0);
         }
-        let found = self.found.get_or_insert_with(|| {
-            zeros(like, Shape::new([self.components * units]), DType::F32)
-        });
+        let found = self
+            .found
+            .get_or_insert_with(|| zeros(like, Shape::new([self.components * units]), DType::F32));
         let room = found.shape().num_elements() / self.components;
-        assert!(units <= room, "a block of {units} units follows one of {room}");
+        assert!(
+            units <= room,
+            "a block of {units} units follows one of {room}"
+        );
         (found.clone(), room)
     }
 
-    /// What all units found, `[component, unit]`.
-    pub fn found(&self) -> Option<&CubeTensor> {
-        self.found.as_ref()
+    /// Results of that length, of each component as many: sums of some units each.
+    pub fn results(self, len: usize, (like, dtype): (&CubeTensor, DType)) -> CubeTensor {
+        let Some(found) = self.found else {
+            return zeros(like, Shape::new([len]), dtype);
+        };
+        let results = empty(like, [len], dtype);
+        let each = len / self.components;
+        let units = found.shape().num_elements() / self.components;
+        kernels::gather::launch(
+            &like.client,
+            CubeCount::Static(len.div_ceil(UNITS) as u32, 1, 1),
+            CubeDim::new_1d(UNITS as u32),
+            found.into_buffer_arg(),
+            results.clone().into_buffer_arg(),
+            len,
+            each,
+            units,
+            dtype_to_storage_type(dtype),
+        );
+        results
     }
 }
+
+/// Units of a cube that gathers.
+const UNITS: usize = 256;
 
 /// Computes `left · right`, of the size that `at` states, into that.
 pub(super) fn product_onto([left, right]: [CubeTensor; 2], at: At, onto: &mut Onto) {
     assert_eq!(left.dtype, right.dtype, "a product of two types");
     let acc = sums_in(onto.to.dtype);
-    first_that_runs([&left, &right], acc, |strategy| {
-        match onto.to.dtype {
-            DType::F32 => launch::<f32>(strategy, [&left, &right], at, onto),
-            DType::F64 => launch::<f64>(strategy, [&left, &right], at, onto),
-            DType::F16 => launch::<f16>(strategy, [&left, &right], at, onto),
-            DType::BF16 => launch::<bf16>(strategy, [&left, &right], at, onto),
-            other => panic!("no product goes into {other:?}"),
-        }
+    first_that_runs([&left, &right], acc, |strategy| match onto.to.dtype {
+        DType::F32 => launch::<f32>(strategy, [&left, &right], at, onto),
+        DType::F64 => launch::<f64>(strategy, [&left, &right], at, onto),
+        DType::F16 => launch::<f16>(strategy, [&left, &right], at, onto),
+        DType::BF16 => launch::<bf16>(strategy, [&left, &right], at, onto),
+        other => panic!("no product goes into {other:?}"),
     });
 }
 

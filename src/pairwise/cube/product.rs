@@ -4,9 +4,7 @@ use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
-use cubek::matmul::definition::{
-    MatmulElems, MatmulGlobalElems, MatmulProblem, MatmulSetupError,
-};
+use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems, MatmulProblem, MatmulSetupError};
 use cubek::matmul::launch::launch_ref;
 use cubek::matmul::multi_level::Strategy as MultiLevel;
 use cubek::matmul::routine::BlueprintStrategy;
@@ -116,7 +114,8 @@ pub(super) fn strategies([left, right]: [&CubeTensor; 2], out: DType) -> Vec<Mul
     let mut strategies = Vec::new();
     // Of f32 matrix units would round to tf32.
     if [DType::F16, DType::BF16].contains(&left.dtype) {
-        strategies.extend(own.map(|own| MultiLevel::SimpleCyclicCmma(BlueprintStrategy::Forced(own))));
+        strategies
+            .extend(own.map(|own| MultiLevel::SimpleCyclicCmma(BlueprintStrategy::Forced(own))));
         strategies.push(MultiLevel::SimpleCyclicCmma(Default::default()));
     } else {
         strategies.extend(own.map(|own| MultiLevel::SimpleUnit(BlueprintStrategy::Forced(own))));

@@ -145,7 +145,7 @@ fn view_of<EO: CubePrimitive, T: Float>(
 }
 
 /// Uses a vector of elements of the product.
-#[allow(clippy::useless_conversion)] // Of `usize`, which kernels know in two sizes.
+#[allow(unused_mut)] // A kernel must declare so what it assigns to, even where Rust does not.
 #[cube]
 fn use_elements<EO: CubePrimitive, T: Float>(
     target: &mut Target<EO, T>,
@@ -168,8 +168,8 @@ fn use_elements<EO: CubePrimitive, T: Float>(
             let mut found = Sequence::<f32>::new();
             #[unroll]
             for _ in 0..sums {
-                let zero = Real::new(0.0);
-                found.push(zero);
+                let mut nothing = Real::new(0.0);
+                found.push(nothing);
             }
             #[unroll]
             for l in 0..lanes {

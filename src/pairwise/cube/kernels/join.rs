@@ -237,3 +237,26 @@ fn result<F: Float>(
 fn log_sum<F: Float>(state: &Components<F>, infinity: F) -> F {
     select(state.b == F::new(0.0), -infinity, state.a + state.b.ln())
 }
+
+/// Of each component the sums that units found, `[component, unit]`, as `each` results.
+#[cube(launch)]
+pub(crate) fn gather<F: Float>(
+    found: &[F],
+    results: &mut [F],
+    len: usize,
+    each: usize,
+    units: usize,
+    #[define(F)] _dtype: ElemType,
+) {
+    let k = ABSOLUTE_POS as usize;
+    if k < len {
+        let start = k / each * units;
+        let mut sum = F::new(0.0);
+        let mut unit = k % each;
+        while unit < units {
+            sum += found[start + unit];
+            unit += each;
+        }
+        results[k] = sum;
+    }
+}

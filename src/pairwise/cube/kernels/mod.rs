@@ -19,7 +19,7 @@ use crate::pairwise::tape::Op;
 
 pub(crate) use self::epilogue::{Epilogue, MultipliedLaunch, Onto, TargetLaunch};
 pub(crate) use self::expr::PlaceLaunch;
-pub(crate) use self::join::{FoundLaunch, finish, merge};
+pub(crate) use self::join::{FoundLaunch, finish, gather, merge};
 pub(crate) use self::reduce::block;
 
 /// The size of a cube, and how the pairs of a tile are divided among its units.
