@@ -11,6 +11,7 @@ mod kernels;
 mod onto;
 mod plan;
 mod product;
+mod rows;
 mod states;
 mod sweep;
 #[cfg(all(test, feature = "wgpu"))]
@@ -19,11 +20,12 @@ mod tests;
 use std::sync::{Arc, Once};
 
 use burn_cubecl::CubeBackend;
+use burn_cubecl::tensor::CubeTensor;
 
 use self::plan::{Hardware, Plan};
 use self::sweep::Cubes;
 use super::chunked;
-use super::ops::{Inputs, Outputs, PairwiseOps, without_autodiff};
+use super::ops::{Inputs, Outputs, PairwiseOps, Unfinished, without_autodiff};
 use super::pass::Pass;
 
 impl PairwiseOps for CubeBackend {
@@ -45,6 +47,17 @@ impl PairwiseOps for CubeBackend {
                 }
             }
         }
+    }
+
+    fn row_norms(rows: CubeTensor) -> CubeTensor {
+        rows::norms(rows)
+    }
+
+    fn finished(of: Unfinished<Self>) -> CubeTensor {
+        if of.gradient.dtype == of.dtype {
+            return of.in_plain_operations();
+        }
+        rows::finished(of)
     }
 
     without_autodiff!();
