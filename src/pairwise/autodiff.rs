@@ -167,7 +167,7 @@ impl<B: PairwiseOps> Backward<B, PARENTS> for Total {
 
 /// Registers the gradients of a pass, times that of its result, with the parents, the first two of
 /// which are embeddings.
-fn register<B: Backend>(
+fn register<B: PairwiseOps>(
     grads: &mut Gradients,
     parents: [Option<NodeId>; PARENTS],
     gradients: [Option<FloatTensor<B>>; PARENTS],

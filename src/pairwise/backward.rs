@@ -29,7 +29,7 @@ use burn::tensor::{DType, Shape};
 
 use super::expr::{Expr, Leaf};
 use super::form::{Form, Wanted};
-use super::ops::{Inputs, Outputs, cast};
+use super::ops::{Inputs, Outputs, PairwiseOps, Unfinished, cast};
 use super::pass::Pass;
 use super::reduction::{Axis, Kind, Reduction, columns, rows};
 
@@ -190,6 +190,8 @@ impl Form {
         Pass {
             left: wanted.left,
             right: wanted.right && !self.symmetric,
+            // Of a pass with its value only that of a sum over all pairs is asked.
+            only_totals: !(wanted.rows || wanted.columns || self.symmetric),
             ..self.pass(reductions, coefficient)
         }
     }
@@ -245,7 +247,7 @@ pub(super) struct Finish<B: Backend> {
     dtype: DType,
 }
 
-impl<B: Backend> Finish<B> {
+impl<B: PairwiseOps> Finish<B> {
     /// For the left and for the right side.
     pub fn sides(inputs: &Inputs<B>, form: &Form) -> [Self; 2] {
         let side = |x: &FloatTensor<B>, vectors: &FloatTensor<B>| Self {
@@ -259,26 +261,46 @@ impl<B: Backend> Finish<B> {
     }
 
     /// The gradient `[n, d]` times `factor`, `[1, 1]`, in the dtype of the embeddings.
+    pub fn run(self, gradient: FloatTensor<B>, factor: Option<FloatTensor<B>>) -> FloatTensor<B> {
+        let (has_norms, has_factor) = (self.norms.is_some(), factor.is_some());
+        let any = || [gradient.clone(), gradient.clone()];
+        let [x, vectors] = self.norms.unwrap_or_else(any);
+        B::finished(Unfinished {
+            factor: factor.unwrap_or_else(|| gradient.clone()),
+            gradient,
+            x,
+            vectors,
+            has_norms,
+            has_factor,
+            dtype: self.dtype,
+        })
+    }
+}
+
+impl<B: Backend> Unfinished<B> {
+    /// The gradient times the factor, in the dtype of the embeddings.
     ///
     /// With norms, which the pass held constant, without its part along the direction `u` of each
     /// embedding, `g − (g·u)·u`; some rows at a time, since each step is another copy.
-    pub fn run(self, gradient: FloatTensor<B>, factor: Option<FloatTensor<B>>) -> FloatTensor<B> {
-        let [rows, width] = gradient.shape().dims();
-        let step = match (&self.norms, self.dtype == gradient.dtype()) {
-            (None, true) => rows,
-            _ => (CHUNK / width).max(1),
+    pub(super) fn in_plain_operations(self) -> FloatTensor<B> {
+        let [rows, width] = self.gradient.shape().dims();
+        let dtype = self.dtype;
+        let step = if !self.has_norms && dtype == self.gradient.dtype() {
+            rows
+        } else {
+            (CHUNK / width).max(1)
         };
         let parts = (0..rows).step_by(step).map(|start| {
             let range = start..rows.min(start + step);
-            let mut part = slice_of::<B>(&gradient, range.clone(), 0..width);
-            if let Some(factor) = &factor {
-                part = B::float_mul(part, factor.clone());
+            let mut part = slice_of::<B>(&self.gradient, range.clone(), 0..width);
+            if self.has_factor {
+                part = B::float_mul(part, self.factor.clone());
             }
-            if let Some([x, vectors]) = &self.norms {
-                let x = slice_of::<B>(x, range.clone(), 0..width);
-                part = across::<B>(part, x, slice_of::<B>(vectors, 1..2, range));
+            if self.has_norms {
+                let x = slice_of::<B>(&self.x, range.clone(), 0..width);
+                part = across::<B>(part, x, slice_of::<B>(&self.vectors, 1..2, range));
             }
-            cast::<B>(part, self.dtype)
+            cast::<B>(part, dtype)
         });
         let mut parts: Vec<_> = parts.collect();
         match parts.len() {

@@ -81,6 +81,7 @@ impl Form {
             symmetric: self.symmetric,
             first_row: 0,
             tokens: self.tokens,
+            only_totals: false,
             limits: self.limits,
         }
     }

@@ -56,5 +56,5 @@ pub use expr::Expr;
 pub(crate) use families::log_mean;
 pub use families::{Hardest, Positives, hardest, log_add_exp};
 pub use pairs::Pairs;
-pub(crate) use pairs::share_memory_budget;
+pub(crate) use pairs::{row_norms, share_memory_budget};
 pub use reduction::{Along, Reduction, columns, rows};

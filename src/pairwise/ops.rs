@@ -80,6 +80,25 @@ pub struct Outputs<B: Backend> {
     pub kept: FloatTensor<B>,
 }
 
+/// The gradient of a pass by embeddings, before it is that by what they were made of. In place of
+/// what it has not there is some tensor.
+#[derive(ExtensionType, Clone, Debug)]
+#[extension_type(fusion: cfg(feature = "_cube"))]
+pub struct Unfinished<B: Backend> {
+    /// `[n, d]`, in the dtype of a pass's results.
+    pub gradient: FloatTensor<B>,
+    /// The embeddings, and the vectors of their side.
+    pub x: FloatTensor<B>,
+    pub vectors: FloatTensor<B>,
+    /// `[1, 1]`.
+    pub factor: FloatTensor<B>,
+    /// Whether similarities are divided by norms, and whether a factor multiplies the gradient.
+    pub has_norms: bool,
+    pub has_factor: bool,
+    /// That of the embeddings.
+    pub dtype: DType,
+}
+
 #[cfg(feature = "_cube")]
 fn outputs_metadata(inputs: &InputsMetadata, pass: &Arc<Pass>) -> OutputsMetadata {
     let sizes = [inputs.a.shape[0], inputs.b.shape[0]];
@@ -102,6 +121,16 @@ fn outputs_metadata(inputs: &InputsMetadata, pass: &Arc<Pass>) -> OutputsMetadat
         },
         results,
     }
+}
+
+#[cfg(feature = "_cube")]
+fn norms_metadata(rows: &TensorSpec) -> TensorSpec {
+    TensorSpec::new([2, rows.shape[0]].into(), DType::F32)
+}
+
+#[cfg(feature = "_cube")]
+fn finished_metadata(of: &UnfinishedMetadata) -> TensorSpec {
+    TensorSpec::new(of.gradient.shape.clone(), of.dtype)
 }
 
 #[cfg(feature = "_cube")]
@@ -129,6 +158,19 @@ fn total_metadata(inputs: &InputsMetadata, _form: &Arc<Form>) -> TensorSpec {
     Fusion: cfg(feature = "_cube"),
 )]
 pub trait PairwiseOps: Backend {
+    /// The largest magnitude of each row of half precision, and its norm, `[2, rows]`, f32; of bf16
+    /// the norm of the row times a power of two that the magnitude determines. Not differentiable.
+    #[fusion(meta = norms_metadata)]
+    fn row_norms(rows: FloatTensor<Self>) -> FloatTensor<Self> {
+        panic!("no norms of rows {:?} apart", rows.shape())
+    }
+
+    /// The gradient by embeddings, in their dtype; not differentiable.
+    #[fusion(meta = finished_metadata)]
+    fn finished(#[extension_type] of: Unfinished<Self>) -> FloatTensor<Self> {
+        of.in_plain_operations()
+    }
+
     /// One pass; not differentiable.
     #[fusion(meta = outputs_metadata)]
     fn pairwise_pass(#[extension_type] inputs: Inputs<Self>, pass: Arc<Pass>) -> Outputs<Self>;

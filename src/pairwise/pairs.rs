@@ -2,6 +2,8 @@
 
 mod reduce;
 
+pub(crate) use self::reduce::row_norms;
+
 use std::sync::Arc;
 
 use burn::tensor::{Bool, DType, FloatDType, Int, Tensor};

@@ -36,6 +36,9 @@ pub(crate) struct Pass {
     /// How many tokens, `P` and `T`, a row of `a` (`[n, P·d]`) and a row of `b` (`[m, T·d]`)
     /// consist of. The similarity is `Σ_p max_t ⟨a_ip, b_jt⟩`; with one token each, the product.
     pub tokens: [usize; 2],
+    /// Whether its reductions are sums along rows of which only the total over all rows counts:
+    /// results may have it anywhere.
+    pub only_totals: bool,
     /// The bytes kept are those for the next pass, or from the last one.
     pub limits: Limits,
     /// Which inputs the expressions read.

@@ -5,6 +5,8 @@ use burn::tensor::{DType, Tensor};
 use super::normalize::{VANISHING, l2_normalize_above};
 use super::{l2_normalize, rowwise_dot};
 use crate::check;
+use crate::pairwise::row_norms;
+use crate::tensor::constant_like;
 
 /// Embeddings ready to be compared, which
 /// [`SimilarityConfig::prepare`](super::SimilarityConfig::prepare) returns.
@@ -72,17 +74,16 @@ impl Embeddings {
     }
 
     fn beside_norms(rows: Tensor<2>, least: f64) -> Self {
-        let detached = rows.clone().detach();
-        // Not widened first: a maximum is exact in any dtype, and needs no copy.
-        let largest = detached.clone().abs().max_dim(1).cast(DType::F32);
         let needs_scale = rows.dtype() == DType::BF16;
+        let [largest, norm] = match row_norms(&rows) {
+            Some(norms) => [0, 1].map(|k| norms.clone().slice(k..k + 1).transpose()),
+            None => norms_in_plain_operations(&rows, needs_scale),
+        };
         let scale = if needs_scale {
             scale_of(&largest)
         } else {
             largest.ones_like()
         };
-        let wide = detached.cast(DType::F32) * scale.clone();
-        let norm = wide.square().sum_dim(1).sqrt();
         // Of the rows whose norm does not count, what counts in its place.
         let (is_short, other) = if least > 0.0 {
             let least = scale.clone() * least;
@@ -162,6 +163,20 @@ impl Embeddings {
     pub fn dot(&self, others: &Self) -> Tensor<1> {
         rowwise_dot(self.clone().values(), others.clone().values())
     }
+}
+
+/// The largest magnitude of each row, `[N, 1]`, and its norm, of a row times its scale where it
+/// `needs_scale`.
+fn norms_in_plain_operations(rows: &Tensor<2>, needs_scale: bool) -> [Tensor<2>; 2] {
+    // A leaf that is detached is a leaf still.
+    let rows = constant_like(rows.clone(), rows);
+    // Not widened first: a maximum is exact in any dtype, and needs no copy.
+    let largest = rows.clone().abs().max_dim(1).cast(DType::F32);
+    let mut wide = rows.cast(DType::F32);
+    if needs_scale {
+        wide = wide * scale_of(&largest);
+    }
+    [largest, wide.square().sum_dim(1).sqrt()]
 }
 
 /// A power of two for each row, `[N, 1]`, that takes squares of its elements away from the ends of

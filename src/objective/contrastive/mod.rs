@@ -396,11 +396,10 @@ fn batch_groups(
 
 /// The sums over each anchor's own hard negatives.
 fn hard_negatives(side: &Side, scale: &Tensor<1>) -> Option<Sums<Tensor<1>>> {
+    let hard = side.hard.clone()?;
     // Not as a product of matrices, which Burn may round to tf32 on a GPU.
     let anchors = side.anchors.clone().values().unsqueeze_dim::<3>(1);
-    let similarities = (side.hard.clone()? * anchors)
-        .sum_dim(2)
-        .squeeze_dim::<2>(2);
+    let similarities = (hard * anchors).sum_dim(2).squeeze_dim::<2>(2);
     Some(Sums::of_negatives(
         similarities * scale.clone().unsqueeze::<2>(),
     ))

@@ -3,11 +3,9 @@
 //! What cubek infers for these shapes keeps more in registers than there are, and gives the products
 //! of gradients, which are tall, fewer cubes than a large GPU has multiprocessors.
 
-use burn::backend::TensorMetadata;
 use burn::tensor::DType;
-use burn_cubecl::cubecl::ir::AddressType;
 use burn_cubecl::tensor::CubeTensor;
-use cubek::matmul::definition::{MatmulGlobalElems, MatmulProblem};
+use cubek::matmul::definition::MatmulProblem;
 use cubek::matmul::multi_level::components::stage::PartitionBuffering;
 use cubek::matmul::multi_level::components::tile::TileMatmulKind;
 use cubek::matmul::multi_level::definition::{BatchMatmulBlueprint, TilingScheme};
@@ -24,11 +22,10 @@ const WIDE: usize = 45_056;
 /// For `out = left · right`: f32 by the units themselves, half precision by matrix units. `None`
 /// where it is left to cubek.
 pub(super) fn blueprint(
-    [left, right, out]: [&CubeTensor; 3],
-    types: MatmulGlobalElems,
+    left: &CubeTensor,
+    problem: &MatmulProblem,
 ) -> Option<BatchMatmulBlueprint> {
-    let [m, k] = left.shape().dims();
-    let n = right.shape()[1];
+    let (m, n, k) = (problem.m, problem.n, problem.k);
     let hardware = &left.client.properties().hardware;
     let plane = match hardware.plane_size_min {
         0 => 32,
@@ -52,19 +49,6 @@ pub(super) fn blueprint(
         DType::F16 | DType::BF16 if plane == 32 => (TileMatmulKind::Cmma, of_matrix_units(n)),
         _ => return None,
     };
-    let problem = MatmulProblem::from_shapes_and_strides(
-        left.shape(),
-        right.shape(),
-        out.shape(),
-        left.meta.strides.clone(),
-        right.meta.strides.clone(),
-        out.meta.strides.clone(),
-        types,
-        AddressType::default(),
-        None,
-        None,
-    )
-    .ok()?;
     let is_unit = kind == TileMatmulKind::Register;
     let cubes = match processors {
         Some(num_sms) => CubeCountStrategy::Sm {
@@ -78,13 +62,13 @@ pub(super) fn blueprint(
         .global_order(GlobalOrder::SwizzleRow(4))
         .cube_count_strategy(cubes)
         .build();
-    let builder = BatchMatmulBlueprint::builder(kind, scheme, plane, &problem)
+    let builder = BatchMatmulBlueprint::builder(kind, scheme, plane, problem)
         .partition_buffering(PartitionBuffering::Single)
         .hypercube_blueprint(cubes);
     // Swizzled addresses must be aligned.
     let is_swizzled = is_unit && left.client.properties().features.alignment;
     Some(if is_swizzled {
-        builder.shared_swizzle(swizzles(&scheme, &problem)).build()
+        builder.shared_swizzle(swizzles(&scheme, problem)).build()
     } else {
         builder.build()
     })

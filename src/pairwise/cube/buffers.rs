@@ -82,11 +82,10 @@ pub(super) struct Planes {
 
 impl Planes {
     /// For terms of a matrix; of one element, if there are none.
-    pub fn new(matrix: &CubeTensor, terms: Terms) -> Self {
-        let shape = [matrix.shape()[0], matrix.shape()[1]];
+    pub fn new(like: &CubeTensor, shape: [usize; 2], terms: Terms) -> Self {
         let apart = kernels::plane(shape[0] * shape[1]);
         Self {
-            buffer: empty(matrix, [(terms.count * apart).max(1)], terms.dtype),
+            buffer: empty(like, [(terms.count * apart).max(1)], terms.dtype),
             shape,
             count: terms.count,
         }

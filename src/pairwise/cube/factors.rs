@@ -47,9 +47,14 @@ impl Embeddings {
 }
 
 /// Writes the products of rows of two sets of embeddings with one another.
-///
-/// Several terms are multiplied as one product, side by side: their widths add up.
-pub(super) fn similarities([a, b]: [&Embeddings; 2], block: &Block, out: &CubeTensor) {
+pub(super) fn similarities(of: [&Embeddings; 2], block: &Block, out: &CubeTensor) {
+    let [left, right] = similarity_factors(of, block);
+    product(left, right, out);
+}
+
+/// The factors of these products. Several terms are multiplied as one product, side by side: their
+/// widths add up.
+pub(super) fn similarity_factors([a, b]: [&Embeddings; 2], block: &Block) -> [CubeTensor; 2] {
     let (a, b) = (&a.similarity, &b.similarity);
     let (mut left, mut right) = (Vec::new(), Vec::new());
     for [i, j] in Terms::multiplied(a.len(), b.len()) {
@@ -57,7 +62,7 @@ pub(super) fn similarities([a, b]: [&Embeddings; 2], block: &Block, out: &CubeTe
         right.push(rows_of(&b[j], block.columns));
     }
     let [left, right] = [left, right].map(side_by_side);
-    product(left, CubeBackend::float_transpose(right), out);
+    [left, CubeBackend::float_transpose(right)]
 }
 
 fn side_by_side(mut matrices: Vec<CubeTensor>) -> CubeTensor {

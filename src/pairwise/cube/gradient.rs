@@ -1,13 +1,12 @@
 //! Sums of gradients over blocks.
 
 use burn::backend::TensorMetadata;
-use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::{DType, Shape};
-use burn_cubecl::cubecl::prelude::{CubeCount, CubeDim};
 use burn_cubecl::tensor::CubeTensor;
 
 use super::buffers::{empty, zeros};
-use super::kernels;
+use super::kernels::Epilogue;
+use super::onto::{At, Onto, Sums, product_onto};
 use super::plan::Terms;
 use super::product::product;
 
@@ -16,19 +15,17 @@ pub(super) struct Gradient {
     pub sum: CubeTensor,
     /// Whether one block is all of it.
     in_one: bool,
-    /// Units of a cube.
-    units: usize,
 }
 
 impl Gradient {
     /// Of this shape, on the device of `like`.
-    pub fn new(like: &CubeTensor, shape: Shape, dtype: DType, in_one: bool, units: usize) -> Self {
+    pub fn new(like: &CubeTensor, shape: Shape, dtype: DType, in_one: bool) -> Self {
         let sum = if in_one {
             empty(like, shape, dtype)
         } else {
             zeros(like, shape, dtype)
         };
-        Self { sum, in_one, units }
+        Self { sum, in_one }
     }
 
     /// Adds the product of coefficients and embeddings, of which these are the terms, to the rows
@@ -41,25 +38,20 @@ impl Gradient {
                 product(left, right, &self.sum);
                 continue;
             }
-            let shape = [left.shape()[0], right.shape()[1]];
-            let part = empty(&self.sum, shape, self.sum.dtype);
-            product(left, right, &part);
-            self.accumulate(start * shape[1], part);
+            let at = At {
+                rows: left.shape()[0],
+                columns: right.shape()[1],
+                i0: start,
+                ..At::default()
+            };
+            let mut onto = Onto {
+                epilogue: Epilogue::Add,
+                to: &self.sum,
+                reads: [&self.sum; 3],
+                with_mask: false,
+                sums: &mut Sums::new(0),
+            };
+            product_onto([left, right], at, &mut onto);
         }
-    }
-
-    /// Adds to the elements from `at` on.
-    fn accumulate(&self, at: usize, part: CubeTensor) {
-        let len = part.shape().num_elements();
-        kernels::accumulate::launch(
-            &self.sum.client,
-            CubeCount::Static(len.div_ceil(self.units).min(1 << 15) as u32, 1, 1),
-            CubeDim::new_1d(self.units as u32),
-            self.sum.clone().into_buffer_arg(),
-            part.into_buffer_arg(),
-            at,
-            len,
-            dtype_to_storage_type(self.sum.dtype),
-        );
     }
 }

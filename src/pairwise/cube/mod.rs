@@ -8,8 +8,10 @@ mod buffers;
 mod factors;
 mod gradient;
 mod kernels;
+mod onto;
 mod plan;
 mod product;
+mod rows;
 mod states;
 mod sweep;
 #[cfg(all(test, feature = "wgpu"))]
@@ -18,11 +20,12 @@ mod tests;
 use std::sync::{Arc, Once};
 
 use burn::tensor::DType;
+use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeDevice};
 
 use self::plan::{Factors, Hardware, Plan};
 use self::sweep::Cubes;
-use super::ops::{Inputs, Outputs, PairwiseOps, without_autodiff};
+use super::ops::{Inputs, Outputs, PairwiseOps, Unfinished, without_autodiff};
 use super::pass::Pass;
 use super::{Precision, chunked};
 
@@ -45,6 +48,17 @@ impl PairwiseOps for CubeBackend {
                 }
             }
         }
+    }
+
+    fn row_norms(rows: CubeTensor) -> CubeTensor {
+        rows::norms(rows)
+    }
+
+    fn finished(of: Unfinished<Self>) -> CubeTensor {
+        if of.gradient.dtype == of.dtype {
+            return of.in_plain_operations();
+        }
+        rows::finished(of)
     }
 
     without_autodiff!();

@@ -11,7 +11,7 @@ use burn_cubecl::tensor::CubeTensor;
 use super::kernels::Tiling;
 use crate::pairwise::ops::Inputs;
 use crate::pairwise::pass::Pass;
-use crate::pairwise::reduction::Axis;
+use crate::pairwise::reduction::{Axis, Kind};
 pub(super) use crate::pairwise::terms::{Factors, Terms};
 
 /// Bytes that the matrices of a block take at most: 4,096 rows and columns of f32 and of bf16.
@@ -34,6 +34,9 @@ pub(super) struct Hardware {
     pub processors: Option<usize>,
     /// Half-precision types whose matrices the device multiplies by instructions of their own.
     pub matrix_units: Vec<DType>,
+    /// Whether products are followed by what is computed of them in one kernel: not where each
+    /// unit has an element alone, whose sums would be as many.
+    pub fuses: bool,
 }
 
 impl Hardware {
@@ -61,6 +64,7 @@ impl Hardware {
                 .num_streaming_multiprocessors
                 .map(|count| count as usize),
             matrix_units: half.filter(has_unit).collect(),
+            fuses: hardware.num_cpu_cores.is_none(),
         }
     }
 }
@@ -76,6 +80,8 @@ pub(super) struct Plan {
     pub block: [usize; 2],
     /// Whether all similarities are kept for the next pass, or are there from the last.
     pub keeps: bool,
+    /// Whether coefficients are computed where similarities are, which reach no memory.
+    pub is_fused: bool,
 }
 
 impl Plan {
@@ -108,6 +114,16 @@ impl Plan {
     ) -> Self {
         let (sizes, dtype) = (inputs.sizes(), inputs.dtype());
         let keeps = pass.keeps_all(sizes, dtype) && (pass.coefficient.is_none() || is_kept(inputs));
+        let are_totals = pass.only_totals
+            && pass
+                .reductions
+                .iter()
+                .all(|r| r.kind == Kind::Sum && r.axis == Axis::Rows);
+        let is_fused = !keeps
+            && hardware.fuses
+            && dtype == DType::F32
+            && are_totals
+            && pass.coefficient.is_some();
         let width = inputs.a.shape()[1];
         let full_waves = |rows| full_waves(rows, width, hardware.processors);
         let block = if keeps {
@@ -119,7 +135,9 @@ impl Plan {
         } else {
             let coefficients = factors.coefficient.filter(|_| pass.coefficient.is_some());
             let named = pass.teachers.iter().filter(|teacher| teacher.named);
-            let of_pair = dtype.size() * (1 + named.count() + 2 * usize::from(pass.named.mask))
+            let similarities = usize::from(!(is_fused && coefficients.is_some()));
+            let matrices = similarities + named.count() + 2 * usize::from(pass.named.mask);
+            let of_pair = dtype.size() * matrices
                 + coefficients.map_or(0, |terms| terms.count * terms.dtype.size());
             let most_rows = hardware.strips.saturating_mul(tiling.rows());
             let pairs = pairs_of(pass.limits.budget, of_pair, sizes);
@@ -131,6 +149,7 @@ impl Plan {
             teachers,
             block,
             keeps,
+            is_fused,
         }
     }
 }

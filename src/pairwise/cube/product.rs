@@ -4,7 +4,7 @@ use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
 use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
-use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems, MatmulSetupError};
+use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems, MatmulProblem, MatmulSetupError};
 use cubek::matmul::launch::launch_ref;
 use cubek::matmul::multi_level::Strategy as MultiLevel;
 use cubek::matmul::routine::BlueprintStrategy;
@@ -33,9 +33,20 @@ pub(super) fn in_full(left: CubeTensor, right: CubeTensor) -> CubeTensor {
 /// runs need not agree to the bit.
 pub(super) fn product(left: CubeTensor, right: CubeTensor, out: &CubeTensor) {
     assert_eq!(left.dtype, right.dtype, "a product of two types");
+    first_that_runs([&left, &right], out.dtype, |strategy| {
+        launch(&strategy.clone().into(), [&left, &right, out])
+    });
+}
+
+/// Runs a product, of which `launch` launches the kernel that it is given, unless that is refused.
+pub(super) fn first_that_runs(
+    [left, right]: [&CubeTensor; 2],
+    out: DType,
+    mut launch: impl FnMut(&MultiLevel) -> Result<(), MatmulSetupError>,
+) {
     let mut refused = Vec::new();
-    for strategy in strategies([&left, &right, out]) {
-        match launch(&strategy, [&left, &right, out]) {
+    for strategy in strategies([left, right], out) {
+        match launch(&strategy) {
             Ok(()) => return,
             Err(error) => refused.push(format!("{strategy}: {error:?}")),
         }
@@ -44,7 +55,7 @@ pub(super) fn product(left: CubeTensor, right: CubeTensor, out: &CubeTensor) {
         "no matrix product runs {:?} by {:?} on {:?}: {refused:?}",
         left.shape(),
         right.shape(),
-        out.device
+        left.device
     );
 }
 
@@ -60,38 +71,56 @@ pub(super) fn launch(
         input(left),
         input(right),
         out.clone().binding(),
-        &mut MatmulElems::from_globals(&types([left, right, out])),
+        &mut MatmulElems::from_globals(&types([left, right, out].map(|x| x.dtype))),
     )
 }
 
-fn types([left, right, out]: [&CubeTensor; 3]) -> MatmulGlobalElems {
-    MatmulGlobalElems {
-        lhs: dtype_to_storage_type(left.dtype),
-        rhs: dtype_to_storage_type(right.dtype),
-        out: dtype_to_storage_type(out.dtype),
-    }
+fn types([left, right, out]: [DType; 3]) -> MatmulGlobalElems {
+    let [lhs, rhs, out] = [left, right, out].map(dtype_to_storage_type);
+    MatmulGlobalElems { lhs, rhs, out }
+}
+
+/// The product of two matrices, with elements of that type, none left out between its rows.
+pub(super) fn problem(
+    [left, right]: [&CubeTensor; 2],
+    out: DType,
+) -> Result<MatmulProblem, MatmulSetupError> {
+    let shape = [left.shape()[0], right.shape()[1]];
+    let bits = |x: &CubeTensor| x.clone().binding().required_address_type(x.dtype.size());
+    MatmulProblem::from_shapes_and_strides(
+        left.shape(),
+        right.shape(),
+        shape.into(),
+        left.meta.strides.clone(),
+        right.meta.strides.clone(),
+        [shape[1], 1].into(),
+        types([left.dtype, right.dtype, out]),
+        bits(left).max(bits(right)),
+        None,
+        None,
+    )
 }
 
 /// Kernels for a product, by decreasing speed.
 ///
 /// cubek's own choice among those that it infers panics where the first is refused for any other
 /// reason than a missing instruction.
-pub(super) fn strategies(tensors: [&CubeTensor; 3]) -> Vec<Strategy> {
-    if is_processor(tensors[0]) {
-        return vec![MultiLevel::Naive.into()];
+pub(super) fn strategies([left, right]: [&CubeTensor; 2], out: DType) -> Vec<MultiLevel> {
+    if is_processor(left) {
+        return vec![MultiLevel::Naive];
     }
-    let own = blueprint(tensors, types(tensors));
+    let problem = problem([left, right], out).ok();
+    let own = problem.and_then(|problem| blueprint(left, &problem));
     let mut strategies = Vec::new();
     // Of f32 matrix units would round to tf32.
-    if [DType::F16, DType::BF16].contains(&tensors[0].dtype) {
-        let own = own.map(BlueprintStrategy::Forced);
-        strategies.extend(own.map(MultiLevel::SimpleCyclicCmma));
+    if [DType::F16, DType::BF16].contains(&left.dtype) {
+        strategies
+            .extend(own.map(|own| MultiLevel::SimpleCyclicCmma(BlueprintStrategy::Forced(own))));
         strategies.push(MultiLevel::SimpleCyclicCmma(Default::default()));
     } else {
-        let own = own.map(BlueprintStrategy::Forced);
-        strategies.extend(own.map(MultiLevel::SimpleUnit));
+        strategies.extend(own.map(|own| MultiLevel::SimpleUnit(BlueprintStrategy::Forced(own))));
     }
     strategies.push(MultiLevel::SimpleUnit(Default::default()));
     strategies.push(MultiLevel::Naive);
-    strategies.into_iter().map(Strategy::from).collect()
+    strategies
 }

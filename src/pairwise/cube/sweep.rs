@@ -11,9 +11,10 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::buffers::{Planes, empty, matrix_at};
-use super::factors::{Embeddings, one_after_the_other, similarities};
+use super::factors::{Embeddings, one_after_the_other, similarities, similarity_factors};
 use super::gradient::Gradient;
-use super::kernels::{self, Program};
+use super::kernels::{self, Epilogue, Program};
+use super::onto::{At, Onto, Sums, product_onto};
 use super::plan::{Plan, Terms};
 use super::states::States;
 use crate::pairwise::blocks::{self, Block, Part, Side, Sweep};
@@ -26,6 +27,8 @@ pub(super) struct Cubes<'a> {
     states: States,
     left: Option<Gradient>,
     right: Option<Gradient>,
+    /// Of a pass whose products compute the coefficients, in the place of states.
+    sums: Sums,
 }
 
 /// What a pass reads, ready for its products and kernels.
@@ -52,14 +55,14 @@ impl<'a> Cubes<'a> {
         let (like, dtype) = (inputs.a.clone(), inputs.dtype());
         let shapes = [inputs.a.shape(), inputs.b.shape()];
         let (sizes @ [n, m], block) = (inputs.sizes(), plan.block);
-        let units = plan.tiling.units();
         let in_one = n <= block[0] && m <= block[1];
-        let gradient = |shape| Gradient::new(&like, shape, dtype, in_one, units);
+        let gradient = |shape| Gradient::new(&like, shape, dtype, in_one);
         let [a, b] = shapes;
         Self {
             states: States::new(pass, sizes, block, (&like, dtype), plan.tiling),
             left: pass.left.then(|| gradient(a)),
             right: pass.right.then(|| gradient(b)),
+            sums: Sums::new(pass.reductions.len()),
             read: Read::new(inputs, pass, plan),
         }
     }
@@ -67,7 +70,12 @@ impl<'a> Cubes<'a> {
     pub fn run(mut self) -> Outputs<CubeBackend> {
         let (pass, sizes, block) = (self.read.pass, self.read.sizes(), self.read.plan.block);
         blocks::run(pass, sizes, block, &mut self);
-        let results = self.states.results(pass, sizes);
+        let results = if self.read.plan.is_fused {
+            let like = (&self.read.vectors, self.read.dtype);
+            self.sums.results(pass.result_len(sizes), like)
+        } else {
+            self.states.results(pass, sizes)
+        };
         let or_results = |gradient: Option<Gradient>| gradient.map_or(results.clone(), |g| g.sum);
         let kept = self.read.kept.filter(|_| pass.coefficient.is_none());
         Outputs {
@@ -172,6 +180,42 @@ impl<'a> Read<'a> {
         ))
     }
 
+    fn at(&self, block: &Block) -> At {
+        let [n, m] = self.sizes();
+        At {
+            rows: block.rows.len,
+            columns: block.columns.len,
+            i0: block.rows.start,
+            j0: block.columns.start,
+            n,
+            m,
+            first_row: self.pass.first_row,
+            columns_at: self.columns_at,
+            scalars_at: self.scalars_at,
+        }
+    }
+
+    /// The coefficients of a block, computed by the product of its similarities.
+    fn fused(&self, block: &Block, program: Program, sums: &mut Sums) -> Vec<CubeTensor> {
+        let at = self.at(block);
+        let in_place = Terms {
+            dtype: self.dtype,
+            count: 1,
+        };
+        let terms = self.plan.factors.coefficient.unwrap_or(in_place);
+        let planes = Planes::new(&self.vectors, [at.rows, at.columns], terms);
+        let (teachers, mask) = (self.teacher_similarities(block), self.mask(block));
+        let mut onto = Onto {
+            epilogue: Epilogue::Coefficients(program),
+            to: &planes.buffer,
+            reads: [&teachers, &mask, &self.vectors],
+            with_mask: self.pass.named.mask,
+            sums,
+        };
+        product_onto(similarity_factors([&self.a, &self.b], block), at, &mut onto);
+        planes.each()
+    }
+
     /// Runs the kernel of a block; its coefficients, where the program has some.
     #[allow(unsafe_code)]
     fn launch(
@@ -181,8 +225,7 @@ impl<'a> Read<'a> {
         [splits, strips]: [usize; 2],
         partials: &CubeTensor,
     ) -> Option<Vec<CubeTensor>> {
-        let ([n, m], dtype) = (self.sizes(), self.dtype);
-        let (rows, columns) = (block.rows, block.columns);
+        let dtype = self.dtype;
         let reduces = !(program.rows.is_empty() && program.columns.is_empty());
         if !reduces && program.coefficient.is_none() {
             return None;
@@ -190,12 +233,12 @@ impl<'a> Read<'a> {
         let similarity = self.similarities(block);
         let terms = self.plan.factors.coefficient;
         let terms = terms.filter(|_| program.coefficient.is_some());
-        let apart = Planes::new(&similarity, terms.unwrap_or(Terms::NONE));
-        let teachers = self.teacher_similarities(block);
-        let (at, to) = (
-            [rows.start, columns.start],
-            [self.columns_at, self.scalars_at],
+        let apart = Planes::new(
+            &similarity,
+            [block.rows.len, block.columns.len],
+            terms.unwrap_or(Terms::NONE),
         );
+        let teachers = self.teacher_similarities(block);
         // SAFETY: units beyond the block read and write at its last row and column or not at all;
         // the vectors have as many elements as the steps' leaves name; `partials` has room for
         // every state of every cube.
@@ -210,17 +253,7 @@ impl<'a> Read<'a> {
                 self.vectors.clone().into_buffer_arg(),
                 partials.clone().into_buffer_arg(),
                 apart.buffer.clone().into_buffer_arg(),
-                kernels::PlaceLaunch::new(
-                    rows.len,
-                    columns.len,
-                    at[0],
-                    at[1],
-                    n,
-                    m,
-                    self.pass.first_row,
-                    to[0],
-                    to[1],
-                ),
+                self.at(block).launch(),
                 f32::INFINITY,
                 program.clone(),
                 self.pass.named.mask,
@@ -259,6 +292,11 @@ impl Sweep for Cubes<'_> {
             coefficient: steps.coefficient,
             terms: read.plan.factors.coefficient.map_or(0, |terms| terms.count),
         };
+        if read.plan.is_fused {
+            return program
+                .coefficient
+                .map(|_| read.fused(block, program, &mut self.sums));
+        }
         let cubes = [
             block.columns.len.div_ceil(tiling.span()),
             block.rows.len.div_ceil(tiling.rows()),

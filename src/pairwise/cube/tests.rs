@@ -44,7 +44,8 @@ fn assert_same(own: &[f32], plain: &[f32], tolerance: f32, how: &str) {
 /// `with_max`.
 fn form(with_max: bool) -> Form {
     let c = Expr::leaf(Leaf::Similarity);
-    let logit = &c * &Expr::leaf(Leaf::Row(0)) + &Expr::leaf(Leaf::Column(0));
+    let scaled = &c * &Expr::leaf(Leaf::Scalar(0));
+    let logit = &scaled * &Expr::leaf(Leaf::Row(0)) + &Expr::leaf(Leaf::Column(0));
     let mut reductions = vec![
         rows().log_sum_exp(&logit.except(&Expr::diagonal())),
         columns().softmax_mean(&logit, &c),
@@ -57,7 +58,7 @@ fn form(with_max: bool) -> Form {
         reductions,
         rows: 1,
         columns: 1,
-        scalars: 0,
+        scalars: 1,
         symmetric: false,
         has_norms: false,
         teachers: Vec::new(),
@@ -82,14 +83,12 @@ struct How {
     tolerance: f32,
 }
 
-/// Runs a pass and the one that follows from it, with all gradients, in each of these ways.
-fn check(form: &Form, ways: &[How]) {
-    let (n, m) = (140, 150);
+fn inputs([n, m]: [usize; 2], width: usize) -> Inputs<CubeBackend> {
     let number = |seed: f32| move |k: usize| (k as f32 * seed).sin();
-    let any = || tensor(number(1.0), [1, 1]);
-    let mut inputs = Inputs {
-        a: tensor(number(0.7), [n, 5]),
-        b: tensor(number(0.9), [m, 5]),
+    let any = || tensor(|_| 1.5, [1, 1]);
+    Inputs {
+        a: tensor(number(0.7), [n, width]),
+        b: tensor(number(0.9), [m, width]),
         teacher_a: any(),
         teacher_b: any(),
         rows: tensor(number(1.1), [1, n]),
@@ -97,13 +96,20 @@ fn check(form: &Form, ways: &[How]) {
         scalars: any(),
         mask: any(),
         kept: any(),
-    };
+    }
+}
+
+/// Runs a pass and the one that follows from it, with all gradients, in each of these ways.
+fn check(form: &Form, ways: &[How]) {
+    let (n, m) = (140, 150);
+    let number = |seed: f32| move |k: usize| (k as f32 * seed).sin();
+    let mut inputs = inputs([n, m], 5);
     let wanted = Wanted {
         left: true,
         right: true,
         rows: true,
         columns: true,
-        scalars: false,
+        scalars: true,
     };
     let mut kept = Vec::new();
     let mut check = |inputs: &Inputs<CubeBackend>, pass: &Pass| {
@@ -120,6 +126,7 @@ fn check(form: &Form, ways: &[How]) {
             let factors = [how.factors; 2];
             let plan = Plan::with_factors(&hardware, how.tiling, &inputs, &pass, factors);
             assert_eq!(plan.keeps, how.kept > 0);
+            assert!(!plan.is_fused);
             let own = Cubes::new(inputs, &pass, plan).run();
             kept.push(own.kept.clone());
             let pairs = [
@@ -188,6 +195,76 @@ fn nothing_is_kept_beyond_its_limit_or_of_a_few() {
     assert!(!pass.keeps_all([usize::MAX, usize::MAX], DType::F32));
 }
 
+/// The backward pass of a form whose bound vectors are constants, and the one pass of a sum over all
+/// pairs, of products that compute coefficients and totals themselves.
+#[test]
+fn fused_products_give_what_chunks_give() {
+    let wanted = Wanted {
+        left: true,
+        right: true,
+        rows: false,
+        columns: false,
+        scalars: true,
+    };
+    let several = form(false);
+    let logit = several.reductions[1].exprs[0].clone();
+    let cost = Expr::select(&Expr::diagonal(), &(-&logit).softplus(), &logit.softplus());
+    let total = Form {
+        reductions: vec![rows().sum(&cost)],
+        ..form(false)
+    };
+    // Of 150 columns vectors have two elements, of 148 four, of 149 one.
+    for (m, width) in [(150, 5), (148, 8), (149, 4)] {
+        let (mut inputs, n) = (inputs([140, m], width), 140);
+        check_fused(&inputs, &total.with_gradient(wanted));
+        let results = chunked::pass(inputs.clone(), &several.forward(false)).results;
+        let len = several.result_len([n, m]);
+        let upstream = tensor(|k| (k as f32 * 0.3).sin(), [1, len]);
+        let upstream = CubeBackend::float_reshape(upstream, Shape::new([len]));
+        append_results(&mut inputs, results, upstream, &several);
+        check_fused(&inputs, &several.backward(wanted));
+    }
+}
+
+/// Runs a pass in one block and in several, with coefficients as they are and as terms.
+fn check_fused(inputs: &Inputs<CubeBackend>, pass: &Pass) {
+    let plain = chunked::pass(inputs.clone(), pass);
+    let hardware = Hardware::of(&inputs.a);
+    let in_full = Factors::new(DType::F32, Precision::Highest, &[]);
+    let half = Terms {
+        dtype: DType::F16,
+        count: 2,
+    };
+    let in_terms = Factors {
+        similarity: half,
+        gradient: half,
+        coefficient: Some(half),
+    };
+    let totals = |results: CubeTensor| -> Vec<f32> {
+        let results = elements(results);
+        let each = inputs.sizes()[0];
+        results.chunks(each).map(|part| part.iter().sum()).collect()
+    };
+    for (factors, tolerance) in [(in_full, 1e-5), (in_terms, 1e-4)] {
+        for budget in [1, 1 << 30] {
+            let mut pass = pass.clone();
+            pass.limits.budget = budget;
+            let plan = Plan::with_factors(&hardware, Tiling::of(8), inputs, &pass, [factors; 2]);
+            assert!(plan.is_fused);
+            let own = Cubes::new(inputs.clone(), &pass, plan).run();
+            let said = format!("{factors:?}, budget {budget}, {:?}", inputs.b.meta.shape());
+            let pairs = [
+                (totals(own.results), totals(plain.results.clone())),
+                (elements(own.left), elements(plain.left.clone())),
+                (elements(own.right), elements(plain.right.clone())),
+            ];
+            for (own, plain) in pairs {
+                assert_same(&own, &plain, tolerance, &said);
+            }
+        }
+    }
+}
+
 /// Rounded factors on a device without instructions for them, in f16 where there is no bf16: each
 /// term more is worth the digits of its type.
 #[test]
@@ -250,8 +327,8 @@ fn products_are_right_whatever_their_sizes() {
         ];
         for (left, right) in ways {
             let out = empty(&left, [m, n], left.dtype);
-            let first = &product::strategies([&left, &right, &out])[0];
-            product::launch(first, [&left, &right, &out]).expect("the kernel runs");
+            let first = &product::strategies([&left, &right], out.dtype)[0];
+            product::launch(&first.clone().into(), [&left, &right, &out]).expect("the kernel runs");
             let how = format!("{m} x {n} of {k}, {first}");
             assert_same(&elements(out), &expected, 1e-5, &how);
         }

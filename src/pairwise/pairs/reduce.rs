@@ -17,6 +17,7 @@ use crate::pairwise::ops::{Inputs, PairwiseOps};
 use crate::pairwise::pass::Pass;
 use crate::pairwise::reduction::{Axis, Kind, Reduction, rows};
 use crate::pairwise::{Evaluation, chunked, divided};
+use crate::tensor::constant_like;
 
 impl Pairs {
     /// The results of `reductions`, in their order, each of shape `[N]` along rows and `[M]` along
@@ -266,6 +267,16 @@ fn split(results: Tensor<1>, form: &Form, sizes: [usize; 2]) -> Vec<Tensor<1>> {
         results.clone().slice(at - len..at)
     };
     form.results().map(vector).collect()
+}
+
+/// The largest magnitude and the norm of each row of half precision, `[2, rows]` (see
+/// [`PairwiseOps::row_norms`]), where a kernel finds them; constants to the gradient.
+pub(crate) fn row_norms(rows: &Tensor<2>) -> Option<Tensor<2>> {
+    let Some(Kernels::Cube) = kernels(rows) else {
+        return None;
+    };
+    let norms = Dispatch::row_norms(rows.clone().without_autodiff().into_dispatch());
+    Some(constant_like(Tensor::from_dispatch(norms), rows))
 }
 
 /// The kernels that this crate has.

@@ -9,6 +9,7 @@ use crate::tensor::artanh_terms;
 /// Where a block lies, and where the vectors of columns and the scalars are in the buffer of bound
 /// values.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
+#[expand(derive(Clone))]
 pub(crate) struct Place {
     /// Of the block.
     pub rows: usize,

@@ -238,19 +238,25 @@ fn log_sum<F: Float>(state: &Components<F>, infinity: F) -> F {
     select(state.b == F::new(0.0), -infinity, state.a + state.b.ln())
 }
 
-/// Adds `x` to `sum` from `at` on.
+/// Of each component the sums that units found, `[component, unit]`, as `each` results.
 #[cube(launch)]
-pub(crate) fn accumulate<F: Float>(
-    sum: &mut [F],
-    x: &[F],
-    at: usize,
+pub(crate) fn gather<F: Float>(
+    found: &[F],
+    results: &mut [F],
     len: usize,
+    each: usize,
+    units: usize,
     #[define(F)] _dtype: ElemType,
 ) {
-    let step = (CUBE_COUNT_X * CUBE_DIM_X) as usize;
-    let mut k = ABSOLUTE_POS_X as usize;
-    while k < len {
-        sum[at + k] += x[k];
-        k += step;
+    let k = ABSOLUTE_POS as usize;
+    if k < len {
+        let start = k / each * units;
+        let mut sum = F::new(0.0);
+        let mut unit = k % each;
+        while unit < units {
+            sum += found[start + unit];
+            unit += each;
+        }
+        results[k] = sum;
     }
 }

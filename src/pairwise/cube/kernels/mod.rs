@@ -8,17 +8,21 @@
 
 #![allow(clippy::needless_range_loop)] // Kernels have no iterators.
 
+mod epilogue;
 mod expr;
 mod join;
 mod reduce;
+mod rows;
 mod state;
 
 use crate::pairwise::reduction::Kind;
 use crate::pairwise::tape::Op;
 
+pub(crate) use self::epilogue::{Epilogue, MultipliedLaunch, Onto, TargetLaunch};
 pub(crate) use self::expr::PlaceLaunch;
-pub(crate) use self::join::{FoundLaunch, accumulate, finish, merge};
+pub(crate) use self::join::{FoundLaunch, finish, gather, merge};
 pub(crate) use self::reduce::block;
+pub(crate) use self::rows::{gradients, norms};
 
 /// The size of a cube, and how the pairs of a tile are divided among its units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
