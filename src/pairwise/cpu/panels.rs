@@ -9,6 +9,19 @@ use super::product::Shared;
 pub(super) trait Matrix: Copy + Send + Sync {
     /// Reads consecutive elements of a row.
     fn read(&self, row: usize, column: usize, out: &mut [f32]);
+
+    /// The first `len` of so many elements of a row, and zeros. (The copy of a count that the
+    /// compiler knows is no call.)
+    #[inline(always)]
+    fn elements<const N: usize>(&self, row: usize, column: usize, len: usize) -> [f32; N] {
+        let mut out = [0f32; N];
+        if len == N {
+            self.read(row, column, &mut out);
+        } else {
+            self.read(row, column, &mut out[..len]);
+        }
+        out
+    }
 }
 
 /// Which factor of a product a matrix becomes, and whether its rows or its columns are summed over.
@@ -121,38 +134,51 @@ fn pack_with(
     for (step, blocks) in words.chunks_exact_mut(terms * BLOCK).enumerate() {
         let from = first + step * STEP;
         let summed = STEP.min(sum.saturating_sub(step * STEP));
-        // The two elements of each word, in separate arrays. Rows are those of the matrix.
-        let mut pairs = [[0f32; BLOCK]; 2];
+        let blocks = blocks.chunks_exact_mut(BLOCK);
         if role.sums_rows {
-            for k in 0..summed {
-                let out = &mut pairs[k % 2][k / 2 * STRIP..][..len];
-                matrix.read(from + k, start, out);
+            let mut rows = [[0f32; STRIP]; STEP];
+            for (k, row) in rows.iter_mut().enumerate().take(summed) {
+                *row = matrix.elements(from + k, start, len);
             }
-        } else {
-            for row in 0..len {
-                let mut values = [0f32; STEP];
-                matrix.read(start + row, from, &mut values[..summed]);
-                for k in 0..STEP {
-                    pairs[k % 2][row * STRIP + k / 2] = values[k];
-                }
-            }
-        }
-        for block in blocks.chunks_exact_mut(BLOCK) {
-            let mut found = [0u32; BLOCK];
-            let [low, high] = &mut pairs;
-            for ((word, low), high) in found.iter_mut().zip(low).zip(high) {
-                *word = split(low) >> 16 | split(high);
-            }
-            // A left block has a row for each row of the strip, a right one for each pair of sums.
-            if role.is_left == role.sums_rows {
-                for row in 0..STRIP {
-                    for column in 0..STRIP {
-                        block[row * STRIP + column] = found[column * STRIP + row];
+            for block in blocks {
+                let mut found = [[0u32; STRIP]; STRIP];
+                for (words, pair) in found.iter_mut().zip(rows.as_chunks_mut::<2>().0) {
+                    let [low, high] = pair;
+                    for ((word, low), high) in words.iter_mut().zip(low).zip(high) {
+                        *word = split(low) >> 16 | split(high);
                     }
                 }
-            } else {
-                block.copy_from_slice(&found);
+                write(block, &found, role.is_left);
             }
+        } else {
+            let mut rows = [[0f32; STEP]; STRIP];
+            for (k, row) in rows.iter_mut().enumerate().take(len) {
+                *row = matrix.elements(start + k, from, summed);
+            }
+            for block in blocks {
+                let mut found = [[0u32; STRIP]; STRIP];
+                for (words, row) in found.iter_mut().zip(&mut rows) {
+                    for (word, [low, high]) in words.iter_mut().zip(row.as_chunks_mut::<2>().0) {
+                        *word = split(low) >> 16 | split(high);
+                    }
+                }
+                write(block, &found, !role.is_left);
+            }
+        }
+    }
+}
+
+/// Writes a block. A left one has a row for each row of the strip, a right one for each pair of the
+/// sum.
+#[inline(always)]
+fn write(block: &mut [u32], words: &[[u32; STRIP]; STRIP], is_transposed: bool) {
+    for (row, out) in block.chunks_exact_mut(STRIP).enumerate() {
+        if is_transposed {
+            for (word, words) in out.iter_mut().zip(words) {
+                *word = words[row];
+            }
+        } else {
+            out.copy_from_slice(&words[row]);
         }
     }
 }
