@@ -1,13 +1,13 @@
 //! Large buffers.
 
-use crate::host::Real;
+use bytemuck::Zeroable;
 
 /// That many zeros.
 ///
 /// On Linux, large buffers ask for huge pages: each is written once and freed, and a fault for
 /// every four kilobytes of it would cost as much as a tenth of the work that fills it.
-pub(super) fn zeros<T: Real>(len: usize) -> Vec<T> {
-    let buffer = vec![T::ZERO; len];
+pub(super) fn zeros<T: Clone + Zeroable>(len: usize) -> Vec<T> {
+    let buffer = vec![T::zeroed(); len];
     #[cfg(target_os = "linux")]
     ask_for_huge_pages(&buffer);
     buffer

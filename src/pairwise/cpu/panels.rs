@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::matrix_units::{BLOCK, STEP, STRIP};
+use super::memory::zeros;
 use super::product::Shared;
 
 /// A matrix to be packed.
@@ -59,9 +60,12 @@ impl Panels {
         self.steps = sum.div_ceil(STEP);
         // Two strips are multiplied at a time.
         let strips = len.div_ceil(2 * STRIP) * 2;
-        self.words.resize(strips * self.strip_len(), 0);
         let strip_len = self.strip_len();
-        let strips = self.words.par_chunks_exact_mut(strip_len);
+        if self.words.len() < strips * strip_len {
+            // All of it is written: what it holds does not matter.
+            self.words = zeros(strips * strip_len);
+        }
+        let strips = self.words[..strips * strip_len].par_chunks_exact_mut(strip_len);
         strips.enumerate().for_each(|(k, words)| {
             let start = k * STRIP;
             let len = STRIP.min(len.saturating_sub(start));
