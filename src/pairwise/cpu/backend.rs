@@ -8,9 +8,9 @@ use burn::backend::TensorMetadata;
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::{DType, TensorData, bf16, f16, read_sync};
 
+use super::embeddings::{Rows, has_tiny_row_of_bf16};
 use super::evaluate::Context;
 use super::memory::zeros;
-use super::packed::{Rows, has_tiny_row_of_bf16};
 use super::{kept_len, run};
 use crate::host::{HostBackend, Real};
 use crate::pairwise::chunked;

@@ -13,6 +13,7 @@
 #![allow(unsafe_code)]
 
 mod backend;
+mod embeddings;
 mod evaluate;
 mod gradients;
 mod math;
@@ -28,10 +29,11 @@ mod tasks;
 mod tests;
 mod tile;
 
+use self::embeddings::Rows;
 use self::evaluate::Context;
 use self::memory::zeros;
+use self::packed::Packed;
 pub(super) use self::packed::multiplies_as_bf16;
-use self::packed::{Packed, Rows};
 use self::plan::{Stored, Tiling, blocks, kept_len};
 use self::product::{Plain, Shared};
 use self::states::Both;

@@ -1,136 +1,22 @@
 //! The products of a pass on matrix units: what a block multiplies, packed once for all its tiles
 //! and bands.
 
-use std::ops::Range;
-
-use burn::tensor::{DType, bf16, f16};
-use rayon::prelude::*;
+use burn::tensor::DType;
 
 use super::Inputs;
+use super::embeddings::Embeddings;
 use super::matrix_units::{BLOCK, Multiplied, Ready, SIDE, STEP, STRIP, Units};
-use super::panels::{Coefficients, Matrix, Panels, Role, pack};
+use super::panels::{Coefficients, Panels, Role, pack};
 use super::product::Shared;
 use crate::host::Real;
 use crate::pairwise::Precision;
 use crate::pairwise::blocks::{Block, Part};
-use crate::pairwise::pass::{Pass, Teacher};
+use crate::pairwise::pass::Pass;
 use crate::pairwise::terms::Factors;
 
 /// Elements of the sum whose coefficients are packed at a time: with a strip of embeddings they
 /// stay in the first cache.
 const DEPTH: usize = 16 * STEP;
-
-/// Embeddings as the backend holds them.
-#[derive(Clone, Copy)]
-pub(super) enum Rows<'a, T> {
-    /// In the type of the similarities.
-    Own(&'a [T]),
-    F16(&'a [f16]),
-    Bf16(&'a [bf16]),
-}
-
-impl<'a, T: Real> Rows<'a, T> {
-    /// In the type of the similarities.
-    pub fn own(self) -> &'a [T] {
-        match self {
-            Self::Own(rows) => rows,
-            _ => unreachable!("half precision is multiplied by matrix units"),
-        }
-    }
-
-    fn dtype(self) -> DType {
-        match self {
-            Self::Own(_) => T::dtype(),
-            Self::F16(_) => DType::F16,
-            Self::Bf16(_) => DType::BF16,
-        }
-    }
-}
-
-/// Some rows of embeddings, `apart` from one another.
-#[derive(Clone, Copy)]
-struct Embeddings<'a, T> {
-    rows: Rows<'a, T>,
-    start: usize,
-    apart: usize,
-}
-
-impl<T: Real> Matrix for Embeddings<'_, T> {
-    #[inline(always)]
-    fn read(&self, row: usize, column: usize, out: &mut [f32]) {
-        let at = self.start + row * self.apart + column;
-        let part = at..at + out.len();
-        match self.rows {
-            Rows::Own(rows) => out.copy_from_slice(bytemuck::cast_slice(&rows[part])),
-            Rows::F16(rows) => {
-                for (out, x) in out.iter_mut().zip(&rows[part]) {
-                    *out = x.to_f32();
-                }
-            }
-            Rows::Bf16(rows) => {
-                for (out, x) in out.iter_mut().zip(&rows[part]) {
-                    *out = x.to_f32();
-                }
-            }
-        }
-    }
-}
-
-impl<'a, T: Real> Embeddings<'a, T> {
-    /// Of both sides.
-    fn own(inputs: &Inputs<'a, T>) -> [Self; 2] {
-        [inputs.a, inputs.b].map(|rows| Self {
-            rows,
-            start: 0,
-            apart: inputs.d,
-        })
-    }
-
-    fn of_teacher(inputs: &Inputs<'a, T>, teacher: &Teacher) -> [Self; 2] {
-        inputs.teachers.map(|rows| Self {
-            rows: Rows::Own(rows),
-            start: teacher.at,
-            apart: inputs.teachers[0].len() / inputs.context.n,
-        })
-    }
-
-    /// From a row on.
-    fn from(self, row: usize) -> Self {
-        let start = self.start + row * self.apart;
-        Self { start, ..self }
-    }
-
-    /// Whether a row is too short for matrix units. Of half precision the backend has looked.
-    fn has_tiny_row(self, width: usize) -> bool {
-        const SIGNLESS: u32 = 0x7fff_ffff;
-        let Rows::Own(rows) = self.rows else {
-            return false;
-        };
-        let bits: &[u32] = bytemuck::cast_slice(rows);
-        let part = self.start..self.start + width;
-        has_tiny_row(bits, self.apart, part, |bits| bits & SIGNLESS)
-    }
-}
-
-/// Whether a row of bf16 is too short for matrix units.
-pub(super) fn has_tiny_row_of_bf16(rows: &[bf16], width: usize) -> bool {
-    let bits: &[u16] = bytemuck::cast_slice(rows);
-    has_tiny_row(bits, width, 0..width, |bits| u32::from(bits & 0x7fff) << 16)
-}
-
-/// Whether a row is so short that its elements, or the small terms of them, are below the normal
-/// range, where matrix units have zeros. Bits without their sign are ordered as numbers are.
-fn has_tiny_row<E: Copy + Sync>(
-    bits: &[E],
-    apart: usize,
-    part: Range<usize>,
-    signless: impl Fn(E) -> u32 + Sync,
-) -> bool {
-    let tiny = 1..1e-30f32.to_bits();
-    let largest = |row: &[E]| row.iter().fold(0, |most, &x| most.max(signless(x)));
-    let rows = bits.par_chunks(apart).with_min_len(1024);
-    rows.any(|row| tiny.contains(&largest(&row[part.clone()])))
-}
 
 /// A factor, and which rows of its embeddings it was made of.
 #[derive(Default)]
@@ -261,27 +147,22 @@ impl Packed {
 
     pub fn on<T: Real>(units: Units, pass: &Pass, inputs: &Inputs<T>) -> Option<Self> {
         let rounded = |dtype| Rounded::new(units, dtype, pass.limits.precision);
-        let own = rounded(inputs.a.dtype())?;
-        let teachers = pass.teachers.iter().map(|teacher| {
-            let rounded = rounded(T::dtype()).filter(|_| teacher.named)?;
-            Some((teacher, rounded))
-        });
-        let teachers: Vec<_> = teachers.collect();
-        let rounded_teachers = teachers.iter().flatten();
-        let mut multiplied = vec![(Embeddings::own(inputs), inputs.d)];
-        multiplied
-            .extend(rounded_teachers.map(|(t, _)| (Embeddings::of_teacher(inputs, t), t.width)));
-        let is_tiny = |(sides, width): &([Embeddings<T>; 2], usize)| {
-            sides.iter().any(|side| side.has_tiny_row(*width))
+        let has_tiny_row = |sides: [Embeddings<T>; 2], width: usize| {
+            sides.iter().any(|side| side.has_tiny_row(width))
         };
-        if multiplied.iter().any(is_tiny) {
+        let own = rounded(inputs.a.dtype())?;
+        if has_tiny_row(Embeddings::own(inputs), inputs.d) {
             return None;
         }
-        let sides = |teacher: Option<(&Teacher, Rounded)>| Some(Sides::new(teacher?.1));
+        let teachers = pass.teachers.iter().map(|teacher| {
+            let rounded = rounded(T::dtype()).filter(|_| teacher.named)?;
+            let is_tiny = has_tiny_row(Embeddings::of_teacher(inputs, teacher), teacher.width);
+            (!is_tiny).then(|| Sides::new(rounded))
+        });
         Some(Self {
             units,
             own: Sides::new(own),
-            teachers: teachers.into_iter().map(sides).collect(),
+            teachers: teachers.collect(),
             gradients: Default::default(),
         })
     }

@@ -4,8 +4,8 @@
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
+use super::embeddings::Rows;
 use super::evaluate::Context;
-use super::packed::Rows;
 use super::plan::{Tiling, blocks, kept_len};
 use super::{Inputs, run, run_tiled};
 use crate::host::Real;

@@ -4,6 +4,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use crate::objective::{AnyConfig, Features, ObjectiveConfig};
+use crate::pairwise::{Pairs, Precision, rows};
 
 const PAIRS: usize = 40;
 const WIDTH: usize = 48;
@@ -131,4 +132,23 @@ fn embeddings_of_half_precision_are_multiplied_exactly_at_every_level() {
             }
         }
     }
+}
+
+/// Matrix units would take it for zeros; the embeddings stay with them.
+#[test]
+fn a_teacher_with_a_tiny_row_is_multiplied_in_f32_beside_half_precision() {
+    let device = Device::flex();
+    let matrix = |values: [[f32; 2]; 2], dtype| {
+        Tensor::<2>::from_data(TensorData::from(values), (&device, dtype))
+    };
+    let a = matrix([[1.0, 0.5], [0.25, 2.0]], DType::BF16);
+    let teacher = matrix([[1e-38, 0.0], [1.0, 3.0]], DType::F32);
+    let mut pairs = Pairs::new(a.clone(), a).with_precision(Precision::High);
+    let weight = pairs.teacher(teacher.clone(), teacher) * 1e38;
+    let product = pairs.similarity() * weight;
+    let sums = pairs.reduce(&[rows().sum(&product)]).remove(0);
+    let found = sums.into_data().try_to_vec::<f32>().unwrap();
+    // 1.25 · 0 + 1.25 · 1, and 1.25 · 1 + 4.0625 · 10 · 1e38.
+    assert!((found[0] - 1.25).abs() < 1e-6, "{found:?}");
+    assert_eq!(found[1], f32::INFINITY);
 }

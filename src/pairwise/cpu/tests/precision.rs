@@ -4,8 +4,9 @@
 use burn::tensor::{DType, bf16, f16};
 
 use super::*;
+use crate::pairwise::cpu::embeddings::has_tiny_row_of_bf16;
 use crate::pairwise::cpu::matrix_units::{BLOCK, Multiplied, SIDE, STEP, STRIP, Units};
-use crate::pairwise::cpu::packed::{Packed, has_tiny_row_of_bf16, multiplies_as_bf16};
+use crate::pairwise::cpu::packed::{Packed, multiplies_as_bf16};
 use crate::pairwise::pass::Pass;
 
 /// Those of the processor, and one that is emulated.
