@@ -39,6 +39,8 @@ pub(crate) struct Pass {
     /// Whether its reductions are sums along rows of which only the total over all rows counts:
     /// results may have it anywhere.
     pub only_totals: bool,
+    /// See [`Form::has_scale`](super::form::Form::has_scale).
+    pub has_scale: bool,
     /// The bytes kept are those for the next pass, or from the last one.
     pub limits: Limits,
     /// Which inputs the expressions read.

@@ -19,13 +19,16 @@ mod tests;
 
 use std::sync::{Arc, Once};
 
+use burn::backend::TensorMetadata;
+use burn::backend::ops::FloatTensorOps;
+use burn::tensor::Shape;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 
 use self::plan::{Hardware, Plan};
 use self::sweep::Cubes;
 use super::chunked;
-use super::ops::{Inputs, Outputs, PairwiseOps, Unfinished, without_autodiff};
+use super::ops::{Inputs, Outputs, PairwiseOps, Unfinished, cast, without_autodiff};
 use super::pass::Pass;
 
 impl PairwiseOps for CubeBackend {
@@ -40,6 +43,7 @@ impl PairwiseOps for CubeBackend {
             Ok(plan) => Cubes::new(inputs, &pass, plan).run(),
             Err(reason) => {
                 slow_path(&reason);
+                let inputs = scaled(inputs, &pass);
                 let nothing = buffers::empty(&inputs.a, [1], inputs.dtype());
                 Outputs {
                     kept: nothing,
@@ -61,6 +65,20 @@ impl PairwiseOps for CubeBackend {
     }
 
     without_autodiff!();
+}
+
+/// With rows multiplied by their scales: a copy, where there are some.
+fn scaled(inputs: Inputs<CubeBackend>, pass: &Pass) -> Inputs<CubeBackend> {
+    if !pass.has_scale {
+        return inputs;
+    }
+    let scale = sweep::scale_of(&inputs.rows);
+    let upright = Shape::new([scale.shape()[0], 1]);
+    let scale = cast::<CubeBackend>(CubeBackend::float_reshape(scale, upright), inputs.a.dtype);
+    Inputs {
+        a: CubeBackend::float_mul(inputs.a, scale),
+        ..inputs
+    }
 }
 
 /// Says, once in the life of a process, that a pass does without its kernels.

@@ -155,6 +155,8 @@ pub(super) struct Plan {
     pub teachers: Factors,
     /// Rows and columns of a block.
     pub block: [usize; 2],
+    /// Columns of a block whose similarities are there at a time.
+    pub columns: usize,
     /// Whether all similarities are kept for the next pass, or are there from the last.
     pub keeps: bool,
     /// Whether coefficients are computed where similarities are, which reach no memory.
@@ -202,29 +204,51 @@ impl Plan {
             && are_totals
             && pass.coefficient.is_some();
         let width = inputs.a.shape()[1];
-        let full_waves = |rows| full_waves(rows, width, hardware.processors);
+        // Products of similarities have so many elements that all multiprocessors are busy.
+        let processors = hardware
+            .processors
+            .filter(|_| keeps || pass.coefficient.is_some());
+        let part = |len, most| match processors {
+            Some(processors) => full_waves(len, most, width, processors),
+            None => equal_parts(len, most),
+        };
         let block = if keeps {
             // The same in both passes, whatever they read and however they are tiled: the one
             // finds what the other left.
             let of_pair = dtype.size() * pass.teachers.len() + 6;
-            let pairs = pairs_of(pass.limits.budget, of_pair, sizes);
-            block_of(pairs, sizes, false, hardware.strips, full_waves)
+            let pairs = pairs_of(pass.limits.budget, BLOCK, of_pair, sizes);
+            block_of(pairs, sizes, false, hardware.strips, part)
         } else {
             let coefficients = factors.coefficient.filter(|_| pass.coefficient.is_some());
-            let named = pass.teachers.iter().filter(|teacher| teacher.named);
+            let teachers = pass.teachers.iter().filter(|teacher| teacher.named).count();
             let similarities = usize::from(!(is_fused && coefficients.is_some()));
-            let matrices = similarities + named.count() + 2 * usize::from(pass.named.mask);
-            let of_pair = dtype.size() * matrices
-                + coefficients.map_or(0, |terms| terms.count * terms.dtype.size());
+            // Each is a buffer: similarities, those of teachers, a mask and what it is made of.
+            let buffers = [
+                dtype.size() * similarities,
+                dtype.size() * teachers,
+                dtype.size() * usize::from(pass.named.mask),
+                dtype.size() * usize::from(pass.named.mask),
+                coefficients.map_or(0, |terms| terms.count * terms.dtype.size()),
+            ];
+            let of_pair = buffers.iter().sum();
+            let largest = largest(inputs, pass) * of_pair / buffers.into_iter().max().unwrap_or(1);
             let most_rows = hardware.strips.saturating_mul(tiling.rows());
-            let pairs = pairs_of(pass.limits.budget, of_pair, sizes);
-            block_of(pairs, sizes, pass.symmetric, most_rows, full_waves)
+            let pairs = pairs_of(pass.limits.budget, largest, of_pair, sizes);
+            block_of(pairs, sizes, pass.symmetric, most_rows, part)
         };
+        let columns = block[1];
+        let mut block = block;
+        if pass.coefficient.is_none() && !keeps && !pass.symmetric {
+            let most = largest(inputs, pass).min(pass.limits.budget);
+            let together = merged_together(tiling, pass, block[0], dtype.size(), most);
+            block[1] = (together / columns * columns).clamp(columns, sizes[1].max(columns));
+        }
         Self {
             tiling,
             factors,
             teachers,
             block,
+            columns,
             keeps,
             is_fused,
         }
@@ -253,11 +277,10 @@ pub(super) fn tiling(hardware: &Hardware, embeddings: DType, pass: &Pass, size: 
 
 /// The bytes that a cube shares.
 fn shared(tiling: Tiling, pass: &Pass, size: usize) -> usize {
-    let components = |axis| {
-        let along = pass.reductions.iter().filter(|r| r.axis == axis);
-        along.map(|r| r.kind.components()).sum()
-    };
-    let most = usize::max(components(Axis::Rows), components(Axis::Columns));
+    let most = usize::max(
+        components(pass, Axis::Rows),
+        components(pass, Axis::Columns),
+    );
     tiling.shared(most) * size
 }
 
@@ -297,13 +320,42 @@ fn check_counts(inputs: &Inputs<CubeBackend>) -> Result<(), String> {
     Ok(())
 }
 
-/// How many pairs a block has at most, of so many bytes each.
-fn pairs_of(budget: usize, of_pair: usize, [n, m]: [usize; 2]) -> usize {
+/// How many pairs a block has at most, of so many bytes each, in `largest` bytes.
+fn pairs_of(budget: usize, largest: usize, of_pair: usize, [n, m]: [usize; 2]) -> usize {
     if n * m * of_pair <= budget.min(ALONE) {
         n * m
     } else {
-        budget.min(BLOCK) / of_pair
+        budget.min(largest) / of_pair
     }
+}
+
+/// The bytes of the largest buffer of a block, where there are several blocks: those of a gradient,
+/// as a sum over blocks, less an eighth where there are gradients.
+///
+/// Pools of a device have pages as large as the largest allocation that there was, so that a smaller
+/// block would leave some of a page unused. What is left beside it is for what is small.
+fn largest(inputs: &Inputs<CubeBackend>, pass: &Pass) -> usize {
+    let elements = |x: &CubeTensor| x.shape().num_elements();
+    let gradient = elements(&inputs.a).max(elements(&inputs.b)) * inputs.dtype().size();
+    BLOCK.max(match pass.coefficient {
+        Some(_) => gradient - gradient / 8,
+        None => gradient,
+    })
+}
+
+/// Columns of blocks whose states are merged at once: so many that what cubes find of them takes
+/// `most` bytes.
+fn merged_together(tiling: Tiling, pass: &Pass, rows: usize, size: usize, most: usize) -> usize {
+    let strips = rows.div_ceil(tiling.rows());
+    let of_column = components(pass, Axis::Columns) * strips * size;
+    let of_span = components(pass, Axis::Rows) * rows * size;
+    let of_span = of_span + of_column * tiling.span();
+    most / of_span.max(1) * tiling.span()
+}
+
+fn components(pass: &Pass, axis: Axis) -> usize {
+    let along = pass.reductions.iter().filter(|r| r.axis == axis);
+    along.map(|r| r.kind.components()).sum()
 }
 
 /// Rows, and columns, of a block are multiples of this, where the sides allow.
@@ -311,48 +363,59 @@ const STEP: usize = 128;
 
 /// Rows and columns of a block of so many pairs, at most `most_rows`: a launch has a cube for each
 /// strip of them, along an axis that some devices limit to 65,535. A side that is cut is as long as
-/// `down` makes it, which gives a multiple of [`STEP`].
+/// `part` makes it of its length and the most that there may be, which gives a multiple of [`STEP`].
 fn block_of(
     pairs: usize,
     [n, m]: [usize; 2],
     square: bool,
     most_rows: usize,
-    down: impl Fn(usize) -> usize,
+    part: impl Fn(usize, usize) -> usize,
 ) -> [usize; 2] {
     if n * m <= pairs && n <= most_rows {
         return [n, m];
     }
-    let side = down((pairs as f64).sqrt() as usize);
+    let side = (pairs as f64).sqrt() as usize;
     if square {
-        return [side; 2];
+        return [part(n, side); 2];
     }
     // What one side does not need, the other may have.
     if n <= side {
-        [n, down(pairs / n.max(1))]
+        [n, part(m, pairs / n.max(1))]
     } else if m <= side {
-        [down((pairs / m.max(1)).min(most_rows)), m]
+        [part(n, (pairs / m.max(1)).min(most_rows)), m]
     } else {
-        [side, down(pairs / side)]
+        let rows = part(n, side);
+        [rows, part(m, pairs / rows)]
     }
 }
 
-/// The number of rows, at most `rows`, whose product of gradients, `[rows, width]`, leaves the
-/// fewest multiprocessors idle: each takes 128 × 128 elements at a time.
-fn full_waves(rows: usize, width: usize, processors: Option<usize>) -> usize {
-    let most = (rows / STEP).max(1);
-    let Some(processors) = processors else {
-        return most * STEP;
-    };
-    let fill = |strips: &usize| {
-        let tiles = strips * width.div_ceil(STEP);
+/// The length of equal parts of `len`, as few as there can be with at most `most` in each.
+fn equal_parts(len: usize, most: usize) -> usize {
+    let most = (most / STEP).max(1) * STEP;
+    let parts = len.div_ceil(most);
+    len.div_ceil(parts).next_multiple_of(STEP).min(most)
+}
+
+/// The same, but more parts where the product of gradients of fewer rows, `[part, width]`, leaves
+/// fewer multiprocessors idle: each takes 128 × 128 elements at a time.
+fn full_waves(len: usize, most: usize, width: usize, processors: usize) -> usize {
+    let fill = |part: &usize| {
+        let tiles = part / STEP * width.div_ceil(STEP);
         tiles as f64 / tiles.next_multiple_of(processors) as f64
     };
-    // Of about equals the longest: fewer blocks are fewer launches.
-    let candidates = || (most.div_ceil(2)..=most).rev();
-    let best = candidates().map(|strips| fill(&strips)).fold(0.0, f64::max);
-    let longest = candidates().find(|strips| fill(strips) >= best - 0.02);
-    longest.unwrap_or(most) * STEP
+    let longest = equal_parts(len, most);
+    let parts = len.div_ceil(longest);
+    let candidates = || {
+        let parts = (parts..=2 * parts).map(|parts| len.div_ceil(parts).next_multiple_of(STEP));
+        parts.filter(|part| *part <= most.max(STEP))
+    };
+    let best = candidates().map(|part| fill(&part)).fold(0.0, f64::max);
+    let full = candidates().find(|part| fill(part) >= FULL.min(best));
+    full.unwrap_or(longest)
 }
+
+/// The share of multiprocessors that is enough: beyond it fewer blocks are worth more.
+const FULL: f64 = 0.85;
 
 #[cfg(test)]
 mod tests {
@@ -364,8 +427,8 @@ mod tests {
         let rows = 65_535 * 32;
         let sizes = [10_000_000, 8];
         let block = |most_rows| {
-            block_of((256 << 20) / 4, sizes, false, most_rows, |rows| {
-                full_waves(rows, 8, None)
+            block_of((256 << 20) / 4, sizes, false, most_rows, |_, rows| {
+                rows / STEP * STEP
             })
         };
         let [narrow, columns] = block(rows);
@@ -387,8 +450,8 @@ mod tests {
         for width in [512, 640, 768, 1024, 1536] {
             for of_pair in [4, 6, 8, 10] {
                 let pairs = (256 << 20) / of_pair;
-                let down = |rows| full_waves(rows, width, Some(132));
-                let block = block_of(pairs, [65_536; 2], false, usize::MAX, down);
+                let part = |len, most| full_waves(len, most, width, 132);
+                let block = block_of(pairs, [65_536; 2], false, usize::MAX, part);
                 assert!(block[0] * block[1] <= pairs && 3 * block[0] * block[1] > pairs);
                 for side in block {
                     assert!(fill(side, width) >= 0.85, "{side} of width {width}");
@@ -400,10 +463,8 @@ mod tests {
     #[test]
     fn a_small_matrix_is_one_block_and_a_large_one_has_small_ones() {
         let block = |n: usize, budget| {
-            let pairs = pairs_of(budget, 10, [n, n]);
-            block_of(pairs, [n, n], false, usize::MAX, |rows| {
-                full_waves(rows, 512, None)
-            })
+            let pairs = pairs_of(budget, BLOCK, 10, [n, n]);
+            block_of(pairs, [n, n], false, usize::MAX, equal_parts)
         };
         assert_eq!(block(4_100, 1 << 30), [4_100; 2]);
         let [rows, columns] = block(65_536, 1 << 30);

@@ -61,6 +61,7 @@ fn form(with_max: bool) -> Form {
         scalars: 1,
         symmetric: false,
         has_norms: false,
+        has_scale: false,
         teachers: Vec::new(),
         tokens: [1, 1],
         limits: Limits {

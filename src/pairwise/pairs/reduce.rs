@@ -122,7 +122,9 @@ impl Pairs {
         }
         let form = self.form(&[crate::pairwise::rows().sum(x)]);
         let block = Block::new(Part::from(rows), Part::from(columns));
-        let inputs = self.clone().constant().inputs();
+        let mut pairs = self.clone().constant();
+        pairs.a = pairs.a.scaled();
+        let inputs = pairs.inputs();
         Tensor::from_dispatch(chunked::values::<Dispatch>(&inputs, &form, &block))
     }
 
@@ -180,6 +182,7 @@ impl Pairs {
             scalars: self.scalars.len(),
             symmetric: self.symmetric,
             has_norms: self.has_norms(),
+            has_scale: self.has_scale() && self.multiplies_halves(),
             teachers: self.teachers.iter().map(|[a, _]| a.dims()[1]).collect(),
             tokens: self.tokens,
             limits: Limits::new(evaluation, self.precision, self.memory_budget, all),
@@ -187,11 +190,24 @@ impl Pairs {
         }
     }
 
-    fn inputs(self) -> Inputs<Dispatch> {
-        let multiplied = |rows: &Tensor<2>| match kernels(rows) {
-            // Which multiply half precision as it is.
-            Some(Kernels::Cube) if self.evaluation != Evaluation::Dense => rows.clone(),
-            _ => rows.clone().cast(self.dtype()),
+    /// Whether half precision is multiplied as it is.
+    fn multiplies_halves(&self) -> bool {
+        let kernels = kernels(&self.a.rows);
+        matches!(kernels, Some(Kernels::Cube)) && self.evaluation != Evaluation::Dense
+    }
+
+    fn inputs(mut self) -> Inputs<Dispatch> {
+        let as_they_are = self.multiplies_halves();
+        if !as_they_are {
+            self.a = self.a.scaled();
+        }
+        let dtype = self.dtype();
+        let multiplied = |rows: &Tensor<2>| {
+            if as_they_are {
+                rows.clone()
+            } else {
+                rows.clone().cast(dtype)
+            }
         };
         let a = multiplied(&self.a.rows);
         let b = if self.symmetric {
