@@ -175,11 +175,9 @@ fn register<B: PairwiseOps>(
     factor: Option<FloatTensor<B>>,
 ) {
     let mut finish = finish.into_iter();
-    // The sums stay until all are finished, so that what they become lies together, where the blocks
-    // were.
-    for (node, gradient) in parents.into_iter().zip(&gradients) {
+    for (node, gradient) in parents.into_iter().zip(gradients) {
         let finish = finish.next();
-        let (Some(node), Some(gradient)) = (node, gradient.clone()) else {
+        let (Some(node), Some(gradient)) = (node, gradient) else {
             continue;
         };
         let one = Shape::from(vec![1; gradient.shape().num_dims()]);

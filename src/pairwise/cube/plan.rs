@@ -222,16 +222,14 @@ impl Plan {
             let coefficients = factors.coefficient.filter(|_| pass.coefficient.is_some());
             let teachers = pass.teachers.iter().filter(|teacher| teacher.named).count();
             let similarities = usize::from(!(is_fused && coefficients.is_some()));
-            // Each is a buffer: similarities, those of teachers, a mask and what it is made of.
-            let buffers = [
-                dtype.size() * similarities,
-                dtype.size() * teachers,
-                dtype.size() * usize::from(pass.named.mask),
-                dtype.size() * usize::from(pass.named.mask),
-                coefficients.map_or(0, |terms| terms.count * terms.dtype.size()),
-            ];
-            let of_pair = buffers.iter().sum();
-            let largest = largest(inputs, pass) * of_pair / buffers.into_iter().max().unwrap_or(1);
+            let of_coefficients = coefficients.map_or(0, |terms| terms.count * terms.dtype.size());
+            let matrices = similarities + teachers + 2 * usize::from(pass.named.mask);
+            let of_pair = dtype.size() * matrices + of_coefficients;
+            let own = usize::max(dtype.size() * similarities, of_coefficients);
+            let others = dtype.size() * teachers.max(usize::from(pass.named.mask));
+            let most = largest(inputs, pass) / own;
+            let most = most.min(BLOCK.max(gradient(inputs)) / others.max(1));
+            let largest = most * of_pair;
             let most_rows = hardware.strips.saturating_mul(tiling.rows());
             let pairs = pairs_of(pass.limits.budget, largest, of_pair, sizes);
             block_of(pairs, sizes, pass.symmetric, most_rows, part)
@@ -329,18 +327,27 @@ fn pairs_of(budget: usize, largest: usize, of_pair: usize, [n, m]: [usize; 2]) -
     }
 }
 
-/// The bytes of the largest buffer of a block, where there are several blocks: those of a gradient,
-/// as a sum over blocks, less an eighth where there are gradients.
-///
-/// Pools of a device have pages as large as the largest allocation that there was, so that a smaller
-/// block would leave some of a page unused. What is left beside it is for what is small.
-fn largest(inputs: &Inputs<CubeBackend>, pass: &Pass) -> usize {
+/// The bytes of the larger of both gradients, as a sum over blocks.
+fn gradient(inputs: &Inputs<CubeBackend>) -> usize {
     let elements = |x: &CubeTensor| x.shape().num_elements();
-    let gradient = elements(&inputs.a).max(elements(&inputs.b)) * inputs.dtype().size();
-    BLOCK.max(match pass.coefficient {
-        Some(_) => gradient - gradient / 8,
-        None => gradient,
-    })
+    elements(&inputs.a).max(elements(&inputs.b)) * inputs.dtype().size()
+}
+
+/// The bytes of the largest buffer of a block, where there are several blocks.
+///
+/// Pools of a device have pages as large as the largest allocation that there was, which is at least
+/// a gradient, as a sum over blocks. A block has such a page for itself, as far as something small
+/// may have to lie beside it, or half of one, if that is enough.
+fn largest(inputs: &Inputs<CubeBackend>, pass: &Pass) -> usize {
+    let gradient = gradient(inputs);
+    if pass.coefficient.is_none() {
+        // The pages of the gradients to come are free.
+        BLOCK.max(gradient)
+    } else if gradient >= 2 * BLOCK {
+        BLOCK
+    } else {
+        BLOCK.max(gradient - gradient / 8)
+    }
 }
 
 /// Columns of blocks whose states are merged at once: so many that what cubes find of them takes

@@ -215,6 +215,10 @@ impl Pairs {
         } else {
             multiplied(&self.b.rows)
         };
+        let mask = match self.mask {
+            Some(mask) => mask.into_dispatch(),
+            None => Tensor::<1, Bool>::empty([1], &a.device()).into_dispatch(),
+        };
         // In the place of inputs that are not bound.
         let any = a.clone().into_dispatch();
         let matrix = |vectors: Vec<Tensor<1>>| match vectors.len() {
@@ -236,7 +240,6 @@ impl Pairs {
             }
         };
         let [teacher_a, teacher_b] = [0, 1].map(side);
-        let device = a.device();
         Inputs {
             rows,
             columns,
@@ -245,10 +248,7 @@ impl Pairs {
                 1 => self.scalars[0].clone().into_dispatch(),
                 _ => Tensor::cat(self.scalars, 0).into_dispatch(),
             },
-            mask: match self.mask {
-                Some(mask) => mask.into_dispatch(),
-                None => Tensor::<1, Bool>::empty([1], &device).into_dispatch(),
-            },
+            mask,
             a: a.into_dispatch(),
             b: b.into_dispatch(),
             teacher_a,
