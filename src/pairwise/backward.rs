@@ -286,7 +286,7 @@ impl<B: Backend> Unfinished<B> {
     ///
     /// With norms, which the pass held constant, without its part along the direction `u` of each
     /// embedding, `g − (g·u)·u`; some rows at a time, since each step is another copy.
-    pub(super) fn in_plain_operations(self) -> FloatTensor<B> {
+    pub(crate) fn in_plain_operations(self) -> FloatTensor<B> {
         assert!(
             !self.has_scale,
             "only kernels multiply rows by their scales"

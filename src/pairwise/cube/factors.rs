@@ -47,6 +47,11 @@ impl Embeddings {
     /// With rows that are multiplied by these; in a copy of all rows, or of those of a block at a
     /// time.
     pub fn times(mut self, scale: CubeTensor, at_once: bool) -> Self {
+        let types = |terms: &[CubeTensor]| terms.iter().map(|x| x.dtype).collect::<Vec<_>>();
+        assert!(
+            self.gradient.is_empty() || types(&self.gradient) == types(&self.similarity),
+            "scaled rows are multiplied as the same terms everywhere"
+        );
         let upright = Shape::new([scale.shape()[0], 1]);
         let scale = CubeBackend::float_reshape(scale, upright);
         let scale = cast::<CubeBackend>(scale, self.similarity[0].dtype);
@@ -90,6 +95,9 @@ impl Embeddings {
 
     /// The terms of some rows, to be multiplied with coefficients.
     pub fn gradient(&self, rows: Part) -> Vec<CubeTensor> {
+        if self.scale.is_some() {
+            return self.similarity(rows);
+        }
         self.gradient.iter().map(|x| rows_of(x, rows)).collect()
     }
 }

@@ -237,7 +237,7 @@ impl Plan {
         let columns = block[1];
         let mut block = block;
         if pass.coefficient.is_none() && !keeps && !pass.symmetric {
-            let most = largest(inputs, pass).min(pass.limits.budget);
+            let most = largest(inputs, pass).min(pass.limits.budget.max(1 << 20));
             let together = merged_together(tiling, pass, block[0], dtype.size(), most);
             block[1] = (together / columns * columns).clamp(columns, sizes[1].max(columns));
         }
