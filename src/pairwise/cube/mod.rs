@@ -12,6 +12,7 @@ mod onto;
 mod plan;
 mod product;
 mod rows;
+mod sizes;
 mod states;
 mod sweep;
 #[cfg(all(test, feature = "wgpu"))]
@@ -36,7 +37,7 @@ impl PairwiseOps for CubeBackend {
         if pass.has_tokens() {
             // Larger blocks than elsewhere: each is a few dozen launches.
             let mut pass = Pass::clone(&pass);
-            pass.limits.block = pass.limits.budget.min(plan::ALONE);
+            pass.limits.block = pass.limits.budget.min(sizes::ALONE);
             return chunked::pass_by(inputs, &pass, product::in_full);
         }
         match Plan::new(&Hardware::of(&inputs.a), &inputs, &pass) {

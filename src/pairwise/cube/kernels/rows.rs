@@ -22,7 +22,7 @@ pub(crate) fn norms<F: Float, H: Float>(
     let lane = UNIT_POS_X as usize;
     let mut shared = Shared::<[F]>::new_slice(comptime!(tiling.units()));
     let lines = comptime!(tiling.lines);
-    let mut first = CUBE_POS as usize * lines;
+    let mut first = CUBE_POS * lines;
     while first < rows {
         // Units beyond the last row compute what nobody reads.
         let row = first + UNIT_POS_Y as usize;
@@ -60,7 +60,7 @@ pub(crate) fn norms<F: Float, H: Float>(
             norms[row] = largest;
             norms[rows + row] = sum.sqrt();
         }
-        first += CUBE_COUNT as usize * lines;
+        first += CUBE_COUNT * lines;
     }
 }
 
@@ -94,7 +94,7 @@ pub(crate) fn gradients<F: Float, H: Float>(
     if comptime!(with_factor) {
         times = factor[0];
     }
-    let mut first = CUBE_POS as usize * lines;
+    let mut first = CUBE_POS * lines;
     while first < rows {
         let row = first + UNIT_POS_Y as usize;
         let start = min(row, rows - 1) * width;
@@ -125,7 +125,7 @@ pub(crate) fn gradients<F: Float, H: Float>(
             }
             c += lanes;
         }
-        first += CUBE_COUNT as usize * lines;
+        first += CUBE_COUNT * lines;
     }
 }
 
