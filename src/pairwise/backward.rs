@@ -265,6 +265,13 @@ impl<B: PairwiseOps> Finish<B> {
 
     /// The gradient `[n, d]` times `factor`, `[1, 1]`, in the dtype of the embeddings.
     pub fn run(self, gradient: FloatTensor<B>, factor: Option<FloatTensor<B>>) -> FloatTensor<B> {
+        if self.norms.is_none() && self.dtype == gradient.dtype() {
+            // An operation of its own would part what Burn may fuse.
+            return match factor {
+                Some(factor) => B::float_mul(gradient, factor),
+                None => gradient,
+            };
+        }
         let (has_norms, has_factor) = (self.norms.is_some(), factor.is_some());
         let any = || [gradient.clone(), gradient.clone()];
         let [x, vectors] = self.norms.unwrap_or_else(any);
@@ -293,11 +300,7 @@ impl<B: Backend> Unfinished<B> {
         );
         let [rows, width] = self.gradient.shape().dims();
         let dtype = self.dtype;
-        let step = if !self.has_norms && dtype == self.gradient.dtype() {
-            rows
-        } else {
-            (CHUNK / width).max(1)
-        };
+        let step = (CHUNK / width).max(1);
         let parts = (0..rows).step_by(step).map(|start| {
             let range = start..rows.min(start + step);
             let mut part = slice_of::<B>(&self.gradient, range.clone(), 0..width);

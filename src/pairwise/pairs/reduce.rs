@@ -215,12 +215,18 @@ impl Pairs {
         } else {
             multiplied(&self.b.rows)
         };
-        let mask = match self.mask {
-            Some(mask) => mask.into_dispatch(),
-            None => Tensor::<1, Bool>::empty([1], &a.device()).into_dispatch(),
-        };
         // In the place of inputs that are not bound.
         let any = a.clone().into_dispatch();
+        let (device, has_norms) = (a.device(), self.has_norms());
+        let scalars = match self.scalars.len() {
+            0 => any.clone(),
+            1 => self.scalars[0].clone().into_dispatch(),
+            _ => Tensor::cat(self.scalars, 0).into_dispatch(),
+        };
+        let any_mask = || Tensor::<1, Bool>::empty([1], &device).into_dispatch();
+        // Counted: of norms the vectors are the last before the pass, or Burn fuses nothing of what
+        // follows it; of others the mask is.
+        let first_mask = has_norms.then(any_mask);
         let matrix = |vectors: Vec<Tensor<1>>| match vectors.len() {
             0 => any.clone(),
             _ => Tensor::stack::<2>(vectors, 0).into_dispatch(),
@@ -243,12 +249,12 @@ impl Pairs {
         Inputs {
             rows,
             columns,
-            scalars: match self.scalars.len() {
-                0 => any.clone(),
-                1 => self.scalars[0].clone().into_dispatch(),
-                _ => Tensor::cat(self.scalars, 0).into_dispatch(),
+            scalars,
+            mask: match (self.mask, first_mask) {
+                (Some(mask), _) => mask.into_dispatch(),
+                (None, Some(mask)) => mask,
+                (None, None) => any_mask(),
             },
-            mask,
             a: a.into_dispatch(),
             b: b.into_dispatch(),
             teacher_a,
