@@ -244,24 +244,34 @@ pub(super) fn gradients<B: Backend>(
 pub(super) struct Finish<B: Backend> {
     /// The embeddings and the vectors of their side, where the similarities are divided by norms.
     norms: Option<[FloatTensor<B>; 2]>,
+    /// Whether the embeddings were multiplied by the third vector of their side.
+    has_scale: bool,
     dtype: DType,
 }
 
 impl<B: PairwiseOps> Finish<B> {
     /// For the left and for the right side.
     pub fn sides(inputs: &Inputs<B>, form: &Form) -> [Self; 2] {
-        let side = |x: &FloatTensor<B>, vectors: &FloatTensor<B>| Self {
+        let side = |x: &FloatTensor<B>, vectors: &FloatTensor<B>, has_scale| Self {
+            has_scale,
             norms: form.has_norms.then(|| [x.clone(), vectors.clone()]),
             dtype: x.dtype(),
         };
         [
-            side(&inputs.a, &inputs.rows),
-            side(&inputs.b, &inputs.columns),
+            side(&inputs.a, &inputs.rows, form.has_scale),
+            side(&inputs.b, &inputs.columns, false),
         ]
     }
 
     /// The gradient `[n, d]` times `factor`, `[1, 1]`, in the dtype of the embeddings.
     pub fn run(self, gradient: FloatTensor<B>, factor: Option<FloatTensor<B>>) -> FloatTensor<B> {
+        if self.norms.is_none() && self.dtype == gradient.dtype() {
+            // An operation of its own would part what Burn may fuse.
+            return match factor {
+                Some(factor) => B::float_mul(gradient, factor),
+                None => gradient,
+            };
+        }
         let (has_norms, has_factor) = (self.norms.is_some(), factor.is_some());
         let any = || [gradient.clone(), gradient.clone()];
         let [x, vectors] = self.norms.unwrap_or_else(any);
@@ -271,6 +281,7 @@ impl<B: PairwiseOps> Finish<B> {
             x,
             vectors,
             has_norms,
+            has_scale: self.has_scale,
             has_factor,
             dtype: self.dtype,
         })
@@ -282,14 +293,14 @@ impl<B: Backend> Unfinished<B> {
     ///
     /// With norms, which the pass held constant, without its part along the direction `u` of each
     /// embedding, `g − (g·u)·u`; some rows at a time, since each step is another copy.
-    pub(super) fn in_plain_operations(self) -> FloatTensor<B> {
+    pub(crate) fn in_plain_operations(self) -> FloatTensor<B> {
+        assert!(
+            !self.has_scale,
+            "only kernels multiply rows by their scales"
+        );
         let [rows, width] = self.gradient.shape().dims();
         let dtype = self.dtype;
-        let step = if !self.has_norms && dtype == self.gradient.dtype() {
-            rows
-        } else {
-            (CHUNK / width).max(1)
-        };
+        let step = (CHUNK / width).max(1);
         let parts = (0..rows).step_by(step).map(|start| {
             let range = start..rows.min(start + step);
             let mut part = slice_of::<B>(&self.gradient, range.clone(), 0..width);

@@ -45,6 +45,9 @@ pub(crate) struct Form {
     /// Whether the first vector of rows and of columns is what the similarities are multiplied by,
     /// `1/‖x‖`, and the second the same where it depends on `x`, else 0.
     pub has_norms: bool,
+    /// Whether the third vector of rows is what rows of `a` are multiplied by before they are
+    /// multiplied with `b`.
+    pub has_scale: bool,
     /// The widths of the teachers.
     pub teachers: Vec<usize>,
     /// How many tokens a row of `a` and a row of `b` consist of: see [`Pass::tokens`].
@@ -82,6 +85,7 @@ impl Form {
             first_row: 0,
             tokens: self.tokens,
             only_totals: false,
+            has_scale: self.has_scale,
             limits: self.limits,
         }
     }

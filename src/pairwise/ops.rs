@@ -92,8 +92,10 @@ pub struct Unfinished<B: Backend> {
     pub vectors: FloatTensor<B>,
     /// `[1, 1]`.
     pub factor: FloatTensor<B>,
-    /// Whether similarities are divided by norms, and whether a factor multiplies the gradient.
+    /// Whether similarities are divided by norms, whether the embeddings were multiplied by the
+    /// third vector besides, and whether a factor multiplies the gradient.
     pub has_norms: bool,
+    pub has_scale: bool,
     pub has_factor: bool,
     /// That of the embeddings.
     pub dtype: DType,

@@ -110,19 +110,25 @@ impl Pairs {
         if self.a.norms.is_none() && self.b.norms.is_none() {
             return self;
         }
-        self.a = self.a.scaled();
         if self.symmetric {
+            self.a = self.a.scaled();
             self.b = self.a.clone();
         }
-        let norms = |x: &mut Embeddings| {
+        let norms = |x: &mut Embeddings, with_scale| {
             let norms = x.norms.get_or_insert_with(|| Norms::none(&x.rows));
-            norms.clone().vectors()
+            norms.clone().vectors(with_scale)
         };
-        self.rows = norms(&mut self.a);
+        self.rows = norms(&mut self.a, true);
         if !self.symmetric {
-            self.columns = norms(&mut self.b);
+            self.columns = norms(&mut self.b, false);
         }
         self
+    }
+
+    /// Whether a third vector of rows, after the norms, is what rows of `a` are to be multiplied by
+    /// before they are multiplied with `b`.
+    fn has_scale(&self) -> bool {
+        self.a.norms.as_ref().is_some_and(Norms::has_scale)
     }
 
     /// Pairs of a row of `a` with a row of `a`, itself included. Half the work of

@@ -38,7 +38,11 @@ pub(crate) struct Pass {
     pub tokens: [usize; 2],
     /// Whether its reductions are sums along rows of which only the total over all rows counts:
     /// results may have it anywhere.
+    #[cfg_attr(not(feature = "_cube"), allow(dead_code))] // Read by kernels.
     pub only_totals: bool,
+    /// See [`Form::has_scale`](super::form::Form::has_scale).
+    #[cfg_attr(not(feature = "_cube"), allow(dead_code))]
+    pub has_scale: bool,
     /// The bytes kept are those for the next pass, or from the last one.
     pub limits: Limits,
     /// Which inputs the expressions read.

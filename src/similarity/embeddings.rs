@@ -48,8 +48,23 @@ impl Norms {
         }
     }
 
+    /// Whether there are scales, by which the rows were not multiplied.
+    pub fn has_scale(&self) -> bool {
+        self.scale.is_some() && !self.is_scaled
+    }
+
     /// The vectors that a pass over the rows is given, in this order.
-    pub fn vectors(self) -> Vec<Tensor<1>> {
+    ///
+    /// `with_scale` they are those of rows that are multiplied by their scales, and where that is
+    /// not done already the scales follow.
+    pub fn vectors(self, with_scale: bool) -> Vec<Tensor<1>> {
+        if with_scale {
+            let scale = self.scale.filter(|_| !self.is_scaled);
+            return [self.reciprocal, self.dependent]
+                .into_iter()
+                .chain(scale)
+                .collect();
+        }
         let of_rows = |reciprocal: Tensor<1>| match &self.scale {
             Some(scale) if !self.is_scaled => reciprocal * scale.clone(),
             _ => reciprocal,

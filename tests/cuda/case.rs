@@ -98,6 +98,7 @@ fn one() {
             });
         let objective = configured(&case.name, similarity).init(&tracked);
         for turn in ["first", "second"] {
+            device.sync().expect("what was dropped is free");
             device.memory_cleanup();
             device.sync().expect("memory is given back");
             mark(&format!("begin {turn} {pairs}"));

@@ -147,6 +147,7 @@ fn forms(symmetric: bool) -> Vec<Form> {
         scalars: BOUND,
         symmetric,
         has_norms: false,
+        has_scale: false,
         teachers: TEACHERS.to_vec(),
         tokens: [1, 1],
         limits: LIMITS,

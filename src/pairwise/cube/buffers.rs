@@ -66,6 +66,10 @@ pub(super) fn rows_of(x: &CubeTensor, rows: Part) -> CubeTensor {
         return x.clone();
     }
     let width = x.shape()[1];
+    let at = rows.start * width;
+    if x.is_contiguous() && (at * x.dtype.size()).is_multiple_of(kernels::PLANE) {
+        return matrix_at(x, at, [rows.len, width]);
+    }
     let rows = rows.start..rows.end();
     into_contiguous(CubeBackend::float_slice(
         x.clone(),

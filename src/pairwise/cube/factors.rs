@@ -1,5 +1,7 @@
 //! What a pass multiplies: embeddings and coefficients, as they are or as sums of rounded terms.
 
+use std::cell::RefCell;
+
 use burn::backend::TensorMetadata;
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{DType, Shape};
@@ -19,6 +21,10 @@ pub(super) struct Embeddings {
     /// To be multiplied with the other side's, and with coefficients.
     similarity: Vec<CubeTensor>,
     gradient: Vec<CubeTensor>,
+    /// By which rows are multiplied before they are multiplied with the other side's, `[n, 1]`; and
+    /// those that were last.
+    scale: Option<CubeTensor>,
+    scaled: RefCell<Option<(Part, Vec<CubeTensor>)>>,
 }
 
 impl Embeddings {
@@ -33,7 +39,54 @@ impl Embeddings {
                 terms(&x, factors.gradient)
             },
             similarity,
+            scale: None,
+            scaled: RefCell::new(None),
         }
+    }
+
+    /// With rows that are multiplied by these; in a copy of all rows, or of those of a block at a
+    /// time.
+    pub fn times(mut self, scale: CubeTensor, at_once: bool) -> Self {
+        let types = |terms: &[CubeTensor]| terms.iter().map(|x| x.dtype).collect::<Vec<_>>();
+        assert!(
+            self.gradient.is_empty() || types(&self.gradient) == types(&self.similarity),
+            "scaled rows are multiplied as the same terms everywhere"
+        );
+        let upright = Shape::new([scale.shape()[0], 1]);
+        let scale = CubeBackend::float_reshape(scale, upright);
+        let scale = cast::<CubeBackend>(scale, self.similarity[0].dtype);
+        if at_once {
+            let times = |x| CubeBackend::float_mul(x, scale.clone());
+            self.similarity = self
+                .similarity
+                .into_iter()
+                .map(times)
+                .map(into_contiguous)
+                .collect();
+        } else {
+            self.scale = Some(scale);
+        }
+        self
+    }
+
+    /// The terms of some rows, to be multiplied with the other side's.
+    fn similarity(&self, rows: Part) -> Vec<CubeTensor> {
+        let terms = || self.similarity.iter().map(|x| rows_of(x, rows));
+        let Some(scale) = &self.scale else {
+            return terms().collect();
+        };
+        let mut scaled = self.scaled.borrow_mut();
+        if let Some((of, terms)) = &*scaled
+            && of.index == rows.index
+        {
+            return terms.clone();
+        }
+        // Powers of two: nothing is rounded.
+        let scale = rows_of(scale, rows);
+        let times = |x| into_contiguous(CubeBackend::float_mul(x, scale.clone()));
+        let found: Vec<_> = terms().map(times).collect();
+        *scaled = Some((rows, found.clone()));
+        found
     }
 
     pub fn count(&self) -> usize {
@@ -42,6 +95,9 @@ impl Embeddings {
 
     /// The terms of some rows, to be multiplied with coefficients.
     pub fn gradient(&self, rows: Part) -> Vec<CubeTensor> {
+        if self.scale.is_some() {
+            return self.similarity(rows);
+        }
         self.gradient.iter().map(|x| rows_of(x, rows)).collect()
     }
 }
@@ -55,11 +111,11 @@ pub(super) fn similarities(of: [&Embeddings; 2], block: &Block, out: &CubeTensor
 /// The factors of these products. Several terms are multiplied as one product, side by side: their
 /// widths add up.
 pub(super) fn similarity_factors([a, b]: [&Embeddings; 2], block: &Block) -> [CubeTensor; 2] {
-    let (a, b) = (&a.similarity, &b.similarity);
+    let (a, b) = (a.similarity(block.rows), b.similarity(block.columns));
     let (mut left, mut right) = (Vec::new(), Vec::new());
     for [i, j] in Terms::multiplied(a.len(), b.len()) {
-        left.push(rows_of(&a[i], block.rows));
-        right.push(rows_of(&b[j], block.columns));
+        left.push(a[i].clone());
+        right.push(b[j].clone());
     }
     let [left, right] = [left, right].map(side_by_side);
     [left, CubeBackend::float_transpose(right)]

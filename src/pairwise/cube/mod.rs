@@ -12,6 +12,7 @@ mod onto;
 mod plan;
 mod product;
 mod rows;
+mod sizes;
 mod states;
 mod sweep;
 #[cfg(all(test, feature = "wgpu"))]
@@ -19,13 +20,15 @@ mod tests;
 
 use std::sync::{Arc, Once};
 
-use burn::tensor::DType;
+use burn::backend::TensorMetadata;
+use burn::backend::ops::FloatTensorOps;
+use burn::tensor::{DType, Shape};
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeDevice};
 
 use self::plan::{Factors, Hardware, Plan};
 use self::sweep::Cubes;
-use super::ops::{Inputs, Outputs, PairwiseOps, Unfinished, without_autodiff};
+use super::ops::{Inputs, Outputs, PairwiseOps, Unfinished, cast, without_autodiff};
 use super::pass::Pass;
 use super::{Precision, chunked};
 
@@ -34,13 +37,14 @@ impl PairwiseOps for CubeBackend {
         if pass.has_tokens() {
             // Larger blocks than elsewhere: each is a few dozen launches.
             let mut pass = Pass::clone(&pass);
-            pass.limits.block = pass.limits.budget.min(plan::ALONE);
+            pass.limits.block = pass.limits.budget.min(sizes::ALONE);
             return chunked::pass_by(inputs, &pass, product::in_full);
         }
         match Plan::new(&Hardware::of(&inputs.a), &inputs, &pass) {
             Ok(plan) => Cubes::new(inputs, &pass, plan).run(),
             Err(reason) => {
                 slow_path(&reason);
+                let inputs = scaled(inputs, &pass);
                 let nothing = buffers::empty(&inputs.a, [1], inputs.dtype());
                 Outputs {
                     kept: nothing,
@@ -55,9 +59,6 @@ impl PairwiseOps for CubeBackend {
     }
 
     fn finished(of: Unfinished<Self>) -> CubeTensor {
-        if of.gradient.dtype == of.dtype {
-            return of.in_plain_operations();
-        }
         rows::finished(of)
     }
 
@@ -69,6 +70,20 @@ pub(super) fn multiplies_as_bf16(device: &CubeDevice, precision: Precision) -> b
     let hardware = Hardware::new(device.client().properties());
     let factors = Factors::new(DType::F32, precision, &hardware.matrix_units);
     factors.coefficient.is_some()
+}
+
+/// With rows multiplied by their scales: a copy, where there are some.
+fn scaled(inputs: Inputs<CubeBackend>, pass: &Pass) -> Inputs<CubeBackend> {
+    if !pass.has_scale {
+        return inputs;
+    }
+    let scale = sweep::scale_of(&inputs.rows);
+    let upright = Shape::new([scale.shape()[0], 1]);
+    let scale = cast::<CubeBackend>(CubeBackend::float_reshape(scale, upright), inputs.a.dtype);
+    Inputs {
+        a: CubeBackend::float_mul(inputs.a, scale),
+        ..inputs
+    }
 }
 
 /// Says, once in the life of a process, that a pass does without its kernels.

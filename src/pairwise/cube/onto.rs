@@ -150,12 +150,19 @@ fn launch<T: Float>(
     onto: &mut Onto,
 ) -> Result<(), MatmulSetupError> {
     let factors = [left, right];
+    let any = usize::MAX;
     match strategy {
         Strategy::SimpleCyclicCmma(plan) => {
-            launch_by::<T, SimpleAlgorithm>(plan, factors, at, onto, usize::MAX)
+            // Beside its accumulators a unit has registers for two pairs at a time, and a
+            // multiprocessor then for two cubes.
+            let widest = match onto.epilogue {
+                Epilogue::Coefficients(_) => 2,
+                Epilogue::Add => any,
+            };
+            launch_by::<T, SimpleAlgorithm>(plan, factors, at, onto, widest)
         }
         Strategy::SimpleUnit(plan) => {
-            launch_by::<T, SimpleUnitAlgorithm>(plan, factors, at, onto, usize::MAX)
+            launch_by::<T, SimpleUnitAlgorithm>(plan, factors, at, onto, any)
         }
         Strategy::Naive => {
             // A unit reads a row of the one and a column of the other.

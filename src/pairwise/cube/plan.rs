@@ -9,16 +9,11 @@ use burn_cubecl::cubecl::ir::DeviceProperties;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::kernels::Tiling;
+use super::sizes::Sizes;
 use crate::pairwise::ops::Inputs;
 use crate::pairwise::pass::Pass;
 use crate::pairwise::reduction::{Axis, Kind};
 pub(super) use crate::pairwise::terms::{Factors, Terms};
-
-/// Bytes that the matrices of a block take at most: 4,096 rows and columns of f32 and of bf16.
-const BLOCK: usize = 96 << 20;
-
-/// Bytes up to which one block is all: launches are the time of a small batch.
-pub(super) const ALONE: usize = 256 << 20;
 
 /// What of a device a plan depends on.
 #[derive(Clone, Debug)]
@@ -78,6 +73,8 @@ pub(super) struct Plan {
     pub teachers: Factors,
     /// Rows and columns of a block.
     pub block: [usize; 2],
+    /// Columns of a block whose similarities are there at a time.
+    pub columns: usize,
     /// Whether all similarities are kept for the next pass, or are there from the last.
     pub keeps: bool,
     /// Whether coefficients are computed where similarities are, which reach no memory.
@@ -124,30 +121,19 @@ impl Plan {
             && dtype == DType::F32
             && are_totals
             && pass.coefficient.is_some();
-        let width = inputs.a.shape()[1];
-        let full_waves = |rows| full_waves(rows, width, hardware.processors);
-        let block = if keeps {
-            // The same in both passes, whatever they read and however they are tiled: the one
-            // finds what the other left.
-            let of_pair = dtype.size() * pass.teachers.len() + 6;
-            let pairs = pairs_of(pass.limits.budget, of_pair, sizes);
-            block_of(pairs, sizes, false, hardware.strips, full_waves)
-        } else {
-            let coefficients = factors.coefficient.filter(|_| pass.coefficient.is_some());
-            let named = pass.teachers.iter().filter(|teacher| teacher.named);
-            let similarities = usize::from(!(is_fused && coefficients.is_some()));
-            let matrices = similarities + named.count() + 2 * usize::from(pass.named.mask);
-            let of_pair = dtype.size() * matrices
-                + coefficients.map_or(0, |terms| terms.count * terms.dtype.size());
-            let most_rows = hardware.strips.saturating_mul(tiling.rows());
-            let pairs = pairs_of(pass.limits.budget, of_pair, sizes);
-            block_of(pairs, sizes, pass.symmetric, most_rows, full_waves)
-        };
+        let (block, columns) = Sizes {
+            hardware,
+            tiling,
+            inputs,
+            pass,
+        }
+        .of_block(keeps, is_fused, factors.coefficient);
         Self {
             tiling,
             factors,
             teachers,
             block,
+            columns,
             keeps,
             is_fused,
         }
@@ -176,11 +162,10 @@ pub(super) fn tiling(hardware: &Hardware, embeddings: DType, pass: &Pass, size: 
 
 /// The bytes that a cube shares.
 fn shared(tiling: Tiling, pass: &Pass, size: usize) -> usize {
-    let components = |axis| {
-        let along = pass.reductions.iter().filter(|r| r.axis == axis);
-        along.map(|r| r.kind.components()).sum()
-    };
-    let most = usize::max(components(Axis::Rows), components(Axis::Columns));
+    let most = usize::max(
+        components(pass, Axis::Rows),
+        components(pass, Axis::Columns),
+    );
     tiling.shared(most) * size
 }
 
@@ -220,122 +205,16 @@ fn check_counts(inputs: &Inputs<CubeBackend>) -> Result<(), String> {
     Ok(())
 }
 
-/// How many pairs a block has at most, of so many bytes each.
-fn pairs_of(budget: usize, of_pair: usize, [n, m]: [usize; 2]) -> usize {
-    if n * m * of_pair <= budget.min(ALONE) {
-        n * m
-    } else {
-        budget.min(BLOCK) / of_pair
-    }
-}
-
-/// Rows, and columns, of a block are multiples of this, where the sides allow.
-const STEP: usize = 128;
-
-/// Rows and columns of a block of so many pairs, at most `most_rows`: a launch has a cube for each
-/// strip of them, along an axis that some devices limit to 65,535. A side that is cut is as long as
-/// `down` makes it, which gives a multiple of [`STEP`].
-fn block_of(
-    pairs: usize,
-    [n, m]: [usize; 2],
-    square: bool,
-    most_rows: usize,
-    down: impl Fn(usize) -> usize,
-) -> [usize; 2] {
-    if n * m <= pairs && n <= most_rows {
-        return [n, m];
-    }
-    let side = down((pairs as f64).sqrt() as usize);
-    if square {
-        return [side; 2];
-    }
-    // What one side does not need, the other may have.
-    if n <= side {
-        [n, down(pairs / n.max(1))]
-    } else if m <= side {
-        [down((pairs / m.max(1)).min(most_rows)), m]
-    } else {
-        [side, down(pairs / side)]
-    }
-}
-
-/// The number of rows, at most `rows`, whose product of gradients, `[rows, width]`, leaves the
-/// fewest multiprocessors idle: each takes 128 × 128 elements at a time.
-fn full_waves(rows: usize, width: usize, processors: Option<usize>) -> usize {
-    let most = (rows / STEP).max(1);
-    let Some(processors) = processors else {
-        return most * STEP;
-    };
-    let fill = |strips: &usize| {
-        let tiles = strips * width.div_ceil(STEP);
-        tiles as f64 / tiles.next_multiple_of(processors) as f64
-    };
-    // Of about equals the longest: fewer blocks are fewer launches.
-    let candidates = || (most.div_ceil(2)..=most).rev();
-    let best = candidates().map(|strips| fill(&strips)).fold(0.0, f64::max);
-    let longest = candidates().find(|strips| fill(strips) >= best - 0.02);
-    longest.unwrap_or(most) * STEP
+/// Components of the states along an axis.
+pub(super) fn components(pass: &Pass, axis: Axis) -> usize {
+    let along = pass.reductions.iter().filter(|r| r.axis == axis);
+    along.map(|r| r.kind.components()).sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::pairwise::Precision;
-
-    #[test]
-    fn a_block_has_no_more_strips_than_a_launch_takes() {
-        // A GPU's tiles have 32 rows, and grids of CUDA 65,535 cubes along their second axis.
-        let rows = 65_535 * 32;
-        let sizes = [10_000_000, 8];
-        let block = |most_rows| {
-            block_of((256 << 20) / 4, sizes, false, most_rows, |rows| {
-                full_waves(rows, 8, None)
-            })
-        };
-        let [narrow, columns] = block(rows);
-        assert_eq!([narrow, columns], [rows / 128 * 128, 8]);
-        assert!(narrow.div_ceil(32) <= 65_535);
-        // Where nothing limits them, all that the budget allows.
-        let [all, _] = block(usize::MAX);
-        assert_eq!(all, (256 << 20) / 4 / 8);
-    }
-
-    #[test]
-    fn products_of_gradients_fill_their_waves() {
-        // An H100, and 4 to 10 bytes a pair: coefficients in place, and as one to three bf16. (Less
-        // wide embeddings would need blocks beyond the budget, and are a small part of the time.)
-        let fill = |strips: usize, width: usize| {
-            let tiles = strips / 128 * width.div_ceil(128);
-            tiles as f64 / tiles.next_multiple_of(132) as f64
-        };
-        for width in [512, 640, 768, 1024, 1536] {
-            for of_pair in [4, 6, 8, 10] {
-                let pairs = (256 << 20) / of_pair;
-                let down = |rows| full_waves(rows, width, Some(132));
-                let block = block_of(pairs, [65_536; 2], false, usize::MAX, down);
-                assert!(block[0] * block[1] <= pairs && 3 * block[0] * block[1] > pairs);
-                for side in block {
-                    assert!(fill(side, width) >= 0.85, "{side} of width {width}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_small_matrix_is_one_block_and_a_large_one_has_small_ones() {
-        let block = |n: usize, budget| {
-            let pairs = pairs_of(budget, 10, [n, n]);
-            block_of(pairs, [n, n], false, usize::MAX, |rows| {
-                full_waves(rows, 512, None)
-            })
-        };
-        assert_eq!(block(4_100, 1 << 30), [4_100; 2]);
-        let [rows, columns] = block(65_536, 1 << 30);
-        assert!(rows * columns * 10 <= BLOCK && rows * columns * 20 > BLOCK);
-        // Nor do small ones exceed the budget.
-        let [rows, columns] = block(4_100, 20 << 20);
-        assert!(rows * columns * 10 <= 20 << 20);
-    }
 
     #[test]
     fn nothing_is_rounded_that_was_not_permitted() {

@@ -66,6 +66,7 @@ pub(super) fn finished(of: Unfinished<CubeBackend>) -> CubeTensor {
         width,
         tiling,
         of.has_norms,
+        of.has_scale,
         of.has_factor,
         dtypes,
     );

@@ -13,7 +13,7 @@ use burn_cubecl::tensor::CubeTensor;
 use super::buffers::{Planes, empty, matrix_at};
 use super::factors::{Embeddings, one_after_the_other, similarities, similarity_factors};
 use super::gradient::Gradient;
-use super::kernels::{self, Epilogue, Program};
+use super::kernels::{self, Epilogue, GroupLaunch, Program};
 use super::onto::{At, Onto, Sums, product_onto};
 use super::plan::{Plan, Terms};
 use super::states::States;
@@ -113,7 +113,11 @@ impl<'a> Read<'a> {
         });
         // The gradient of either side is a product with the other.
         let own = |x, with_gradient| Embeddings::new(x, &plan.factors, with_gradient);
-        let a = own(inputs.a, pass.right || pass.symmetric && pass.left);
+        let mut a = own(inputs.a, pass.right || pass.symmetric && pass.left);
+        if pass.has_scale {
+            // Beside gradients there is no room for a copy of all rows.
+            a = a.times(scale_of(&inputs.rows), pass.coefficient.is_none());
+        }
         Self {
             teachers: named.map(teacher).collect(),
             b: if pass.symmetric {
@@ -222,7 +226,7 @@ impl<'a> Read<'a> {
         &self,
         block: &Block,
         program: &Program,
-        [splits, strips]: [usize; 2],
+        (cubes, group): ([usize; 2], GroupLaunch),
         partials: &CubeTensor,
     ) -> Option<Vec<CubeTensor>> {
         let dtype = self.dtype;
@@ -245,7 +249,7 @@ impl<'a> Read<'a> {
         unsafe {
             kernels::block::launch_unchecked(
                 &similarity.client,
-                CubeCount::Static(splits as u32, strips as u32, 1),
+                CubeCount::Static(cubes[0] as u32, cubes[1] as u32, 1),
                 CubeDim::new_2d(self.plan.tiling.lanes as u32, self.plan.tiling.lines as u32),
                 similarity.clone().into_buffer_arg(),
                 teachers.into_buffer_arg(),
@@ -254,6 +258,7 @@ impl<'a> Read<'a> {
                 partials.clone().into_buffer_arg(),
                 apart.buffer.clone().into_buffer_arg(),
                 self.at(block).launch(),
+                group,
                 f32::INFINITY,
                 program.clone(),
                 self.pass.named.mask,
@@ -297,12 +302,28 @@ impl Sweep for Cubes<'_> {
                 .coefficient
                 .map(|_| read.fused(block, program, &mut self.sums));
         }
+        let parts = || {
+            let range = block.columns.start..block.columns.end();
+            Part::all(range.len(), read.plan.columns).map(move |part| Part {
+                start: range.start + part.start,
+                ..part
+            })
+        };
+        let splits_of = |part: Part| part.len.div_ceil(tiling.span());
         let cubes = [
-            block.columns.len.div_ceil(tiling.span()),
+            parts().map(splits_of).sum(),
             block.rows.len.div_ceil(tiling.rows()),
         ];
         let partials = self.states.partials(block, cubes);
-        let coefficients = read.launch(block, &program, cubes, &partials);
+        let (mut split, mut coefficients) = (0, None);
+        for columns in parts() {
+            let own = [splits_of(columns), cubes[1]];
+            let column = columns.start - block.columns.start;
+            let group = GroupLaunch::new(cubes[0], split, block.columns.len, column);
+            let part = Block { columns, ..*block };
+            coefficients = read.launch(&part, &program, (own, group), &partials);
+            split += own[0];
+        }
         self.states.merge(block, &program, partials, cubes);
         coefficients
     }
@@ -329,6 +350,13 @@ impl Sweep for Cubes<'_> {
         let gradient = gradient.as_mut().expect("the pass wants this gradient");
         gradient.add(part.start, &coefficients, &embeddings.gradient(others));
     }
+}
+
+/// What rows are multiplied by: the third of their vectors.
+pub(super) fn scale_of(vectors: &CubeTensor) -> CubeTensor {
+    let len = vectors.shape()[1];
+    let third = CubeBackend::float_slice(vectors.clone(), &[(2..3).into(), (0..len).into()]);
+    CubeBackend::float_reshape(third, Shape::new([len]))
 }
 
 /// The bound values that a pass reads in one buffer, and where those of columns and the scalars

@@ -61,6 +61,7 @@ fn form(with_max: bool) -> Form {
         scalars: 1,
         symmetric: false,
         has_norms: false,
+        has_scale: false,
         teachers: Vec::new(),
         tokens: [1, 1],
         limits: Limits {
@@ -213,24 +214,7 @@ fn fused_products_give_what_chunks_give() {
         reductions: vec![rows().sum(&cost)],
         ..form(false)
     };
-    // Of 150 columns vectors have two elements, of 148 four, of 149 one.
-    for (m, width) in [(150, 5), (148, 8), (149, 4)] {
-        let (mut inputs, n) = (inputs([140, m], width), 140);
-        check_fused(&inputs, &total.with_gradient(wanted));
-        let results = chunked::pass(inputs.clone(), &several.forward(false)).results;
-        let len = several.result_len([n, m]);
-        let upstream = tensor(|k| (k as f32 * 0.3).sin(), [1, len]);
-        let upstream = CubeBackend::float_reshape(upstream, Shape::new([len]));
-        append_results(&mut inputs, results, upstream, &several);
-        check_fused(&inputs, &several.backward(wanted));
-    }
-}
-
-/// Runs a pass in one block and in several, with coefficients as they are and as terms.
-fn check_fused(inputs: &Inputs<CubeBackend>, pass: &Pass) {
-    let plain = chunked::pass(inputs.clone(), pass);
-    let hardware = Hardware::of(&inputs.a);
-    let in_full = Factors::new(DType::F32, Precision::Highest, &[]);
+    let in_full = (Factors::new(DType::F32, Precision::Highest, &[]), 1e-5);
     let half = Terms {
         dtype: DType::F16,
         count: 2,
@@ -240,29 +224,147 @@ fn check_fused(inputs: &Inputs<CubeBackend>, pass: &Pass) {
         gradient: half,
         coefficient: Some(half),
     };
+    // Of 150 columns vectors have two elements, of 148 four, of 149 one. In several blocks, and in
+    // one.
+    let ways = [
+        (150, 5, in_full, 1),
+        (150, 5, in_full, 1 << 30),
+        (148, 8, (in_terms, 1e-4), 1),
+        (149, 4, in_full, 1),
+    ];
+    for (m, width, factors, budget) in ways {
+        let (mut inputs, n) = (inputs([140, m], width), 140);
+        check_fused(&inputs, &total.with_gradient(wanted), factors, budget);
+        let results = chunked::pass(inputs.clone(), &several.forward(false)).results;
+        let len = several.result_len([n, m]);
+        let upstream = tensor(|k| (k as f32 * 0.3).sin(), [1, len]);
+        let upstream = CubeBackend::float_reshape(upstream, Shape::new([len]));
+        append_results(&mut inputs, results, upstream, &several);
+        check_fused(&inputs, &several.backward(wanted), factors, budget);
+    }
+}
+
+/// Runs a pass whose products compute coefficients.
+fn check_fused(
+    inputs: &Inputs<CubeBackend>,
+    pass: &Pass,
+    (factors, tolerance): (Factors, f32),
+    budget: usize,
+) {
+    let plain = chunked::pass(inputs.clone(), pass);
+    let mut pass = pass.clone();
+    pass.limits.budget = budget;
+    let hardware = Hardware::of(&inputs.a);
+    let plan = Plan::with_factors(&hardware, Tiling::of(8), inputs, &pass, [factors; 2]);
+    assert!(plan.is_fused);
+    let own = Cubes::new(inputs.clone(), &pass, plan).run();
     let totals = |results: CubeTensor| -> Vec<f32> {
         let results = elements(results);
         let each = inputs.sizes()[0];
         results.chunks(each).map(|part| part.iter().sum()).collect()
     };
-    for (factors, tolerance) in [(in_full, 1e-5), (in_terms, 1e-4)] {
-        for budget in [1, 1 << 30] {
-            let mut pass = pass.clone();
-            pass.limits.budget = budget;
-            let plan = Plan::with_factors(&hardware, Tiling::of(8), inputs, &pass, [factors; 2]);
-            assert!(plan.is_fused);
-            let own = Cubes::new(inputs.clone(), &pass, plan).run();
-            let said = format!("{factors:?}, budget {budget}, {:?}", inputs.b.meta.shape());
-            let pairs = [
-                (totals(own.results), totals(plain.results.clone())),
-                (elements(own.left), elements(plain.left.clone())),
-                (elements(own.right), elements(plain.right.clone())),
-            ];
-            for (own, plain) in pairs {
-                assert_same(&own, &plain, tolerance, &said);
-            }
-        }
+    let pairs = [
+        (totals(own.results), totals(plain.results)),
+        (elements(own.left), elements(plain.left)),
+        (elements(own.right), elements(plain.right)),
+    ];
+    for (own, plain) in pairs {
+        let said = format!("{factors:?}, budget {budget}, {:?}", inputs.b.meta.shape());
+        assert_same(&own, &plain, tolerance, &said);
     }
+}
+
+/// In a copy of all rows, and in one of those of a block at a time.
+#[test]
+fn rows_are_multiplied_by_their_scales_first() {
+    let form = Form {
+        rows: 3,
+        has_scale: true,
+        ..form(false)
+    };
+    let wanted = Wanted {
+        left: true,
+        right: true,
+        rows: false,
+        columns: false,
+        scalars: true,
+    };
+    let [n, m] = [140, 150];
+    let mut inputs = inputs([n, m], 5);
+    // The third vector of rows are powers of two.
+    inputs.rows = tensor(
+        |k| match k / n {
+            2 => 2f32.powi((k % 3) as i32 - 1),
+            _ => (k as f32 * 1.1).sin(),
+        },
+        [3, n],
+    );
+    let check = |inputs: &Inputs<CubeBackend>, pass: &Pass| {
+        let plain = chunked::pass(scaled(inputs.clone(), pass), pass);
+        let mut pass = pass.clone();
+        pass.limits.budget = 1;
+        let factors = Factors::new(DType::F32, Precision::Highest, &[]);
+        let hardware = Hardware::of(&inputs.a);
+        let plan = Plan::with_factors(&hardware, Tiling::of(8), inputs, &pass, [factors; 2]);
+        let own = Cubes::new(inputs.clone(), &pass, plan).run();
+        for (own, plain) in [(own.left, plain.left), (own.right, plain.right)] {
+            assert_same(&elements(own), &elements(plain), 1e-5, "scaled rows");
+        }
+        plain.results
+    };
+    let results = check(&inputs, &form.forward(false));
+    let len = form.result_len([n, m]);
+    let upstream = tensor(|k| (k as f32 * 0.3).sin(), [1, len]);
+    let upstream = CubeBackend::float_reshape(upstream, Shape::new([len]));
+    append_results(&mut inputs, results, upstream, &form);
+    check(&inputs, &form.backward(wanted));
+}
+
+/// The kernels over rows of half precision, of a width that no line of units divides.
+#[test]
+fn rows_of_half_precision_have_kernels_of_their_own() {
+    let [n, width] = [70, 37];
+    let half = |x: CubeTensor| CubeBackend::float_cast(x, DType::F16.into());
+    let number = |seed: f32| move |k: usize| (k as f32 * seed).sin();
+    let x = half(tensor(number(0.7), [n, width]));
+    let norms = elements(super::rows::norms(x.clone()));
+    let values = elements(CubeBackend::float_cast(x.clone(), DType::F32.into()));
+    for (row, values) in values.chunks(width).enumerate() {
+        let largest = values.iter().fold(0f32, |l, x| l.max(x.abs()));
+        let norm = values.iter().map(|x| x * x).sum::<f32>().sqrt();
+        assert_eq!(norms[row], largest);
+        assert!((norms[n + row] - norm).abs() < 1e-5 * norm);
+    }
+    let not = half(tensor(|k| if k == 3 { f32::NAN } else { 0.5 }, [2, 5]));
+    let norms = elements(super::rows::norms(not));
+    assert!(norms[0].is_nan() && norms[2].is_nan() && norms[1] == 0.5);
+
+    let scale = |row: usize| 2f32.powi(row as i32 % 3 - 1);
+    let vectors = tensor(|k| if k < 2 * n { 0.2 } else { scale(k % n) }, [3, n]);
+    let of = Unfinished::<CubeBackend> {
+        gradient: tensor(number(0.9), [n, width]),
+        x,
+        vectors,
+        factor: tensor(|_| 1.5, [1, 1]),
+        has_norms: true,
+        has_scale: false,
+        has_factor: true,
+        dtype: DType::F16,
+    };
+    let wide = |x| elements(CubeBackend::float_cast(x, DType::F32.into()));
+    let plain = wide(of.clone().in_plain_operations());
+    let own = wide(super::rows::finished(of.clone()));
+    assert_same(&own, &plain, 1e-3, "without a scale");
+    // Rows times their powers of two, and the gradient by what they were before.
+    let upright = tensor(scale, [n, 1]);
+    let x = CubeBackend::float_mul(of.x.clone(), half(upright.clone()));
+    let plain = Unfinished { x, ..of.clone() }.in_plain_operations();
+    let plain = CubeBackend::float_mul(plain, half(upright));
+    let own = super::rows::finished(Unfinished {
+        has_scale: true,
+        ..of
+    });
+    assert_same(&wide(own), &wide(plain), 1e-3, "with a scale");
 }
 
 /// Rounded factors on a device without instructions for them, in f16 where there is no bf16: each

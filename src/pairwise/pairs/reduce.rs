@@ -124,7 +124,9 @@ impl Pairs {
         }
         let form = self.form(&[crate::pairwise::rows().sum(x)]);
         let block = Block::new(Part::from(rows), Part::from(columns));
-        let inputs = self.clone().constant().inputs();
+        let mut pairs = self.clone().constant();
+        pairs.a = pairs.a.scaled();
+        let inputs = pairs.inputs();
         Tensor::from_dispatch(chunked::values::<Dispatch>(&inputs, &form, &block))
     }
 
@@ -194,6 +196,7 @@ impl Pairs {
             scalars: self.scalars.len(),
             symmetric: self.symmetric,
             has_norms: self.has_norms(),
+            has_scale: self.scales_in_passes(),
             teachers: self.teachers.iter().map(|[a, _]| a.dims()[1]).collect(),
             tokens: self.tokens,
             limits: Limits::new(evaluation, self.precision, self.memory_budget, all),
@@ -201,13 +204,25 @@ impl Pairs {
         }
     }
 
-    fn inputs(self) -> Inputs<Dispatch> {
-        // Half precision stays as it is for kernels that multiply it so.
-        let multiplied = |rows: &Tensor<2>| match kernels(rows) {
-            Some(kernels) if self.evaluation != Evaluation::Dense && self.stays(kernels) => {
+    /// Whether passes multiply rows by their scales as they go.
+    fn scales_in_passes(&self) -> bool {
+        let has_scale = self.has_scale() && self.evaluation != Evaluation::Dense;
+        has_scale && matches!(kernels(&self.a.rows), Some(Kernels::Cube))
+    }
+
+    fn inputs(mut self) -> Inputs<Dispatch> {
+        if !self.scales_in_passes() {
+            self.a = self.a.scaled();
+        }
+        let dtype = self.dtype();
+        let kernels = kernels(&self.a.rows).filter(|_| self.evaluation != Evaluation::Dense);
+        let stays = kernels.is_some_and(|kernels| self.stays(kernels));
+        let multiplied = |rows: &Tensor<2>| {
+            if stays {
                 rows.clone()
+            } else {
+                rows.clone().cast(dtype)
             }
-            _ => rows.clone().cast(self.dtype()),
         };
         let a = multiplied(&self.a.rows);
         let b = if self.symmetric {
@@ -217,6 +232,16 @@ impl Pairs {
         };
         // In the place of inputs that are not bound.
         let any = a.clone().into_dispatch();
+        let (device, has_norms) = (a.device(), self.has_norms());
+        let scalars = match self.scalars.len() {
+            0 => any.clone(),
+            1 => self.scalars[0].clone().into_dispatch(),
+            _ => Tensor::cat(self.scalars, 0).into_dispatch(),
+        };
+        let any_mask = || Tensor::<1, Bool>::empty([1], &device).into_dispatch();
+        // Counted: of norms the vectors are the last before the pass, or Burn fuses nothing of what
+        // follows it; of others the mask is.
+        let first_mask = has_norms.then(any_mask);
         let matrix = |vectors: Vec<Tensor<1>>| match vectors.len() {
             0 => any.clone(),
             _ => Tensor::stack::<2>(vectors, 0).into_dispatch(),
@@ -236,18 +261,14 @@ impl Pairs {
             }
         };
         let [teacher_a, teacher_b] = [0, 1].map(side);
-        let device = a.device();
         Inputs {
             rows,
             columns,
-            scalars: match self.scalars.len() {
-                0 => any.clone(),
-                1 => self.scalars[0].clone().into_dispatch(),
-                _ => Tensor::cat(self.scalars, 0).into_dispatch(),
-            },
-            mask: match self.mask {
-                Some(mask) => mask.into_dispatch(),
-                None => Tensor::<1, Bool>::empty([1], &device).into_dispatch(),
+            scalars,
+            mask: match (self.mask, first_mask) {
+                (Some(mask), _) => mask.into_dispatch(),
+                (None, Some(mask)) => mask,
+                (None, None) => any_mask(),
             },
             a: a.into_dispatch(),
             b: b.into_dispatch(),

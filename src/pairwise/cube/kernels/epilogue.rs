@@ -160,7 +160,7 @@ fn use_elements<EO: CubePrimitive, T: Float>(
     match comptime!(target.epilogue.clone()) {
         Epilogue::Add => {
             let at = ((target.place.i0 + r) * columns + first) / lanes;
-            target.to[at] = target.to[at] + elements;
+            target.to[at] += elements;
         }
         Epilogue::Coefficients(program) => {
             let mut rest = Vector::<f32, EO::Size>::empty();
@@ -210,7 +210,7 @@ fn use_elements<EO: CubePrimitive, T: Float>(
                 target.to[k * plane / lanes + at] = term;
                 rest -= Vector::<f32, EO::Size>::cast_from(term);
             }
-            let unit = CUBE_POS as usize * CUBE_DIM as usize + UNIT_POS as usize;
+            let unit = CUBE_POS * CUBE_DIM as usize + UNIT_POS as usize;
             #[unroll]
             for k in 0..sums {
                 let at = comptime!(program.rows[k].component) * target.units + unit;

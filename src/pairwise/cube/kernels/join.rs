@@ -248,7 +248,7 @@ pub(crate) fn gather<F: Float>(
     units: usize,
     #[define(F)] _dtype: ElemType,
 ) {
-    let k = ABSOLUTE_POS as usize;
+    let k = ABSOLUTE_POS;
     if k < len {
         let start = k / each * units;
         let mut sum = F::new(0.0);

@@ -21,7 +21,7 @@ use crate::pairwise::tape::Op;
 pub(crate) use self::epilogue::{Epilogue, MultipliedLaunch, Onto, TargetLaunch};
 pub(crate) use self::expr::PlaceLaunch;
 pub(crate) use self::join::{FoundLaunch, finish, gather, merge};
-pub(crate) use self::reduce::block;
+pub(crate) use self::reduce::{GroupLaunch, block};
 pub(crate) use self::rows::{gradients, norms};
 
 /// The size of a cube, and how the pairs of a tile are divided among its units.
@@ -124,7 +124,7 @@ pub(crate) struct Program {
 }
 
 /// Planes begin where a view of a buffer may: at multiples of 512 bytes at most.
-pub(super) const PLANE: usize = 512;
+pub(crate) const PLANE: usize = 512;
 
 /// From one plane of so many elements to the next.
 pub(super) fn plane(elements: usize) -> usize {

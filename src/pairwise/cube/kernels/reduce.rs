@@ -6,6 +6,17 @@ use super::expr::{Pair, Place, evaluate};
 use super::state::{Components, empty, join, load, store, take};
 use super::{PLANE, Program};
 
+/// Blocks of the same rows whose states are merged together, and where one is among them.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+pub(crate) struct Group {
+    /// Cubes along a row of all of them, and of those before this one.
+    pub splits: usize,
+    pub split: usize,
+    /// Columns of all of them, and of those before this one.
+    pub columns: usize,
+    pub column: usize,
+}
+
 /// Computes the expressions of every pair of a block, writes the coefficients and what the cubes
 /// found.
 ///
@@ -17,7 +28,7 @@ use super::{PLANE, Program};
 /// - `teachers`: `[teacher, R, C]`
 /// - `vectors`: the bound vectors of rows, those of columns, the scalars
 /// - `partials`: for the rows `[component, cube along the row, R]`, then for the columns
-///   `[component, cube along the column, C]`
+///   `[component, cube along the column, C]`, of all blocks of the group
 #[allow(unused_mut)] // A kernel must declare so what it assigns to, even where Rust does not.
 #[cube(launch_unchecked)]
 pub(crate) fn block<F: Float, H: Float>(
@@ -28,6 +39,7 @@ pub(crate) fn block<F: Float, H: Float>(
     partials: &mut [F],
     coefficients: &mut [H],
     place: Place,
+    group: Group,
     infinity: f32,
     #[comptime] program: Program,
     #[comptime] with_mask: bool,
@@ -159,7 +171,14 @@ pub(crate) fn block<F: Float, H: Float>(
         }
         if comptime!(!program.columns.is_empty()) {
             sync_cube();
-            join_columns::<F>(&shared, partials, &place, c0, comptime!(program.clone()));
+            join_columns::<F>(
+                &shared,
+                partials,
+                &place,
+                &group,
+                c0,
+                comptime!(program.clone()),
+            );
             sync_cube();
         }
     }
@@ -169,6 +188,7 @@ pub(crate) fn block<F: Float, H: Float>(
             &mut shared,
             partials,
             &place,
+            &group,
             comptime!(program.clone()),
         );
     }
@@ -180,13 +200,14 @@ fn join_columns<F: Float>(
     shared: &Shared<[F]>,
     partials: &mut [F],
     place: &Place,
+    group: &Group,
     c0: usize,
     #[comptime] program: Program,
 ) {
     let columns = comptime!(program.tiling.columns());
     let lines = comptime!(program.tiling.lines);
-    let (splits, strips) = (CUBE_COUNT_X as usize, CUBE_COUNT_Y as usize);
-    let after_rows = comptime!(program.row_components) * splits * place.rows;
+    let strips = CUBE_COUNT_Y as usize;
+    let after_rows = comptime!(program.row_components) * group.splits * place.rows;
     let column = UNIT_POS as usize;
     if column < columns && c0 + column < place.columns {
         #[unroll]
@@ -202,8 +223,8 @@ fn join_columns<F: Float>(
             let strip = reducing.component * strips + CUBE_POS_Y as usize;
             store::<F>(
                 partials,
-                after_rows + strip * place.columns + c0 + column,
-                strips * place.columns,
+                after_rows + strip * group.columns + group.column + c0 + column,
+                strips * group.columns,
                 &found,
                 reducing.kind,
             );
@@ -222,6 +243,7 @@ fn join_rows<F: Float>(
     shared: &mut Shared<[F]>,
     partials: &mut [F],
     place: &Place,
+    blocks: &Group,
     #[comptime] program: Program,
 ) {
     let each = comptime!(program.tiling.each);
@@ -274,7 +296,7 @@ fn join_rows<F: Float>(
     }
     let r = CUBE_POS_Y as usize * comptime!(program.tiling.rows()) + row;
     if part == 0 && r < place.rows {
-        let splits = CUBE_COUNT_X as usize;
+        let splits = blocks.splits;
         #[unroll]
         for k in 0..comptime!(program.rows.len()) {
             let reducing = comptime!(program.rows[k]);
@@ -282,7 +304,7 @@ fn join_rows<F: Float>(
             let found = load::<F>(&*shared, at, apart, reducing.kind);
             store::<F>(
                 partials,
-                (reducing.component * splits + CUBE_POS_X as usize) * place.rows + r,
+                (reducing.component * splits + blocks.split + CUBE_POS_X as usize) * place.rows + r,
                 splits * place.rows,
                 &found,
                 reducing.kind,

@@ -22,7 +22,7 @@ pub(crate) fn norms<F: Float, H: Float>(
     let lane = UNIT_POS_X as usize;
     let mut shared = Shared::<[F]>::new_slice(comptime!(tiling.units()));
     let lines = comptime!(tiling.lines);
-    let mut first = CUBE_POS as usize * lines;
+    let mut first = CUBE_POS * lines;
     while first < rows {
         // Units beyond the last row compute what nobody reads.
         let row = first + UNIT_POS_Y as usize;
@@ -60,14 +60,17 @@ pub(crate) fn norms<F: Float, H: Float>(
             norms[row] = largest;
             norms[rows + row] = sum.sqrt();
         }
-        first += CUBE_COUNT as usize * lines;
+        first += CUBE_COUNT * lines;
     }
 }
 
 /// A gradient in the type of its embeddings, times `factor`; where these are `with_norms` without
 /// its part along the direction `u` of each, `g − (g·u)·u`.
 ///
-/// - `vectors`: those of the side, of which the second is `1/‖x‖`
+/// `with_scale` it is that of rows times a power of two.
+///
+/// - `vectors`: those of the side, of which the second is `1/‖x‖`, of a row times its power of two,
+///   and the third the powers
 #[cube(launch)]
 pub(crate) fn gradients<F: Float, H: Float>(
     gradient: &[F],
@@ -79,6 +82,7 @@ pub(crate) fn gradients<F: Float, H: Float>(
     width: usize,
     #[comptime] tiling: Tiling,
     #[comptime] with_norms: bool,
+    #[comptime] with_scale: bool,
     #[comptime] with_factor: bool,
     #[define(F, H)] _dtypes: [ElemType; 2],
 ) {
@@ -90,14 +94,18 @@ pub(crate) fn gradients<F: Float, H: Float>(
     if comptime!(with_factor) {
         times = factor[0];
     }
-    let mut first = CUBE_POS as usize * lines;
+    let mut first = CUBE_POS * lines;
     while first < rows {
         let row = first + UNIT_POS_Y as usize;
         let start = min(row, rows - 1) * width;
         let mut along = F::new(0.0);
         let mut reciprocal = F::new(0.0);
+        let mut scale = F::new(1.0);
+        if comptime!(with_scale) {
+            scale = vectors[2 * rows + min(row, rows - 1)];
+        }
         if comptime!(with_norms) {
-            reciprocal = vectors[rows + min(row, rows - 1)];
+            reciprocal = vectors[rows + min(row, rows - 1)] * scale;
             let mut c = lane;
             while c < width {
                 let direction = F::cast_from(x[start + c]) * reciprocal;
@@ -113,11 +121,11 @@ pub(crate) fn gradients<F: Float, H: Float>(
                 value -= F::cast_from(x[start + c]) * reciprocal * along;
             }
             if row < rows {
-                finished[start + c] = H::cast_from(value);
+                finished[start + c] = H::cast_from(value * scale);
             }
             c += lanes;
         }
-        first += CUBE_COUNT as usize * lines;
+        first += CUBE_COUNT * lines;
     }
 }
 
