@@ -1,6 +1,6 @@
 //! Compares objectives where negatives are false: runs what is left, lists it, reports.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
@@ -8,6 +8,7 @@ use burn_contrastive_examples::audit::heap::CountingAllocator;
 use burn_contrastive_examples::cli::{self, DATA};
 use burn_contrastive_examples::compare::contenders::{ALL, Contender};
 use burn_contrastive_examples::compare::list::list;
+use burn_contrastive_examples::compare::report::report;
 use burn_contrastive_examples::compare::results::Results;
 use burn_contrastive_examples::compare::setup::Setup;
 use burn_contrastive_examples::compare::side_by_side;
@@ -49,6 +50,24 @@ enum Command {
         /// Started by another one
         #[arg(long, hide = true)]
         worker: bool,
+    },
+    /// Write what the runs show
+    Report {
+        /// The results file
+        #[arg(
+            long,
+            value_name = "RESULTS.json",
+            default_value = "runs/compare/results.json"
+        )]
+        results: PathBuf,
+
+        /// As Markdown; its charts lie beside it
+        #[arg(long, value_name = "OUT.md", required_unless_present = "page")]
+        markdown: Option<PathBuf>,
+
+        /// As a page that needs nothing but itself
+        #[arg(long, value_name = "OUT.html")]
+        page: Option<PathBuf>,
     },
     /// Show what is done and what is left, and how long it will take
     List {
@@ -114,6 +133,11 @@ fn main() -> ExitCode {
                 embeddings,
                 worker,
             } => run(&what, jobs, embeddings, worker)?,
+            Command::Report {
+                results,
+                markdown,
+                page,
+            } => report_on(&results, markdown.as_deref(), page.as_deref())?,
             Command::List { what, jobs } => {
                 let results = results(&what, &what.setup()?)?;
                 say(list(&results, |one| what.has(one), cores(jobs)));
@@ -157,6 +181,14 @@ fn run(what: &What, jobs: Option<u16>, embeddings: bool, worker: bool) -> Result
     arguments.extend(what.only.iter().map(|name| format!("--only={name}")));
     arguments.extend(embeddings.then(|| "--embeddings".to_string()));
     side_by_side::run(jobs, &arguments)
+}
+
+fn report_on(file: &Path, markdown: Option<&Path>, page: Option<&Path>) -> Result<()> {
+    leave_no_remains_on_ctrl_c()?;
+    let results = Results::read(file)?;
+    let results = results.with_context(|| format!("{} does not exist", file.display()))?;
+    let source = file.file_name().unwrap_or_default().to_string_lossy();
+    report(&results, &source, markdown, page)
 }
 
 /// The results so far; none, where there is no file.

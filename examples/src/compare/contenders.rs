@@ -158,6 +158,16 @@ impl Contender {
         ALL.iter().find(|contender| contender.name == name)
     }
 
+    /// The parameter that is searched.
+    pub fn parameter(&self) -> &'static str {
+        self.parameter
+    }
+
+    /// The values that it is searched among, the least and the greatest at the ends.
+    pub fn values(&self) -> [f64; 3] {
+        self.values
+    }
+
     /// Its settings to choose from: the values of its parameter, with each learning rate.
     pub fn settings(&self, protocol: &Protocol) -> Vec<(ObjectiveConfig, f64)> {
         let objectives = self.values.iter().map(|&value| self.with(value));

@@ -57,7 +57,8 @@ impl Left {
         let mut left = Self::default();
         for contender in &ALL {
             let is_baseline = contender.name == BASELINE;
-            if !takes_part(contender) && !(is_baseline && with_teacher) {
+            let is_needed = is_baseline && with_teacher;
+            if !(takes_part(contender) || is_needed) {
                 continue;
             }
             for trial in contender.searched(protocol) {
@@ -69,7 +70,7 @@ impl Left {
                     Stage::Search,
                 );
             }
-            if is_baseline && with_teacher {
+            if is_needed {
                 left.push(results, teacher.clone(), contender, Stage::Teacher);
             }
         }
