@@ -154,21 +154,22 @@ impl Material {
     }
 
     /// `steps` batches at a false-negative rate, epoch after epoch: a function of these arguments.
-    pub fn batches(
-        &self,
+    pub fn batches<'a>(
+        &'a self,
         rate: f64,
         size: usize,
         seed: u64,
         steps: usize,
         device: &Device,
-    ) -> impl Iterator<Item = Drawn> {
+    ) -> impl Iterator<Item = Drawn> + use<'a> {
+        let device = device.clone();
         let epochs = (0..).flat_map(move |epoch| {
             let plan = self.plan(rate, size, seed, epoch).into_iter();
             plan.map(move |pairs| (epoch, pairs))
         });
         epochs
             .take(steps)
-            .map(move |(epoch, pairs)| self.draw(&pairs, seed, epoch, device))
+            .map(move |(epoch, pairs)| self.draw(&pairs, seed, epoch, &device))
     }
 
     fn draw(&self, pairs: &[usize], seed: u64, epoch: usize, device: &Device) -> Drawn {

@@ -70,11 +70,11 @@ pub(super) fn setup(results: &Results) -> Vec<Block> {
         ),
     }];
     points.push(format!(
-        "**Rate.** A share of the pairs of each batch of {}, {}, has another pair in the batch \
-         whose caption means the same; no other two pairs do. Data, test and validation are the \
-         same at all rates.",
-        data.batch_size,
-        rates.join(", ")
+        "**Rate.** {} of the {} pairs of a batch have another pair there whose caption means the \
+         same; no other two pairs do. Training pairs, validation and test are the same at all \
+         rates.",
+        rates.join(", "),
+        data.batch_size
     ));
     points.push(format!(
         "**Budget.** {} for each run: a vision transformer and a text transformer with random \
@@ -183,6 +183,12 @@ fn claims(results: &Results) -> Vec<Block> {
 
 /// Whether the claim, that it helps *where* negatives are false, is shown.
 fn verdict(measure: Measure, growth: &[Option<Compared>], ends: [f64; 2]) -> Block {
+    if growth.iter().flatten().all(|one| one.adjusted.is_none()) {
+        let name = measure.name;
+        return Block::Text(format!(
+            "By {name}, nothing can be tested yet: that needs two seeds."
+        ));
+    }
     let named = |is: &dyn Fn(&Compared) -> bool| {
         let each = CLAIMS.iter().zip(growth);
         let of = each.filter(|(_, growth)| growth.as_ref().is_some_and(is));
@@ -330,9 +336,10 @@ pub(super) fn limits(results: &Results) -> Vec<Block> {
          not by themselves."
             .to_string(),
         format!(
-            "Small differences. With {} seeds only those are shown that exceed several times \
-             their standard error, with {} seeds next to none: \"not shown\" is not \"equal\".",
-            protocol.seeds, protocol.fewer_seeds
+            "Small differences. With {} only those are shown that exceed several times their \
+             standard error, with {} next to none: \"not shown\" is not \"equal\".",
+            counted(protocol.seeds as u64, "seed"),
+            counted(protocol.fewer_seeds as u64, "seed")
         ),
         "The best of each objective: six settings are few, and at the end of what was tried a \
          better one may lie beyond. They are chosen at one rate, with one seed."

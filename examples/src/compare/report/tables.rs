@@ -11,7 +11,7 @@ use super::measures::{
 use crate::compare::contenders::{ALL, BASELINE, Contender, ORACLE};
 use crate::compare::probe::Look;
 use crate::compare::results::{Results, Run};
-use crate::number::{fixed, significant};
+use crate::number::fixed;
 
 /// A section for each rate.
 pub(super) fn rates(results: &Results) -> Vec<Block> {
@@ -133,7 +133,7 @@ pub(super) fn weights(results: &Results) -> Vec<Block> {
             }
             columns = points
                 .iter()
-                .map(|(step, _)| format!("{} of the steps", percent(step / steps)))
+                .map(|(step, _)| format!("{} % of the steps", fixed(100.0 * step / steps, 0)))
                 .collect();
             let areas = points.iter().map(|(_, area)| fixed(*area, 3));
             let first = format!("{name}, trained at {}", percent(rate));
@@ -146,8 +146,8 @@ pub(super) fn weights(results: &Results) -> Vec<Block> {
         Block::Text(format!(
             "The area under the ROC curve: the chance that a truly false negative weighs less \
              than another negative, in {batches} batches of training pairs at a rate of {}, the \
-             same for all runs; the mean over the seeds. What decays with the model's own \
-             similarities alone is what an objective would weigh by without a teacher.",
+             same for all runs; the mean over the seeds. *Alone* means by the similarities of \
+             one model only, which is what could be weighed by without the other.",
             percent(protocol.probe_rate)
         )),
         Block::Table { columns, rows },
@@ -211,10 +211,10 @@ pub(super) fn chosen(results: &Results) -> Vec<Block> {
         } else {
             ""
         };
-        let tried = contender.values().map(significant);
+        let tried = contender.values().map(|value| value.to_string());
         Some(vec![
             called(contender),
-            format!("`{parameter}` {}{edge}", significant(value)),
+            format!("`{parameter}` {value}{edge}"),
             tried.join(", "),
             format!("{}", chosen.learning_rate),
             fixed(chosen.validation, 1),
