@@ -1,4 +1,15 @@
 //! `compare`: which objective is best where negatives are false.
+//!
+//! ```text
+//! Setup ──► Material ──► Trial ──► Figures, Looks ──► Run ──► Results ──► report
+//!           (in memory,  (one      (of embeddings,    └─ one line of the file
+//!            batches at   training) of weights)
+//!            a rate)
+//! ```
+//!
+//! What is to do next follows from the results alone ([`plan`]); programs that work side by side
+//! ([`side_by_side`]) claim a trial each, run it and add it to the file ([`work`]). Nothing is
+//! decided by the test images: settings are chosen by validation, before.
 
 pub mod contenders;
 pub mod data;
