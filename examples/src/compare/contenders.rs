@@ -72,13 +72,13 @@ pub const ALL: [Contender; 18] = [
         "srcl-calibrated",
         r#"{"objective": "srcl"}"#,
         "weight_temperature",
-        [0.1, 0.2, 0.4],
+        [0.2, 0.4, 0.7],
     )),
     central(contender(
         "false-negative-removal",
         r#"{"objective": "false-negative-removal", "weight_temperature": 0.3}"#,
         "threshold",
-        [0.1, 0.2, 0.3],
+        [0.02, 0.05, 0.1],
     )),
     central(contender(
         "multi-positive",

@@ -11,7 +11,8 @@ use super::measures::{
 use crate::compare::contenders::{ALL, BASELINE, Contender, ORACLE};
 use crate::compare::probe::Look;
 use crate::compare::results::{Results, Run};
-use crate::number::fixed;
+use crate::compare::trial::Stage;
+use crate::number::{counted, fixed};
 
 /// A section for each rate.
 pub(super) fn rates(results: &Results) -> Vec<Block> {
@@ -228,10 +229,24 @@ pub(super) fn chosen(results: &Results) -> Vec<Block> {
         "validation R@sum",
     ];
     let rates = protocol.learning_rates.iter().map(f64::to_string);
+    let is_left_out = |run: &&Run| {
+        let contender = Contender::named(&run.trial.contender);
+        let searched = contender.map(|one| one.searched(protocol));
+        run.trial.stage == Stage::Search
+            && !searched.is_some_and(|searched| searched.contains(&run.trial))
+    };
+    let left_out = match results.runs.iter().filter(is_left_out).count() {
+        0 => String::new(),
+        count => format!(
+            " The file has {} of the search more, with values that are not among these any more \
+             because validation showed them to be far from the best.",
+            counted(count as u64, "run")
+        ),
+    };
     vec![
         Block::Text(format!(
             "By R@sum of the validation images, at a rate of {} with a seed of its own; each with \
-             learning rates of {}. Everything else is at its default in the crate.",
+             learning rates of {}. Everything else is at its default in the crate.{left_out}",
             percent(protocol.search_rate),
             rates.collect::<Vec<_>>().join(" and ")
         )),
