@@ -60,6 +60,23 @@ fn timeless(results: &Results) -> Vec<Run> {
     runs.map(timeless).collect()
 }
 
+/// Kills a comparison twice, each time once it has done a few runs.
+fn kill_twice(folder: &Path) {
+    begin(folder);
+    for _ in 0..2 {
+        let done = read(folder).runs.len();
+        let mut program = compare(folder, &["run", "--jobs=2", ONLY]).spawn().unwrap();
+        let since = Instant::now();
+        while read(folder).runs.len() < done + 3 {
+            assert!(since.elapsed() < Duration::from_secs(120), "no run ended");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // Without a chance to tell its workers.
+        program.kill().unwrap();
+        program.wait().unwrap();
+    }
+}
+
 #[test]
 fn killed_and_side_by_side_it_comes_to_the_same() {
     let [alone, killed] = [(); 2].map(|()| tempfile::tempdir().unwrap());
@@ -78,21 +95,7 @@ fn killed_and_side_by_side_it_comes_to_the_same() {
         all + 1
     );
 
-    begin(killed.path());
-    for _ in 0..2 {
-        let done = read(killed.path()).runs.len();
-        let mut program = compare(killed.path(), &["run", "--jobs=2", ONLY])
-            .spawn()
-            .unwrap();
-        let since = Instant::now();
-        while read(killed.path()).runs.len() < done + 3 {
-            assert!(since.elapsed() < Duration::from_secs(120), "no run ended");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        // Without a chance to tell its workers.
-        program.kill().unwrap();
-        program.wait().unwrap();
-    }
+    kill_twice(killed.path());
     let output = compare(killed.path(), &["run", "--jobs=2", ONLY])
         .output()
         .unwrap();

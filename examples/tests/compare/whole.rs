@@ -182,82 +182,107 @@ fn error_and_p(values: &[f64]) -> (f64, f64) {
     (error, 1.0 - 2.0 / PI * (mean(values).abs() / error).atan())
 }
 
+/// The figures of a table by their column: the place in the list, and the decimals.
+const COLUMNS: [(usize, usize, i32); 10] = [
+    (2, 0, 1),
+    (3, 1, 1),
+    (4, 2, 1),
+    (7, 3, 1),
+    (10, 4, 1),
+    (11, 5, 1),
+    (12, 6, 1),
+    (13, 7, 3),
+    (14, 8, 2),
+    (15, 9, 3),
+];
+
 fn tables_are_those_of(found: &Found, text: &str) {
     for rate in ["0 %", "60 %"] {
-        let (_, section) = text
-            .split_once(&format!("## At a rate of {rate}\n"))
-            .unwrap();
-        let rows = section
-            .lines()
-            .skip_while(|line| !line.starts_with("| ---"));
-        let rows: Vec<Vec<&str>> = rows
-            .skip(1)
-            .take_while(|line| line.starts_with('|'))
-            .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
-            .collect();
+        let rows = table(text, &format!("## At a rate of {rate}\n"));
         assert_eq!(rows.len(), ALL.len());
         let sums = rows.iter().map(|row| row[4].split(' ').next().unwrap());
         let sums: Vec<f64> = sums.map(|sum| sum.parse().unwrap()).collect();
         assert!(sums.is_sorted_by(|a, b| a >= b), "{sums:?}");
-        let values = |name: &str, seeds: &[u64], figure: usize| -> Vec<f64> {
-            let of = |&seed| found[&(name.to_string(), rate.to_string(), seed)][figure];
-            seeds.iter().map(of).collect()
-        };
-        let difference = |name: &str, seeds: &[u64], figure| -> Vec<f64> {
-            let both = values(name, seeds, figure).into_iter();
-            let both = both.zip(values(BASELINE, seeds, figure));
-            both.map(|(own, baseline)| own - baseline).collect()
-        };
-        let central = ALL
+        let at = AtRate { found, rate };
+        rows.iter().for_each(|row| at.row_is_right(row));
+    }
+}
+
+/// The cells of the first table after a heading.
+fn table<'a>(text: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
+    let (_, section) = text.split_once(heading).unwrap();
+    let rows = section
+        .lines()
+        .skip_while(|line| !line.starts_with("| ---"));
+    rows.skip(1)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect()
+}
+
+/// The figures of one rate.
+struct AtRate<'a> {
+    found: &'a Found,
+    rate: &'a str,
+}
+
+impl AtRate<'_> {
+    fn values(&self, name: &str, seeds: &[u64], figure: usize) -> Vec<f64> {
+        let key = |&seed| (name.to_string(), self.rate.to_string(), seed);
+        seeds
+            .iter()
+            .map(|seed| self.found[&key(seed)][figure])
+            .collect()
+    }
+
+    /// To the baseline, seed by seed.
+    fn difference(&self, name: &str, seeds: &[u64], figure: usize) -> Vec<f64> {
+        let both = self.values(name, seeds, figure).into_iter();
+        let both = both.zip(self.values(BASELINE, seeds, figure));
+        both.map(|(own, baseline)| own - baseline).collect()
+    }
+
+    fn row_is_right(&self, row: &[&str]) {
+        let name = row[0].split('`').nth(1).unwrap();
+        let central = ALL.iter().any(|one| one.is_central && one.name == name);
+        let seeds: &[u64] = if central { &[1, 2] } else { &[1] };
+        assert_eq!(row[1], seeds.len().to_string());
+        for (column, figure, decimals) in COLUMNS {
+            let values = self.values(name, seeds, figure);
+            let mut numbers = vec![mean(&values)];
+            numbers.extend(central.then(|| error_and_p(&values).0));
+            assert_shown(row[column], &numbers, decimals);
+        }
+        for (column, figure) in [(5, 2), (8, 3)] {
+            if name == BASELINE {
+                assert_eq!(row[column..column + 2], ["–", "–"]);
+                continue;
+            }
+            let own = self.difference(name, seeds, figure);
+            let mut numbers = vec![mean(&own)];
+            if central {
+                numbers.push(error_and_p(&own).0);
+                self.p_is_right(name, figure, row[column + 1]);
+            } else {
+                assert_eq!(row[column + 1], "–");
+            }
+            assert_shown(row[column], &numbers, 1);
+        }
+    }
+
+    /// Corrected for all that have two seeds.
+    fn p_is_right(&self, name: &str, figure: usize, cell: &str) {
+        let tested = ALL
             .iter()
             .filter(|one| one.is_central && one.name != BASELINE);
-        let central: Vec<&str> = central.map(|one| one.name).collect();
-        // Figures of the table by their column: the place in the list, and the decimals.
-        let columns = [
-            (2, 0, 1),
-            (3, 1, 1),
-            (4, 2, 1),
-            (7, 3, 1),
-            (10, 4, 1),
-            (11, 5, 1),
-            (12, 6, 1),
-            (13, 7, 3),
-            (14, 8, 2),
-            (15, 9, 3),
-        ];
-        for row in &rows {
-            let name = row[0].split('`').nth(1).unwrap();
-            let seeds: &[u64] = if row[1] == "2" { &[1, 2] } else { &[1] };
-            assert_eq!(row[1] == "2", central.contains(&name) || name == BASELINE);
-            for (column, figure, decimals) in columns {
-                let values = values(name, seeds, figure);
-                let mut numbers = vec![mean(&values)];
-                numbers.extend((values.len() == 2).then(|| error_and_p(&values).0));
-                assert_shown(row[column], &numbers, decimals);
-            }
-            for (column, figure) in [(5, 2), (8, 3)] {
-                if name == BASELINE {
-                    assert_eq!(row[column..column + 2], ["–", "–"]);
-                    continue;
-                }
-                let own = difference(name, seeds, figure);
-                let mut numbers = vec![mean(&own)];
-                if seeds.len() == 1 {
-                    assert_eq!(row[column + 1], "–");
-                } else {
-                    numbers.push(error_and_p(&own).0);
-                    let p = |name: &&str| error_and_p(&difference(name, &[1, 2], figure)).1;
-                    let adjusted = holm(&central.iter().map(p).collect::<Vec<_>>());
-                    let place = central.iter().position(|other| *other == name).unwrap();
-                    let p = if adjusted[place] < 0.001 {
-                        0.0
-                    } else {
-                        adjusted[place]
-                    };
-                    assert_shown(row[column + 1].trim_start_matches("< 0.001"), &[p], 3);
-                }
-                assert_shown(row[column], &numbers, 1);
-            }
+        let tested: Vec<&str> = tested.map(|one| one.name).collect();
+        let p = |name: &&str| error_and_p(&self.difference(name, &[1, 2], figure)).1;
+        let adjusted = holm(&tested.iter().map(p).collect::<Vec<_>>());
+        let place = tested.iter().position(|other| *other == name).unwrap();
+        if adjusted[place] < 0.001 {
+            assert_eq!(cell, "< 0.001");
+        } else {
+            assert_shown(cell, &[adjusted[place]], 3);
         }
     }
 }
@@ -280,7 +305,7 @@ fn assert_shown(cell: &str, numbers: &[f64], decimals: i32) {
     let plain = cell.replace("**", "").replace('−', "-").replace('+', "");
     let shown: Vec<f64> = plain
         .split(" ± ")
-        .map(|number| number.parse().unwrap_or(0.0))
+        .map(|number| number.parse().unwrap())
         .collect();
     assert_eq!(shown.len(), numbers.len(), "{cell}: {numbers:?}");
     for (shown, number) in shown.iter().zip(numbers) {

@@ -50,25 +50,7 @@ pub(super) fn setup(results: &Results) -> Vec<Block> {
     let (protocol, training) = (&results.setup.protocol, &results.setup.training);
     let data = &training.shared.data;
     let rates: Vec<_> = protocol.rates.iter().map(|&rate| percent(rate)).collect();
-    let mut points = vec![match &data.path {
-        None => format!(
-            "**Data.** {} scenes of two or three objects, of which {} share their meaning (layout, \
-             and size, colour and shape of each object) with one or two others; {} for test, {} \
-             for validation, the others to train on, and no meaning in two of these. Five captions \
-             an image. Since test images share meanings too, no model that goes by meaning can \
-             exceed an R@1 of about {} %.",
-            counted(data.scenes.train as u64, "scene").trim_end_matches(" scenes"),
-            percent(data.scenes.repeated),
-            protocol.test,
-            protocol.validation,
-            fixed(100.0 * (1.0 - 0.6 * data.scenes.repeated), 0),
-        ),
-        Some(path) => format!(
-            "**Data.** `{}`. Captions of one image mean the same, nothing else is known of \
-             meanings.",
-            path.file_name().unwrap_or_default().to_string_lossy()
-        ),
-    }];
+    let mut points = vec![described(results)];
     points.push(format!(
         "**Rate.** {} of the {} pairs of a batch have another pair there whose caption means the \
          same; no other two pairs do. Training pairs, validation and test are the same at all \
@@ -110,6 +92,30 @@ pub(super) fn setup(results: &Results) -> Vec<Block> {
             .to_string(),
     );
     vec![Block::List(points)]
+}
+
+/// What the images are.
+fn described(results: &Results) -> String {
+    let (protocol, data) = (&results.setup.protocol, &results.setup.training.shared.data);
+    match &data.path {
+        None => format!(
+            "**Data.** {} scenes of two or three objects, of which {} share their meaning (layout, \
+             and size, colour and shape of each object) with one or two others; {} for test, {} \
+             for validation, the others to train on, and no meaning in two of these. Five captions \
+             an image. Since test images share meanings too, no model that goes by meaning can \
+             exceed an R@1 of about {} %.",
+            counted(data.scenes.train as u64, "scene").trim_end_matches(" scenes"),
+            percent(data.scenes.repeated),
+            protocol.test,
+            protocol.validation,
+            fixed(100.0 * (1.0 - 0.6 * data.scenes.repeated), 0),
+        ),
+        Some(path) => format!(
+            "**Data.** `{}`. Captions of one image mean the same, nothing else is known of \
+             meanings.",
+            path.file_name().unwrap_or_default().to_string_lossy()
+        ),
+    }
 }
 
 /// What the runs show, and what surprises.
