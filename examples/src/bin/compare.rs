@@ -187,8 +187,7 @@ fn report_on(file: &Path, markdown: Option<&Path>, page: Option<&Path>) -> Resul
     leave_no_remains_on_ctrl_c()?;
     let results = Results::read(file)?;
     let results = results.with_context(|| format!("{} does not exist", file.display()))?;
-    let source = file.file_name().unwrap_or_default().to_string_lossy();
-    report(&results, &source, markdown, page)
+    report(&results, file, markdown, page)
 }
 
 /// The results so far; none, where there is no file.

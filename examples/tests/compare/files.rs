@@ -82,7 +82,7 @@ fn captions_of_one_image_are_false_negatives_and_only_ids_are_measured() {
         assert!((test.alignment - figures[5]).abs() < 1e-4);
     }
     let markdown = folder.path().join("found.md");
-    report(&results, "results.json", Some(&markdown), None).unwrap();
+    report(&results, &file, Some(&markdown), None).unwrap();
     let text = fs::read_to_string(&markdown).unwrap();
     assert!(
         text.contains("**Data.** `own`.") && !text.contains("nDCG@10, overlap"),

@@ -62,7 +62,7 @@ fn every_figure_of_the_tables_is_that_of_the_embeddings() {
     let figures = recomputed(&results, &material, folder.path());
     let markdown = folder.path().join("found.md");
     let page = folder.path().join("found.html");
-    report(&results, "results.json", Some(&markdown), Some(&page)).unwrap();
+    report(&results, &file, Some(&markdown), Some(&page)).unwrap();
     let text = fs::read_to_string(&markdown).unwrap();
     let page = fs::read_to_string(&page).unwrap();
     tables_are_those_of(&figures, &text);

@@ -144,7 +144,8 @@ fn progress(results: &Results) -> Block {
         left => format!("**{done} of {} runs are done**", done + left),
     };
     Block::Text(format!(
-        "{state}: {} to choose settings and {} to be compared, {time} of one core in all.",
+        "{state}: {} to choose settings and {} to be compared. One after the other they would have \
+         taken {time} on that machine.",
         compared(Stage::Search),
         compared(Stage::Compare)
     ))

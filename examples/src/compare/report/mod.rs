@@ -14,23 +14,25 @@ use self::document::{Block, Document};
 use super::results::Results;
 use crate::files::{self, Partial};
 
-/// Writes the report on `results`, whose file is called `source`: as Markdown with its charts
-/// beside it, as a page, or both; all files or none.
+/// Writes the report on `results`, which are those of the file `source`: as Markdown with its
+/// charts beside it, as a page, or both; all files or none.
 ///
 /// # Errors
 ///
 /// If nothing was compared yet, or a file cannot be written.
 pub fn report(
     results: &Results,
-    source: &str,
+    source: &Path,
     markdown: Option<&Path>,
     page: Option<&Path>,
 ) -> Result<()> {
     ensure!(
         results.runs.iter().any(|run| run.test.is_some()),
-        "{source} has no run to report on yet: settings are still searched"
+        "{} has no run to report on yet: settings are still searched",
+        source.display()
     );
-    let document = document(results, source);
+    let place = markdown.or(page).map_or(Path::new("."), files::folder);
+    let document = document(results, &link(source, place));
     let mut written: Vec<Partial> = Vec::new();
     let mut add = |path: &Path, content: &str| -> Result<()> {
         let mut file = Partial::create(path)?;
@@ -53,6 +55,22 @@ pub fn report(
         add(path, &document.page())?;
     }
     files::commit(written)
+}
+
+/// The path of a file from a folder on, with slashes; as it is, where there is none.
+fn link(file: &Path, folder: &Path) -> String {
+    let relative = || -> Option<String> {
+        let [file, folder] = [file, folder].map(|path| path.canonicalize().ok());
+        let (file, folder) = (file?, folder?);
+        let shared = folder
+            .ancestors()
+            .find(|ancestor| file.starts_with(ancestor))?;
+        let up = folder.strip_prefix(shared).ok()?.components().map(|_| "..");
+        let down = file.strip_prefix(shared).ok()?.components();
+        let down: Option<Vec<_>> = down.map(|part| part.as_os_str().to_str()).collect();
+        Some(up.chain(down?).collect::<Vec<_>>().join("/"))
+    };
+    relative().unwrap_or_else(|| file.display().to_string())
 }
 
 fn document(results: &Results, source: &str) -> Document {
@@ -79,5 +97,25 @@ fn document(results: &Results, source: &str) -> Document {
     Document {
         title: "Which objective, when negatives are false?".to_string(),
         blocks: parts.into_iter().flatten().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_source_is_linked_from_where_the_report_lies() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        for folder in ["docs", "examples/results"] {
+            std::fs::create_dir_all(at(folder)).unwrap();
+        }
+        std::fs::write(at("examples/results/a.json"), "").unwrap();
+        let file = at("examples/results/a.json");
+        assert_eq!(link(&file, &at("docs")), "../examples/results/a.json");
+        assert_eq!(link(&file, &at("examples/results")), "a.json");
+        assert_eq!(link(&file, root.path()), "examples/results/a.json");
+        assert_eq!(link(Path::new("gone.json"), root.path()), "gone.json");
     }
 }

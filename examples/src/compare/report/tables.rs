@@ -68,13 +68,15 @@ fn at(results: &Results, rate: f64) -> Vec<Block> {
             ))
         })
         .collect();
-    let mut blocks = vec![
-        Block::Heading(format!("At a rate of {}", percent(rate))),
+    let mut blocks = vec![Block::Heading(format!("At a rate of {}", percent(rate)))];
+    blocks.push(if rows.is_empty() {
+        Block::Text("No run is done yet.".to_string())
+    } else {
         Block::Table {
             columns: columns.into_iter().map(String::from).collect(),
             rows: rows.into_iter().map(|(_, cells)| cells).collect(),
-        },
-    ];
+        }
+    });
     if !failed.is_empty() {
         blocks.push(Block::Text(format!("Failed: {}.", failed.join("; "))));
     }
