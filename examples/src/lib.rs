@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod cli;
+pub mod compare;
 pub mod console;
 pub mod data;
 pub mod embed;

@@ -34,7 +34,7 @@ impl CaptionBatch {
     }
 
     /// The tokens of captions, padded to the longest.
-    pub(super) fn new(rows: &[Vec<u32>], padding: Padding, device: &Device) -> Self {
+    pub(crate) fn new(rows: &[Vec<u32>], padding: Padding, device: &Device) -> Self {
         let (tokens, padding) = padding.pad(rows).into_tensors(rows.len(), device);
         Self { tokens, padding }
     }

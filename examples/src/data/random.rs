@@ -38,6 +38,8 @@ pub enum Purpose {
     FindingsNoise = 34,
     /// Which regions beside its objects an image has.
     Regions = 14,
+    /// Which meanings of a generated set are for training, validation and test.
+    SceneDivision = 41,
 }
 
 /// The random stream for `purpose`, in `epoch`, of the example or batch `index`.

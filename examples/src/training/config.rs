@@ -350,7 +350,7 @@ impl<C: SystemConfig> TrainingConfig<C> {
         })
     }
 
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         self.system.check()?;
         self.shared.check(self.system.has_dropout())?;
         self.transform().validate().context("data")

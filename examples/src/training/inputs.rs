@@ -77,7 +77,7 @@ pub fn captioned<S: Program>(
 where
     S::Examples: Clone,
 {
-    let collection = Arc::new(open_data(&config.shared.data, options)?);
+    let collection = Arc::new(open_data(&config.shared.data, &options.scenes)?);
     let captions = || {
         ensure!(
             !collection.indices(Split::Train).is_empty(),
@@ -151,13 +151,13 @@ fn dataset(collection: &Collection) -> report::Dataset {
     }
 }
 
-/// The captioned images that the settings name, or generated scenes.
+/// The captioned images that the settings name, or generated scenes in a folder of `folder`.
 ///
 /// # Errors
 ///
 /// On bad data, and on files that cannot be read or written.
-pub fn open_data(config: &DataConfig, options: &Options) -> Result<Collection> {
-    let path = locate(config, options, "scenes", |folder, scenes| {
+pub fn open_data(config: &DataConfig, folder: &Path) -> Result<Collection> {
+    let path = locate(config, folder, "scenes", |folder, scenes| {
         scenes::generate(folder, scenes)
     })?;
     let collection = Collection::read(&path, config.skip_bad)?;
@@ -166,20 +166,20 @@ pub fn open_data(config: &DataConfig, options: &Options) -> Result<Collection> {
     Ok(collection)
 }
 
-/// Where the data are: what is configured, or the folder of the scenes, once `generate` has made
-/// sure of what it should hold, `what`, and answered whether it was made now.
+/// Where the data are: what is configured, or the folder of the scenes in `parent`, once `generate`
+/// has made sure of what it should hold, `what`, and answered whether it was made now.
 ///
 /// # Errors
 ///
 /// As `generate`.
 pub fn locate(
     config: &DataConfig,
-    options: &Options,
+    parent: &Path,
     what: &str,
     generate: impl FnOnce(&Path, &ScenesConfig) -> Result<bool>,
 ) -> Result<PathBuf> {
     let name = scenes_name(&config.scenes);
-    located(config, options, what, &name, |folder| {
+    located(config, parent, what, &name, |folder| {
         generate(folder, &config.scenes)
     })
 }
@@ -187,7 +187,7 @@ pub fn locate(
 /// As [`locate`], of what is generated in the folder `name` among those of the scenes.
 fn located(
     config: &DataConfig,
-    options: &Options,
+    parent: &Path,
     what: &str,
     name: &str,
     generate: impl FnOnce(&Path) -> Result<bool>,
@@ -195,7 +195,7 @@ fn located(
     if let Some(path) = &config.path {
         return Ok(path.clone());
     }
-    let folder = options.scenes.join(name);
+    let folder = parent.join(name);
     if generate(&folder)? {
         say(format_args!("Generated {what} in {}", folder.display()));
     }

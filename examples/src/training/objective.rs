@@ -4,6 +4,7 @@ use anyhow::{Result, anyhow};
 use burn::tensor::{Device, Tensor};
 use burn_contrastive::objective::{AnyConfig, InfoNceConfig, Objective, ObjectiveConfig};
 use burn_contrastive::schedule::Settings;
+use burn_contrastive::weighting::SimilarityRegulation;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -94,6 +95,15 @@ impl TrainingObjective {
 pub fn logit_scale(objective: &Objective) -> Option<Tensor<1>> {
     let mut objective = objective.clone();
     objective.logit_scales().first().map(|scale| scale.value())
+}
+
+/// How an objective weighs its negatives, if it does.
+pub fn regulation(objective: &ObjectiveConfig) -> Option<SimilarityRegulation> {
+    match &objective.kind {
+        AnyConfig::Srcl(config) => Some(config.regulation),
+        AnyConfig::FalseNegativeRemoval(config) => Some(config.regulation),
+        _ => None,
+    }
 }
 
 impl<'de> Deserialize<'de> for TrainingObjective {

@@ -8,7 +8,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use burn_contrastive::analysis::{BatchWeights, mutual_information_bound};
 use burn_contrastive::negatives::PairFeatures;
-use burn_contrastive::objective::{AnyConfig, ContrastiveConfig, ObjectiveConfig};
+use burn_contrastive::objective::ContrastiveConfig;
 use burn_contrastive::similarity::{LogitScaleConfig, SimilarityConfig};
 use burn_contrastive::weighting::SimilarityRegulation;
 
@@ -26,15 +26,6 @@ const LARGEST: f64 = 16.0;
 const SHOWN: usize = 60;
 /// Pairs with the smallest weights that are shown.
 const LOWEST: usize = 12;
-
-/// The weights of an objective, if it has any.
-pub(super) fn regulation(objective: &ObjectiveConfig) -> Option<SimilarityRegulation> {
-    match &objective.kind {
-        AnyConfig::Srcl(config) => Some(config.regulation),
-        AnyConfig::FalseNegativeRemoval(config) => Some(config.regulation),
-        _ => None,
-    }
-}
 
 /// Batches whose weights are looked at.
 pub struct Batches {

@@ -30,6 +30,7 @@ use burn_contrastive::similarity::l2_normalize;
 use burn_contrastive::weighting::SimilarityRegulation;
 
 use crate::models::{Bert, BertEncoder, ImageEncoder, LanguageHead, MatchingHead, ProjectionHead};
+use crate::training::objective::regulation;
 use crate::training::system::Moment;
 use crate::training::weights::Weights;
 
@@ -183,7 +184,7 @@ impl Albef {
             matching: ImageTextMatchingConfig::new().init(),
             losses: config.losses.clone(),
             masking: config.masking.clone(),
-            regulation: looks::regulation(&config.objective),
+            regulation: regulation(&config.objective),
             rerank: config.rerank,
             schedule: config.momentum.clone(),
             soft_targets: config.soft_targets(),

@@ -10,7 +10,7 @@ use burn_contrastive::objective::{Input, ObjectiveConfig};
 
 use super::Albef;
 use super::config::{AlbefConfig, LossesConfig, MatchIds};
-use super::looks::{Batches, regulation};
+use super::looks::Batches;
 use super::rerank::retrieve;
 use crate::data::{CaptionBatch, Collection, EvaluationSet, Loader, Pairs, Split};
 use crate::report::{self, Fact, Reference, RunReport};
@@ -18,6 +18,7 @@ use crate::training::config::TrainingConfig;
 use crate::training::evaluation::{EmbedsPairs, Retrieved};
 use crate::training::history::History;
 use crate::training::inputs::{self, Data};
+use crate::training::objective::regulation;
 use crate::training::run::{self, Ended, Options, Program, stage};
 
 impl EmbedsPairs for Albef {

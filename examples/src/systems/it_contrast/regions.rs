@@ -140,7 +140,7 @@ pub fn make(arguments: TrainingArguments, boxes: &BoxesConfig) -> Result<bool> {
         interrupter,
     } = started;
     let tower = Tower::of_run(&run, &options.device)?;
-    let collection = open_data(&config.shared.data, &options)?;
+    let collection = open_data(&config.shared.data, &options.scenes)?;
     let seed = config.shared.seed;
     tower.write(&file, &collection, boxes, seed, &interrupter)
 }

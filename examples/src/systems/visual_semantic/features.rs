@@ -104,6 +104,6 @@ pub fn make(arguments: TrainingArguments) -> Result<bool> {
         interrupter,
     } = started;
     let tower = Tower::of_run(&run, &options.device)?;
-    let collection = open_data(&config.shared.data, &options)?;
+    let collection = open_data(&config.shared.data, &options.scenes)?;
     tower.write(&file, &collection, &interrupter)
 }

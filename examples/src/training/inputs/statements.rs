@@ -29,7 +29,7 @@ pub fn statements<S: Program<Examples = StatedPairs>>(
     test: impl FnOnce(Arc<Statements>, Loader<StatedPairs>) -> S::Test,
 ) -> Result<Data<S>> {
     let data = &config.shared.data;
-    let path = locate(data, options, "statements", |folder, scenes| {
+    let path = locate(data, &options.scenes, "statements", |folder, scenes| {
         scenes::generate_statements(folder, scenes)
     })?;
     let statements = Arc::new(Statements::read(&path, data.skip_bad)?);

@@ -156,9 +156,13 @@ fn open(
     findings: &FindingsConfig,
     needs: Needs,
 ) -> Result<Studies> {
-    let path = located(config, options, "studies", &name(findings), |folder| {
-        findings::generate(folder, findings)
-    })?;
+    let path = located(
+        config,
+        &options.scenes,
+        "studies",
+        &name(findings),
+        |folder| findings::generate(folder, findings),
+    )?;
     let studies = Studies::read(&path, needs, config.skip_bad)?;
     report_skipped(&studies.skipped, "study");
     say(format_args!("Data: {}", studies.file.display()));

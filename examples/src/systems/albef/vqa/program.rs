@@ -354,7 +354,7 @@ impl fmt::Display for Table {
 
 /// The questions of a run: those at its path, or those about its scenes.
 fn open_questions(config: &DataConfig, options: &Options) -> Result<Questions> {
-    let path = inputs::locate(config, options, "questions", |folder, scenes| {
+    let path = inputs::locate(config, &options.scenes, "questions", |folder, scenes| {
         scenes::generate_questions(folder, scenes)
     })?;
     let questions = Questions::read(&path, config.skip_bad)?;
