@@ -148,12 +148,20 @@ fn shown(block: &Block) -> Markup {
     }
 }
 
-/// Text whose parts between backticks are code, and between double stars bold.
+/// Text whose parts between backticks are code, between double stars bold, and between single
+/// ones slanted.
 fn with_code(text: &str) -> Markup {
+    let slanted = |text: &str| {
+        html! {
+            @for (place, part) in text.split('*').enumerate() {
+                @if place % 2 == 1 { em { (part) } } @else { (part) }
+            }
+        }
+    };
     let bold = |text: &str| {
         html! {
             @for (place, part) in text.split("**").enumerate() {
-                @if place % 2 == 1 { strong { (part) } } @else { (part) }
+                @if place % 2 == 1 { strong { (part) } } @else { (slanted(part)) }
             }
         }
     };
@@ -204,7 +212,7 @@ mod tests {
             rows: vec![vec!["`dcl`".to_string(), "1.0".to_string()]],
         };
         let blocks = vec![
-            Block::Text("By `compare` & **none**.".to_string()),
+            Block::Text("*By* `compare` & **none**.".to_string()),
             Block::Heading("Found".to_string()),
             Block::List(vec!["one".to_string()]),
             table,
@@ -216,13 +224,13 @@ mod tests {
         };
         assert_eq!(
             document.markdown(&["a.svg".to_string()]),
-            "# Results\n\nBy `compare` & **none**.\n\n## Found\n\n- one\n\n\
+            "# Results\n\n*By* `compare` & **none**.\n\n## Found\n\n- one\n\n\
              | objective | R@1 |\n| --- | --: |\n| `dcl` | 1.0 |\n\n\
              ![R@sum](a.svg)\n\n**R@sum.** Rising.\n"
         );
         let page = document.page();
         for part in [
-            "<p>By <code>compare</code> &amp; <strong>none</strong>.</p>",
+            "<p><em>By</em> <code>compare</code> &amp; <strong>none</strong>.</p>",
             "<h2 id=\"section-1\">Found</h2><ul><li>one</li></ul>",
             "<th scope=\"row\"><code>dcl</code></th><td>1.0</td>",
             "Rising.",
