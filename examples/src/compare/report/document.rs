@@ -1,6 +1,6 @@
 //! A document of headings, paragraphs, tables and charts, as Markdown and as a page.
 
-use maud::{Markup, PreEscaped, html};
+use maud::{Markup, html};
 
 use crate::report::html::{document, figures::figure};
 use crate::report::palette::Role;
@@ -148,12 +148,20 @@ fn shown(block: &Block) -> Markup {
     }
 }
 
-/// Text whose parts between backticks are code, and between double stars bold.
+/// Text whose parts between backticks are code, between double stars bold, and between single
+/// ones slanted.
 fn with_code(text: &str) -> Markup {
+    let slanted = |text: &str| {
+        html! {
+            @for (place, part) in text.split('*').enumerate() {
+                @if place % 2 == 1 { em { (part) } } @else { (part) }
+            }
+        }
+    };
     let bold = |text: &str| {
         html! {
             @for (place, part) in text.split("**").enumerate() {
-                @if place % 2 == 1 { strong { (part) } } @else { (part) }
+                @if place % 2 == 1 { strong { (part) } } @else { (slanted(part)) }
             }
         }
     };
@@ -164,27 +172,40 @@ fn with_code(text: &str) -> Markup {
     }
 }
 
+/// Height of a row of a legend, in the units of a drawing.
+const ROW: usize = 64;
+
 impl Chart {
-    /// The drawing with its legend in it, for where there is no page around it.
+    /// The drawing with its legend below it, for where there is no page around it.
     pub fn alone(&self) -> String {
         let entries = self.legend.iter().enumerate().map(|(place, (role, name))| {
-            let (colour, y) = (role.colour(), 60 + 60 * place);
+            let (x, y) = (200 + 860 * (place % 2), HEIGHT + ROW * (place / 2));
+            let colour = role.colour();
             let fill = format!("#{:02X}{:02X}{:02X}", colour.0, colour.1, colour.2);
             html! {
-                rect x="260" y=(y) width="36" height="36" fill=(fill) {}
-                text x="312" y=(y + 32) font-family="sans-serif" font-size="44" fill="#5A6473" {
+                rect x=(x) y=(y) width="36" height="36" fill=(fill) {}
+                text x=(x + 52) y=(y + 34) font-family="sans-serif" font-size="44" fill="#5A6473" {
                     (name)
                 }
             }
         });
         let legend: String = entries.map(|entry| entry.into_string()).collect();
-        let legend = PreEscaped(legend).into_string();
-        match self.svg.rsplit_once("</svg>") {
+        let height = HEIGHT + ROW * self.legend.len().div_ceil(2);
+        let higher = |old: &str| old.replacen(&HEIGHT.to_string(), &height.to_string(), 1);
+        let svg = ["height=\"1080\"", "0 0 1920 1080"]
+            .iter()
+            .fold(self.svg.clone(), |svg, old| {
+                svg.replacen(old, &higher(old), 1)
+            });
+        match svg.rsplit_once("</svg>") {
             Some((drawing, rest)) => format!("{drawing}{legend}</svg>{rest}"),
-            None => self.svg.clone(),
+            None => svg,
         }
     }
 }
+
+/// Height of a drawing.
+const HEIGHT: usize = 1080;
 
 #[cfg(test)]
 mod tests {
@@ -195,16 +216,18 @@ mod tests {
         let chart = Chart {
             title: "R@sum".to_string(),
             legend: vec![(Role::First, "a < b".to_string())],
-            svg: "<svg></svg>\n".to_string(),
+            svg: "<svg height=\"1080\"></svg>\n".to_string(),
             description: "Rising.".to_string(),
         };
-        assert!(chart.alone().contains("a &lt; b</text></svg>\n"));
+        let alone = chart.alone();
+        assert!(alone.starts_with("<svg height=\"1144\">"), "{alone}");
+        assert!(alone.ends_with("a &lt; b</text></svg>\n"), "{alone}");
         let table = Block::Table {
             columns: vec!["objective".to_string(), "R@1".to_string()],
             rows: vec![vec!["`dcl`".to_string(), "1.0".to_string()]],
         };
         let blocks = vec![
-            Block::Text("By `compare` & **none**.".to_string()),
+            Block::Text("*By* `compare` & **none**.".to_string()),
             Block::Heading("Found".to_string()),
             Block::List(vec!["one".to_string()]),
             table,
@@ -216,13 +239,13 @@ mod tests {
         };
         assert_eq!(
             document.markdown(&["a.svg".to_string()]),
-            "# Results\n\nBy `compare` & **none**.\n\n## Found\n\n- one\n\n\
+            "# Results\n\n*By* `compare` & **none**.\n\n## Found\n\n- one\n\n\
              | objective | R@1 |\n| --- | --: |\n| `dcl` | 1.0 |\n\n\
              ![R@sum](a.svg)\n\n**R@sum.** Rising.\n"
         );
         let page = document.page();
         for part in [
-            "<p>By <code>compare</code> &amp; <strong>none</strong>.</p>",
+            "<p><em>By</em> <code>compare</code> &amp; <strong>none</strong>.</p>",
             "<h2 id=\"section-1\">Found</h2><ul><li>one</li></ul>",
             "<th scope=\"row\"><code>dcl</code></th><td>1.0</td>",
             "Rising.",
