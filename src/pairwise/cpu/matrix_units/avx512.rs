@@ -2,8 +2,8 @@
 //! zeros, as AMX has it, but sums are rounded in another order.
 
 use std::arch::x86_64::{
-    __m512, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32,
-    _mm512_setzero_ps, _mm512_storeu_ps,
+    __m512, __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+    _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 use std::mem::transmute;
 
@@ -77,13 +77,13 @@ unsafe fn multiply_block(sums: &mut [[__m512; 2]; ROWS], left: *const u32, right
     for k in 0..STRIP {
         // SAFETY: the caller's promise; the two types are 512 bits of any kind.
         let pairs = right.map(|right| unsafe {
-            transmute(_mm512_loadu_si512(right.wrapping_add(k * STRIP).cast()))
+            transmute::<__m512i, __m512bh>(_mm512_loadu_si512(right.wrapping_add(k * STRIP).cast()))
         });
         for (row, sums) in sums.iter_mut().enumerate() {
             // SAFETY: likewise.
             let pair = unsafe {
                 let word = *left.wrapping_add(row * STRIP + k);
-                transmute(_mm512_set1_epi32(word.cast_signed()))
+                transmute::<__m512i, __m512bh>(_mm512_set1_epi32(word.cast_signed()))
             };
             sums[0] = _mm512_dpbf16_ps(sums[0], pair, pairs[0]);
             sums[1] = _mm512_dpbf16_ps(sums[1], pair, pairs[1]);
