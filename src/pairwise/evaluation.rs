@@ -1,5 +1,6 @@
 //! How a reduction is evaluated, and how much memory that may take.
 
+#[cfg(any(feature = "_cpu", feature = "_cube"))]
 use burn::backend::DispatchDevice;
 use burn::config::Config;
 #[cfg(feature = "_cpu")]
