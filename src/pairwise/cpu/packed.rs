@@ -5,7 +5,7 @@ use burn::tensor::DType;
 
 use super::Inputs;
 use super::embeddings::Embeddings;
-use super::matrix_units::{BLOCK, Multiplied, Ready, SIDE, STEP, STRIP, Units};
+use super::matrix_units::{BLOCK, Multiplied, Product, Ready, SIDE, STEP, STRIP, Units};
 use super::panels::{Coefficients, Panels, Role, pack};
 use super::product::Shared;
 use crate::host::Real;
@@ -300,16 +300,29 @@ unsafe fn multiply<'a>(
 ) {
     for j in (0..columns).step_by(SIDE) {
         let (dst, width) = (dst.wrapping_add(j), SIDE.min(columns - j));
+        let product = Product {
+            multiplied,
+            steps,
+            left,
+            right: right(j),
+            dst,
+            stride,
+            accumulate,
+        };
         if [rows, width] == [SIDE; 2] {
-            let dst = (dst, stride);
             // SAFETY: the caller's promise.
-            unsafe { ready.multiply(multiplied, steps, left, right(j), dst, accumulate) };
+            unsafe { ready.multiply(&product) };
             continue;
         }
         let mut sums = [0f32; SIDE * SIDE];
-        let whole = (sums.as_mut_ptr(), SIDE);
+        let whole = Product {
+            dst: sums.as_mut_ptr(),
+            stride: SIDE,
+            accumulate: false,
+            ..product
+        };
         // SAFETY: the array has 32 rows of 32 elements.
-        unsafe { ready.multiply(multiplied, steps, left, right(j), whole, false) };
+        unsafe { ready.multiply(&whole) };
         for (i, sums) in sums.chunks_exact(SIDE).take(rows).enumerate() {
             // SAFETY: the caller's promise.
             let dst = unsafe { std::slice::from_raw_parts_mut(dst.add(i * stride), width) };

@@ -121,7 +121,7 @@ impl<T: Real> Work<'_, T> {
         part
     }
 
-    /// The similarities of a tile, or of a teacher's, computed unless they are there: in the block's
+    /// The similarities of a tile, or a teacher's, computed unless they are there: in the block's
     /// matrix, or in a buffer of this thread's.
     fn strips(
         &self,

@@ -44,7 +44,7 @@ impl Embeddings {
         }
     }
 
-    /// With rows that are multiplied by these; in a copy of all rows, or of those of a block at a
+    /// With rows that are multiplied by these, `[n, 1]`; in a copy of all rows, or of those of a block at a
     /// time.
     pub fn times(mut self, scale: CubeTensor, at_once: bool) -> Self {
         let types = |terms: &[CubeTensor]| terms.iter().map(|x| x.dtype).collect::<Vec<_>>();
@@ -52,8 +52,6 @@ impl Embeddings {
             self.gradient.is_empty() || types(&self.gradient) == types(&self.similarity),
             "scaled rows are multiplied as the same terms everywhere"
         );
-        let upright = Shape::new([scale.shape()[0], 1]);
-        let scale = CubeBackend::float_reshape(scale, upright);
         let scale = cast::<CubeBackend>(scale, self.similarity[0].dtype);
         if at_once {
             let times = |x| CubeBackend::float_mul(x, scale.clone());

@@ -20,9 +20,8 @@ mod tests;
 
 use std::sync::{Arc, Once};
 
-use burn::backend::TensorMetadata;
 use burn::backend::ops::FloatTensorOps;
-use burn::tensor::{DType, Shape};
+use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeDevice};
 
@@ -77,9 +76,7 @@ fn scaled(inputs: Inputs<CubeBackend>, pass: &Pass) -> Inputs<CubeBackend> {
     if !pass.has_scale {
         return inputs;
     }
-    let scale = sweep::scale_of(&inputs.rows);
-    let upright = Shape::new([scale.shape()[0], 1]);
-    let scale = cast::<CubeBackend>(CubeBackend::float_reshape(scale, upright), inputs.a.dtype);
+    let scale = cast::<CubeBackend>(sweep::scale_of(&inputs.rows), inputs.a.dtype);
     Inputs {
         a: CubeBackend::float_mul(inputs.a, scale),
         ..inputs

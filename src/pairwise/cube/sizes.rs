@@ -130,7 +130,7 @@ const STEP: usize = 128;
 
 /// Rows and columns of a block of so many pairs, at most `most_rows`: a launch has a cube for each
 /// strip of them, along an axis that some devices limit to 65,535. A side that is cut is as long as
-/// `part` makes it of its length and the most that there may be, which gives a multiple of [`STEP`].
+/// `part` makes it of its length and the most that there may be: a multiple of [`STEP`].
 fn block_of(
     pairs: usize,
     [n, m]: [usize; 2],

@@ -352,11 +352,11 @@ impl Sweep for Cubes<'_> {
     }
 }
 
-/// What rows are multiplied by: the third of their vectors.
+/// What rows are multiplied by, `[n, 1]`: the third of their vectors.
 pub(super) fn scale_of(vectors: &CubeTensor) -> CubeTensor {
     let len = vectors.shape()[1];
     let third = CubeBackend::float_slice(vectors.clone(), &[(2..3).into(), (0..len).into()]);
-    CubeBackend::float_reshape(third, Shape::new([len]))
+    CubeBackend::float_reshape(third, Shape::new([len, 1]))
 }
 
 /// The bound values that a pass reads in one buffer, and where those of columns and the scalars

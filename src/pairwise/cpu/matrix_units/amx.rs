@@ -5,6 +5,8 @@ use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count};
 use std::sync::OnceLock;
 
+use super::Product;
+
 /// Whether the processor has tiles and products of bf16, and Linux lets this process use them.
 ///
 /// It is asked once, for all threads: those that exist and those to come.
@@ -88,7 +90,9 @@ pub(super) fn release() {
 /// Sums are in the tiles 0 to 3. Step by step, and product by product, two tiles of each factor are
 /// loaded and multiplied.
 macro_rules! multiply {
-    ($begin:literal, $table:expr, $steps:expr, $left:expr, $right:expr, $dst:expr, $stride:expr) => {
+    ($begin:literal, $product:expr) => {{
+        let product: &Product = $product;
+        let [left, right] = [product.left, product.right];
         asm!(
             "mov {x}, {stride}",
             "shl {x}, 4",
@@ -125,15 +129,15 @@ macro_rules! multiply {
             "tilestored [{dst} + {stride} + 64], tmm1",
             "tilestored [{x} + {stride}], tmm2",
             "tilestored [{x} + {stride} + 64], tmm3",
-            table = in(reg) $table.as_ptr(),
-            steps = inout(reg) $steps => _,
-            left = inout(reg) $left[0].as_ptr() => _,
-            right = inout(reg) $right[0].as_ptr() => _,
-            next_left = in(reg) $left[1].as_ptr().byte_offset_from($left[0].as_ptr()),
-            next_right = in(reg) $right[1].as_ptr().byte_offset_from($right[0].as_ptr()),
+            table = in(reg) product.multiplied.table.as_ptr(),
+            steps = inout(reg) product.steps => _,
+            left = inout(reg) left[0].as_ptr() => _,
+            right = inout(reg) right[0].as_ptr() => _,
+            next_left = in(reg) left[1].as_ptr().byte_offset_from(left[0].as_ptr()),
+            next_right = in(reg) right[1].as_ptr().byte_offset_from(right[0].as_ptr()),
             row = in(reg) 64usize,
-            dst = in(reg) $dst,
-            stride = in(reg) $stride * size_of::<f32>(),
+            dst = in(reg) product.dst,
+            stride = in(reg) product.stride * size_of::<f32>(),
             product = out(reg) _,
             x = out(reg) _,
             y = out(reg) _,
@@ -141,37 +145,23 @@ macro_rules! multiply {
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack),
         )
-    };
+    }};
 }
 
 /// # Safety
 ///
-/// The strips have all steps, as `table` divides them; `dst` is the caller's, 32 rows of 32
-/// elements; this thread is [configured](configure).
-#[allow(clippy::too_many_arguments)]
-pub(super) unsafe fn multiply(
-    table: &[usize],
-    steps: usize,
-    left: [&[u32]; 2],
-    right: [&[u32]; 2],
-    dst: *mut f32,
-    stride: usize,
-    accumulate: bool,
-) {
+/// The strips have all steps; `dst` is the caller's, 32 rows of 32 elements; this thread is
+/// [configured](configure).
+pub(super) unsafe fn multiply(product: &Product) {
     // SAFETY: the caller's promise.
     unsafe {
-        if accumulate {
+        if product.accumulate {
             multiply!(
                 "tileloadd tmm0, [{dst} + {stride}]
                  tileloadd tmm1, [{dst} + {stride} + 64]
                  tileloadd tmm2, [{x} + {stride}]
                  tileloadd tmm3, [{x} + {stride} + 64]",
-                table,
-                steps,
-                left,
-                right,
-                dst,
-                stride
+                product
             );
         } else {
             multiply!(
@@ -179,12 +169,7 @@ pub(super) unsafe fn multiply(
                  tilezero tmm1
                  tilezero tmm2
                  tilezero tmm3",
-                table,
-                steps,
-                left,
-                right,
-                dst,
-                stride
+                product
             );
         }
     }

@@ -7,7 +7,7 @@ use std::arch::x86_64::{
 };
 use std::mem::transmute;
 
-use super::{SIDE, STRIP};
+use super::{Product, SIDE, STRIP};
 
 /// Rows of sums that registers hold at a time.
 const ROWS: usize = 8;
@@ -18,19 +18,20 @@ pub(super) fn is_there() -> bool {
 
 /// # Safety
 ///
-/// The processor has the instructions. The strips have all steps, as `table` divides them; `dst` is
-/// the caller's, 32 rows of 32 elements.
-#[allow(clippy::too_many_arguments)]
+/// The processor has the instructions. The strips have all steps; `dst` is the
+/// caller's, 32 rows of 32 elements.
 #[target_feature(enable = "avx512f,avx512bf16")]
-pub(super) unsafe fn multiply(
-    table: &[usize],
-    steps: usize,
-    left: [&[u32]; 2],
-    right: [&[u32]; 2],
-    dst: *mut f32,
-    stride: usize,
-    accumulate: bool,
-) {
+pub(super) unsafe fn multiply(product: &Product) {
+    let &Product {
+        multiplied,
+        steps,
+        left,
+        right,
+        dst,
+        stride,
+        accumulate,
+    } = product;
+    let table = &multiplied.table;
     let [of_left, of_right] = [table[0], table[1]];
     for first in (0..SIDE).step_by(ROWS) {
         let left = left[first / STRIP]

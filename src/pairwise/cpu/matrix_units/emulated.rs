@@ -1,6 +1,6 @@
 //! What AMX computes, in plain code: to the bit.
 
-use super::{BLOCK, STRIP};
+use super::{BLOCK, Product, STRIP};
 
 /// As the instruction treats results: below the normal range they are zeros.
 fn flushed(x: f32) -> f32 {
@@ -39,16 +39,17 @@ fn multiply_blocks(sums: &mut [f32; STRIP * STRIP], left: &[u32], right: &[u32])
 /// # Safety
 ///
 /// `dst` is the caller's, 32 rows of 32 elements.
-#[allow(clippy::too_many_arguments)]
-pub(super) unsafe fn multiply(
-    table: &[usize],
-    steps: usize,
-    left: [&[u32]; 2],
-    right: [&[u32]; 2],
-    dst: *mut f32,
-    stride: usize,
-    accumulate: bool,
-) {
+pub(super) unsafe fn multiply(product: &Product) {
+    let &Product {
+        multiplied,
+        steps,
+        left,
+        right,
+        dst,
+        stride,
+        accumulate,
+    } = product;
+    let table = &multiplied.table;
     let in_words = |bytes: usize| bytes / size_of::<u32>();
     let block = |strip: &[u32], step: usize, of_step: usize, term: usize| {
         let at = in_words(step * of_step + term);

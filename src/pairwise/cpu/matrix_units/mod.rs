@@ -129,6 +129,19 @@ impl Multiplied {
     }
 }
 
+/// What is multiplied, and where it goes: `dst = left · right`, or `dst += left · right`, 32 × 32
+/// sums of so many steps, of two strips each.
+pub(super) struct Product<'a> {
+    pub multiplied: &'a Multiplied,
+    pub steps: usize,
+    pub left: [&'a [u32]; 2],
+    pub right: [&'a [u32]; 2],
+    pub dst: *mut f32,
+    /// From one row of `dst` to the next.
+    pub stride: usize,
+    pub accumulate: bool,
+}
+
 /// A thread that is ready to multiply, until this is dropped.
 pub(super) struct Ready {
     units: Units,
@@ -136,43 +149,31 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    /// `dst = left · right`, or `dst += left · right`: 32 × 32 sums of so many steps, of two strips
-    /// each.
-    ///
     /// # Safety
     ///
-    /// `dst` is the caller's: 32 rows of 32 elements, `stride` apart.
+    /// `dst` is the caller's: 32 rows of 32 elements.
     #[inline]
-    pub unsafe fn multiply(
-        &self,
-        multiplied: &Multiplied,
-        steps: usize,
-        left: [&[u32]; 2],
-        right: [&[u32]; 2],
-        (dst, stride): (*mut f32, usize),
-        accumulate: bool,
-    ) {
+    pub unsafe fn multiply(&self, product: &Product) {
+        let &Product {
+            multiplied,
+            steps,
+            left,
+            right,
+            ..
+        } = product;
         let [of_left, of_right] = multiplied.words(steps);
         assert!(steps > 0 && left.iter().all(|strip| strip.len() >= of_left));
         assert!(right.iter().all(|strip| strip.len() >= of_right));
-        match self.units {
-            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Units::Amx => {
-                let table = &multiplied.table;
-                // SAFETY: checked, and the caller's promise; `ready` has configured this thread.
-                unsafe { amx::multiply(table, steps, left, right, dst, stride, accumulate) };
-            }
-            #[cfg(target_arch = "x86_64")]
-            Units::Avx512 => {
-                let table = &multiplied.table;
-                // SAFETY: checked, and the caller's promise; the processor has the instructions.
-                unsafe { avx512::multiply(table, steps, left, right, dst, stride, accumulate) };
-            }
-            #[cfg(test)]
-            Units::Emulated => {
-                let table = &multiplied.table;
-                // SAFETY: the caller's promise.
-                unsafe { emulated::multiply(table, steps, left, right, dst, stride, accumulate) };
+        // SAFETY: checked, and the caller's promise; the processor has the instructions, and `ready`
+        // has configured this thread.
+        unsafe {
+            match self.units {
+                #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+                Units::Amx => amx::multiply(product),
+                #[cfg(target_arch = "x86_64")]
+                Units::Avx512 => avx512::multiply(product),
+                #[cfg(test)]
+                Units::Emulated => emulated::multiply(product),
             }
         }
     }

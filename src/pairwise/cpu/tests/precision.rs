@@ -5,7 +5,7 @@ use burn::tensor::{DType, bf16, f16};
 
 use super::*;
 use crate::pairwise::cpu::embeddings::has_tiny_row_of_bf16;
-use crate::pairwise::cpu::matrix_units::{BLOCK, Multiplied, SIDE, STEP, STRIP, Units};
+use crate::pairwise::cpu::matrix_units::{BLOCK, Multiplied, Product, SIDE, STEP, STRIP, Units};
 use crate::pairwise::cpu::packed::{Packed, multiplies_as_bf16};
 use crate::pairwise::pass::Pass;
 
@@ -372,14 +372,15 @@ fn units_multiply_blocks_as_defined() {
             let mut sums: Vec<f32> = (0..SIDE * SIDE).map(|k| k as f32 - 500.0).collect();
             // SAFETY: there are 32 rows of 32 elements.
             unsafe {
-                units.ready().multiply(
-                    &multiplied,
+                units.ready().multiply(&Product {
+                    multiplied: &multiplied,
                     steps,
-                    lefts.each_ref().map(|x| &x[..]),
-                    rights.each_ref().map(|x| &x[..]),
-                    (sums.as_mut_ptr(), SIDE),
+                    left: lefts.each_ref().map(|x| &x[..]),
+                    right: rights.each_ref().map(|x| &x[..]),
+                    dst: sums.as_mut_ptr(),
+                    stride: SIDE,
                     accumulate,
-                );
+                });
             }
             sums
         };

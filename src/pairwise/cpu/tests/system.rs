@@ -6,7 +6,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::pairwise::cpu::matrix_units::{BLOCK, Multiplied, SIDE, Units};
+use crate::pairwise::cpu::matrix_units::{BLOCK, Multiplied, Product, SIDE, Units};
 
 /// A product of many steps.
 fn product(units: Units) -> Vec<f32> {
@@ -16,14 +16,15 @@ fn product(units: Units) -> Vec<f32> {
     let mut sums = vec![0f32; SIDE * SIDE];
     // SAFETY: there are 32 rows of 32 elements.
     unsafe {
-        units.ready().multiply(
-            &Multiplied::new(1, 1, false),
+        units.ready().multiply(&Product {
+            multiplied: &Multiplied::new(1, 1, false),
             steps,
-            [&strip, &strip],
-            [&strip, &strip],
-            (sums.as_mut_ptr(), SIDE),
-            false,
-        );
+            left: [&strip, &strip],
+            right: [&strip, &strip],
+            dst: sums.as_mut_ptr(),
+            stride: SIDE,
+            accumulate: false,
+        });
     }
     sums
 }
