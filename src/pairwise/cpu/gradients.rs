@@ -3,10 +3,12 @@
 use rayon::prelude::*;
 
 use super::Inputs;
+use super::diagonal::Diagonal;
 use super::packed::Packed;
 use super::plan::{Stored, Tiling};
 use super::product::{Shared, gemm};
 use crate::host::Real;
+use crate::pairwise::blocks::Part;
 use crate::pairwise::pass::Pass;
 
 /// Completes a symmetric block of which the tiles on and above the diagonal are computed.
@@ -36,6 +38,12 @@ pub(super) fn add<T: Real>(
 ) {
     let (d, stride) = (inputs.d, block.stride());
     let (rows, columns) = (block.rows, block.columns);
+    let packed = packed.map(|packed| {
+        // SAFETY: no task has begun.
+        let diagonal =
+            unsafe { Diagonal::take(block, pass.first_row, (coefficients.cast(), stride)) };
+        (packed, diagonal)
+    });
     let bands = |wanted: bool, len: usize| {
         let band = len.div_ceil(tiling.threads).next_multiple_of(16);
         (0..if wanted { len } else { 0 })
@@ -65,9 +73,12 @@ pub(super) fn add<T: Real>(
         // the block's rows and its columns are different rows); nobody writes the coefficients any
         // more.
         unsafe {
-            if let Some(packed) = packed {
+            if let Some((packed, diagonal)) = &packed {
                 let coefficients = (coefficients.cast(), stride);
                 packed.add(block, is_left, [start, len], coefficients, (dst.cast(), d));
+                let band = Part::from(own.start + start..own.start + start + len);
+                let gradient = std::slice::from_raw_parts_mut(dst.cast(), len * d);
+                diagonal.add(inputs, is_left, band, gradient);
             } else if is_left {
                 let others = inputs.b.own()[columns.start * d..][..columns.len * d].as_ptr();
                 let g = coefficients.at(start * stride);

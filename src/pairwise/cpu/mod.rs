@@ -13,6 +13,7 @@
 #![allow(unsafe_code)]
 
 mod backend;
+mod diagonal;
 mod embeddings;
 mod evaluate;
 mod gradients;

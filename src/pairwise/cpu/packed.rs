@@ -217,7 +217,8 @@ impl Packed {
     }
 
     /// Adds `G·B` to rows of the left gradient, or `Gᵀ·A` to rows of the right one: those of the
-    /// block from `start` on, `len`. `dst` is the first of them.
+    /// block from `start` on, `len`. `dst` is the first of them. The [diagonal](Diagonal) of the
+    /// block has been taken out of it.
     ///
     /// # Safety
     ///

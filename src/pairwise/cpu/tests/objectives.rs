@@ -48,6 +48,13 @@ fn features(device: &Device, dtype: DType, is_rounded: bool) -> Features {
     }
 }
 
+fn random([rows, width]: [usize; 2], seed: u64) -> Vec<f64> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    (0..rows * width)
+        .map(|_| rng.random_range(-1.0..1.0))
+        .collect()
+}
+
 /// The loss, and its gradients by image and text.
 fn evaluate(name: &str, precision: &str, features: &Features) -> [Vec<f64>; 3] {
     let json = format!(r#"{{"objective": "{name}", "precision": "{precision}"}}"#);
@@ -108,6 +115,31 @@ fn every_objective_is_as_exact_as_its_level() {
         }
     }
     assert!(rounded > 30, "{rounded} were rounded");
+}
+
+/// For the gradient pairs on the diagonal are multiplied in f32: what two terms leave of their
+/// coefficients, the largest of their rows, would be ten times the error of f32.
+#[test]
+fn high_is_at_most_five_times_as_far_from_f64_as_f32() {
+    let device = Device::flex().autodiff();
+    let random = |seed| random([160, 256], seed);
+    let noisy = random(1).into_iter().zip(random(2)).map(|(x, y)| x + y);
+    let of = |values: Vec<f64>, dtype| {
+        let data = TensorData::new(values, [160, 256]);
+        Tensor::<2>::from_data(data, (&device, dtype)).require_grad()
+    };
+    for text in [random(2), noisy.collect::<Vec<_>>()] {
+        let features = |dtype| Features::new(of(random(1), dtype), of(text.clone(), dtype));
+        let exact = evaluate("info-nce", "highest", &features(DType::F64));
+        let [highest, high, medium] = ["highest", "high", "medium"].map(|level| {
+            let found = evaluate("info-nce", level, &features(DType::F32));
+            distance(&found, &exact)
+        });
+        let epsilon = f32::EPSILON as f64;
+        assert!(high[0] <= 5.0 * highest[0].max(epsilon));
+        assert!(high[1] <= 5.0 * highest[1]);
+        assert!(medium[1] > 10.0 * high[1]);
+    }
 }
 
 /// Only coefficients are rounded, by the level, and the gradients at the end, twice: to the dtype,
