@@ -123,7 +123,7 @@ fn check_registers(case: &Case, evaluations: &[Evaluation], kernels: &ptxas::Ker
         if table::is_own(name) || table::is_product(name) {
             assert_eq!(kernel.spilled, 0, "{}: {name} spills", case.text());
         }
-        if table::is_own(name) {
+        if table::is_own(name) || kernel.matrix_units {
             let registers = kernel.registers;
             assert!(registers <= 128, "{}: {name} has {registers}", case.text());
         }

@@ -46,7 +46,9 @@ pub(super) fn blueprint(
                 hardware.max_shared_memory_size >= WIDE,
             ),
         ),
-        DType::F16 | DType::BF16 if plane == 32 => (TileMatmulKind::Cmma, of_matrix_units(n)),
+        DType::F16 | DType::BF16 if plane == 32 => {
+            (TileMatmulKind::Cmma, of_matrix_units([m, n, k]))
+        }
         _ => return None,
     };
     let is_unit = kind == TileMatmulKind::Register;
@@ -79,19 +81,24 @@ pub(super) fn blueprint(
 /// latter need too many registers.
 fn of_units([m, n, k]: [usize; 3], processors: usize, may_be_wide: bool) -> TilingScheme {
     let waves = |width: usize| (m.div_ceil(128) * n.div_ceil(width)).div_ceil(processors);
-    let in_vectors = [m, n, k].into_iter().all(|len| len.is_multiple_of(4));
-    let is_wide = may_be_wide && in_vectors && 2 * waves(256) <= waves(128);
+    let is_wide = may_be_wide && in_vectors([m, n, k]) && 2 * waves(256) <= waves(128);
     let tile = (4, if is_wide { 8 } else { 4 }, 4);
     scheme(tile, (2, 2, 2), if n <= 64 { (32, 8) } else { (16, 16) })
 }
 
-/// Each of 8 planes has 32 × 64 elements of the result.
-fn of_matrix_units(n: usize) -> TilingScheme {
+/// Each of 8 planes has 32 × 64 elements of the result. Where rows are no multiples of a vector, the
+/// addresses of a factor of 256 rows need too many registers.
+fn of_matrix_units([m, n, k]: [usize; 3]) -> TilingScheme {
+    let is_tall = n <= 64 && in_vectors([m, k]);
     scheme(
         (16, 16, 16),
         (2, 4, 2),
-        if n <= 64 { (8, 1) } else { (4, 2) },
+        if is_tall { (8, 1) } else { (4, 2) },
     )
+}
+
+fn in_vectors<const N: usize>(sizes: [usize; N]) -> bool {
+    sizes.iter().all(|len| len.is_multiple_of(4))
 }
 
 fn scheme(

@@ -153,10 +153,8 @@ fn launch<T: Float>(
     let any = usize::MAX;
     match strategy {
         Strategy::SimpleCyclicCmma(plan) => {
-            // Beside its accumulators a unit has registers for two pairs at a time, and a
-            // multiprocessor then for two cubes.
-            let widest = match onto.epilogue {
-                Epilogue::Coefficients(_) => 2,
+            let widest = match &onto.epilogue {
+                Epilogue::Coefficients(program) => pairs_at_a_time(program.ops.len()),
                 Epilogue::Add => any,
             };
             launch_by::<T, SimpleAlgorithm>(plan, factors, at, onto, widest)
@@ -174,6 +172,13 @@ fn launch<T: Float>(
         }
         other => unreachable!("{other} is not among the strategies"),
     }
+}
+
+/// How many pairs of a unit are evaluated side by side. Beside its accumulators it has registers for
+/// two of them, or for one where there are many steps, and a multiprocessor then for two cubes.
+fn pairs_at_a_time(steps: usize) -> usize {
+    const MANY: usize = 48;
+    if steps > MANY { 1 } else { 2 }
 }
 
 /// With vectors of so many elements of the product at most.
