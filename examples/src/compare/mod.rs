@@ -20,6 +20,7 @@ pub mod plan;
 pub mod probe;
 pub mod report;
 pub mod results;
+pub mod search;
 pub mod setup;
 pub mod side_by_side;
 pub mod statistics;

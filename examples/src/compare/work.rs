@@ -11,7 +11,7 @@ use super::data::Material;
 use super::embeddings;
 use super::figures::{Figures, Truth};
 use super::plan::{Left, teacher};
-use super::results::{Claim, Results, Run, Store};
+use super::results::{Claim, Made, Results, Run, Store};
 use super::setup::Setup;
 use super::trial::{Stage, Teacher, Trained, Trial};
 use crate::files;
@@ -32,6 +32,8 @@ pub struct Comparison {
     pub scenes: PathBuf,
     /// Whether to keep the embeddings of the test images.
     pub keeps_embeddings: bool,
+    /// Programs that work side by side, for the record.
+    pub jobs: usize,
     /// What to compute on.
     pub device: Device,
 }
@@ -135,6 +137,7 @@ impl Worker<'_> {
             Err(error) => failed(trial, format!("{error:#}")),
         };
         run.seconds = since.elapsed().as_secs_f64();
+        run.made = Some(Made::now(self.comparison.jobs));
         let told = told(&run);
         let left = self.with(|results| {
             results.add(run);
@@ -216,6 +219,7 @@ impl Worker<'_> {
             step_seconds: trained.step_seconds,
             step_bytes: trained.step_bytes,
             seconds: 0.0,
+            made: None,
         })
     }
 
@@ -247,6 +251,7 @@ fn failed(trial: &Trial, why: String) -> Run {
         step_seconds: f64::NAN,
         step_bytes: None,
         seconds: 0.0,
+        made: None,
     }
 }
 

@@ -67,6 +67,7 @@ fn comparison(folder: &Path, setup: Setup, only: &[&str]) -> Comparison {
         folder: folder.join("results"),
         scenes: folder.to_path_buf(),
         keeps_embeddings: true,
+        jobs: 1,
         device: Device::flex(),
     }
 }

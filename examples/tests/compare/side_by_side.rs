@@ -55,6 +55,7 @@ fn timeless(results: &Results) -> Vec<Run> {
         step_seconds: 0.0,
         step_bytes: None,
         seconds: 0.0,
+        made: None,
         ..run
     };
     runs.map(timeless).collect()

@@ -205,20 +205,18 @@ pub(super) fn chosen(results: &Results) -> Vec<Block> {
     let protocol = &results.setup.protocol;
     let rows = ALL.iter().filter_map(|contender| {
         let chosen = results.chosen.get(contender.name)?;
-        let parameter = contender.parameter();
-        let value = value(&chosen.objective, parameter);
-        let [least, _, greatest] = contender.values();
-        let at_edge = value <= least || value >= greatest;
-        let edge = if at_edge {
-            ", the end of what was tried"
+        let value = value(&chosen.objective, &chosen.parameter);
+        let tried = chosen.tried.iter().map(f64::to_string);
+        let (first, last) = (chosen.tried.first()?, chosen.tried.last()?);
+        let edge = if value == *first || value == *last {
+            ", an end"
         } else {
             ""
         };
-        let tried = contender.values().map(|value| value.to_string());
         Some(vec![
             called(contender),
-            format!("`{parameter}` {value}{edge}"),
-            tried.join(", "),
+            format!("`{}` {value}{edge}", chosen.parameter),
+            tried.collect::<Vec<_>>().join(", "),
             format!("{}", chosen.learning_rate),
             fixed(chosen.validation, 1),
         ])
@@ -233,7 +231,7 @@ pub(super) fn chosen(results: &Results) -> Vec<Block> {
     let rates = protocol.learning_rates.iter().map(f64::to_string);
     let is_left_out = |run: &&Run| {
         let contender = Contender::named(&run.trial.contender);
-        let searched = contender.map(|one| one.searched(protocol));
+        let searched = contender.map(|one| one.searched(results));
         run.trial.stage == Stage::Search
             && !searched.is_some_and(|searched| searched.contains(&run.trial))
     };
