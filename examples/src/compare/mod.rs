@@ -11,6 +11,7 @@
 //! ([`side_by_side`]) claim a trial each, run it and add it to the file ([`work`]). Nothing is
 //! decided by the test images: settings are chosen by validation, before.
 
+pub mod chance;
 pub mod contenders;
 pub mod data;
 pub mod embeddings;

@@ -130,6 +130,21 @@ pub fn teacher(results: &Results) -> Option<Trial> {
     })
 }
 
+/// All trials of the whole plan, as far as they are known.
+pub fn planned(results: &Results) -> Vec<Trial> {
+    let protocol = &results.setup.protocol;
+    let searched = ALL.iter().flat_map(|contender| contender.searched(results));
+    let compared = ALL.iter().flat_map(|contender| {
+        let rates = protocol.rates.iter();
+        let seeds = contender.seeds(protocol);
+        let of_rate = move |&rate| {
+            (0..seeds).filter_map(move |index| compared(results, contender, rate, index))
+        };
+        rates.flat_map(of_rate)
+    });
+    searched.chain(teacher(results)).chain(compared).collect()
+}
+
 /// A trial to be compared, once its settings are chosen.
 pub fn compared(
     results: &Results,

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, ensure};
 use burn_contrastive::objective::ObjectiveConfig;
 use serde::{Deserialize, Serialize};
 
+use super::chance::Chance;
 use super::contenders::ALL;
 use super::figures::Figures;
 use super::probe::Look;
@@ -31,6 +32,9 @@ pub struct Results {
     pub data: String,
     /// The settings that were chosen for each objective by its validation; follows from the runs.
     pub chosen: BTreeMap<String, Choice>,
+    /// What a random order of the test images and captions would retrieve.
+    #[serde(default)]
+    pub chance: Option<Chance>,
     /// What was run, sorted.
     pub runs: Vec<Run>,
 }
@@ -123,6 +127,7 @@ impl Results {
             setup,
             data,
             chosen: BTreeMap::new(),
+            chance: None,
             runs: Vec::new(),
         }
     }

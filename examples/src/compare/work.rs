@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use burn::tensor::{Device, Tensor};
 
+use super::chance::Chance;
 use super::contenders::Contender;
 use super::data::Material;
 use super::embeddings;
@@ -88,6 +89,12 @@ impl Comparison {
             store,
             material,
         };
+        let chance = Chance::of(&worker.truths[1]);
+        worker.with(|results| {
+            let is_new = results.chance.as_ref() != Some(&chance);
+            results.chance = Some(chance);
+            Ok(((), is_new))
+        })?;
         loop {
             match worker.next()? {
                 Next::Run(trial, claim) => tell(worker.run(&trial, claim)?),
