@@ -230,6 +230,7 @@ impl What {
         let protocol = &mut setup.protocol;
         if !self.rates.is_empty() {
             protocol.rates.clone_from(&self.rates);
+            protocol.rates.sort_by(f64::total_cmp);
         }
         protocol.seeds = self.seeds.map_or(protocol.seeds, usize::from);
         protocol.fewer_seeds = self.fewer_seeds.map_or(protocol.fewer_seeds, usize::from);

@@ -4,9 +4,12 @@
 
 mod batches;
 mod files;
+mod least_squares;
 mod naive;
+mod published;
 mod refusals;
 mod side_by_side;
+mod tables;
 mod whole;
 
 use std::path::Path;

@@ -3,7 +3,7 @@
 use super::document::Block;
 use super::measures::{
     Compared, LEVEL, Measure, NDCG, SUM, change, compared, compared_to, difference, fixed, listed,
-    of, over_rates, percent, plain, probability, sample,
+    of, over_rates, percent, plain, probability, sample, tests,
 };
 use crate::compare::contenders::{ALL, BASELINE, ORACLE};
 use crate::compare::plan::{Left, planned};
@@ -199,7 +199,7 @@ fn verdict(measure: Measure, family: &str, all: &[Option<Compared>]) -> String {
     }
     if !open.is_empty() {
         let of = if parts.is_empty() {
-            "none of them"
+            "any of them"
         } else {
             &listed(&open)
         };
@@ -207,7 +207,7 @@ fn verdict(measure: Measure, family: &str, all: &[Option<Compared>]) -> String {
     }
     let least = each
         .iter()
-        .find_map(|(_, one)| one.effect.least_shown(LEVEL / 7.0));
+        .find_map(|(_, one)| one.effect.least_shown(LEVEL / tests()));
     let least = least.map_or(String::new(), |least| {
         format!(
             " A Δ of less than {} could not have been.",

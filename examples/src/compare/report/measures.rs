@@ -135,6 +135,14 @@ pub(super) struct Compared {
 /// The level of all tests.
 pub(super) const LEVEL: f64 = 0.05;
 
+/// How many objectives are tested at once.
+pub(super) fn tests() -> f64 {
+    let others = ALL
+        .iter()
+        .filter(|one| one.is_central && one.name != BASELINE);
+    others.count() as f64
+}
+
 impl Compared {
     /// Whether it is shown, whichever way.
     pub fn is_shown(&self) -> bool {
