@@ -160,6 +160,7 @@ fn run(what: &What, jobs: Option<u16>, embeddings: bool, worker: bool) -> Result
         folder: what.output.clone(),
         scenes: PathBuf::from("runs"),
         keeps_embeddings: embeddings,
+        jobs: cores(jobs),
         device: parse_device(&what.device, "compare")?,
     };
     if worker {
@@ -177,7 +178,7 @@ fn run(what: &What, jobs: Option<u16>, embeddings: bool, worker: bool) -> Result
         .map(String::from)
         .to_vec();
     let folder = what.output.to_str().context("--output is no text")?;
-    arguments.extend([format!("--output={folder}")]);
+    arguments.extend([format!("--output={folder}"), format!("--jobs={jobs}")]);
     arguments.extend(what.only.iter().map(|name| format!("--only={name}")));
     arguments.extend(embeddings.then(|| "--embeddings".to_string()));
     side_by_side::run(jobs, &arguments)
@@ -196,6 +197,7 @@ fn results(what: &What, setup: &Setup) -> Result<Results> {
     let mut results =
         Results::read(&file)?.unwrap_or_else(|| Results::new(setup.clone(), String::new()));
     results.setup = setup.clone();
+    results.choose();
     Ok(results)
 }
 
@@ -228,6 +230,7 @@ impl What {
         let protocol = &mut setup.protocol;
         if !self.rates.is_empty() {
             protocol.rates.clone_from(&self.rates);
+            protocol.rates.sort_by(f64::total_cmp);
         }
         protocol.seeds = self.seeds.map_or(protocol.seeds, usize::from);
         protocol.fewer_seeds = self.fewer_seeds.map_or(protocol.fewer_seeds, usize::from);

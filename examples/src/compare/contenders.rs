@@ -14,7 +14,7 @@ pub struct Contender {
     base: &'static str,
     /// The parameter that is searched.
     parameter: &'static str,
-    /// Its values.
+    /// The values that are tried first, decided before any was tried.
     values: [f64; 3],
     /// Whether it is one of the eight with more seeds: those that do something about false
     /// negatives, what they are compared with, and the most used alternative.
@@ -72,13 +72,13 @@ pub const ALL: [Contender; 18] = [
         "srcl-calibrated",
         r#"{"objective": "srcl"}"#,
         "weight_temperature",
-        [0.2, 0.4, 0.7],
+        [0.15, 0.3, 0.6],
     )),
     central(contender(
         "false-negative-removal",
         r#"{"objective": "false-negative-removal", "weight_temperature": 0.3}"#,
         "threshold",
-        [0.02, 0.05, 0.1],
+        [0.1, 0.2, 0.3],
     )),
     central(contender(
         "multi-positive",
@@ -163,27 +163,40 @@ impl Contender {
         self.parameter
     }
 
-    /// The values that it is searched among, the least and the greatest at the ends.
+    /// The values that are tried first, the least and the greatest at the ends.
     pub fn values(&self) -> [f64; 3] {
         self.values
     }
 
-    /// Its settings to choose from: the values of its parameter, with each learning rate.
-    pub fn settings(&self, protocol: &Protocol) -> Vec<(ObjectiveConfig, f64)> {
-        let objectives = self.values.iter().map(|&value| self.with(value));
-        let rates = &protocol.learning_rates;
-        objectives
-            .flat_map(|objective| rates.iter().map(move |&rate| (objective.clone(), rate)))
-            .collect()
+    /// One value beyond the first or the last of its values, if `value` is that: by the ratio of
+    /// that end to its neighbour, rounded to two digits and kept within bounds. `None` for any
+    /// other value, and where the end is the bound.
+    pub fn beyond(&self, value: f64) -> Option<f64> {
+        let [first, middle, last] = self.values;
+        let neighbour = (value == first || value == last).then_some(middle)?;
+        let [least, greatest] = match self.parameter {
+            "temperature" => [0.01, 0.5],
+            "momentum_alpha" => [0.0, 1.0],
+            _ => [f64::MIN, f64::MAX],
+        };
+        let rounded = format!("{:.1e}", value * value / neighbour);
+        let beyond = rounded.parse::<f64>().ok()?.clamp(least, greatest);
+        (beyond != value).then_some(beyond)
     }
 
-    fn with(&self, value: f64) -> ObjectiveConfig {
-        let mut settings: Value = serde_json::from_str(self.base).expect("a constant");
+    /// Its objective with a value of its parameter.
+    pub fn with(&self, value: f64) -> ObjectiveConfig {
+        let mut settings = self.fixed();
         settings[self.parameter] = json!(value);
         if let Some(ramp) = settings.pointer_mut("/schedule/soft_targets/to") {
             *ramp = json!(value);
         }
         serde_json::from_value(settings).expect("a constant")
+    }
+
+    /// Its settings that are not searched and not at their defaults, with its name.
+    pub fn fixed(&self) -> Value {
+        serde_json::from_str(self.base).expect("a constant")
     }
 
     /// How many seeds it is trained with.
@@ -202,15 +215,30 @@ mod tests {
 
     #[test]
     fn every_setting_is_in_range_and_differs_from_the_others() {
-        let protocol = Protocol::default();
         for contender in &ALL {
-            let settings = contender.settings(&protocol);
-            assert_eq!(settings.len(), 6, "{}", contender.name);
-            for (place, setting) in settings.iter().enumerate() {
-                setting.0.check().unwrap();
-                assert!(!settings[..place].contains(setting), "{}", contender.name);
+            let ends = [contender.values[0], contender.values[2]];
+            let beyond = ends.into_iter().filter_map(|end| contender.beyond(end));
+            let values: Vec<f64> = contender.values.into_iter().chain(beyond).collect();
+            assert!(contender.values.is_sorted(), "{}", contender.name);
+            for (place, &value) in values.iter().enumerate() {
+                contender.with(value).check().unwrap();
+                assert!(!values[..place].contains(&value), "{}", contender.name);
             }
         }
+    }
+
+    #[test]
+    fn the_value_beyond_an_end_is_as_far_as_the_end_from_its_neighbour() {
+        let beyond = |name, value| Contender::named(name).unwrap().beyond(value);
+        assert_eq!(beyond("con-vse", 0.05), Some(0.025));
+        assert_eq!(beyond("con-vse", 0.2), Some(0.4));
+        assert_eq!(beyond("con-vse", 0.1), None);
+        assert_eq!(beyond("false-negative-removal", 0.1), Some(0.05));
+        // 0.03²/0.07 and 0.2²/0.07, which is above the bound.
+        assert_eq!(beyond("srcl", 0.03), Some(0.013));
+        assert_eq!(beyond("srcl", 0.2), Some(0.5));
+        assert_eq!(beyond("siglip", -10.0), Some(-20.0));
+        assert_eq!(beyond("image-text-contrastive", 0.6), Some(0.9));
     }
 
     #[test]

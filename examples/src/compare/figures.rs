@@ -19,8 +19,8 @@ use crate::number;
 /// Places that nDCG looks at.
 const PLACES: usize = 10;
 
-/// From this overlap on a candidate is relevant for R-precision: all attributes but one agree, or
-/// but two of three objects.
+/// From this overlap on a candidate is relevant for R-precision. Of the seven facts of a scene of
+/// two objects one may then differ, of the twelve of three objects two.
 pub const RELEVANT: f64 = 0.8;
 
 /// What is measured of embeddings.
@@ -64,7 +64,7 @@ pub struct Truth {
 }
 
 /// The gain of each image, and so of its captions, for each image.
-struct Gains {
+pub struct Gains {
     /// Row by row.
     of: Vec<f64>,
     images: usize,
@@ -82,8 +82,19 @@ impl Gains {
         }
     }
 
-    fn row(&self, image: usize) -> &[f64] {
+    /// How many images there are.
+    pub fn images(&self) -> usize {
+        self.images
+    }
+
+    /// The gain of each image, where one image or its captions are looked for.
+    pub fn row(&self, image: usize) -> &[f64] {
         &self.of[image * self.images..][..self.images]
+    }
+
+    /// How many of these gains are those of relevant candidates.
+    pub fn count_relevant(&self, gains: &[f64]) -> usize {
+        gains.iter().filter(|gain| **gain >= self.relevant).count()
     }
 }
 
@@ -103,9 +114,19 @@ impl Truth {
         }
     }
 
-    /// The overlap of each two images, row by row, where it is known.
-    pub fn overlap(&self) -> Option<&[f64]> {
-        self.overlap.as_ref().map(|gains| gains.of.as_slice())
+    /// The gains by equal meaning.
+    pub fn equality(&self) -> &Gains {
+        &self.equality
+    }
+
+    /// Those by the overlap of attributes, where these are known.
+    pub fn overlap(&self) -> Option<&Gains> {
+        self.overlap.as_ref()
+    }
+
+    /// The image of each caption.
+    pub fn image_of_caption(&self) -> &[usize] {
+        &self.image_of_caption
     }
 }
 
@@ -223,7 +244,7 @@ impl Cosines {
 }
 
 /// The gain of the first candidates, discounted by the logarithm of their rank.
-fn discounted(gains: &[f64]) -> f64 {
+pub(super) fn discounted(gains: &[f64]) -> f64 {
     let ranked = gains.iter().take(PLACES).enumerate();
     ranked
         .map(|(place, gain)| gain / (place as f64 + 2.0).log2())

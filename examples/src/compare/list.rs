@@ -17,7 +17,7 @@ pub fn list(results: &Results, takes_part: impl Fn(&Contender) -> bool, jobs: us
     }
     text += "   s a run\n";
     for contender in ALL.iter().filter(|one| takes_part(one)) {
-        let searched = contender.searched(protocol).len();
+        let searched = contender.searched(results).len();
         let open = left.count_of(Stage::Search, contender.name);
         text += &format!(
             "{:24}{:>10}",

@@ -11,6 +11,7 @@
 //! ([`side_by_side`]) claim a trial each, run it and add it to the file ([`work`]). Nothing is
 //! decided by the test images: settings are chosen by validation, before.
 
+pub mod chance;
 pub mod contenders;
 pub mod data;
 pub mod embeddings;
@@ -20,6 +21,7 @@ pub mod plan;
 pub mod probe;
 pub mod report;
 pub mod results;
+pub mod search;
 pub mod setup;
 pub mod side_by_side;
 pub mod statistics;

@@ -8,11 +8,9 @@ use std::time::Duration;
 
 use super::contenders::{ALL, BASELINE, Contender};
 use super::results::{Results, Run};
+use super::search;
 use super::setup::Protocol;
 use super::trial::{Stage, Trial};
-
-/// The seed of the search, and of the teacher; runs that are compared count up from the next.
-const SEARCH: u64 = 0;
 
 /// What is left.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,23 +22,10 @@ pub struct Left {
 }
 
 impl Contender {
-    /// The trials by which its settings are chosen.
-    pub fn searched(&self, protocol: &Protocol) -> Vec<Trial> {
-        let settings = self.settings(protocol).into_iter();
-        let trial = |(objective, learning_rate)| Trial {
-            stage: Stage::Search,
-            contender: self.name.to_string(),
-            objective,
-            learning_rate,
-            rate: protocol.search_rate,
-            seed: SEARCH,
-        };
-        settings.map(trial).collect()
-    }
-
     /// Whether it reads the teacher, whatever its settings.
     fn needs_teacher(&self, protocol: &Protocol) -> bool {
-        self.searched(protocol).iter().any(Trial::needs_teacher)
+        let trials = self.with_each(&self.values(), protocol);
+        trials.iter().any(Trial::needs_teacher)
     }
 }
 
@@ -61,7 +46,7 @@ impl Left {
             if !(takes_part(contender) || is_needed) {
                 continue;
             }
-            for trial in contender.searched(protocol) {
+            for trial in contender.searched(results) {
                 let can_begin = has_teacher || !trial.needs_teacher();
                 left.push(
                     results,
@@ -141,8 +126,23 @@ pub fn teacher(results: &Results) -> Option<Trial> {
         objective: chosen.objective.clone(),
         learning_rate: chosen.learning_rate,
         rate: 0.0,
-        seed: SEARCH,
+        seed: search::SEED,
     })
+}
+
+/// All trials of the whole plan, as far as they are known.
+pub fn planned(results: &Results) -> Vec<Trial> {
+    let protocol = &results.setup.protocol;
+    let searched = ALL.iter().flat_map(|contender| contender.searched(results));
+    let compared = ALL.iter().flat_map(|contender| {
+        let rates = protocol.rates.iter();
+        let seeds = contender.seeds(protocol);
+        let of_rate = move |&rate| {
+            (0..seeds).filter_map(move |index| compared(results, contender, rate, index))
+        };
+        rates.flat_map(of_rate)
+    });
+    searched.chain(teacher(results)).chain(compared).collect()
 }
 
 /// A trial to be compared, once its settings are chosen.
@@ -159,7 +159,7 @@ pub fn compared(
         objective: chosen.objective.clone(),
         learning_rate: chosen.learning_rate,
         rate,
-        seed: SEARCH + 1 + index as u64,
+        seed: search::SEED + 1 + index as u64,
     })
 }
 

@@ -6,7 +6,7 @@ use anyhow::Result;
 use burn::tensor::{Device, Tensor};
 use burn_contrastive::analysis::BatchWeights;
 use burn_contrastive::negatives::PairFeatures;
-use burn_contrastive::objective::ObjectiveConfig;
+use burn_contrastive::objective::{AnyConfig, ObjectiveConfig};
 use burn_contrastive::retrieval::auc;
 use burn_contrastive::similarity::SimilarityConfig;
 use burn_contrastive::weighting::SimilarityRegulation;
@@ -35,6 +35,19 @@ pub struct Look {
     pub student: Option<f64>,
     /// By those of the teacher alone; `None` without one.
     pub teacher: Option<f64>,
+    /// What the objective leaves out at that moment, if it leaves out negatives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<Removed>,
+}
+
+/// The shares of negatives, of both directions together, that are left out of the loss.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Removed {
+    /// Of the false ones.
+    pub false_negatives: f64,
+    /// Of the others.
+    pub others: f64,
 }
 
 /// Features of those batches, with the meanings of their pairs.
@@ -46,6 +59,7 @@ pub struct Looked {
 pub struct Probe {
     batches: Vec<Drawn>,
     regulation: Option<SimilarityRegulation>,
+    threshold: Option<f64>,
     alpha: Box<dyn Fn(f64) -> f64>,
 }
 
@@ -66,6 +80,10 @@ impl Probe {
         Self {
             batches: batches.collect(),
             regulation,
+            threshold: match &objective.kind {
+                AnyConfig::FalseNegativeRemoval(config) => Some(config.threshold),
+                _ => None,
+            },
             alpha: Box::new(move |progress| {
                 schedule.map_or(fixed, |schedule| schedule.at(progress))
             }),
@@ -106,6 +124,9 @@ impl Probe {
             weights: own.and_then(|own| features.area(own)),
             student: features.area(literal.with_alpha(0.0)),
             teacher: teacher.and_then(|teacher| features.area(teacher)),
+            removed: own
+                .zip(self.threshold)
+                .map(|(own, threshold)| features.removed(own, threshold)),
         }
     }
 }
@@ -117,6 +138,29 @@ impl Looked {
         let areas = areas.map(|(features, meanings)| area(regulation, features, meanings));
         let areas = areas.collect::<Option<Vec<f64>>>()?;
         Some(areas.iter().sum::<f64>() / areas.len() as f64)
+    }
+
+    /// The shares of the negatives whose weight is below a threshold.
+    fn removed(&self, regulation: SimilarityRegulation, threshold: f64) -> Removed {
+        // Of false negatives and of others: those that are removed, and all.
+        let mut counts = [[0_u32; 2]; 2];
+        for (features, meanings) in &self.batches {
+            for negative in negatives(regulation, features, meanings) {
+                let [removed, all] = &mut counts[usize::from(!negative.is_false)];
+                *removed += negative
+                    .weights
+                    .map(|one| u32::from(one < threshold))
+                    .iter()
+                    .sum::<u32>();
+                *all += 2;
+            }
+        }
+        let [false_negatives, others] =
+            counts.map(|[removed, all]| f64::from(removed) / f64::from(all));
+        Removed {
+            false_negatives,
+            others,
+        }
     }
 
     /// Writes all batches, one after the other, with the meanings as labels.
@@ -158,25 +202,45 @@ impl Looked {
     }
 }
 
+/// A pair of an image and the text of another pair.
+struct Negative {
+    /// Its weight among the negatives of the image, and among those of the text.
+    weights: [f64; 2],
+    /// Whether both mean the same.
+    is_false: bool,
+}
+
+/// All negatives of a batch.
+fn negatives(
+    regulation: SimilarityRegulation,
+    features: &PairFeatures,
+    meanings: &[usize],
+) -> Vec<Negative> {
+    let pairs = meanings.len();
+    let weights = BatchWeights::new(regulation, features.clone(), None, SimilarityConfig::new());
+    let [by_image, by_text] = weights.block(0..pairs, 0..pairs).map(values);
+    let places = (0..pairs).flat_map(|image| (0..pairs).map(move |text| (image, text)));
+    places
+        .filter(|(image, text)| image != text)
+        .map(|(image, text)| Negative {
+            weights: [&by_image, &by_text].map(|weights| weights[image * pairs + text]),
+            is_false: meanings[image] == meanings[text],
+        })
+        .collect()
+}
+
 /// The area of one batch, the mean weight of both directions being the score.
 fn area(
     regulation: SimilarityRegulation,
     features: &PairFeatures,
     meanings: &[usize],
 ) -> Option<f64> {
-    let pairs = meanings.len();
-    let weights = BatchWeights::new(regulation, features.clone(), None, SimilarityConfig::new());
-    let [by_image, by_text] = weights.block(0..pairs, 0..pairs).map(values);
-    let mut scores = Vec::with_capacity(pairs * pairs);
-    let mut labels = Vec::with_capacity(pairs * pairs);
-    for (image, text) in (0..pairs).flat_map(|image| (0..pairs).map(move |text| (image, text))) {
-        if image != text {
-            let place = image * pairs + text;
-            scores.push(-(by_image[place] + by_text[place]));
-            labels.push(Some(meanings[image] == meanings[text]));
-        }
-    }
-    auc(&scores, &labels)
+    let negatives = negatives(regulation, features, meanings);
+    let scores = negatives
+        .iter()
+        .map(|negative| -negative.weights.iter().sum::<f64>());
+    let labels = negatives.iter().map(|negative| Some(negative.is_false));
+    auc(&scores.collect::<Vec<_>>(), &labels.collect::<Vec<_>>())
 }
 
 fn values(matrix: Tensor<2>) -> Vec<f64> {

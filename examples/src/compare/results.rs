@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use burn_contrastive::objective::ObjectiveConfig;
 use serde::{Deserialize, Serialize};
 
-use super::contenders::{ALL, Contender};
+use super::chance::Chance;
+use super::contenders::ALL;
 use super::figures::Figures;
 use super::probe::Look;
 use super::setup::Setup;
@@ -30,6 +32,9 @@ pub struct Results {
     pub data: String,
     /// The settings that were chosen for each objective by its validation; follows from the runs.
     pub chosen: BTreeMap<String, Choice>,
+    /// What a random order of the test images and captions would retrieve.
+    #[serde(default)]
+    pub chance: Option<Chance>,
     /// What was run, sorted.
     pub runs: Vec<Run>,
 }
@@ -45,6 +50,12 @@ pub struct Choice {
     /// R@sum of the validation images by which it was chosen.
     #[serde(with = "number::or_null")]
     pub validation: f64,
+    /// The parameter that was searched.
+    #[serde(default)]
+    pub parameter: String,
+    /// Its values that were tried, ascending, each with all learning rates.
+    #[serde(default)]
+    pub tried: Vec<f64>,
 }
 
 /// A run that ended.
@@ -69,6 +80,44 @@ pub struct Run {
     pub step_bytes: Option<u64>,
     /// The time of all of it.
     pub seconds: f64,
+    /// Where and when it ran, if that was written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<Made>,
+}
+
+/// Where and when a run was made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Made {
+    /// The processor's model, as the system has it.
+    pub processor: String,
+    /// Cores that this program may use.
+    pub cores: usize,
+    /// Programs that worked side by side.
+    pub jobs: usize,
+    /// When it ended, in seconds since 1970.
+    pub ended: u64,
+}
+
+impl Made {
+    /// Here and now.
+    pub fn now(jobs: usize) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self {
+            processor: processor().unwrap_or_else(|| "unknown".to_string()),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            jobs,
+            ended: since.map_or(0, |since| since.as_secs()),
+        }
+    }
+}
+
+/// The model of the first processor, on Linux.
+fn processor() -> Option<String> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let mut lines = text.lines().filter_map(|line| line.split_once(':'));
+    let (_, model) = lines.find(|(key, _)| key.trim() == "model name")?;
+    Some(model.trim().to_string())
 }
 
 impl Results {
@@ -78,6 +127,7 @@ impl Results {
             setup,
             data,
             chosen: BTreeMap::new(),
+            chance: None,
             runs: Vec::new(),
         }
     }
@@ -137,34 +187,15 @@ impl Results {
                 .partial_cmp(&order(&b.trial))
                 .expect("no NaN")
         });
-        self.chosen = ALL
-            .iter()
-            .filter_map(|contender| Some((contender.name.to_string(), self.choose(contender)?)))
-            .collect();
+        self.choose();
     }
 
-    /// The best of an objective's settings by validation, of equal ones the first; `None` before
-    /// all were tried.
-    fn choose(&self, contender: &Contender) -> Option<Choice> {
-        let tried = contender.searched(&self.setup.protocol).into_iter();
-        let tried: Option<Vec<&Run>> = tried.map(|trial| self.run(&trial)).collect();
-        let score = |run: &Run| {
-            if run.validation.is_finite() {
-                run.validation
-            } else {
-                f64::NEG_INFINITY
-            }
-        };
-        let best = tried?.into_iter().reduce(
-            |best, run| {
-                if score(run) > score(best) { run } else { best }
-            },
-        )?;
-        Some(Choice {
-            objective: best.trial.objective.clone(),
-            learning_rate: best.trial.learning_rate,
-            validation: best.validation,
-        })
+    /// Chooses the settings of each objective that is searched.
+    pub fn choose(&mut self) {
+        let choices = ALL
+            .iter()
+            .filter_map(|contender| Some((contender.name.to_string(), contender.choice(self)?)));
+        self.chosen = choices.collect();
     }
 
     /// The file's content: a line for each run.
@@ -270,10 +301,12 @@ impl Store {
             }
             None => Results::new(setup.clone(), data.to_string()),
         };
-        let is_extended = results.setup != *setup;
+        let before = (results.setup.clone(), results.chosen.clone());
         results.setup = setup.clone();
+        results.choose();
+        let is_new = (&results.setup, &results.chosen) != (&before.0, &before.1);
         let (answer, is_changed) = change(&mut results)?;
-        if is_changed || is_extended {
+        if is_changed || is_new {
             results.write(&self.file())?;
         }
         Ok(answer)

@@ -24,7 +24,7 @@ pub struct Setup {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Protocol {
-    /// Shares of a batch's pairs that have a false negative in it.
+    /// Shares of a batch's pairs that have a false negative in it, ascending.
     pub rates: Vec<f64>,
     /// The one at which settings are chosen.
     pub search_rate: f64,
@@ -135,6 +135,11 @@ impl Protocol {
                 "the rate {rate} is there twice"
             );
         }
+        ensure!(
+            self.rates.is_sorted(),
+            "the rates are {:?}; they must ascend",
+            self.rates
+        );
         ensure!(
             !self.learning_rates.is_empty() && self.learning_rates.iter().all(|&rate| rate > 0.0),
             "learning rates must be positive, and at least one"

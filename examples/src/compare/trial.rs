@@ -26,7 +26,7 @@ use crate::training::optimizer::{clip_factor, global_norm, scale};
 use crate::training::trainer::Start;
 
 /// Momentum of the momentum encoder: that of `albef_tiny.json`, for trainings of this length.
-const MOMENTUM: f64 = 0.95;
+pub(super) const MOMENTUM: f64 = 0.95;
 
 /// The step whose memory is measured: late enough for everything that is kept from step to step to
 /// be there.

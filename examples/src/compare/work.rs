@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use burn::tensor::{Device, Tensor};
 
+use super::chance::Chance;
 use super::contenders::Contender;
 use super::data::Material;
 use super::embeddings;
 use super::figures::{Figures, Truth};
 use super::plan::{Left, teacher};
-use super::results::{Claim, Results, Run, Store};
+use super::results::{Claim, Made, Results, Run, Store};
 use super::setup::Setup;
 use super::trial::{Stage, Teacher, Trained, Trial};
 use crate::files;
@@ -32,6 +33,8 @@ pub struct Comparison {
     pub scenes: PathBuf,
     /// Whether to keep the embeddings of the test images.
     pub keeps_embeddings: bool,
+    /// Programs that work side by side, for the record.
+    pub jobs: usize,
     /// What to compute on.
     pub device: Device,
 }
@@ -86,6 +89,12 @@ impl Comparison {
             store,
             material,
         };
+        let chance = Chance::of(&worker.truths[1]);
+        worker.with(|results| {
+            let is_new = results.chance.as_ref() != Some(&chance);
+            results.chance = Some(chance);
+            Ok(((), is_new))
+        })?;
         loop {
             match worker.next()? {
                 Next::Run(trial, claim) => tell(worker.run(&trial, claim)?),
@@ -135,6 +144,7 @@ impl Worker<'_> {
             Err(error) => failed(trial, format!("{error:#}")),
         };
         run.seconds = since.elapsed().as_secs_f64();
+        run.made = Some(Made::now(self.comparison.jobs));
         let told = told(&run);
         let left = self.with(|results| {
             results.add(run);
@@ -216,6 +226,7 @@ impl Worker<'_> {
             step_seconds: trained.step_seconds,
             step_bytes: trained.step_bytes,
             seconds: 0.0,
+            made: None,
         })
     }
 
@@ -247,6 +258,7 @@ fn failed(trial: &Trial, why: String) -> Run {
         step_seconds: f64::NAN,
         step_bytes: None,
         seconds: 0.0,
+        made: None,
     }
 }
 

@@ -4,9 +4,12 @@
 
 mod batches;
 mod files;
+mod least_squares;
 mod naive;
+mod published;
 mod refusals;
 mod side_by_side;
+mod tables;
 mod whole;
 
 use std::path::Path;
@@ -67,6 +70,7 @@ fn comparison(folder: &Path, setup: Setup, only: &[&str]) -> Comparison {
         folder: folder.join("results"),
         scenes: folder.to_path_buf(),
         keeps_embeddings: true,
+        jobs: 1,
         device: Device::flex(),
     }
 }

@@ -34,7 +34,8 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// The figures of a run in the order of [`names`].
+/// The figures of a run in the order of the columns of a table: R@1 of both directions, R@sum, nDCG
+/// and R-precision by equality, then by overlap, alignment, uniformity and gap.
 pub fn figures(file: &Path, part: &Part) -> Vec<f64> {
     let (images, texts) = (rows(file, "image"), rows(file, "text"));
     let owner = integers(file, "image_id");
@@ -156,28 +157,50 @@ fn geometry(images: &[Vec<f64>], texts: &[Vec<f64>], owner: &[usize]) -> [f64; 3
     [alignment, (potential / count / count).ln(), gap]
 }
 
-/// The area under the ROC curve of low weights for pairs of the same label, in batches of `size`,
-/// where weights are inverse to `e^{cosine/temperature}`: its mean over the batches.
-pub fn area(file: &Path, sides: [&str; 2], size: usize, temperature: f64) -> f64 {
+/// A text as a negative of an image, and the image as one of the text.
+struct Negative {
+    is_false: bool,
+    /// Of mean one over the negatives of the image, and of the text.
+    weights: [f64; 2],
+}
+
+/// The negatives of each batch of `size`, whose weights are inverse to `e^{cosine/temperature}`.
+fn negatives(file: &Path, sides: [&str; 2], size: usize, temperature: f64) -> Vec<Vec<Negative>> {
     let [images, texts] = sides.map(|side| rows(file, side));
     let labels = integers(file, "label");
-    let starts: Vec<usize> = (0..labels.len()).step_by(size).collect();
-    let areas = starts.iter().map(|&start| {
+    let starts = (0..labels.len()).step_by(size);
+    let of_batch = starts.map(|start| {
         let all = start..start + size;
         let weight = |a: usize, b: usize| (-dot(&images[a], &texts[b]) / temperature).exp();
-        let (mut low, mut other) = (Vec::new(), Vec::new());
+        let mut found = Vec::new();
         for a in all.clone() {
             for b in all.clone().filter(|&b| b != a) {
                 let of_image: f64 = all.clone().filter(|&x| x != a).map(|x| weight(a, x)).sum();
                 let of_text: f64 = all.clone().filter(|&x| x != b).map(|x| weight(x, b)).sum();
-                let both = weight(a, b) * (1.0 / of_image + 1.0 / of_text);
-                if labels[a] == labels[b] {
-                    low.push(both);
-                } else {
-                    other.push(both);
-                }
+                let own = weight(a, b) * (size - 1) as f64;
+                found.push(Negative {
+                    is_false: labels[a] == labels[b],
+                    weights: [own / of_image, own / of_text],
+                });
             }
         }
+        found
+    });
+    of_batch.collect()
+}
+
+/// The area under the ROC curve of low weights for pairs of the same label: its mean over the
+/// batches.
+pub fn area(file: &Path, sides: [&str; 2], size: usize, temperature: f64) -> f64 {
+    let batches = negatives(file, sides, size, temperature);
+    let areas = batches.iter().map(|batch| {
+        let of = |is_false: bool| {
+            let these = batch.iter().filter(move |one| one.is_false == is_false);
+            these
+                .map(|one| one.weights[0] + one.weights[1])
+                .collect::<Vec<f64>>()
+        };
+        let (low, other) = (of(true), of(false));
         let wins = low.iter().flat_map(|low| {
             other
                 .iter()
@@ -185,5 +208,19 @@ pub fn area(file: &Path, sides: [&str; 2], size: usize, temperature: f64) -> f64
         });
         wins.sum::<f64>() / (low.len() * other.len()) as f64
     });
-    areas.sum::<f64>() / starts.len() as f64
+    areas.sum::<f64>() / batches.len() as f64
+}
+
+/// The shares of weights below a threshold, of pairs of the same label and of others.
+pub fn removed(file: &Path, size: usize, temperature: f64, threshold: f64) -> [f64; 2] {
+    let batches = negatives(file, ["image", "text"], size, temperature);
+    [true, false].map(|is_false| {
+        let these = batches
+            .iter()
+            .flatten()
+            .filter(|one| one.is_false == is_false);
+        let weights: Vec<f64> = these.flat_map(|one| one.weights).collect();
+        let below = weights.iter().filter(|weight| **weight < threshold);
+        below.count() as f64 / weights.len() as f64
+    })
 }

@@ -2,18 +2,17 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::f64::consts::PI;
 use std::fs;
 use std::path::Path;
 
-use burn_contrastive_examples::compare::contenders::{ALL, BASELINE};
+use burn_contrastive_examples::compare::contenders::ALL;
 use burn_contrastive_examples::compare::data::Material;
 use burn_contrastive_examples::compare::report::report;
 use burn_contrastive_examples::compare::results::{Results, Run};
 use burn_contrastive_examples::compare::trial::Stage;
 use burn_contrastive_examples::compare::work::Comparison;
 
-use super::{comparison, exclusively, naive, toy};
+use super::{comparison, exclusively, naive, tables, toy};
 
 fn work(comparison: &Comparison) -> Vec<String> {
     let told = RefCell::new(Vec::new());
@@ -35,11 +34,19 @@ fn every_figure_of_the_tables_is_that_of_the_embeddings() {
     let folder = tempfile::tempdir().unwrap();
     // A part first, then all.
     let some = comparison(folder.path(), toy(), &["info-nce", "multi-positive"]);
-    assert_eq!(work(&some).len(), 2 * 6 + 2 * 2 * 2);
+    let of_some = work(&some).len();
+    let searched = |results: &Results, names: &[&str]| -> usize {
+        let tried = names.iter().map(|name| results.chosen[*name].tried.len());
+        tried.sum::<usize>() * 2
+    };
+    let searched_of_some = searched(&read(folder.path()), &["info-nce", "multi-positive"]);
+    assert_eq!(of_some, searched_of_some + 2 * 2 * 2);
     let all = comparison(folder.path(), toy(), &[]);
-    let (search, central, others) = (18 * 6, 8 * 2 * 2, 10 * 2);
-    assert_eq!(work(&all).len(), search + 1 + central + others - 20);
+    let of_all = work(&all).len();
     let results = read(folder.path());
+    let search = searched(&results, &ALL.map(|one| one.name));
+    let (central, others) = (8 * 2 * 2, 10 * 2);
+    assert_eq!(of_all, search + 1 + central + others - of_some);
     assert_eq!(results.runs.len(), search + 1 + central + others);
     assert!(results.runs.iter().all(|run| run.failure.is_none()));
 
@@ -53,7 +60,7 @@ fn every_figure_of_the_tables_is_that_of_the_embeddings() {
     more.protocol.fewer_seeds = 2;
     assert_eq!(work(&comparison(folder.path(), more, &["dcl"])).len(), 2);
 
-    choices_are_the_best_by_validation(&results);
+    choices_follow_the_rule(&results);
     let material = Material::open(&all.setup, folder.path()).unwrap();
     let results = Results {
         runs: results.runs.clone(),
@@ -65,7 +72,8 @@ fn every_figure_of_the_tables_is_that_of_the_embeddings() {
     report(&results, &file, Some(&markdown), Some(&page)).unwrap();
     let text = fs::read_to_string(&markdown).unwrap();
     let page = fs::read_to_string(&page).unwrap();
-    tables_are_those_of(&figures, &text);
+    tables::are_those_of(&figures, &results, &text);
+    odd_results_are_reported(&results, folder.path());
     for number in 1..=3 {
         let name = format!("found-{number}.svg");
         assert!(text.contains(&format!("]({name})")));
@@ -85,31 +93,68 @@ fn every_figure_of_the_tables_is_that_of_the_embeddings() {
     }
 }
 
-fn choices_are_the_best_by_validation(results: &Results) {
+/// Three values with both learning rates; where the best is at an end one more beyond it; the best
+/// of all by validation.
+fn choices_follow_the_rule(results: &Results) {
+    let mut beyond = 0;
     for contender in &ALL {
         let searched = results.runs.iter().filter(|run| {
             run.trial.stage == Stage::Search && run.trial.contender == contender.name
         });
         let searched: Vec<&Run> = searched.collect();
-        assert_eq!(searched.len(), 6);
-        let best = searched
+        let value = |run: &Run| {
+            let settings = serde_json::to_value(&run.trial.objective).unwrap();
+            settings[contender.parameter()].as_f64().unwrap()
+        };
+        let best = |runs: &[&Run]| {
+            let validations = runs.iter().map(|run| run.validation);
+            validations.fold(f64::MIN, f64::max)
+        };
+        let planned = contender.values();
+        let (first, more): (Vec<&Run>, Vec<&Run>) = searched
             .iter()
-            .map(|run| run.validation)
-            .fold(f64::MIN, f64::max);
+            .partition(|run| planned.contains(&value(run)));
+        assert_eq!(first.len(), 6, "{}", contender.name);
+        // Of equal ones the first in the order of the values, then of the learning rates.
+        let is_best = |run: &&Run| run.validation == best(&first);
+        let found = planned.iter().find(|planned| {
+            first
+                .iter()
+                .any(|run| is_best(run) && value(run) == **planned)
+        });
+        let end = [planned[0], planned[2]].contains(found.unwrap());
+        assert_eq!(more.len(), if end { 2 } else { 0 }, "{}", contender.name);
+        beyond += more.len();
+        for run in more {
+            let is_outside = value(run) < planned[0] || value(run) > planned[2];
+            assert!(is_outside, "{}", contender.name);
+        }
         let chosen = &results.chosen[contender.name];
-        assert_eq!(chosen.validation, best, "{}", contender.name);
+        assert_eq!(chosen.validation, best(&searched), "{}", contender.name);
+        let mut tried: Vec<f64> = searched.iter().map(|run| value(run)).collect();
+        tried.sort_by(f64::total_cmp);
+        tried.dedup();
+        assert_eq!(
+            (&chosen.tried, chosen.parameter.as_str()),
+            (&tried, contender.parameter())
+        );
         let is_chosen = |run: &&&Run| {
             run.trial.objective == chosen.objective
                 && run.trial.learning_rate == chosen.learning_rate
         };
-        assert_eq!(searched.iter().find(is_chosen).unwrap().validation, best);
+        assert_eq!(
+            searched.iter().find(is_chosen).unwrap().validation,
+            chosen.validation
+        );
         // Never by the test images.
         assert!(searched.iter().all(|run| run.test.is_none()));
     }
+    // Both happen.
+    assert!(beyond > 0 && beyond < 2 * ALL.len());
 }
 
 /// The figures of all runs to be compared, by objective, rate and seed.
-type Found = HashMap<(String, String, u64), Vec<f64>>;
+pub type Found = HashMap<(String, String, u64), Vec<f64>>;
 
 /// Computes the figures again, and compares them with those of the file.
 fn recomputed(results: &Results, material: &Material, folder: &Path) -> Found {
@@ -165,151 +210,56 @@ fn recomputed(results: &Results, material: &Material, folder: &Path) -> Found {
             let teacher = area(["teacher_image", "teacher_text"], 1.0);
             assert!((look.teacher.unwrap() - teacher).abs() < 1e-9);
         }
+        assert_eq!(
+            look.removed.is_some(),
+            trial.contender == "false-negative-removal"
+        );
+        if let Some(removed) = look.removed {
+            let settings = serde_json::to_value(&trial.objective).unwrap();
+            let threshold = settings["threshold"].as_f64().unwrap();
+            let [of_false, of_others] = naive::removed(&looked, 10, 0.3, threshold);
+            assert!((removed.false_negatives - of_false).abs() < 1e-9);
+            assert!((removed.others - of_others).abs() < 1e-9);
+        }
         let rate = format!("{} %", 100.0 * trial.rate);
         found.insert((trial.contender.clone(), rate, trial.seed), figures);
     }
     found
 }
 
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
-}
-
-/// The standard error of two values, and the two-sided p of their mean by Student's t with one
-/// degree of freedom.
-fn error_and_p(values: &[f64]) -> (f64, f64) {
-    let error = (values[0] - values[1]).abs() / 2.0;
-    (error, 1.0 - 2.0 / PI * (mean(values).abs() / error).atan())
-}
-
-/// The figures of a table by their column: the place in the list, and the decimals.
-const COLUMNS: [(usize, usize, i32); 10] = [
-    (2, 0, 1),
-    (3, 1, 1),
-    (4, 2, 1),
-    (7, 3, 1),
-    (10, 4, 1),
-    (11, 5, 1),
-    (12, 6, 1),
-    (13, 7, 3),
-    (14, 8, 2),
-    (15, 9, 3),
-];
-
-fn tables_are_those_of(found: &Found, text: &str) {
-    for rate in ["0 %", "60 %"] {
-        let rows = table(text, &format!("## At a rate of {rate}\n"));
-        assert_eq!(rows.len(), ALL.len());
-        let sums = rows.iter().map(|row| row[4].split(' ').next().unwrap());
-        let sums: Vec<f64> = sums.map(|sum| sum.parse().unwrap()).collect();
-        assert!(sums.is_sorted_by(|a, b| a >= b), "{sums:?}");
-        let at = AtRate { found, rate };
-        rows.iter().for_each(|row| at.row_is_right(row));
-    }
-}
-
-/// The cells of the first table after a heading.
-fn table<'a>(text: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
-    let (_, section) = text.split_once(heading).unwrap();
-    let rows = section
-        .lines()
-        .skip_while(|line| !line.starts_with("| ---"));
-    rows.skip(1)
-        .take_while(|line| line.starts_with('|'))
-        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
-        .collect()
-}
-
-/// The figures of one rate.
-struct AtRate<'a> {
-    found: &'a Found,
-    rate: &'a str,
-}
-
-impl AtRate<'_> {
-    fn values(&self, name: &str, seeds: &[u64], figure: usize) -> Vec<f64> {
-        let key = |&seed| (name.to_string(), self.rate.to_string(), seed);
-        seeds
-            .iter()
-            .map(|seed| self.found[&key(seed)][figure])
-            .collect()
-    }
-
-    /// To the baseline, seed by seed.
-    fn difference(&self, name: &str, seeds: &[u64], figure: usize) -> Vec<f64> {
-        let both = self.values(name, seeds, figure).into_iter();
-        let both = both.zip(self.values(BASELINE, seeds, figure));
-        both.map(|(own, baseline)| own - baseline).collect()
-    }
-
-    fn row_is_right(&self, row: &[&str]) {
-        let name = row[0].split('`').nth(1).unwrap();
-        let central = ALL.iter().any(|one| one.is_central && one.name == name);
-        let seeds: &[u64] = if central { &[1, 2] } else { &[1] };
-        assert_eq!(row[1], seeds.len().to_string());
-        for (column, figure, decimals) in COLUMNS {
-            let values = self.values(name, seeds, figure);
-            let mut numbers = vec![mean(&values)];
-            numbers.extend(central.then(|| error_and_p(&values).0));
-            assert_shown(row[column], &numbers, decimals);
-        }
-        for (column, figure) in [(5, 2), (8, 3)] {
-            if name == BASELINE {
-                assert_eq!(row[column..column + 2], ["–", "–"]);
-                continue;
-            }
-            let own = self.difference(name, seeds, figure);
-            let mut numbers = vec![mean(&own)];
-            if central {
-                numbers.push(error_and_p(&own).0);
-                self.p_is_right(name, figure, row[column + 1]);
-            } else {
-                assert_eq!(row[column + 1], "–");
-            }
-            assert_shown(row[column], &numbers, 1);
-        }
-    }
-
-    /// Corrected for all that have two seeds.
-    fn p_is_right(&self, name: &str, figure: usize, cell: &str) {
-        let tested = ALL
-            .iter()
-            .filter(|one| one.is_central && one.name != BASELINE);
-        let tested: Vec<&str> = tested.map(|one| one.name).collect();
-        let p = |name: &&str| error_and_p(&self.difference(name, &[1, 2], figure)).1;
-        let adjusted = holm(&tested.iter().map(p).collect::<Vec<_>>());
-        let place = tested.iter().position(|other| *other == name).unwrap();
-        if adjusted[place] < 0.001 {
-            assert_eq!(cell, "< 0.001");
-        } else {
-            assert_shown(cell, &[adjusted[place]], 3);
-        }
-    }
-}
-
-fn holm(p: &[f64]) -> Vec<f64> {
-    let smaller = |value: f64| p.iter().filter(move |other| **other <= value);
-    let stepped = |value: f64| {
-        // The greatest of the smaller ones, each times the number of those that are no smaller.
-        let each = smaller(value).map(|other| {
-            let left = p.iter().filter(|another| *another >= other).count();
-            left as f64 * other
-        });
-        each.fold(0.0, f64::max).min(1.0)
+/// One rate, no baseline, figures that are no numbers: said, and nothing twice.
+fn odd_results_are_reported(results: &Results, folder: &Path) {
+    let file = folder.join("results/results.json");
+    let text = |results: &Results| {
+        let markdown = folder.join("odd.md");
+        report(results, &file, Some(&markdown), None).unwrap();
+        fs::read_to_string(&markdown).unwrap()
     };
-    p.iter().map(|&value| stepped(value)).collect()
-}
+    let mut one = results.clone();
+    one.setup.protocol.rates = vec![0.6];
+    let one = text(&one);
+    assert_eq!(one.matches("## At a rate of ").count(), 1);
+    assert!(
+        !one.contains("change from") && !one.contains("Over the rates"),
+        "{one}"
+    );
+    assert_eq!(one.matches("weights of `srcl`, trained at 60 %").count(), 1);
 
-/// That a cell has these numbers with so many decimals.
-fn assert_shown(cell: &str, numbers: &[f64], decimals: i32) {
-    let plain = cell.replace("**", "").replace('−', "-").replace('+', "");
-    let shown: Vec<f64> = plain
-        .split(" ± ")
-        .map(|number| number.parse().unwrap())
-        .collect();
-    assert_eq!(shown.len(), numbers.len(), "{cell}: {numbers:?}");
-    for (shown, number) in shown.iter().zip(numbers) {
-        let tolerance = 0.5 * 0.1_f64.powi(decimals) + 1e-4;
-        assert!((shown - number).abs() <= tolerance, "{cell}: {numbers:?}");
-    }
+    let mut alone = results.clone();
+    alone.runs.retain(|run| run.trial.contender == "dcl");
+    let alone = text(&alone);
+    assert!(
+        alone.contains("that needs runs of `info-nce` and of another objective"),
+        "{alone}"
+    );
+
+    let mut odd = results.clone();
+    let is_odd = |run: &&mut Run| run.test.is_some() && run.trial.contender == "vse";
+    let run = odd.runs.iter_mut().find(is_odd).unwrap();
+    run.test.as_mut().unwrap().alignment = f64::NAN;
+    let odd = text(&odd);
+    assert!(
+        odd.contains("Not finite, and in no mean: alignment of `vse`, seed 1."),
+        "{odd}"
+    );
 }

@@ -1,25 +1,28 @@
 //! The charts of the report.
 
 use super::document::{Block, Chart};
-use super::measures::{Measure, NDCG, SUM, percent, runs, sample};
+use super::measures::{Measure, NDCG, SUM, fixed, percent, sample};
+use super::weights::{SOURCES, Source, areas};
 use crate::compare::contenders::{BASELINE, ORACLE};
-use crate::compare::probe::Look;
 use crate::compare::results::Results;
-use crate::number::fixed;
 use crate::report::chart::{Line, Stroke, lines_over};
 use crate::report::palette::Role;
 
-/// What is drawn, with the colour: the baseline, the papers' three ways, and the oracle.
-const DRAWN: [(&str, Role); 5] = [
+/// What is drawn, with its colour: the baseline, the papers' ways, and the oracle.
+const DRAWN: [(&str, Role); 6] = [
     (BASELINE, Role::Reference),
     ("srcl-calibrated", Role::First),
     ("false-negative-removal", Role::Second),
     ("reco", Role::Negative),
+    ("image-text-contrastive", Role::Text),
     (ORACLE, Role::Positive),
 ];
 
-/// Retrieval over the false-negative rate.
+/// Retrieval over the false-negative rate; nothing, where there is one rate.
 pub(super) fn rates(results: &Results) -> Vec<Block> {
+    if results.setup.protocol.rates.len() < 2 {
+        return Vec::new();
+    }
     [SUM, NDCG]
         .into_iter()
         .filter_map(|measure| rate_chart(results, measure))
@@ -46,7 +49,6 @@ fn rate_chart(results: &Results, measure: Measure) -> Option<Chart> {
                 });
             }
         }
-        points.sort_by(|a, b| a.0.total_cmp(&b.0));
         let (Some(first), Some(last)) = (points.first(), points.last()) else {
             continue;
         };
@@ -66,36 +68,13 @@ fn rate_chart(results: &Results, measure: Measure) -> Option<Chart> {
         legend,
         svg: lines_over("pairs of a batch with a false negative, %", &lines)?,
         description: format!(
-            "From {first} to {last}: {}. Bars are standard errors of the mean.",
+            "From {first} to {last}: {}. Bars are standard errors of each mean alone; what seeds \
+             do to all objectives alike is in them, so that bars that meet do not mean that Δ is \
+             small beside its error.",
             words.join(", ")
         ),
     })
 }
-
-/// What looks are drawn: the objective, what of it, its colour and its name.
-type Drawn = (&'static str, fn(&Look) -> Option<f64>, Role, &'static str);
-
-const WEIGHTS: [Drawn; 4] = [
-    (
-        "srcl",
-        |look| look.teacher,
-        Role::Reference,
-        "teacher alone",
-    ),
-    ("srcl", |look| look.weights, Role::First, "weights of srcl"),
-    (
-        "false-negative-removal",
-        |look| look.weights,
-        Role::Second,
-        "weights of removal",
-    ),
-    (
-        BASELINE,
-        |look| look.student,
-        Role::Positive,
-        "model of info-nce",
-    ),
-];
 
 /// How well weights tell false negatives, over the training at the highest rate.
 pub(super) fn weights(results: &Results) -> Vec<Block> {
@@ -103,12 +82,20 @@ pub(super) fn weights(results: &Results) -> Vec<Block> {
         return Vec::new();
     };
     let (mut lines, mut legend) = (Vec::new(), Vec::new());
-    for (contender, of, role, name) in WEIGHTS {
+    for Source {
+        contender,
+        of,
+        colour,
+        drawn,
+        ..
+    } in SOURCES
+    {
+        let Some(role) = colour else { continue };
         let points = areas(results, contender, rate, of);
         if points.is_empty() {
             continue;
         }
-        legend.push((role, name.to_string()));
+        legend.push((role, drawn.to_string()));
         lines.push(Line {
             role,
             stroke: Stroke::Dotted,
@@ -121,30 +108,10 @@ pub(super) fn weights(results: &Results) -> Vec<Block> {
         svg,
         description: format!(
             "Over the training at {}: the chance that a false negative weighs less than another \
-             negative; 0.5 is a coin.",
+             negative; 0.5 is a coin. `info-nce` and `multi-positive` weigh nothing: theirs is by \
+             the similarities of their models.",
             percent(rate)
         ),
     });
     chart.map(Block::Chart).into_iter().collect()
-}
-
-/// The mean area over the runs of an objective at a rate, at each look.
-pub(super) fn areas(
-    results: &Results,
-    contender: &str,
-    rate: f64,
-    of: fn(&Look) -> Option<f64>,
-) -> Vec<(f64, f64)> {
-    let measured: Vec<_> = runs(results, contender, rate)
-        .filter(|run| run.failure.is_none())
-        .collect();
-    let places = measured.first().map_or(0, |run| run.looks.len());
-    let mean = |place: usize| {
-        let looks = measured.iter().filter_map(|run| run.looks.get(place));
-        let areas: Option<Vec<f64>> = looks.map(of).collect();
-        let areas = areas.filter(|areas| !areas.is_empty())?;
-        let step = measured.first()?.looks.get(place)?.step as f64;
-        Some((step, areas.iter().sum::<f64>() / areas.len() as f64))
-    };
-    (0..places).filter_map(mean).collect()
 }

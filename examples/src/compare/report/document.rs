@@ -5,7 +5,8 @@ use maud::{Markup, html};
 use crate::report::html::{document, figures::figure};
 use crate::report::palette::Role;
 
-/// A part of a document. Text may have `code` between backticks.
+/// A part of a document. Text may have `code` between backticks, and `[words](address)` for links.
+#[derive(Clone)]
 pub(super) enum Block {
     /// A heading of a section.
     Heading(String),
@@ -23,6 +24,7 @@ pub(super) enum Block {
 }
 
 /// A chart with its legend.
+#[derive(Clone)]
 pub(super) struct Chart {
     /// Its heading, which says what the vertical axis is.
     pub title: String,
@@ -114,20 +116,20 @@ fn shown(block: &Block) -> Markup {
     html! {
         @match block {
             Block::Heading(_) => {}
-            Block::Text(text) => { p { (with_code(text)) } }
+            Block::Text(text) => { p { (marked_up(text)) } }
             Block::List(points) => {
-                ul { @for point in points { li { (with_code(point)) } } }
+                ul { @for point in points { li { (marked_up(point)) } } }
             }
             Block::Table { columns, rows } => {
                 div.scroll tabindex="0" {
                     table.dense {
                         thead { tr { @for column in columns {
-                            th scope="col" { (with_code(column)) }
+                            th scope="col" { (marked_up(column)) }
                         } } }
                         tbody { @for cells in rows { tr {
                             @for (place, cell) in cells.iter().enumerate() {
-                                @if place == 0 { th scope="row" { (with_code(cell)) } }
-                                @else { td { (with_code(cell)) } }
+                                @if place == 0 { th scope="row" { (marked_up(cell)) } }
+                                @else { td { (marked_up(cell)) } }
                             }
                         } } }
                     }
@@ -141,16 +143,32 @@ fn shown(block: &Block) -> Markup {
                     &legend,
                     &chart.svg,
                     &chart.description,
-                    with_code(&chart.description),
+                    marked_up(&chart.description),
                 ))
             }
         }
     }
 }
 
+/// Text with links, code, bold and slanted parts.
+fn marked_up(text: &str) -> Markup {
+    let link = || {
+        let (before, rest) = text.split_once("](")?;
+        let (address, after) = rest.split_once(')')?;
+        let (before, words) = before.rsplit_once('[')?;
+        Some((before, words, address, after))
+    };
+    match link() {
+        Some((before, words, address, after)) => html! {
+            (unlinked(before)) a href=(address) { (unlinked(words)) } (marked_up(after))
+        },
+        None => unlinked(text),
+    }
+}
+
 /// Text whose parts between backticks are code, between double stars bold, and between single
 /// ones slanted.
-fn with_code(text: &str) -> Markup {
+fn unlinked(text: &str) -> Markup {
     let slanted = |text: &str| {
         html! {
             @for (place, part) in text.split('*').enumerate() {
@@ -227,7 +245,7 @@ mod tests {
             rows: vec![vec!["`dcl`".to_string(), "1.0".to_string()]],
         };
         let blocks = vec![
-            Block::Text("*By* `compare` & **none**.".to_string()),
+            Block::Text("*By* `compare` & **none** of [`a.json`](../a.json).".to_string()),
             Block::Heading("Found".to_string()),
             Block::List(vec!["one".to_string()]),
             table,
@@ -239,13 +257,14 @@ mod tests {
         };
         assert_eq!(
             document.markdown(&["a.svg".to_string()]),
-            "# Results\n\n*By* `compare` & **none**.\n\n## Found\n\n- one\n\n\
+            "# Results\n\n*By* `compare` & **none** of [`a.json`](../a.json).\n\n## Found\n\n- one\n\n\
              | objective | R@1 |\n| --- | --: |\n| `dcl` | 1.0 |\n\n\
              ![R@sum](a.svg)\n\n**R@sum.** Rising.\n"
         );
         let page = document.page();
         for part in [
-            "<p><em>By</em> <code>compare</code> &amp; <strong>none</strong>.</p>",
+            "<p><em>By</em> <code>compare</code> &amp; <strong>none</strong> of \
+             <a href=\"../a.json\"><code>a.json</code></a>.</p>",
             "<h2 id=\"section-1\">Found</h2><ul><li>one</li></ul>",
             "<th scope=\"row\"><code>dcl</code></th><td>1.0</td>",
             "Rising.",

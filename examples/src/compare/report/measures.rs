@@ -1,11 +1,11 @@
-//! What is reported of each objective at each rate, from the runs that were compared.
+//! What is reported of each objective, from the runs that were compared.
 
 use crate::compare::contenders::{ALL, BASELINE, Contender};
 use crate::compare::figures::Figures;
 use crate::compare::results::{Results, Run};
-use crate::compare::statistics::{Difference, Sample, holm};
+use crate::compare::statistics::{Effect, Sample, differences, holm};
 use crate::compare::trial::Stage;
-use crate::number::fixed;
+use crate::number;
 
 /// A figure of a run.
 #[derive(Clone, Copy)]
@@ -78,81 +78,136 @@ pub(super) fn sample(results: &Results, contender: &str, rate: f64, measure: Mea
     }
 }
 
+/// The figures that are no numbers, each with its run.
+pub(super) fn not_finite(results: &Results, rate: f64) -> Vec<String> {
+    let measures = [SUM, NDCG].into_iter().chain(OTHERS);
+    let missing = measures.flat_map(|measure| {
+        let runs = ALL.iter().flat_map(|one| runs(results, one.name, rate));
+        runs.filter_map(move |run| {
+            let value = (measure.of)(run.test.as_ref()?)?;
+            let trial = &run.trial;
+            (!value.is_finite()).then(|| {
+                format!(
+                    "{} of `{}`, seed {}",
+                    measure.name, trial.contender, trial.seed
+                )
+            })
+        })
+    });
+    missing.collect()
+}
+
+/// The change of a figure from the lowest to the highest rate, seed by seed; of no run, where there
+/// is one rate.
+pub(super) fn change(results: &Results, contender: &str, measure: Measure) -> Sample {
+    match results.setup.protocol.rates.as_slice() {
+        [first, .., last] => {
+            let [first, last] =
+                [first, last].map(|&rate| sample(results, contender, rate, measure));
+            last.with(&first, |last, first| last - first)
+        }
+        _ => Sample::default(),
+    }
+}
+
+/// The mean of a figure over all rates, seed by seed; without seeds that lack a rate.
+pub(super) fn over_rates(results: &Results, contender: &str, measure: Measure) -> Sample {
+    let rates = &results.setup.protocol.rates;
+    let samples = rates
+        .iter()
+        .map(|&rate| sample(results, contender, rate, measure));
+    let sum = samples.reduce(|sum, one| sum.with(&one, |a, b| a + b));
+    let mut mean = sum.unwrap_or_default();
+    mean.values
+        .iter_mut()
+        .for_each(|(_, value)| *value /= rates.len() as f64);
+    mean
+}
+
 /// An objective's difference to the baseline.
 #[derive(Clone, Copy)]
 pub(super) struct Compared {
-    pub difference: Difference,
-    /// Its p, adjusted for all objectives that were tested at the same rate.
-    pub adjusted: Option<f64>,
+    pub effect: Effect,
+    /// Its p, and the same adjusted for the number of central objectives; of central ones alone.
+    pub p: Option<[f64; 2]>,
+}
+
+/// The level of all tests.
+pub(super) const LEVEL: f64 = 0.05;
+
+/// How many objectives are tested at once.
+pub(super) fn tests() -> f64 {
+    let others = ALL
+        .iter()
+        .filter(|one| one.is_central && one.name != BASELINE);
+    others.count() as f64
 }
 
 impl Compared {
-    /// Whether it is shown, and which way.
+    /// Whether it is shown, whichever way.
     pub fn is_shown(&self) -> bool {
-        self.adjusted.is_some_and(|p| p < 0.05)
+        self.p.is_some_and(|[_, adjusted]| adjusted < LEVEL)
     }
 }
 
-/// The differences of all objectives to the baseline in one figure at one rate; `None` of those
-/// without a run, and of the baseline.
-pub(super) fn compared(results: &Results, rate: f64, measure: Measure) -> Vec<Option<Compared>> {
-    let baseline = sample(results, BASELINE, rate, measure);
-    let difference = |contender: &Contender| {
-        let own = sample(results, contender.name, rate, measure);
-        own.difference(&baseline)
-            .filter(|_| contender.name != BASELINE)
+/// The differences of all objectives to another one in a figure: `None` of those without a run,
+/// and of that one.
+pub(super) fn compared_to(reference: &str, of: impl Fn(&str) -> Sample) -> Vec<Option<Compared>> {
+    let samples: Vec<Sample> = ALL.iter().map(|one| of(one.name)).collect();
+    let Some(reference) = ALL.iter().position(|one| one.name == reference) else {
+        return vec![None; ALL.len()];
     };
-    adjusted(ALL.iter().map(difference).collect())
-}
-
-/// How much more the objectives gain on the baseline at the last rate than at the first.
-pub(super) fn growth(
-    results: &Results,
-    contenders: &[&str],
-    [first, last]: [f64; 2],
-    measure: Measure,
-) -> Vec<Option<Compared>> {
-    let gains = |contender: &str| {
-        let of = |name: &str, rate| sample(results, name, rate, measure);
-        let change = |name: &str| over_seeds(&of(name, last), &of(name, first));
-        change(contender).difference(&change(BASELINE))
+    let effects = differences(&samples, reference);
+    let tested = |contender: &Contender, effect: &Option<Effect>| {
+        effect.filter(|_| contender.is_central)?.p()
     };
-    adjusted(
-        contenders
-            .iter()
-            .map(|contender| gains(contender))
-            .collect(),
-    )
-}
-
-/// The differences of two samples, seed by seed.
-pub(super) fn over_seeds(one: &Sample, other: &Sample) -> Sample {
-    let values = one.values.iter().filter_map(|&(seed, value)| {
-        let (_, others) = other.values.iter().find(|(other, _)| *other == seed)?;
-        Some((seed, value - others))
+    let p: Vec<Option<f64>> = ALL
+        .iter()
+        .zip(&effects)
+        .map(|(one, effect)| tested(one, effect))
+        .collect();
+    let mut adjusted = holm(&p.iter().flatten().copied().collect::<Vec<_>>()).into_iter();
+    let compared = effects.into_iter().zip(p).map(|(effect, p)| {
+        let p = p.and_then(|p| Some([p, adjusted.next()?]));
+        effect.map(|effect| Compared { effect, p })
     });
-    Sample {
-        values: values.collect(),
-    }
+    compared.collect()
 }
 
-fn adjusted(differences: Vec<Option<Difference>>) -> Vec<Option<Compared>> {
-    let tested = differences.iter().flatten();
-    let tested: Vec<f64> = tested.filter_map(|difference| difference.p).collect();
-    let mut adjusted = holm(&tested).into_iter();
-    let compared = |difference: Difference| Compared {
-        adjusted: difference.p.and_then(|_| adjusted.next()),
-        difference,
-    };
-    let mut compared = compared;
-    let each = differences.into_iter().map(|one| one.map(&mut compared));
-    each.collect()
+/// As [`compared_to`] the baseline, at a rate.
+pub(super) fn compared(results: &Results, rate: f64, measure: Measure) -> Vec<Option<Compared>> {
+    compared_to(BASELINE, |name| sample(results, name, rate, measure))
+}
+
+/// That of an objective.
+pub(super) fn of(name: &str, all: &[Option<Compared>]) -> Option<Compared> {
+    let place = ALL.iter().position(|one| one.name == name)?;
+    all.get(place).copied().flatten()
+}
+
+/// A number with a minus sign where it has one.
+pub(super) fn fixed(value: f64, decimals: usize) -> String {
+    number::fixed(value, decimals).replace('-', "−")
+}
+
+/// A number with its sign.
+pub(super) fn signed(value: f64, decimals: usize) -> String {
+    let sign = if value > 0.0 { "+" } else { "" };
+    format!("{sign}{}", fixed(value, decimals))
 }
 
 /// A mean with its standard error.
 pub(super) fn mean(sample: &Sample, decimals: usize) -> String {
-    let mean = fixed(sample.mean(), decimals);
-    match sample.error() {
+    with_error(fixed(sample.mean(), decimals), sample.error(), decimals)
+}
+
+/// A difference with its standard error.
+pub(super) fn plain(effect: &Effect, decimals: usize) -> String {
+    with_error(signed(effect.mean, decimals), effect.error, decimals)
+}
+
+fn with_error(mean: String, error: Option<f64>, decimals: usize) -> String {
+    match error {
         Some(error) => format!("{mean} ± {}", fixed(error, decimals)),
         None => mean,
     }
@@ -160,27 +215,23 @@ pub(super) fn mean(sample: &Sample, decimals: usize) -> String {
 
 /// A difference with its standard error, bold where it is shown.
 pub(super) fn difference(compared: Option<&Compared>, decimals: usize) -> String {
-    let Some(compared) = compared else {
-        return "–".to_string();
-    };
-    let Difference { mean, error, .. } = compared.difference;
-    let sign = if mean > 0.0 { "+" } else { "" };
-    let mut text = format!("{sign}{}", fixed(mean, decimals)).replace('-', "−");
-    if let Some(error) = error {
-        text += &format!(" ± {}", fixed(error, decimals));
-    }
-    if compared.is_shown() {
-        format!("**{text}**")
-    } else {
-        text
+    match compared {
+        None => "–".to_string(),
+        Some(compared) if compared.is_shown() => {
+            format!("**{}**", plain(&compared.effect, decimals))
+        }
+        Some(compared) => plain(&compared.effect, decimals),
     }
 }
 
-/// An adjusted p.
+/// A p, and the adjusted one.
 pub(super) fn probability(compared: Option<&Compared>) -> String {
-    match compared.and_then(|compared| compared.adjusted) {
-        Some(p) if p < 0.001 => "< 0.001".to_string(),
-        Some(p) => fixed(p, 3),
+    let shown = |p: f64| match p {
+        p if p < 0.001 => "< 0.001".to_string(),
+        p => fixed(p, 3),
+    };
+    match compared.and_then(|compared| compared.p) {
+        Some(p) => p.map(shown).join("; "),
         None => "–".to_string(),
     }
 }
@@ -188,4 +239,13 @@ pub(super) fn probability(compared: Option<&Compared>) -> String {
 /// A rate in percent.
 pub(super) fn percent(rate: f64) -> String {
     format!("{} %", (1e4 * rate).round() / 100.0)
+}
+
+/// Words with commas between, and "and" before the last.
+pub(super) fn listed(words: &[String]) -> String {
+    match words {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
 }

@@ -4,7 +4,10 @@ mod charts;
 mod document;
 mod findings;
 mod measures;
+mod settings;
+mod setup;
 mod tables;
+mod weights;
 
 use std::path::Path;
 
@@ -31,8 +34,14 @@ pub fn report(
         "{} has no run to report on yet: settings are still searched",
         source.display()
     );
-    let place = markdown.or(page).map_or(Path::new("."), files::folder);
-    let document = document(results, &link(source, place));
+    let document = |at: &Path, other: Option<&Path>| {
+        let folder = files::folder(at);
+        document(
+            results,
+            &link(source, folder),
+            other.map(|other| link(other, folder)).as_deref(),
+        )
+    };
     let mut written: Vec<Partial> = Vec::new();
     let mut add = |path: &Path, content: &str| -> Result<()> {
         let mut file = Partial::create(path)?;
@@ -41,6 +50,7 @@ pub fn report(
         Ok(())
     };
     if let Some(path) = markdown {
+        let document = document(path, page);
         let stem = path.file_stem().and_then(|stem| stem.to_str());
         let stem = stem.with_context(|| format!("{} is no name of a file", path.display()))?;
         let mut names = Vec::new();
@@ -52,16 +62,17 @@ pub fn report(
         add(path, &document.markdown(&names))?;
     }
     if let Some(path) = page {
-        add(path, &document.page())?;
+        add(path, &document(path, None).page())?;
     }
     files::commit(written)
 }
 
-/// The path of a file from a folder on, with slashes; as it is, where there is none.
+/// The path of a file, which need not be there yet, from a folder on, with slashes; as it is,
+/// where there is no such folder.
 fn link(file: &Path, folder: &Path) -> String {
     let relative = || -> Option<String> {
-        let [file, folder] = [file, folder].map(|path| path.canonicalize().ok());
-        let (file, folder) = (file?, folder?);
+        let [home, folder] = [files::folder(file), folder].map(|path| path.canonicalize().ok());
+        let (file, folder) = (home?.join(file.file_name()?), folder?);
         let shared = folder
             .ancestors()
             .find(|ancestor| file.starts_with(ancestor))?;
@@ -73,26 +84,39 @@ fn link(file: &Path, folder: &Path) -> String {
     relative().unwrap_or_else(|| file.display().to_string())
 }
 
-fn document(results: &Results, source: &str) -> Document {
+fn document(results: &Results, source: &str, page: Option<&str>) -> Document {
     let heading = |text: &str| vec![Block::Heading(text.to_string())];
+    let over_rates = tables::over_the_rates(results);
+    let over_rates = if over_rates.is_empty() {
+        Vec::new()
+    } else {
+        [
+            heading("Over the rates"),
+            over_rates,
+            charts::rates(results),
+        ]
+        .concat()
+    };
     let parts = [
-        findings::question(source),
-        heading("The set-up"),
-        findings::setup(results),
+        setup::question(results, source, page),
         heading("What is shown"),
         findings::found(results),
-        tables::rates(results),
-        heading("Over the rates"),
-        charts::rates(results),
-        heading("Do weights find the false negatives?"),
-        tables::weights(results),
-        charts::weights(results),
-        heading("Time and memory"),
-        tables::costs(results),
-        heading("Settings that were chosen"),
-        tables::chosen(results),
         heading("What is not shown"),
-        findings::limits(results),
+        setup::limits(results),
+        heading("The set-up"),
+        setup::setup(results),
+        heading("The figures"),
+        setup::figures(results),
+        heading("The test"),
+        setup::test(),
+        over_rates,
+        tables::rates(results),
+        heading("Do weights find the false negatives?"),
+        weights::section(results),
+        heading("Time and memory"),
+        settings::costs(results),
+        heading("Settings that were chosen"),
+        settings::chosen(results),
     ];
     Document {
         title: "Which objective, when negatives are false?".to_string(),
@@ -116,6 +140,8 @@ mod tests {
         assert_eq!(link(&file, &at("docs")), "../examples/results/a.json");
         assert_eq!(link(&file, &at("examples/results")), "a.json");
         assert_eq!(link(&file, root.path()), "examples/results/a.json");
-        assert_eq!(link(Path::new("gone.json"), root.path()), "gone.json");
+        assert_eq!(link(&at("docs/b.html"), &at("examples")), "../docs/b.html");
+        let gone = Path::new("gone/a.json");
+        assert_eq!(link(gone, root.path()), "gone/a.json");
     }
 }

@@ -1,18 +1,14 @@
-//! The tables of the report.
+//! The tables of what was measured.
 
-use burn_contrastive::objective::ObjectiveConfig;
-use serde_json::Value;
-
-use super::charts::areas;
 use super::document::Block;
+use super::findings::change_name;
 use super::measures::{
-    Measure, NDCG, OTHERS, SUM, compared, difference, mean, percent, probability, runs, sample,
+    Compared, Measure, NDCG, OTHERS, SUM, change, compared, compared_to, difference, fixed, listed,
+    mean, not_finite, over_rates, percent, probability, runs, sample,
 };
+use crate::compare::chance::Chance;
 use crate::compare::contenders::{ALL, BASELINE, Contender, ORACLE};
-use crate::compare::probe::Look;
-use crate::compare::results::{Results, Run};
-use crate::compare::trial::Stage;
-use crate::number::{counted, fixed};
+use crate::compare::results::Results;
 
 /// A section for each rate.
 pub(super) fn rates(results: &Results) -> Vec<Block> {
@@ -22,68 +18,128 @@ pub(super) fn rates(results: &Results) -> Vec<Block> {
 
 /// The objectives at a rate, the best by R@sum first.
 fn at(results: &Results, rate: f64) -> Vec<Block> {
-    let has = |measure: &Measure| {
-        let mut samples = ALL
-            .iter()
-            .map(|one| sample(results, one.name, rate, *measure));
-        samples.any(|sample| !sample.values.is_empty())
-    };
-    let [before, after] = OTHERS.split_at(2).into();
-    let after: Vec<_> = after.iter().filter(|measure| has(measure)).collect();
-    let differences = [SUM, NDCG].map(|measure| compared(results, rate, measure));
-    let mut rows = Vec::new();
-    for (place, contender) in ALL.iter().enumerate() {
-        let of = |measure: Measure| sample(results, contender.name, rate, measure);
-        let sum = of(SUM);
-        if sum.values.is_empty() {
-            continue;
-        }
-        let shown = |measure: &Measure| mean(&of(*measure), measure.decimals);
-        let mut cells = vec![called(contender), sum.values.len().to_string()];
-        cells.extend(before.iter().map(shown));
-        for (measure, differences) in [SUM, NDCG].iter().zip(&differences) {
-            let of_baseline = differences[place].as_ref();
-            cells.push(shown(measure));
-            cells.push(difference(of_baseline, measure.decimals));
-            cells.push(probability(of_baseline));
-        }
-        cells.extend(after.iter().map(|measure| shown(measure)));
-        rows.push((sum.mean(), cells));
-    }
-    rows.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let mut columns = vec!["objective", "seeds"];
-    columns.extend(before.iter().map(|measure| measure.name));
-    for measure in [SUM, NDCG] {
-        columns.extend([measure.name, "Δ", "p"]);
-    }
-    columns.extend(after.iter().map(|measure| measure.name));
-    let failed: Vec<String> = ALL
-        .iter()
-        .flat_map(|one| runs(results, one.name, rate))
-        .filter_map(|run| {
-            Some(format!(
-                "`{}`: {}",
-                run.trial.contender,
-                run.failure.as_ref()?
-            ))
-        })
-        .collect();
     let mut blocks = vec![Block::Heading(format!("At a rate of {}", percent(rate)))];
-    blocks.push(if rows.is_empty() {
+    let table = Table::of(results, rate);
+    blocks.push(if table.rows.is_empty() {
         Block::Text("No run is done yet.".to_string())
     } else {
         Block::Table {
-            columns: columns.into_iter().map(String::from).collect(),
-            rows: rows.into_iter().map(|(_, cells)| cells).collect(),
+            columns: table.columns,
+            rows: table.rows,
         }
     });
+    let failed = ALL.iter().flat_map(|one| runs(results, one.name, rate));
+    let failed = failed.filter_map(|run| {
+        let trial = &run.trial;
+        let why = run.failure.as_ref()?;
+        Some(format!("`{}`, seed {}: {why}", trial.contender, trial.seed))
+    });
+    let failed: Vec<String> = failed.collect();
     if !failed.is_empty() {
         blocks.push(Block::Text(format!("Failed: {}.", failed.join("; "))));
+    }
+    let missing = not_finite(results, rate);
+    if !missing.is_empty() {
+        blocks.push(Block::Text(format!(
+            "Not finite, and in no mean: {}.",
+            listed(&missing)
+        )));
     }
     blocks
 }
 
-fn called(contender: &Contender) -> String {
+struct Table {
+    columns: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    fn of(results: &Results, rate: f64) -> Self {
+        let has = |measure: &Measure| {
+            let mut samples = ALL
+                .iter()
+                .map(|one| sample(results, one.name, rate, *measure));
+            samples.any(|sample| !sample.values.is_empty())
+        };
+        let (before, after) = OTHERS.split_at(2);
+        let after: Vec<_> = after.iter().filter(|measure| has(measure)).collect();
+        let differences = [SUM, NDCG].map(|measure| compared(results, rate, measure));
+        let mut rows = Vec::new();
+        for (place, contender) in ALL.iter().enumerate() {
+            let of = |measure: Measure| sample(results, contender.name, rate, measure);
+            let sum = of(SUM);
+            let seeds = runs(results, contender.name, rate).filter(|run| run.test.is_some());
+            let seeds = seeds.count();
+            if seeds == 0 {
+                continue;
+            }
+            let shown = |measure: &Measure| mean(&of(*measure), measure.decimals);
+            let mut cells = vec![called(contender), seeds.to_string()];
+            cells.extend(before.iter().map(shown));
+            for (measure, differences) in [SUM, NDCG].iter().zip(&differences) {
+                cells.push(shown(measure));
+                cells.extend(differs(differences[place].as_ref(), *measure));
+            }
+            cells.extend(after.iter().map(|measure| shown(measure)));
+            rows.push((sum.mean(), cells));
+        }
+        rows.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut columns = vec!["objective".to_string(), "seeds".to_string()];
+        columns.extend(before.iter().map(|measure| measure.name.to_string()));
+        for measure in [SUM, NDCG] {
+            columns.push(measure.name.to_string());
+            columns.extend(difference_columns(measure.name));
+        }
+        columns.extend(after.iter().map(|measure| measure.name.to_string()));
+        let mut rows: Vec<Vec<String>> = rows.into_iter().map(|(_, cells)| cells).collect();
+        if let Some(chance) = results.chance.as_ref().filter(|_| !rows.is_empty()) {
+            rows.push(by_chance(chance, columns.len()));
+        }
+        Self { columns, rows }
+    }
+}
+
+fn difference_columns(name: &str) -> [String; 2] {
+    [format!("Δ {name}"), format!("p; adjusted ({name})")]
+}
+
+fn differs(compared: Option<&Compared>, measure: Measure) -> [String; 2] {
+    [
+        difference(compared, measure.decimals),
+        probability(compared),
+    ]
+}
+
+/// The row of a random order.
+fn by_chance(chance: &Chance, columns: usize) -> Vec<String> {
+    let percent = |value: f64| fixed(value, 1);
+    let none = || "–".to_string();
+    let mut cells = vec!["a random order".to_string(), none()];
+    cells.extend(
+        [
+            chance.image_to_text,
+            chance.text_to_image,
+            chance.recall_sum,
+        ]
+        .map(percent),
+    );
+    cells.extend([
+        none(),
+        none(),
+        percent(chance.by_equality.ndcg),
+        none(),
+        none(),
+    ]);
+    cells.push(percent(chance.by_equality.r_precision));
+    if let Some(overlap) = chance.by_overlap {
+        cells.extend([overlap.ndcg, overlap.r_precision].map(percent));
+    }
+    cells.resize_with(columns, none);
+    cells
+}
+
+/// An objective with what it is here for.
+pub(super) fn called(contender: &Contender) -> String {
     match contender.name {
         BASELINE => format!("`{BASELINE}`, the baseline"),
         ORACLE => format!("`{ORACLE}`, the oracle"),
@@ -91,175 +147,43 @@ fn called(contender: &Contender) -> String {
     }
 }
 
-/// A source of weights: the objective, what of it, and its name.
-type Source = (&'static str, fn(&Look) -> Option<f64>, &'static str);
-
-const SOURCES: [Source; 7] = [
-    ("srcl", |look| look.weights, "weights of `srcl`"),
-    (
-        "srcl-calibrated",
-        |look| look.weights,
-        "weights of `srcl-calibrated`",
-    ),
-    (
-        "false-negative-removal",
-        |look| look.weights,
-        "weights of `false-negative-removal`",
-    ),
-    ("srcl", |look| look.teacher, "the teacher alone"),
-    ("srcl", |look| look.student, "the model of `srcl` alone"),
-    (
-        BASELINE,
-        |look| look.student,
-        "the model of `info-nce` alone",
-    ),
-    (
-        ORACLE,
-        |look| look.student,
-        "the model of `multi-positive` alone",
-    ),
-];
-
-/// How well weights tell false negatives.
-pub(super) fn weights(results: &Results) -> Vec<Block> {
-    let steps = results.setup.training.shared.schedule.steps as f64;
-    let protocol = &results.setup.protocol;
-    let (mut columns, mut rows) = (Vec::new(), Vec::new());
-    for &rate in [protocol.rates.first(), protocol.rates.last()]
-        .into_iter()
-        .flatten()
-    {
-        for (contender, of, name) in SOURCES {
-            let points = areas(results, contender, rate, of);
-            if points.is_empty() {
+/// All objectives over the rates: the mean difference, and how it changes.
+pub(super) fn over_the_rates(results: &Results) -> Vec<Block> {
+    let rates = &results.setup.protocol.rates;
+    if rates.len() < 2 {
+        return Vec::new();
+    }
+    let mut blocks = vec![Block::Text(format!(
+        "For each seed, a figure's mean over the rates, and its {}. Both are compared as figures \
+         at one rate are, with one value a seed: runs of one seed have the same first parameters at \
+         all rates, so that they are no independent runs. The mean has the most power.",
+        change_name(rates)
+    ))];
+    for measure in [SUM, NDCG] {
+        let overall = compared_to(BASELINE, |name| over_rates(results, name, measure));
+        let changes = compared_to(BASELINE, |name| change(results, name, measure));
+        let mut rows = Vec::new();
+        for (place, contender) in ALL.iter().enumerate() {
+            let own = over_rates(results, contender.name, measure);
+            if own.values.is_empty() {
                 continue;
             }
-            columns = points
-                .iter()
-                .map(|(step, _)| format!("{} % of the steps", fixed(100.0 * step / steps, 0)))
-                .collect();
-            let areas = points.iter().map(|(_, area)| fixed(*area, 3));
-            let first = format!("{name}, trained at {}", percent(rate));
-            rows.push(std::iter::once(first).chain(areas).collect());
+            let mut cells = vec![called(contender), mean(&own, measure.decimals)];
+            cells.extend(differs(overall[place].as_ref(), measure));
+            let own_change = change(results, contender.name, measure);
+            cells.push(mean(&own_change, measure.decimals));
+            cells.extend(differs(changes[place].as_ref(), measure));
+            rows.push((own.mean(), cells));
         }
+        rows.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut columns = vec![format!("{}: objective", measure.name)];
+        for name in ["mean".to_string(), change_name(rates)] {
+            columns.extend([name.clone()].into_iter().chain(difference_columns(&name)));
+        }
+        blocks.push(Block::Table {
+            columns,
+            rows: rows.into_iter().map(|(_, cells)| cells).collect(),
+        });
     }
-    columns.insert(0, "weights by".to_string());
-    let batches = protocol.probe_batches;
-    vec![
-        Block::Text(format!(
-            "The area under the ROC curve: the chance that a truly false negative weighs less \
-             than another negative, in {batches} batches of training pairs at a rate of {}, the \
-             same for all runs; the mean over the seeds. *Alone* means by the similarities of \
-             one model only, which is what could be weighed by without the other.",
-            percent(protocol.probe_rate)
-        )),
-        Block::Table { columns, rows },
-    ]
-}
-
-/// Time and memory of a step.
-pub(super) fn costs(results: &Results) -> Vec<Block> {
-    let cost = |contender: &Contender| {
-        let all = results
-            .runs
-            .iter()
-            .filter(|run| run.trial.contender == contender.name && run.failure.is_none());
-        let all: Vec<&Run> = all.collect();
-        let seconds = all.iter().map(|run| run.step_seconds);
-        let bytes = all.iter().filter_map(|run| run.step_bytes).max();
-        let seconds = seconds.reduce(f64::min)?;
-        Some((seconds, bytes))
-    };
-    let baseline = Contender::named(BASELINE).and_then(cost);
-    let rows = ALL.iter().filter_map(|contender| {
-        let (seconds, bytes) = cost(contender)?;
-        let ratio = baseline.map_or(f64::NAN, |(baseline, _)| seconds / baseline);
-        let bytes = bytes.map_or("–".to_string(), |bytes| fixed(bytes as f64 / 1e6, 1));
-        let milliseconds = fixed(1e3 * seconds, 1);
-        Some(vec![
-            called(contender),
-            milliseconds,
-            fixed(ratio, 2),
-            bytes,
-        ])
-    });
-    let columns = ["objective", "ms a step", "times `info-nce`", "MB a step"];
-    vec![
-        Block::Text(
-            "From a batch in memory to the updated model, on one core, with as many runs beside \
-             it as there are cores: the least of the medians of an objective's runs, since what \
-             else the machine does only adds to it. Memory is the most that a step allocates \
-             beside what is kept from step to step. Training a teacher and embedding the pairs by \
-             it are not in it; a momentum encoder is."
-                .to_string(),
-        ),
-        Block::Table {
-            columns: columns.map(String::from).to_vec(),
-            rows: rows.collect(),
-        },
-    ]
-}
-
-/// The settings that were chosen, and from what.
-pub(super) fn chosen(results: &Results) -> Vec<Block> {
-    let protocol = &results.setup.protocol;
-    let rows = ALL.iter().filter_map(|contender| {
-        let chosen = results.chosen.get(contender.name)?;
-        let parameter = contender.parameter();
-        let value = value(&chosen.objective, parameter);
-        let [least, _, greatest] = contender.values();
-        let at_edge = value <= least || value >= greatest;
-        let edge = if at_edge {
-            ", the end of what was tried"
-        } else {
-            ""
-        };
-        let tried = contender.values().map(|value| value.to_string());
-        Some(vec![
-            called(contender),
-            format!("`{parameter}` {value}{edge}"),
-            tried.join(", "),
-            format!("{}", chosen.learning_rate),
-            fixed(chosen.validation, 1),
-        ])
-    });
-    let columns = [
-        "objective",
-        "chosen",
-        "tried",
-        "learning rate",
-        "validation R@sum",
-    ];
-    let rates = protocol.learning_rates.iter().map(f64::to_string);
-    let is_left_out = |run: &&Run| {
-        let contender = Contender::named(&run.trial.contender);
-        let searched = contender.map(|one| one.searched(protocol));
-        run.trial.stage == Stage::Search
-            && !searched.is_some_and(|searched| searched.contains(&run.trial))
-    };
-    let left_out = match results.runs.iter().filter(is_left_out).count() {
-        0 => String::new(),
-        count => format!(
-            " The file has {} of the search more, with values that are not among these any more \
-             because validation showed them to be far from the best.",
-            counted(count as u64, "run")
-        ),
-    };
-    vec![
-        Block::Text(format!(
-            "By R@sum of the validation images, at a rate of {} with a seed of its own; each with \
-             learning rates of {}. Everything else is at its default in the crate.{left_out}",
-            percent(protocol.search_rate),
-            rates.collect::<Vec<_>>().join(" and ")
-        )),
-        Block::Table {
-            columns: columns.map(String::from).to_vec(),
-            rows: rows.collect(),
-        },
-    ]
-}
-
-fn value(objective: &ObjectiveConfig, parameter: &str) -> f64 {
-    let settings = serde_json::to_value(objective).unwrap_or(Value::Null);
-    settings[parameter].as_f64().unwrap_or(f64::NAN)
+    blocks
 }
