@@ -129,3 +129,11 @@ pub(super) fn similarities(images: &States, texts: &States) -> [Tensor<2>; 2] {
         of(&texts, &images, counts[1], counts[0]),
     ]
 }
+
+/// Similarities that differ by no more than this are equal: 2 ε √D covers the rounding of a cosine
+/// ([`burn_contrastive::retrieval`]), as much by the number of tokens that of their mean.
+pub(super) fn tie(images: &States, texts: &States) -> f64 {
+    let [[_, regions, width], [_, words, _]] = [images, texts].map(|states| states.states.dims());
+    let tokens = regions.max(words) as f64;
+    2.0 * f64::from(f32::EPSILON) * ((width as f64).sqrt() + tokens.sqrt())
+}

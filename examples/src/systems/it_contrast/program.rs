@@ -37,8 +37,8 @@ pub struct RegionTest {
     pub set: EvaluationSet,
     /// Their regions, those of all images among them.
     pub regions: RegionPairs,
-    pairs_a_batch: usize,
-    seed: u64,
+    pub(super) pairs_a_batch: usize,
+    pub(super) seed: u64,
 }
 
 impl Program for ItContrast {
@@ -160,11 +160,15 @@ impl Program for ItContrast {
         let device = model.device();
         let images = model.images(test, batch_size, &device)?;
         let texts = model.captions(test, batch_size, &device)?;
-        let similarities = (self.config.similarity == Similarity::LateInteraction)
-            .then(|| late::similarities(&images, &texts));
+        let similarities = (self.config.similarity == Similarity::LateInteraction).then(|| {
+            (
+                late::similarities(&images, &texts),
+                late::tie(&images, &texts),
+            )
+        });
         let embedded = Embedded::from_parts(images.mean(), texts.mean(), &test.set);
         let embedded = match similarities {
-            Some(similarities) => embedded.with_similarities(similarities),
+            Some((similarities, tie)) => embedded.with_similarities(similarities, tie),
             None => embedded,
         };
         let ranks = embedded.ranks();
@@ -191,13 +195,13 @@ impl Program for ItContrast {
             unit: None,
         };
         let pairs = test.pairs_a_batch as f64;
+        let facts = [fact("Pairs a batch, N", pairs), fact("ln N", pairs.ln())];
         RunReport {
             maps: Maps {
                 before: before.and_then(|before| map(before, test, "before")),
                 after: map(after, test, "after"),
             },
-            facts: vec![fact("Pairs a batch, N", pairs), fact("ln N", pairs.ln())],
-            ..after.report(&test.set, before)
+            ..after.report(&test.set, before).with_facts_before(facts)
         }
     }
 

@@ -2,7 +2,13 @@ use burn::tensor::{Device, Tensor};
 use burn_contrastive::sharded::Sharding;
 
 use super::*;
-use crate::data::{Padding, RegionPair, Regions, Shard, SpecialTokens, TransformConfig};
+use crate::data::{
+    CaptionTokenizer, Padding, Pairs, RegionPair, RegionPairs, Regions, Shard, SpecialTokens,
+    TokenizerConfig, TransformConfig,
+};
+use crate::training::evaluation::tests::{of_folds, retrieved};
+use crate::training::history::History;
+use crate::training::run::Program;
 use crate::training::system::{System, SystemConfig};
 
 const WIDTH: usize = 3;
@@ -246,4 +252,49 @@ fn take_the_same_step(pairs: &[&str], has_tags: bool) {
         }
     }
     assert!(expected.iter().any(|x| x.abs() > 1e-3));
+}
+
+#[test]
+fn a_report_has_five_folds_behind_its_own_facts() {
+    let (collection, set, retrieved) = retrieved(f64::NAN);
+    let words = ["a thing"].into_iter();
+    let tokenizer = CaptionTokenizer::train(words, &TokenizerConfig::default()).unwrap();
+    let pairs = Pairs::new(collection, tokenizer.into(), TransformConfig::default());
+    let test = RegionTest {
+        set,
+        regions: RegionPairs::new(pairs.unwrap()),
+        pairs_a_batch: 64,
+        seed: 0,
+    };
+    let report = ItContrast::report(&test, None, &retrieved, &History::default());
+    let names: Vec<_> = report.facts.iter().map(|fact| fact.name.clone()).collect();
+    let own = ["Pairs a batch, N", "ln N"].map(str::to_string);
+    assert_eq!(names[..2], own);
+    assert_eq!(names[2..], of_folds("Five folds of 1,000 images"));
+    assert_eq!(report.compared.len(), 7);
+}
+
+#[test]
+fn the_tie_of_late_interaction_covers_its_rounding() {
+    let device = Device::flex();
+    let random = |shape: [usize; 3]| {
+        Tensor::<3>::random(shape, burn::tensor::Distribution::Default, &device) - 0.5
+    };
+    let all = |states: Tensor<3>, rows: usize| {
+        let [_, tokens, _] = states.dims();
+        States {
+            states: states.repeat_dim(0, rows),
+            padding: Tensor::<2>::zeros([rows, tokens], &device).bool(),
+        }
+    };
+    // The same picture and the same caption in all places.
+    let (images, texts) = (all(random([1, 13, 37]), 31), all(random([1, 9, 37]), 29));
+    let tie = late::tie(&images, &texts);
+    assert!(tie > 1e-6 && tie < 1e-5, "{tie}");
+    for similarities in late::similarities(&images, &texts) {
+        let values: Vec<f64> = similarities.into_data().iter::<f64>().collect();
+        let least = values.iter().copied().fold(f64::MAX, f64::min);
+        let most = values.iter().copied().fold(f64::MIN, f64::max);
+        assert!(most - least <= tie, "{least}, {most}");
+    }
 }
