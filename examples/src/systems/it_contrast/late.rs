@@ -5,6 +5,7 @@
 //! theirs; from the caption's side the other way round. The states of a shard travel as rows, all
 //! padded to the same number of tokens, with a mask beside them.
 
+use anyhow::Result;
 use burn::tensor::{Bool, Device, Tensor};
 use burn_contrastive::objective::{AnyObjective, Objective};
 use burn_contrastive::similarity::{SimilarityConfig, Tokens};
@@ -77,6 +78,17 @@ impl States {
     pub fn mean(self) -> Tensor<2> {
         masked_mean(self.states, self.padding)
     }
+}
+
+/// The mean of each sequence's states, part by part: the states of two parts are never there at
+/// once.
+///
+/// # Errors
+///
+/// If a part has one.
+pub(super) fn all_means(parts: impl Iterator<Item = Result<States>>) -> Result<Tensor<2>> {
+    let means = parts.map(|part| Ok(part?.mean()));
+    Ok(Tensor::cat(means.collect::<Result<_>>()?, 0))
 }
 
 /// The states of a shard's images and captions, as rows.
