@@ -6,8 +6,10 @@
 //! padded to the same number of tokens, with a mask beside them.
 
 use anyhow::Result;
+use burn::tensor::activation::softplus;
 use burn::tensor::{Bool, Device, Tensor};
-use burn_contrastive::objective::{AnyObjective, Objective};
+use burn_contrastive::objective::{AnyObjective, Directions, InfoCmrConfig, Objective};
+use burn_contrastive::pairwise::{Expr, log_add_exp, rows as along_rows};
 use burn_contrastive::similarity::{SimilarityConfig, Tokens};
 
 use super::ItContrast;
@@ -118,13 +120,54 @@ pub(super) fn means(rows: &[Tensor<2>]) -> [Tensor<2>; 2] {
     both(rows).map(States::mean)
 }
 
-/// The loss of all pairs.
-pub(super) fn loss(objective: &Objective, rows: &[Tensor<2>]) -> Tensor<1> {
+/// The loss of all pairs; by InfoCMR where there is noise.
+pub(super) fn loss(
+    objective: &Objective,
+    rows: &[Tensor<2>],
+    noise: Option<(&InfoCmrConfig, Tensor<2>)>,
+) -> Tensor<1> {
     let AnyObjective::Contrastive(contrast) = &objective.kind else {
         unreachable!("the settings are checked: it is a softmax contrast");
     };
-    let [images, texts] = both(rows).map(|states| states.tokens());
-    contrast.forward_late_interaction(images, texts)
+    let both = both(rows).map(|states| states.tokens());
+    match noise {
+        Some((config, noise)) => with_noise(config, &contrast.logit_scale.value(), both, noise),
+        None => {
+            let [images, texts] = both;
+            contrast.forward_late_interaction(images, texts)
+        }
+    }
+}
+
+/// InfoCMR without hard negatives (Wu et al., equation 7), where each vector of noise is a sample of
+/// one token: as similar to an image as the mean of its cosines with the regions, and to a caption
+/// as that of its cosines with the words.
+fn with_noise(
+    config: &InfoCmrConfig,
+    scale: &Tensor<1>,
+    both: [Tokens; 2],
+    noise: Tensor<2>,
+) -> Tensor<1> {
+    let similarity = config.similarity;
+    let [images, texts] = both.map(|tokens| similarity.prepare_tokens(tokens));
+    let noise = similarity.prepare_tokens(Tokens::new(noise.unsqueeze_dim(1)));
+    let of = |anchors: &Tokens, others: &Tokens| {
+        let mut pairs = similarity.late_interaction(anchors.clone(), others.clone());
+        let logit = pairs.similarity() * pairs.scalar(scale.clone());
+        let own = Expr::select(&Expr::diagonal(), &logit, &Expr::constant(0.0));
+        let negatives = logit.except(&Expr::diagonal());
+        let found = pairs.reduce(&[along_rows().log_sum_exp(&negatives), along_rows().sum(&own)]);
+        let mut pairs = similarity.late_interaction(anchors.clone(), noise.clone());
+        let logit = pairs.similarity() * pairs.scalar(scale.clone());
+        let of_noise = pairs.reduce(&[along_rows().log_sum_exp(&logit)]);
+        let negatives = log_add_exp(&[found[0].clone(), of_noise[0].clone()]);
+        softplus(negatives - found[1].clone(), 1.0).mean()
+    };
+    let sum = of(&images, &texts) + of(&texts, &images);
+    match config.directions {
+        Directions::Sum => sum,
+        Directions::Mean => sum / 2.0,
+    }
 }
 
 /// The similarities of images with captions, `[images, captions]`, and of captions with images.
