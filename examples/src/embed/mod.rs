@@ -29,11 +29,10 @@ use burn::train::Interrupter;
 use rayon::prelude::*;
 
 use crate::console::{say, warn};
-use crate::data::{Collection, EvaluationSet, Split};
+use crate::data::{EvaluationSet, Split};
 use crate::files;
 use crate::number::{counted, grouped};
 use crate::signals::{INTERRUPTED, on_interrupt};
-use crate::training::inputs::report_skipped;
 
 pub use export::export;
 pub use model::{Encoders, Model};
@@ -47,7 +46,7 @@ pub struct Options {
     pub weights: PathBuf,
     /// The tokenizer, unless it lies beside the weights.
     pub tokenizer: Option<PathBuf>,
-    /// The captioned images.
+    /// The captioned images; for a run of `radiograph`, the studies.
     pub data: PathBuf,
     /// Whether bad rows and images are left out.
     pub skip_bad: bool,
@@ -76,17 +75,18 @@ pub fn embed(options: &Options, interrupter: &Interrupter) -> Result<bool> {
         "--batch-size 0: it must be at least 1"
     );
     check_new(&[("--output", &options.output)])?;
-    let Model {
-        encoders,
-        transform,
-        tokenizer,
-    } = Model::open(
+    let model = Model::open(
         &options.weights,
         options.tokenizer.as_deref(),
         &options.device,
     )?;
-    let collection = Collection::read(&options.data, options.skip_bad)?;
-    report_skipped(&collection.skipped, "image");
+    let collection = model.data(&options.data, options.skip_bad)?;
+    let Model {
+        encoders,
+        transform,
+        tokenizer,
+        ..
+    } = model;
     let job = format!(
         "{} {} {}",
         model::fingerprint(&options.weights)?,

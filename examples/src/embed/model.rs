@@ -7,16 +7,19 @@ use anyhow::{Context, Error, Result, ensure};
 use burn::tensor::{Device, Tensor};
 use burn_contrastive::objective::ObjectiveConfig;
 
-use crate::data::{CaptionBatch, CaptionTokenizer, TransformConfig};
+use crate::data::{CaptionBatch, CaptionTokenizer, Collection, Needs, Studies, TransformConfig};
 use crate::files::sha256;
 use crate::published::Published;
 use crate::systems::albef::Albef;
 use crate::systems::clip::Clip;
+use crate::systems::it_contrast::ItContrast;
+use crate::systems::radiograph::Radiograph;
 use crate::systems::visual_semantic::{VisualSemantic, VisualSemanticConfig};
 use crate::training::checkpoint::{Checkpoints, MODEL};
 use crate::training::config::TrainingConfig;
 use crate::training::evaluation::EmbedsPairs;
 use crate::training::folder::TOKENIZER_FILE;
+use crate::training::inputs::report_skipped;
 use crate::training::run::CONFIG_FILE;
 use crate::training::system::{System, SystemConfig, TextLimits};
 use crate::training::weights::{Weights, tokenizer_beside, trained};
@@ -29,6 +32,8 @@ pub struct Model {
     pub transform: TransformConfig,
     /// How captions are read.
     pub tokenizer: CaptionTokenizer,
+    /// Whether its data are studies, whose sentences are the captions of their first image.
+    pub reads_studies: bool,
 }
 
 /// What [`EmbedsPairs`] does, of any model.
@@ -53,8 +58,8 @@ impl<M: EmbedsPairs + Sync> Encoders for M {
 const NOTHING: &[&str] = &[];
 
 impl Model {
-    /// Opens a file of published CLIP weights, or the last checkpoint of a run of `clip`, `albef`
-    /// or `visual-semantic` in a folder. `tokenizer` stands in for the one beside the weights.
+    /// Opens a file of published CLIP weights, or the last checkpoint of a run of `clip`, `albef`,
+    /// `visual-semantic` or `radiograph` in a folder. `tokenizer` stands in for the one beside the weights.
     ///
     /// # Errors
     ///
@@ -71,10 +76,21 @@ impl Model {
         if is_run_of::<Albef>(&config) {
             return Self::of_run::<Albef>(weights, tokenizer, device);
         }
+        if is_run_of::<Radiograph>(&config) {
+            return Ok(Self {
+                reads_studies: true,
+                ..Self::of_run::<Radiograph>(weights, tokenizer, device)?
+            });
+        }
+        ensure!(
+            !is_run_of::<ItContrast>(&config),
+            "{} is a run of it-contrast, which reads regions in place of images",
+            weights.display()
+        );
         ensure!(
             is_run_of::<VisualSemantic>(&config),
-            "{} is a run of another program than clip, albef and visual-semantic, whose models \
-             embed images and captions",
+            "{} is a run of another program than clip, albef, visual-semantic and radiograph, \
+             whose models embed images and captions",
             weights.display()
         );
         let config = TrainingConfig::<VisualSemanticConfig>::read(&config)?;
@@ -99,6 +115,7 @@ impl Model {
             encoders: Box::new(model),
             transform: config.transform(),
             tokenizer: tokenizer.with_style(style)?,
+            reads_studies: false,
         })
     }
 
@@ -127,7 +144,25 @@ impl Model {
                 ..TransformConfig::default()
             },
             tokenizer,
+            reads_studies: false,
         })
+    }
+
+    /// The images with captions at `path`, in the form that the model was trained on, with what was
+    /// left out reported.
+    ///
+    /// # Errors
+    ///
+    /// As [`Collection::read`] and [`Studies::read`].
+    pub fn data(&self, path: &Path, skip_bad: bool) -> Result<Collection> {
+        if self.reads_studies {
+            let studies = Studies::read(path, Needs::Sentences, skip_bad)?;
+            report_skipped(&studies.skipped, "study");
+            return Ok(studies.captioned());
+        }
+        let collection = Collection::read(path, skip_bad)?;
+        report_skipped(&collection.skipped, "image");
+        Ok(collection)
     }
 }
 

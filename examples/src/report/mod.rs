@@ -55,6 +55,7 @@
 //! | `sweeps[].{title, parameter, columns[]}` | text: what differs, what was measured |
 //! | … `.rows[].{value, numbers[], numeric}` | a value as text, a number by column, as a number |
 //! | … `.rows[].runs[].{name, numbers[]}` | the runs of a row that is a mean of several |
+//! | … `.rows[].{deviations[], standard_errors[]}` | of these runs, and of their mean, by column |
 //! | … `.baseline` | a row to compare with, or `null` |
 //! | `compared[].{name, value, unit}` | what runs are compared by, as `facts` |
 //! | `tables[].{title, lead, rows_are, columns[]}` | text: what else was measured |

@@ -61,7 +61,7 @@ pub struct RunReport {
     #[serde(default)]
     pub sweeps: Vec<Sweep>,
     /// Figures that runs are compared by besides recall and accuracy, the one that says most last;
-    /// not shown, they are in a table too.
+    /// not shown, they are in a table or among the facts too.
     #[serde(default)]
     pub compared: Vec<Fact>,
     /// Tables of what else was measured.
@@ -87,6 +87,12 @@ impl RunReport {
         let mut text = String::new();
         write!(text, "{}", humantime::format_rfc3339_seconds(started)).ok()?;
         Some(text)
+    }
+
+    /// With further facts, which stand before its own.
+    pub fn with_facts_before(mut self, facts: impl IntoIterator<Item = Fact>) -> Self {
+        self.facts.splice(..0, facts);
+        self
     }
 
     /// Seconds of all stages.

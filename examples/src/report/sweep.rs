@@ -33,6 +33,14 @@ pub struct SweepRow {
     /// The runs that the row is the mean of, which differ in their seeds; empty where it is one.
     #[serde(default)]
     pub runs: Vec<SweepRun>,
+    /// For each column, the [standard deviation](Self::deviation) of the runs; empty where it is
+    /// one.
+    #[serde(default, with = "number::each_or_null")]
+    pub deviations: Vec<f64>,
+    /// For each column, the [standard error](Self::standard_error) of the mean; empty where there
+    /// is one run.
+    #[serde(default, with = "number::each_or_null")]
+    pub standard_errors: Vec<f64>,
 }
 
 /// One of the runs of a row.
@@ -57,12 +65,17 @@ impl SweepRow {
         if runs.len() < 2 {
             runs.clear();
         }
-        Self {
+        let mut row = Self {
             value,
             numbers,
             numeric,
             runs,
-        }
+            ..Self::default()
+        };
+        let all = 0..columns;
+        row.deviations = all.clone().filter_map(|at| row.deviation(at)).collect();
+        row.standard_errors = all.filter_map(|at| row.standard_error(at)).collect();
+        row
     }
 
     /// The standard deviation of the runs in a column, of a sample (divided by one less than their
@@ -75,6 +88,13 @@ impl SweepRow {
         let squares = self.runs.iter().map(|run| run.numbers[column] - mean);
         let sum: f64 = squares.map(|difference| difference * difference).sum();
         Some((sum / (self.runs.len() - 1) as f64).sqrt())
+    }
+
+    /// The standard error of the mean in a column: the deviation divided by the root of the number
+    /// of runs; `None` where there is one run.
+    pub fn standard_error(&self, column: usize) -> Option<f64> {
+        let deviation = self.deviation(column)?;
+        Some(deviation / (self.runs.len() as f64).sqrt())
     }
 
     /// The run that is the median by its last number, which for retrieval is R@sum: what 004 §IV.B
@@ -105,6 +125,10 @@ mod tests {
         assert_eq!(row.numbers, [3.0, 20.0]);
         assert_eq!(row.deviation(0), Some(7_f64.sqrt()));
         assert_eq!(row.deviation(1), Some(10.0));
+        assert_eq!(row.standard_error(1), Some(10.0 / 3_f64.sqrt()));
+        assert_eq!(row.deviations, [7_f64.sqrt(), 10.0]);
+        let errors = [7_f64.sqrt() / 3_f64.sqrt(), 10.0 / 3_f64.sqrt()];
+        assert_eq!(row.standard_errors, errors);
         assert_eq!(row.median().unwrap().name, "seed-2");
     }
 
@@ -113,6 +137,8 @@ mod tests {
         let one = row(&[[1.0, 30.0]]);
         assert_eq!(one.numbers, [1.0, 30.0]);
         assert_eq!((one.deviation(0), one.median()), (None, None));
+        assert_eq!(one.standard_error(0), None);
+        assert!(one.deviations.is_empty() && one.standard_errors.is_empty());
         let two = row(&[[1.0, 30.0], [2.0, 10.0]]);
         assert_eq!(two.median().unwrap().name, "seed-1");
     }

@@ -215,26 +215,80 @@ fn figures(run: &Path) -> Result<(Vec<String>, Vec<f64>)> {
 /// A comparison for a person to read.
 fn table(sweep: &Sweep) -> String {
     let rows = || sweep.rows.iter().chain(&sweep.baseline);
-    let names = rows().map(|row| row.value.chars().count());
-    let width = names.chain([sweep.parameter.chars().count()]).max();
-    let width = width.unwrap_or_default();
-    let mut text = format!("{:width$}", sweep.parameter);
-    for column in &sweep.columns {
-        text += &format!("  {column:>15}");
+    let names = rows().map(|row| row.value.clone());
+    let mut columns = vec![aligned(&sweep.parameter, names, false)];
+    for (column, name) in sweep.columns.iter().enumerate() {
+        let shown = rows().map(|row| {
+            let spread = row.deviation(column).zip(row.standard_error(column));
+            let spread =
+                spread.map(|(deviation, error)| format!(" ± {deviation:.2} (s.e. {error:.2})"));
+            format!("{:.2}{}", row.numbers[column], spread.unwrap_or_default())
+        });
+        columns.push(aligned(name, shown, true));
     }
-    for row in rows() {
-        text += &format!("\n{:width$}", row.value);
-        for (column, (number, name)) in row.numbers.iter().zip(&sweep.columns).enumerate() {
-            let width = name.chars().count().max(15);
-            let shown = match row.deviation(column) {
-                Some(deviation) => format!("{number:.2} ± {deviation:.2}"),
-                None => format!("{number:.2}"),
-            };
-            text += &format!("  {shown:>width$}");
-        }
-        if let Some(median) = row.median() {
-            text += &format!("  median {}", median.name);
-        }
+    let medians = rows().map(|row| match row.median() {
+        Some(median) => format!("  median {}", median.name),
+        None => String::new(),
+    });
+    let medians = [String::new()].into_iter().chain(medians);
+    let lines = medians.enumerate().map(|(line, median)| {
+        let cells: Vec<&str> = columns.iter().map(|cells| cells[line].as_str()).collect();
+        cells.join("  ") + &median
+    });
+    let mut text = lines.collect::<Vec<_>>().join("\n");
+    if rows().any(|row| !row.runs.is_empty()) {
+        text +=
+            "\n± standard deviation of the runs (of a sample), s.e. standard error of their mean";
     }
     text
+}
+
+/// The cells of a column, with its name above them, as wide as the widest.
+fn aligned(name: &str, cells: impl Iterator<Item = String>, is_right: bool) -> Vec<String> {
+    let cells: Vec<String> = [name.to_string()].into_iter().chain(cells).collect();
+    let widths = cells.iter().map(|cell| cell.chars().count());
+    let width = widths.max().unwrap_or_default();
+    let pad = |cell: String| {
+        if is_right {
+            format!("{cell:>width$}")
+        } else {
+            format!("{cell:width$}")
+        }
+    };
+    cells.into_iter().map(pad).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_names_deviations_and_errors() {
+        let run = |name: &str, numbers: [f64; 2]| SweepRun {
+            name: name.to_string(),
+            numbers: numbers.to_vec(),
+        };
+        let several = vec![
+            run("a-seed-0", [30.0, 400.0]),
+            run("a-seed-1", [34.0, 404.0]),
+        ];
+        let sweep = |rows: Vec<SweepRow>| Sweep {
+            parameter: "objective".to_string(),
+            columns: vec!["R@1".to_string(), "R@sum of the folds".to_string()],
+            rows,
+            ..Sweep::default()
+        };
+        let several = SweepRow::of_runs("a".to_string(), None, several);
+        let one = SweepRow::of_runs("b".to_string(), None, vec![run("b", [1.5, 20.0])]);
+        let expected = "\
+objective                       R@1         R@sum of the folds
+a          32.00 ± 2.83 (s.e. 2.00)  402.00 ± 2.83 (s.e. 2.00)  median a-seed-0
+b                              1.50                      20.00
+± standard deviation of the runs (of a sample), s.e. standard error of their mean";
+        assert_eq!(table(&sweep(vec![several, one.clone()])), expected);
+        let expected = "\
+objective   R@1  R@sum of the folds
+b          1.50               20.00";
+        assert_eq!(table(&sweep(vec![one])), expected);
+    }
 }

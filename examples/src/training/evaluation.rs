@@ -1,5 +1,7 @@
 //! Retrieval over a whole split: every image and every caption once.
 
+use std::ops::Range;
+
 use anyhow::{Context, Result};
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -49,8 +51,15 @@ pub struct Embedded {
     /// One row a caption.
     texts: Tensor<2>,
     image_of_caption: Vec<usize>,
-    /// Of images with captions and of captions with images, where they are no cosines.
-    similarities: Option<[Tensor<2>; 2]>,
+    /// Where they are no cosines.
+    similarities: Option<Given>,
+}
+
+/// Similarities from elsewhere, of images with captions and of captions with images.
+struct Given {
+    pairs: [Tensor<2>; 2],
+    /// Those that differ by no more than this are equal.
+    tie: f64,
 }
 
 impl Embedded {
@@ -103,10 +112,11 @@ impl Embedded {
     }
 
     /// With other similarities than the cosines of the embeddings, `[images, captions]` and
-    /// `[captions, images]`, for ranks and examples.
-    pub fn with_similarities(self, similarities: [Tensor<2>; 2]) -> Self {
+    /// `[captions, images]`, for ranks and examples. Those that differ by no more than `tie` are
+    /// equal, as [`Scores::with_tie`] has it.
+    pub fn with_similarities(self, pairs: [Tensor<2>; 2], tie: f64) -> Self {
         Self {
-            similarities: Some(similarities),
+            similarities: Some(Given { pairs, tie }),
             ..self
         }
     }
@@ -118,8 +128,8 @@ impl Embedded {
 
     /// Ranks both ways.
     pub fn ranks(&self) -> CrossModal {
-        if let Some(similarities) = &self.similarities {
-            return ranks_of(similarities, &self.image_of_caption);
+        if let Some(given) = &self.similarities {
+            return given.ranks(&self.image_of_caption);
         }
         cross_modal(
             self.images.clone(),
@@ -131,18 +141,22 @@ impl Embedded {
     /// The mean of recall and ranks over five folds of 1,000 images each, the first 5,000 in their
     /// order, as MS-COCO is reported; `None` where there are fewer.
     pub fn five_folds(&self) -> Option<CrossModalMetrics> {
-        const IMAGES: usize = 5_000;
+        const FOLD: usize = 1_000;
+        const IMAGES: usize = 5 * FOLD;
         let [images, _] = self.images.dims();
         if images < IMAGES {
             return None;
         }
-        let captions = self
-            .image_of_caption
-            .partition_point(|&image| image < IMAGES);
+        let of = &self.image_of_caption;
+        if let Some(given) = &self.similarities {
+            let folds = (0..5).map(|fold| given.fold(fold * FOLD..(fold + 1) * FOLD, of).metrics());
+            return Some(CrossModalMetrics::average(&folds.collect::<Vec<_>>()));
+        }
+        let captions = of.partition_point(|&image| image < IMAGES);
         Some(five_fold(
             self.images.clone().narrow(0, 0, IMAGES),
             self.texts.clone().narrow(0, 0, captions),
-            &self.image_of_caption[..captions],
+            &of[..captions],
         ))
     }
 
@@ -158,8 +172,8 @@ impl Embedded {
 
     /// The `k` images most similar to a caption, best first, with their similarities.
     pub fn images_for(&self, caption: usize, k: usize) -> Vec<(usize, f64)> {
-        if let Some([_, of_captions]) = &self.similarities {
-            return best(of_captions.clone().narrow(0, caption, 1), k);
+        if let Some(given) = &self.similarities {
+            return best(given.pairs[1].clone().narrow(0, caption, 1), k);
         }
         nearest(
             self.texts.clone().narrow(0, caption, 1),
@@ -170,14 +184,46 @@ impl Embedded {
 
     /// The `k` captions most similar to an image, best first, with their similarities.
     pub fn captions_for(&self, image: usize, k: usize) -> Vec<(usize, f64)> {
-        if let Some([of_images, _]) = &self.similarities {
-            return best(of_images.clone().narrow(0, image, 1), k);
+        if let Some(given) = &self.similarities {
+            return best(given.pairs[0].clone().narrow(0, image, 1), k);
         }
         nearest(
             self.images.clone().narrow(0, image, 1),
             self.texts.clone(),
             k,
         )
+    }
+}
+
+impl Given {
+    /// Ranks both ways.
+    fn ranks(&self, image_of_caption: &[usize]) -> CrossModal {
+        let scores = |pairs| Scores::from_tensor(pairs).with_tie(self.tie);
+        let [of_images, of_captions] = self.pairs.clone().map(scores);
+        CrossModal {
+            image_to_text: of_images.ranks(|image, caption| image_of_caption[caption] == image),
+            text_to_image: of_captions.ranks(|caption, image| image_of_caption[caption] == image),
+        }
+    }
+
+    /// Ranks among these images and their captions alone, where captions are image by image.
+    fn fold(&self, images: Range<usize>, image_of_caption: &[usize]) -> CrossModal {
+        let captions = [images.start, images.end]
+            .map(|end| image_of_caption.partition_point(|&image| image < end));
+        let captions = captions[0]..captions[1];
+        let [of_images, of_captions] = self.pairs.clone();
+        let own: Vec<_> = image_of_caption[captions.clone()]
+            .iter()
+            .map(|image| image - images.start)
+            .collect();
+        let fold = Self {
+            pairs: [
+                of_images.slice([images.clone(), captions.clone()]),
+                of_captions.slice([captions, images]),
+            ],
+            tie: self.tie,
+        };
+        fold.ranks(&own)
     }
 }
 
@@ -301,6 +347,12 @@ impl Retrieved {
     /// The parts of a report that retrieval gives, where `before` is that of the model before its
     /// training, if there was one.
     pub fn report(&self, set: &EvaluationSet, before: Option<&Self>) -> RunReport {
+        let folds = self.embedded.five_folds();
+        let folds = |name| {
+            folds
+                .iter()
+                .flat_map(move |folds| Fact::of_retrieval(name, folds))
+        };
         RunReport {
             retrieval: Retrieval {
                 split: "test".to_string(),
@@ -317,10 +369,9 @@ impl Retrieved {
                 after: Some(self.embedded.histogram(HISTOGRAM_BINS).into()),
             },
             examples: summary::examples(set, &self.embedded, &self.ranks, EXAMPLES),
-            facts: match self.embedded.five_folds() {
-                Some(folds) => Fact::of_retrieval("Five folds of 1,000 images", &folds),
-                None => Vec::new(),
-            },
+            facts: folds("Five folds of 1,000 images").collect(),
+            // What runs are compared by stands in the heads of columns.
+            compared: folds("5 × 1K").collect(),
             ..RunReport::default()
         }
     }
@@ -333,15 +384,6 @@ pub fn chance(set: &EvaluationSet) -> RetrievalScores {
         captions[image] += 1;
     }
     RetrievalScores::chance(&captions)
-}
-
-/// Ranks of given similarities, of images with captions and of captions with images.
-fn ranks_of(similarities: &[Tensor<2>; 2], image_of_caption: &[usize]) -> CrossModal {
-    let [of_images, of_captions] = similarities.clone().map(Scores::from_tensor);
-    CrossModal {
-        image_to_text: of_images.ranks(|image, caption| image_of_caption[caption] == image),
-        text_to_image: of_captions.ranks(|caption, image| image_of_caption[caption] == image),
-    }
 }
 
 fn nearest(query: Tensor<2>, candidates: Tensor<2>, k: usize) -> Vec<(usize, f64)> {
@@ -358,44 +400,4 @@ fn best(similarities: Tensor<2>, k: usize) -> Vec<(usize, f64)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use burn::tensor::{Device, Distribution};
-
-    use super::*;
-
-    #[test]
-    fn cosines_that_are_given_have_the_ranks_of_their_embeddings() {
-        let device = Device::flex();
-        let random = |rows| {
-            let values = Tensor::<2>::random([rows, 5], Distribution::Default, &device);
-            l2_normalize(values - 0.5)
-        };
-        let embedded = Embedded {
-            images: random(6),
-            texts: random(12),
-            image_of_caption: (0..12).map(|caption| caption / 2).collect(),
-            similarities: None,
-        };
-        let expected = embedded.ranks();
-        let [images, texts] = embedded.embeddings().map(Clone::clone);
-        let cosines = images.matmul(texts.transpose());
-        let given = [cosines.clone(), cosines.clone().transpose()];
-        let [of_image, of_caption] = [embedded.captions_for(2, 3), embedded.images_for(7, 3)];
-        let embedded = embedded.with_similarities(given.clone());
-        assert_eq!(embedded.ranks(), expected);
-        assert_eq!(embedded.captions_for(2, 3), of_image);
-        assert_eq!(embedded.images_for(7, 3), of_caption);
-
-        // A tie is lost, and a NaN leaves no rank.
-        let equal = Tensor::zeros([6, 12], &device);
-        let ranks = ranks_of(
-            &[equal.clone(), equal.transpose()],
-            &embedded.image_of_caption,
-        );
-        assert_eq!(ranks.image_to_text.as_slice(), [Some(11); 6]);
-        assert_eq!(ranks.text_to_image.as_slice(), [Some(6); 12]);
-        let bad = given.map(|values| values * f64::NAN);
-        let ranks = ranks_of(&bad, &embedded.image_of_caption);
-        assert_eq!(ranks.text_to_image.as_slice(), [None; 12]);
-    }
-}
+pub(crate) mod tests;

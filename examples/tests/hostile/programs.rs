@@ -166,6 +166,11 @@ pub const SWEEP: Program = Program {
     ..ALBEF
 };
 
+pub const ABLATION: Program = Program {
+    command: &["ablation"],
+    ..IT_CONTRAST
+};
+
 /// From a small run of `albef`.
 pub const VQA: Program = Program {
     file: env!("CARGO_BIN_EXE_albef"),

@@ -4,8 +4,9 @@ use std::io::{BufRead, BufReader};
 use std::process::Command;
 
 use super::program::{
-    ALBEF, Answer, Count, FINETUNE, IT_CONTRAST, NLVR2, Place, Program, RADIOGRAPH, SWEEP, VQA,
-    metrics, parameters, questions, signal, spawn, statements, studies, table,
+    ABLATION, ALBEF, Answer, Count, FINETUNE, IT_CONTRAST, NLVR2, Place, Program, RADIOGRAPH,
+    SWEEP, VISUAL_SEMANTIC, VQA, metrics, parameters, questions, signal, spawn, statements,
+    studies, table,
 };
 
 /// A run in the folder `run`, which is killed.
@@ -63,6 +64,7 @@ impl Killed<'_> {
             for key in [
                 "curves",
                 "retrieval",
+                "facts",
                 "accuracy",
                 "answers",
                 "sweeps",
@@ -193,6 +195,69 @@ fn it_contrast_its_tower_and_its_regions() {
         "step 9/9",
     ];
     run.check(&mut Count::new("kill -9 of it-contrast"), &lines, |place| {
+        table(place, "");
+    });
+}
+
+/// A tower and regions that all share, and one run after another.
+#[test]
+fn ablation() {
+    let run = Killed {
+        program: ABLATION,
+        start: &["--data", "table.csv"],
+        pairs: &["regions.tower.steps=4", "schedule.steps=3"],
+        runs: &[
+            "run/clip",
+            "run/base",
+            "run/synthesis",
+            "run/noise",
+            "run/both",
+            "run",
+        ],
+    };
+    let lines = [
+        "step 2/4",
+        "Regions: ",
+        "Run 1 of 4",
+        "step 2/3",
+        "For programs: ",
+        "Run 3 of 4",
+        "step 1/3",
+        "Run 4 of 4",
+    ];
+    run.check(&mut Count::new("kill -9 of ablation"), &lines, |place| {
+        table(place, "");
+    });
+}
+
+/// Both phases of the base network come first.
+#[test]
+fn visual_semantic_and_its_base_network() {
+    let run = Killed {
+        program: VISUAL_SEMANTIC,
+        start: &["--data", "table.csv"],
+        pairs: &[
+            "base.first.schedule.steps=6",
+            "base.second.schedule.steps=5",
+            "schedule.steps=9",
+        ],
+        runs: &["run/base-first", "run/base-second", "run"],
+    };
+    let lines = [
+        "Stage: base-first",
+        "step 2/6",
+        "step 6/6",
+        "For programs: ",
+        "Stage: base-second",
+        "step 3/5",
+        "For programs: ",
+        "Before training",
+        "step 1/9",
+        "step 4/9",
+        "step 9/9",
+    ];
+    let mut count = Count::new("kill -9 of visual-semantic");
+    run.check(&mut count, &lines, |place| {
         table(place, "");
     });
 }

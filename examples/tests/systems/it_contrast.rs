@@ -7,15 +7,17 @@ use std::process::Command;
 
 use burn::train::Interrupter;
 use burn_contrastive_examples::data::RegionWriter;
-use burn_contrastive_examples::data::regions::image_names;
+use burn_contrastive_examples::data::regions::{RegionBatch, image_names};
+use burn_contrastive_examples::report::SweepRow;
 use burn_contrastive_examples::systems::it_contrast::{ItContrast, ItContrastConfig, comparisons};
 use burn_contrastive_examples::training::config;
 use burn_contrastive_examples::training::evaluation::chance;
 use burn_contrastive_examples::training::plan::Plan;
 use burn_contrastive_examples::training::run::{Ended, Folder, Program, evaluate};
 use burn_contrastive_examples::training::system::SystemConfig;
-use burn_contrastive_examples::training::weights::Weights;
+use burn_contrastive_examples::training::weights::{Weights, trained};
 
+use crate::recomputed::{Rows, assert_report, assert_scores, dot, rows, tie, units};
 use crate::{exclusively, metrics};
 
 type TrainingConfig = config::TrainingConfig<ItContrastConfig>;
@@ -117,9 +119,13 @@ fn a_small_run_learns_from_regions_that_it_makes_and_reports_it() {
     }
     let written = metrics(&out);
     assert_eq!(written.curves.loss.points.len(), 120);
-    let reported = written.retrieval.after.unwrap();
-    crate::assert_recalls(&reached.after, &reached.test.set, &reported);
-    let scores = reported.scores;
+    assert_report(
+        Some(&reached.before),
+        &reached.after,
+        &reached.test.set,
+        &written,
+    );
+    let scores = written.retrieval.after.unwrap().scores;
     assert_eq!(
         scores.text_to_image.recall_at_1,
         after.text_to_image.recall_at_1
@@ -185,18 +191,45 @@ fn a_run_interrupted_in_every_stage_goes_on_to_the_same_bits() {
     assert_eq!(losses("whole"), losses("parts"));
 }
 
+/// That a row of a comparison has R@1 both ways and R@sum of the embeddings of its run.
+fn assert_row(row: &SweepRow, run: &Path, scenes: &Path) {
+    let device = burn::tensor::Device::flex();
+    let (config, model) = trained::<ItContrast>(run, &device).unwrap();
+    let folder = Folder::Resume(run.to_path_buf());
+    let options = crate::options(folder, scenes, &["it-contrast"]);
+    let data = ItContrast::open(&config, &options, Some(run)).unwrap();
+    let scores = model.evaluate(&data.test, 64, true).unwrap();
+    let mut metrics = metrics(run);
+    metrics.retrieval.before = None;
+    // What the row says in place of what the run's own report says.
+    let reported = metrics.retrieval.after.as_mut().unwrap();
+    reported.scores.image_to_text.recall_at_1 = row.numbers[0];
+    reported.scores.text_to_image.recall_at_1 = row.numbers[1];
+    reported.r_sum = row.numbers[2];
+    assert_report(None, &scores, &data.test.set, &metrics);
+}
+
 #[test]
-fn the_ablation_trains_four_settings_on_the_same_regions() {
+fn the_ablation_is_resumed_and_trains_four_settings_on_the_same_regions() {
     let _lock = exclusively();
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("ablation");
     let config = short(&["schedule.steps=2"]);
     let comparison = comparisons::ablation(&config).unwrap();
     let plan = Plan::once(&["ablation"], Vec::new());
-    let folder_of = Folder::New(out.clone());
-    let options = crate::options(folder_of, folder.path(), &["it-contrast", "ablation"]);
-    let sweep = comparison.run::<ItContrast>(&plan, &options, &Interrupter::new());
-    let sweep = sweep.unwrap().unwrap();
+    let go = |folder_of: Folder, interrupter: Interrupter| {
+        let options = crate::options(folder_of, folder.path(), &["it-contrast", "ablation"]);
+        let ended = comparison.run::<ItContrast>(&plan, &options, &interrupter);
+        ended.unwrap()
+    };
+    // Each start comes a step further in the tower, then in the runs; regions are not half seen.
+    assert!(go(Folder::New(out.clone()), crate::stopped()).is_none());
+    for _ in 0..3 {
+        assert!(go(Folder::Resume(out.clone()), crate::stopped()).is_none());
+    }
+    assert!(out.join("clip/metrics.json").is_file() && !out.join("base").exists());
+    let sweep = go(Folder::Resume(out.clone()), Interrupter::new()).unwrap();
+    assert_eq!(metrics(&out).sweeps, [sweep.clone()]);
     let names: Vec<_> = sweep.rows.iter().map(|row| row.value.as_str()).collect();
     assert_eq!(names, ["base", "+ Syn.", "+ Info.", "+ Syn. + Info."]);
     let mut first = Vec::new();
@@ -210,6 +243,7 @@ fn the_ablation_trains_four_settings_on_the_same_regions() {
         let metrics = metrics(&run);
         let scores = metrics.retrieval.after.unwrap().scores;
         assert_eq!(row.numbers[0], scores.image_to_text.recall_at_1);
+        assert_row(row, &run, folder.path());
         first.push(metrics.curves.loss.points[0].value);
     }
     assert!(out.join(REGIONS).is_file());
@@ -226,7 +260,7 @@ fn regions_and_words_are_compared_one_by_one_where_asked() {
     let _lock = exclusively();
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let late = [
+    let late_settings = [
         "similarity=late-interaction",
         "synthesis=false",
         "noise=false",
@@ -234,12 +268,8 @@ fn regions_and_words_are_compared_one_by_one_where_asked() {
         "schedule.steps=60",
         "schedule.warmup_steps=10",
     ];
-    let ended = go(
-        &small(&late),
-        Folder::New(out.clone()),
-        folder.path(),
-        false,
-    );
+    let config = small(&late_settings);
+    let ended = go(&config, Folder::New(out.clone()), folder.path(), false);
     let Ended::Reached(reached) = ended.unwrap() else {
         panic!("the run was not finished");
     };
@@ -248,11 +278,55 @@ fn regions_and_words_are_compared_one_by_one_where_asked() {
     let after = reached.after.metrics();
     assert!(after.image_to_text.recall_at_10 >= 25.0, "{after:?}");
     assert!(after.text_to_image.recall_at_10 >= 25.0, "{after:?}");
-    let scores = metrics(&out).retrieval.after.unwrap().scores;
+    let reported = metrics(&out).retrieval.after.unwrap();
+    let scores = reported.scores;
     assert_eq!(
         scores.image_to_text.recall_at_1,
         after.image_to_text.recall_at_1
     );
+
+    // From the states of regions and words, one pair after the other.
+    let device = burn::tensor::Device::flex();
+    let (_, model) = trained::<ItContrast>(&out, &device).unwrap();
+    let test = &reached.test;
+    let images = test.set.indices().iter().map(|&image| {
+        let regions = test.regions.file().unwrap().regions(image).unwrap();
+        let batch = RegionBatch::new([&regions].into_iter(), model.feature(), &device);
+        units(rows(&model.look(batch).states.squeeze_dim::<2>(0)))
+    });
+    let images: Vec<Rows> = images.collect();
+    let captions = test.set.caption_batches(1, &device).map(|batch| {
+        let batch = batch.unwrap();
+        units(rows(
+            &model
+                .read(batch.tokens, batch.padding)
+                .states
+                .squeeze_dim::<2>(0),
+        ))
+    });
+    let captions: Vec<Rows> = captions.collect();
+    assert!(images[0].len() > 1 && captions[0].len() > 3);
+    let similarities = |of: &[Rows], with: &[Rows]| -> Rows {
+        let row = |own: &Rows| with.iter().map(|other| late(own, other)).collect();
+        of.iter().map(row).collect()
+    };
+    let both = [
+        similarities(&images, &captions),
+        similarities(&captions, &images),
+    ];
+    let image_of = test.set.image_of_caption();
+    // 2 ε √D of a cosine, and 2 ε √T of a mean over the tokens there is room for.
+    let tie = tie(images[0][0].len()) + tie(config.system.tokens);
+    assert_scores([&both[0], &both[1]], image_of, tie, &reported);
+}
+
+/// The mean over the tokens of one of their largest cosines with those of the other.
+fn late(own: &Rows, other: &Rows) -> f64 {
+    let nearest = own.iter().map(|own| {
+        let cosines = other.iter().map(|other| dot(own, other));
+        cosines.fold(f64::MIN, f64::max)
+    });
+    nearest.sum::<f64>() / own.len() as f64
 }
 
 /// What the program says of the evaluation of the run `run` in that folder.
@@ -296,10 +370,10 @@ fn a_run_is_evaluated_on_data_that_it_never_saw_by_the_tower_of_its_regions() {
     let scores = evaluate::<ItContrast>(&config, &options).unwrap();
     let set = ItContrast::open(&config, &options, None).unwrap().test.set;
     assert_eq!(set.num_images(), 90);
-    let [others, again] = ["others", "again"].map(|run| metrics(&at(run)).retrieval);
-    assert_eq!(others.after, again.after);
-    assert!(others.after != run.retrieval.after);
-    crate::assert_recalls(&scores, &set, &others.after.unwrap());
+    let [others, again] = ["others", "again"].map(|run| metrics(&at(run)));
+    assert_eq!(others.retrieval.after, again.retrieval.after);
+    assert!(others.retrieval.after != run.retrieval.after);
+    assert_report(None, &scores, &set, &others);
 
     // A file of the same regions takes the tower's place.
     let file = format!("regions.file={}", at("again").join(REGIONS).display());
@@ -311,7 +385,7 @@ fn a_run_is_evaluated_on_data_that_it_never_saw_by_the_tower_of_its_regions() {
     ];
     let (is_done, text) = evaluated("file", &[&set[..], &["--set", &file]].concat());
     assert!(is_done, "{text}");
-    assert_eq!(metrics(&at("file")).retrieval.after, again.after);
+    assert_eq!(metrics(&at("file")).retrieval.after, again.retrieval.after);
     assert!(!at("file").join(REGIONS).exists());
 }
 
@@ -359,8 +433,13 @@ fn a_run_reads_what_its_regions_show_where_asked() {
     let Ended::Reached(reached) = ended else {
         panic!("the run was not finished");
     };
-    let reported = metrics(&at("with")).retrieval.after.unwrap();
-    crate::assert_recalls(&reached.after, &reached.test.set, &reported);
+    let reported = metrics(&at("with"));
+    assert_report(
+        Some(&reached.before),
+        &reached.after,
+        &reached.test.set,
+        &reported,
+    );
     // The same regions and weights, seen with and without tags.
     let regions = |run: &str| fs::read(at(run).join(REGIONS)).unwrap();
     assert!(regions("with") == regions("without"));

@@ -6,6 +6,7 @@ mod embed;
 mod it_contrast;
 mod nlvr;
 mod radiograph;
+mod recomputed;
 mod shards;
 mod visual_semantic;
 mod vqa;
@@ -14,11 +15,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use burn::train::Interrupter;
-use burn_contrastive_examples::data::EvaluationSet;
-use burn_contrastive_examples::report::{Metrics, ScoresWithSum};
-use burn_contrastive_examples::training::evaluation::Retrieved;
+use burn_contrastive_examples::report::Metrics;
 use burn_contrastive_examples::training::run::{Ended, Folder, Options, Program};
 
 /// Burn has one random generator per process, so tests that initialize models run one at a time.
@@ -78,53 +77,4 @@ fn assert_no_other_value<S: Program>(file: &Path, go_on: impl Fn() -> anyhow::Re
     assert!(message.contains("features of them"), "{message}");
     fs::write(file, &whole).unwrap();
     assert!(matches!(go_on().unwrap(), Ended::Reached(_)));
-}
-
-/// That the recalls of a report, and their sum, are those of the embeddings, by loops in `f64`.
-fn assert_recalls(retrieved: &Retrieved, set: &EvaluationSet, reported: &ScoresWithSum) {
-    let rows = |tensor: &Tensor<2>| -> Vec<Vec<f64>> {
-        let width = tensor.dims()[1];
-        let all: Vec<f64> = tensor.clone().into_data().iter::<f64>().collect();
-        all.chunks(width).map(<[f64]>::to_vec).collect()
-    };
-    let [images, texts] = retrieved.embedded().embeddings().map(rows);
-    assert_eq!(images.len(), set.num_images());
-    assert_eq!(texts.len(), set.num_captions());
-    let image_of = set.image_of_caption();
-    let cosine = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-    // Negatives come first in ties, as the library says.
-    let tie = 2.0 * f64::from(f32::EPSILON) * (images[0].len() as f64).sqrt();
-    type Rows = [Vec<f64>];
-    let recalls = |queries: &Rows, others: &Rows, is_own: &dyn Fn(usize, usize) -> bool| {
-        let ranks = queries.iter().enumerate().map(|(query, row)| {
-            let cosines = others.iter().map(|other| cosine(row, other)).enumerate();
-            let (own, negatives): (Vec<_>, Vec<_>) =
-                cosines.partition(|(other, _)| is_own(query, *other));
-            let best = own.iter().map(|own| own.1).fold(f64::MIN, f64::max);
-            let before = negatives.iter().filter(|other| other.1 >= best - tie);
-            before.count()
-        });
-        let ranks: Vec<_> = ranks.collect();
-        [1, 5, 10].map(|k| {
-            let found = ranks.iter().filter(|&&rank| rank < k).count();
-            100.0 * found as f64 / ranks.len() as f64
-        })
-    };
-    let both = [
-        recalls(&images, &texts, &|image, text| image_of[text] == image),
-        recalls(&texts, &images, &|text, image| image_of[text] == image),
-    ];
-    let scores = [reported.scores.image_to_text, reported.scores.text_to_image];
-    for (expected, scores) in both.iter().zip(scores) {
-        let found = [scores.recall_at_1, scores.recall_at_5, scores.recall_at_10];
-        for (expected, found) in expected.iter().zip(found) {
-            assert!((expected - found).abs() < 1e-9, "{both:?}: {scores:?}");
-        }
-    }
-    let sum: f64 = both.iter().flatten().sum();
-    assert!(
-        (sum - reported.r_sum).abs() < 1e-9,
-        "{sum}: {}",
-        reported.r_sum
-    );
 }

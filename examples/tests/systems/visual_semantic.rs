@@ -13,10 +13,13 @@ use burn_contrastive_examples::report::{Metrics, ScoresWithSum};
 use burn_contrastive_examples::systems::visual_semantic::{VisualSemantic, VisualSemanticConfig};
 use burn_contrastive_examples::training::config;
 use burn_contrastive_examples::training::plan::Plan;
-use burn_contrastive_examples::training::run::{Ended, Folder, Options, Program, evaluate};
+use burn_contrastive_examples::training::run::{
+    Ended, Folder, Options, Program, Reached, evaluate,
+};
 use burn_contrastive_examples::training::system::SystemConfig;
 use burn_contrastive_examples::training::weights::Weights;
 
+use crate::recomputed::assert_report;
 use crate::{exclusively, metrics, stopped};
 
 type TrainingConfig = config::TrainingConfig<VisualSemanticConfig>;
@@ -87,6 +90,12 @@ fn is_finished(ended: &Ended<VisualSemantic>) -> bool {
     matches!(ended, Ended::Reached(_))
 }
 
+/// That a report says what the embeddings say, before the training and after it.
+fn assert_recomputed(reached: &Reached<VisualSemantic>, metrics: &Metrics) {
+    let [before, after] = [&reached.before, &reached.after].map(|scores| &scores.retrieved);
+    assert_report(Some(before), after, &reached.test.set, metrics);
+}
+
 /// The recalls and R@sum of a report's facts of that name.
 fn facts(metrics: &Metrics, name: &str) -> Vec<f64> {
     let facts = metrics.facts.iter();
@@ -148,7 +157,7 @@ fn a_small_run_learns_in_each_phase_and_reports_it() {
     for scores in &after[..2] {
         assert!(scores.r_sum > 130.0, "R@sum is {}", scores.r_sum);
     }
-    crate::assert_recalls(&reached.after.retrieved, &reached.test.set, &after[2]);
+    assert_recomputed(&reached, &runs[2]);
     // New heads know little, and learn.
     let before = runs[2].retrieval.before.unwrap();
     assert!(after[2].r_sum > before.r_sum + 30.0);
@@ -456,8 +465,7 @@ fn every_objective_of_the_comparison_trains_the_heads() {
             &[&base_setting, &format!("objective={objective}")],
         );
         let run = metrics(&at(objective));
-        let reported = run.retrieval.after.unwrap();
-        crate::assert_recalls(&reached.after.retrieved, &reached.test.set, &reported);
+        assert_recomputed(&reached, &run);
         let points = run.curves.loss.points;
         assert!(points.len() == 3 && points.iter().all(|point| point.value.is_finite()));
         losses.push(points[0].value);
@@ -466,6 +474,35 @@ fn every_objective_of_the_comparison_trains_the_heads() {
     }
     // The same start, measured by three objectives.
     assert!(losses[0] != losses[1] && losses[1] != losses[2] && losses[0] != losses[2]);
+}
+
+/// The baselines of the paper's table III: joint embeddings of their own, without heads.
+#[test]
+fn a_base_network_is_trained_by_the_objective_that_is_named() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let mut losses = Vec::new();
+    for objective in ["mvn", "vse", "vse-plus-plus"] {
+        let setting = format!("base.objective={objective}");
+        let config = small(&[&setting, "schedule.epochs=null", "schedule.steps=1"]);
+        let options = options(Folder::New(at(objective)), &at("scenes"));
+        let ended = VisualSemantic::run(&config, &options, Interrupter::new()).unwrap();
+        assert!(is_finished(&ended));
+        for stage in ["base-first", "base-second"] {
+            let metrics = metrics(&at(objective).join(stage));
+            assert_eq!(metrics.config["objective"]["objective"], objective);
+            assert!(metrics.config["model"]["heads"].is_null());
+            assert!(metrics.retrieval.after.is_some());
+            losses.push(metrics.curves.loss.points[0].value);
+        }
+        let own = metrics(&at(objective)).config["objective"]["objective"].clone();
+        assert_eq!(own, "con-vse-plus-plus");
+    }
+    // Each phase has a loss of its own, but that VSE++ begins as VSE, which is its warm-up.
+    losses.sort_by(f64::total_cmp);
+    losses.dedup();
+    assert_eq!(losses.len(), 5);
 }
 
 #[test]

@@ -39,8 +39,9 @@ fn one(place: usize, sweep: &Sweep) -> Markup {
         h3 id=(id) { (sweep.title) }
         @if has_several {
             p.lead {
-                "Means of runs that differ in their seeds, and their standard deviations. The "
-                "median is by " (sweep.columns.last().map_or("", String::as_str)) "."
+                "Means of runs that differ in their seeds, ± the standard deviation of the runs "
+                "(of a sample), and in brackets s.e., the standard error of the mean. The median "
+                "is by " (sweep.columns.last().map_or("", String::as_str)) "."
             }
         }
         div.figures {
@@ -180,8 +181,11 @@ fn table(id: &str, sweep: &Sweep) -> Markup {
     let rows = || sweep.rows.iter().chain(&sweep.baseline);
     let formats: Vec<Format> = (0..sweep.columns.len())
         .map(|column| {
-            let deviations = rows().filter_map(move |row| row.deviation(column));
-            Format::of(rows().map(|row| number(row, column)).chain(deviations))
+            let spread = rows().flat_map(move |row| {
+                let both = [row.deviation(column), row.standard_error(column)];
+                both.into_iter().flatten()
+            });
+            Format::of(rows().map(|row| number(row, column)).chain(spread))
         })
         .collect();
     let has_median = rows().any(|row| row.median().is_some());
@@ -193,6 +197,9 @@ fn table(id: &str, sweep: &Sweep) -> Markup {
                     (format.show(number(row, column)))
                     @if let Some(deviation) = row.deviation(column) {
                         " ± " (format.show(deviation))
+                    }
+                    @if let Some(error) = row.standard_error(column) {
+                        " (s.e. " (format.show(error)) ")"
                     }
                 }
             }

@@ -187,7 +187,7 @@ fn single_figures_show_the_metrics() {
 }
 
 #[test]
-fn a_row_of_several_runs_shows_mean_deviation_and_median() {
+fn a_row_of_several_runs_shows_mean_deviation_error_and_median() {
     let run = |name: &str, sum: f64| SweepRun {
         name: name.into(),
         numbers: vec![sum / 10.0, sum],
@@ -210,14 +210,23 @@ fn a_row_of_several_runs_shows_mean_deviation_and_median() {
     let cells: Vec<_> = elements(section, "<td").into_iter().map(text).collect();
     let shown: Vec<_> = cells.iter().map(|cell| cell.trim()).collect();
     let expected = [
-        "40.50 ± 0.71",
-        "405.0 ± 7.1",
+        "40.50 ± 0.71 (s.e. 0.50)",
+        "405.0 ± 7.1 (s.e. 5.0)",
         "con-vse-seed-1",
         "30.00",
         "300.0",
         "–",
     ];
     assert_eq!(shown, expected);
+    let lead = text(elements(section, "<p class=\"lead\"")[1]);
+    assert!(
+        lead.contains("± the standard deviation of the runs"),
+        "{lead}"
+    );
+    assert!(
+        lead.contains("s.e., the standard error of the mean"),
+        "{lead}"
+    );
     // A chart a scale, with both names along the bottom and a bar for the deviation.
     assert_eq!(section.matches("<svg ").count(), 2);
     for name in ["con-vse", "vse"] {
@@ -349,7 +358,7 @@ fn a_sweep_of_many_columns_has_several_charts_and_a_short_row_has_dashes() {
         value: at.to_string(),
         numbers: (0..count).map(|column| at + column as f64).collect(),
         numeric: Some(at),
-        runs: Vec::new(),
+        ..SweepRow::default()
     };
     let mut sweep = Sweep {
         title: "many".into(),

@@ -145,10 +145,11 @@ impl Program for Albef {
         ];
         facts.extend(scale.map(|scale| fact("Logit scale at the end", scale)));
         let before = before.map(|before| &before.retrieved);
-        let mut report = after.retrieved.report(&test.set, before);
-        report.facts.splice(..0, facts);
-        report.weights.clone_from(&after.weights);
-        report
+        let report = after.retrieved.report(&test.set, before);
+        RunReport {
+            weights: after.weights.clone(),
+            ..report.with_facts_before(facts)
+        }
     }
 
     /// The contrast of an anchor that is as similar to all candidates as to its own: those of the

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, ensure};
 use burn::tensor::Device;
 use burn_contrastive::negatives::HardNegativeSynthesisConfig;
-use burn_contrastive::objective::{AnyConfig, ConVseConfig, Input, ObjectiveConfig};
+use burn_contrastive::objective::{AnyConfig, ConVseConfig, InfoCmrConfig, Input, ObjectiveConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -135,6 +135,18 @@ impl ItContrastConfig {
         TrainingConfig::embedded(BASE)
     }
 
+    /// InfoCMR, where its noise is contrasted with regions and words one by one.
+    pub(super) fn late_noise(&self) -> Option<InfoCmrConfig> {
+        match &self.objective.kind {
+            AnyConfig::InfoCmr(config)
+                if self.noise && self.similarity == Similarity::LateInteraction =>
+            {
+                Some(config.clone())
+            }
+            _ => None,
+        }
+    }
+
     /// The objective that is trained by: without noise InfoCMR is ConVSE, of the same temperature,
     /// which still takes hard negatives.
     pub(super) fn objective(&self) -> ObjectiveConfig {
@@ -167,15 +179,16 @@ impl ItContrastConfig {
             self.objective.name()
         );
         ensure!(
-            !is_late || !self.synthesis && !self.noise,
-            "similarity=late-interaction: a synthesised negative and a vector of noise stand for \
-             one embedding, not for the regions of an image or the words of a caption; set \
-             synthesis=false and noise=false"
+            !is_late || !self.synthesis,
+            "similarity=late-interaction: a synthesised negative stands for one embedding, mixed \
+             of those of whole images or captions, not for the regions of an image or the words \
+             of a caption; set synthesis=false"
         );
         if is_late {
-            let inputs = self.objective().check_inputs(|_| false);
+            let inputs = self.objective();
+            let inputs = inputs.check_inputs(|input| self.noise && input == Input::Noise);
             inputs.map_err(|error| {
-                anyhow!("objective {error}; late interaction takes images and texts alone")
+                anyhow!("objective {error}; late interaction takes images, texts and noise alone")
             })?;
         }
         let there = [
@@ -360,10 +373,10 @@ mod tests {
             (&["negatives.noise=0"], "negatives.noise = 0"),
             (&["regions.boxes.per_image=0"], "per_image = 0"),
             (&["tokens=4000"], "model.bert.context"),
-            (&["similarity=late-interaction"], "stand for one embedding"),
+            (&["similarity=late-interaction"], "stands for one embedding"),
             (
                 &["similarity=late-interaction", "noise=false"],
-                "set synthesis=false and noise=false",
+                "set synthesis=false",
             ),
             (&["model=huge"], "there are tiny, base"),
         ] {

@@ -5,8 +5,11 @@
 //! theirs; from the caption's side the other way round. The states of a shard travel as rows, all
 //! padded to the same number of tokens, with a mask beside them.
 
+use anyhow::Result;
+use burn::tensor::activation::softplus;
 use burn::tensor::{Bool, Device, Tensor};
-use burn_contrastive::objective::{AnyObjective, Objective};
+use burn_contrastive::objective::{AnyObjective, Directions, InfoCmrConfig, Objective};
+use burn_contrastive::pairwise::{Expr, log_add_exp, rows as along_rows};
 use burn_contrastive::similarity::{SimilarityConfig, Tokens};
 
 use super::ItContrast;
@@ -79,6 +82,17 @@ impl States {
     }
 }
 
+/// The mean of each sequence's states, part by part: the states of two parts are never there at
+/// once.
+///
+/// # Errors
+///
+/// If a part has one.
+pub(super) fn all_means(parts: impl Iterator<Item = Result<States>>) -> Result<Tensor<2>> {
+    let means = parts.map(|part| Ok(part?.mean()));
+    Ok(Tensor::cat(means.collect::<Result<_>>()?, 0))
+}
+
 /// The states of a shard's images and captions, as rows.
 pub(super) fn rows(
     model: &ItContrast,
@@ -106,13 +120,54 @@ pub(super) fn means(rows: &[Tensor<2>]) -> [Tensor<2>; 2] {
     both(rows).map(States::mean)
 }
 
-/// The loss of all pairs.
-pub(super) fn loss(objective: &Objective, rows: &[Tensor<2>]) -> Tensor<1> {
+/// The loss of all pairs; by InfoCMR where there is noise.
+pub(super) fn loss(
+    objective: &Objective,
+    rows: &[Tensor<2>],
+    noise: Option<(&InfoCmrConfig, Tensor<2>)>,
+) -> Tensor<1> {
     let AnyObjective::Contrastive(contrast) = &objective.kind else {
         unreachable!("the settings are checked: it is a softmax contrast");
     };
-    let [images, texts] = both(rows).map(|states| states.tokens());
-    contrast.forward_late_interaction(images, texts)
+    let both = both(rows).map(|states| states.tokens());
+    match noise {
+        Some((config, noise)) => with_noise(config, &contrast.logit_scale.value(), both, noise),
+        None => {
+            let [images, texts] = both;
+            contrast.forward_late_interaction(images, texts)
+        }
+    }
+}
+
+/// InfoCMR without hard negatives (Wu et al., equation 7), where each vector of noise is a sample of
+/// one token: as similar to an image as the mean of its cosines with the regions, and to a caption
+/// as that of its cosines with the words.
+fn with_noise(
+    config: &InfoCmrConfig,
+    scale: &Tensor<1>,
+    both: [Tokens; 2],
+    noise: Tensor<2>,
+) -> Tensor<1> {
+    let similarity = config.similarity;
+    let [images, texts] = both.map(|tokens| similarity.prepare_tokens(tokens));
+    let noise = similarity.prepare_tokens(Tokens::new(noise.unsqueeze_dim(1)));
+    let of = |anchors: &Tokens, others: &Tokens| {
+        let mut pairs = similarity.late_interaction(anchors.clone(), others.clone());
+        let logit = pairs.similarity() * pairs.scalar(scale.clone());
+        let own = Expr::select(&Expr::diagonal(), &logit, &Expr::constant(0.0));
+        let negatives = logit.except(&Expr::diagonal());
+        let found = pairs.reduce(&[along_rows().log_sum_exp(&negatives), along_rows().sum(&own)]);
+        let mut pairs = similarity.late_interaction(anchors.clone(), noise.clone());
+        let logit = pairs.similarity() * pairs.scalar(scale.clone());
+        let of_noise = pairs.reduce(&[along_rows().log_sum_exp(&logit)]);
+        let negatives = log_add_exp(&[found[0].clone(), of_noise[0].clone()]);
+        softplus(negatives - found[1].clone(), 1.0).mean()
+    };
+    let sum = of(&images, &texts) + of(&texts, &images);
+    match config.directions {
+        Directions::Sum => sum,
+        Directions::Mean => sum / 2.0,
+    }
 }
 
 /// The similarities of images with captions, `[images, captions]`, and of captions with images.
@@ -128,4 +183,12 @@ pub(super) fn similarities(images: &States, texts: &States) -> [Tensor<2>; 2] {
         of(&images, &texts, counts[0], counts[1]),
         of(&texts, &images, counts[1], counts[0]),
     ]
+}
+
+/// Similarities that differ by no more than this are equal: 2 ε √D covers the rounding of a cosine
+/// ([`burn_contrastive::retrieval`]), as much by the number of tokens that of their mean.
+pub(super) fn tie(images: &States, texts: &States) -> f64 {
+    let [[_, regions, width], [_, words, _]] = [images, texts].map(|states| states.states.dims());
+    let tokens = regions.max(words) as f64;
+    2.0 * f64::from(f32::EPSILON) * ((width as f64).sqrt() + tokens.sqrt())
 }

@@ -20,7 +20,7 @@ mod tests;
 use burn::module::Module;
 use burn::tensor::{Bool, Device, Int, Tensor};
 use burn_contrastive::negatives::GaussianNegativesConfig;
-use burn_contrastive::objective::{Features, Input, Objective};
+use burn_contrastive::objective::{Features, InfoCmrConfig, Input, Objective};
 
 use crate::data::regions::RegionBatch;
 use crate::models::JointBert;
@@ -54,6 +54,7 @@ struct Skipped {
     negatives: NegativesConfig,
     synthesis: bool,
     noise: bool,
+    late_noise: Option<InfoCmrConfig>,
     ids: RegionIds,
 }
 
@@ -74,6 +75,7 @@ impl ItContrast {
                 negatives: config.negatives.clone(),
                 synthesis: config.synthesis,
                 noise: config.noise,
+                late_noise: config.late_noise(),
                 ids: config.ids,
             },
             moment: Moment::default(),
@@ -128,11 +130,7 @@ impl ItContrast {
         let (step, seed, config) = (step as u64, self.moment.seed, &self.config);
         let mut features = Features::new(image, text);
         if config.noise {
-            let noise = GaussianNegativesConfig::new()
-                .with_count(config.negatives.noise)
-                .with_seed(seed)
-                .init();
-            features.noise = noise.draw(&features.image, step);
+            features.noise = self.noise(&features.image, step);
         }
         if config.synthesis {
             let synthesis = config.negatives.synthesis(seed).init();
@@ -145,5 +143,13 @@ impl ItContrast {
         }
         features.label = Some(ids);
         features
+    }
+
+    /// The noise of a step, as wide as these embeddings and beside them: `[negatives.noise, width]`.
+    fn noise(&self, embeddings: &Tensor<2>, step: u64) -> Option<Tensor<2>> {
+        let noise = GaussianNegativesConfig::new()
+            .with_count(self.config.negatives.noise)
+            .with_seed(self.moment.seed);
+        noise.init().draw(embeddings, step)
     }
 }

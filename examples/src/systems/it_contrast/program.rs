@@ -37,8 +37,8 @@ pub struct RegionTest {
     pub set: EvaluationSet,
     /// Their regions, those of all images among them.
     pub regions: RegionPairs,
-    pairs_a_batch: usize,
-    seed: u64,
+    pub(super) pairs_a_batch: usize,
+    pub(super) seed: u64,
 }
 
 impl Program for ItContrast {
@@ -159,13 +159,21 @@ impl Program for ItContrast {
         let model = self.valid();
         let device = model.device();
         let images = model.images(test, batch_size, &device)?;
-        let texts = model.captions(test, batch_size, &device)?;
-        let similarities = (self.config.similarity == Similarity::LateInteraction)
-            .then(|| late::similarities(&images, &texts));
-        let embedded = Embedded::from_parts(images.mean(), texts.mean(), &test.set);
-        let embedded = match similarities {
-            Some(similarities) => embedded.with_similarities(similarities),
-            None => embedded,
+        let texts = model.captions(test, batch_size, &device);
+        let embedded = match model.config.similarity {
+            // Without the states of all, which may be gigabytes.
+            Similarity::Pooled => {
+                let [images, texts] = [late::all_means(images)?, late::all_means(texts)?];
+                Embedded::from_parts(images, texts, &test.set)
+            }
+            Similarity::LateInteraction => {
+                let images = States::all(images.collect::<Result<_>>()?);
+                let texts = States::all(texts.collect::<Result<_>>()?);
+                let similarities = late::similarities(&images, &texts);
+                let tie = late::tie(&images, &texts);
+                let embedded = Embedded::from_parts(images.mean(), texts.mean(), &test.set);
+                embedded.with_similarities(similarities, tie)
+            }
         };
         let ranks = embedded.ranks();
         Ok(Retrieved::of(embedded, ranks))
@@ -191,13 +199,13 @@ impl Program for ItContrast {
             unit: None,
         };
         let pairs = test.pairs_a_batch as f64;
+        let facts = [fact("Pairs a batch, N", pairs), fact("ln N", pairs.ln())];
         RunReport {
             maps: Maps {
                 before: before.and_then(|before| map(before, test, "before")),
                 after: map(after, test, "after"),
             },
-            facts: vec![fact("Pairs a batch, N", pairs), fact("ln N", pairs.ln())],
-            ..after.report(&test.set, before)
+            ..after.report(&test.set, before).with_facts_before(facts)
         }
     }
 
@@ -211,10 +219,15 @@ impl Program for ItContrast {
 }
 
 impl ItContrast {
-    /// The states of all images of a test, in its order.
-    fn images(&self, test: &RegionTest, batch_size: usize, device: &Device) -> Result<States> {
+    /// The states of all images of a test, in its order, `batch_size` at a time.
+    fn images<'a>(
+        &'a self,
+        test: &'a RegionTest,
+        batch_size: usize,
+        device: &'a Device,
+    ) -> Result<impl Iterator<Item = Result<States>> + 'a> {
         let file = test.regions.file()?;
-        let look = |images: &[usize]| -> Result<States> {
+        let look = move |images: &[usize]| -> Result<States> {
             let regions = images.iter().map(|&image| file.regions(image));
             let regions = regions.collect::<Result<Vec<_>>>()?;
             let tags = images.iter().map(|&image| test.regions.tags(image));
@@ -223,22 +236,22 @@ impl ItContrast {
             let batch = batch.with_tags(&tags, test.regions.padding(), device);
             Ok(self.look(batch).padded(file.room()))
         };
-        let batches = test.set.indices().chunks(batch_size).map(look);
-        Ok(States::all(batches.collect::<Result<_>>()?))
+        Ok(test.set.indices().chunks(batch_size).map(look))
     }
 
-    /// The states of all captions of a test, in its order.
-    fn captions(&self, test: &RegionTest, batch_size: usize, device: &Device) -> Result<States> {
+    /// The states of all captions of a test, in its order, `batch_size` at a time.
+    fn captions<'a>(
+        &'a self,
+        test: &'a RegionTest,
+        batch_size: usize,
+        device: &'a Device,
+    ) -> impl Iterator<Item = Result<States>> + 'a {
         let batches = test.set.caption_batches(batch_size, device);
-        let read = batches.map(|captions| {
-            captions.map(|batch| {
-                let states = self.read(batch.tokens, batch.padding);
-                states.padded(self.config.tokens)
-            })
-        });
-        let read = read.collect::<Result<Vec<_>, _>>();
-        let read = read.context("a caption of the evaluation could not be read")?;
-        Ok(States::all(read))
+        batches.map(|captions| {
+            let batch = captions.context("a caption of the evaluation could not be read")?;
+            let states = self.read(batch.tokens, batch.padding);
+            Ok(states.padded(self.config.tokens))
+        })
     }
 }
 

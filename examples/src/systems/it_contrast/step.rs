@@ -53,7 +53,11 @@ impl ItContrast {
     /// The loss of all pairs at a step, of their rows.
     fn loss(&self, rows: &[Tensor<2>], step: usize) -> Tensor<1> {
         if self.config.similarity == Similarity::LateInteraction {
-            return late::loss(&self.objective, rows);
+            let noise = self.config.late_noise.as_ref().and_then(|config| {
+                let [images, _] = late::means(rows);
+                Some((config, self.noise(&images, step as u64)?))
+            });
+            return late::loss(&self.objective, rows, noise);
         }
         let [image, text] = self.pooled(rows);
         let ids = rows[2].clone().without_autodiff();

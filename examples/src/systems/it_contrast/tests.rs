@@ -2,7 +2,13 @@ use burn::tensor::{Device, Tensor};
 use burn_contrastive::sharded::Sharding;
 
 use super::*;
-use crate::data::{Padding, RegionPair, Regions, Shard, SpecialTokens, TransformConfig};
+use crate::data::{
+    CaptionTokenizer, Padding, Pairs, RegionPair, RegionPairs, Regions, Shard, SpecialTokens,
+    TokenizerConfig, TransformConfig,
+};
+use crate::training::evaluation::tests::{of_folds, retrieved};
+use crate::training::history::History;
+use crate::training::run::Program;
 use crate::training::system::{System, SystemConfig};
 
 const WIDTH: usize = 3;
@@ -127,6 +133,62 @@ fn the_loss_is_equation_7_with_what_is_switched_on() {
     );
 }
 
+/// Equation 7 without hard negatives, over regions and words.
+#[test]
+fn noise_is_contrasted_with_regions_and_words_one_by_one() {
+    let device = Device::flex();
+    let late = ["similarity=late-interaction", "synthesis=false"];
+    for (more, factor) in [(&[][..], 1.0), (&["objective.directions=mean"], 0.5)] {
+        let model = model(&[&late[..], more].concat(), &device);
+        let batch = shard(0, 6);
+        let images = model.look(batch.regions(WIDTH, &device));
+        let (tokens, padding) = batch.texts(|pair| &pair.tokens, &device);
+        let texts = model.read(tokens, padding);
+        // Each sample's tokens without its padding.
+        let samples = |states: &States| -> Vec<Vec<Vec<f64>>> {
+            let width = states.states.dims()[2];
+            let there = rows(&states.padding.clone().float());
+            let all = states.states.to_data().iter::<f64>().collect::<Vec<_>>();
+            let mut all = all.chunks(width).map(<[f64]>::to_vec);
+            let own = there.into_iter().map(|padding| {
+                let own = padding.into_iter().map(|is| (is, all.next().unwrap()));
+                own.filter(|(is, _)| *is == 0.0)
+                    .map(|(_, token)| token)
+                    .collect()
+            });
+            own.collect()
+        };
+        let noise = model.noise(&Tensor::zeros([1, 8], &device), 0).unwrap();
+        let noise: Vec<_> = rows(&noise)
+            .into_iter()
+            .map(|vector| vec![vector])
+            .collect();
+        assert_eq!(noise.len(), 5);
+        let e = |own: &[Vec<f64>], other: &[Vec<f64>]| {
+            let nearest = own.iter().map(|own| {
+                let cosines = other.iter().map(|other| cosine(own, other));
+                cosines.fold(f64::MIN, f64::max)
+            });
+            (nearest.sum::<f64>() / own.len() as f64 / 0.05).exp()
+        };
+        let one = |anchors: &[Vec<Vec<f64>>], others: &[Vec<Vec<f64>>]| {
+            let losses = anchors.iter().zip(others).map(|(anchor, own)| {
+                let all = others.iter().chain(&noise).map(|other| e(anchor, other));
+                -(e(anchor, own) / all.sum::<f64>()).ln()
+            });
+            losses.sum::<f64>() / anchors.len() as f64
+        };
+        let (images, texts) = (samples(&images), samples(&texts));
+        assert!(images[1].len() == 2 && texts[1].len() == 3);
+        let expected = factor * (one(&images, &texts) + one(&texts, &images));
+        let found = model.infer(&[batch]).loss.into_scalar::<f64>();
+        assert!(
+            (found - expected).abs() < 1e-4 * expected,
+            "{found} {expected}"
+        );
+    }
+}
+
 #[test]
 fn negatives_are_new_at_each_step_and_know_their_images() {
     let device = Device::flex();
@@ -198,6 +260,7 @@ fn shards_take_the_step_of_the_undivided_batch() {
             "synthesis=false",
             "noise=false",
         ],
+        &["similarity=late-interaction", "synthesis=false"],
     ] {
         for has_tags in [false, true] {
             take_the_same_step(similarity, has_tags);
@@ -246,4 +309,49 @@ fn take_the_same_step(pairs: &[&str], has_tags: bool) {
         }
     }
     assert!(expected.iter().any(|x| x.abs() > 1e-3));
+}
+
+#[test]
+fn a_report_has_five_folds_behind_its_own_facts() {
+    let (collection, set, retrieved) = retrieved(f64::NAN);
+    let words = ["a thing"].into_iter();
+    let tokenizer = CaptionTokenizer::train(words, &TokenizerConfig::default()).unwrap();
+    let pairs = Pairs::new(collection, tokenizer.into(), TransformConfig::default());
+    let test = RegionTest {
+        set,
+        regions: RegionPairs::new(pairs.unwrap()),
+        pairs_a_batch: 64,
+        seed: 0,
+    };
+    let report = ItContrast::report(&test, None, &retrieved, &History::default());
+    let names: Vec<_> = report.facts.iter().map(|fact| fact.name.clone()).collect();
+    let own = ["Pairs a batch, N", "ln N"].map(str::to_string);
+    assert_eq!(names[..2], own);
+    assert_eq!(names[2..], of_folds("Five folds of 1,000 images"));
+    assert_eq!(report.compared.len(), 7);
+}
+
+#[test]
+fn the_tie_of_late_interaction_covers_its_rounding() {
+    let device = Device::flex();
+    let random = |shape: [usize; 3]| {
+        Tensor::<3>::random(shape, burn::tensor::Distribution::Default, &device) - 0.5
+    };
+    let all = |states: Tensor<3>, rows: usize| {
+        let [_, tokens, _] = states.dims();
+        States {
+            states: states.repeat_dim(0, rows),
+            padding: Tensor::<2>::zeros([rows, tokens], &device).bool(),
+        }
+    };
+    // The same picture and the same caption in all places.
+    let (images, texts) = (all(random([1, 13, 37]), 31), all(random([1, 9, 37]), 29));
+    let tie = late::tie(&images, &texts);
+    assert!(tie > 1e-6 && tie < 1e-5, "{tie}");
+    for similarities in late::similarities(&images, &texts) {
+        let values: Vec<f64> = similarities.into_data().iter::<f64>().collect();
+        let least = values.iter().copied().fold(f64::MAX, f64::min);
+        let most = values.iter().copied().fold(f64::MIN, f64::max);
+        assert!(most - least <= tie, "{least}, {most}");
+    }
 }

@@ -120,13 +120,14 @@ impl Program for Radiograph {
         let precisions = after.precisions.as_ref();
         let earlier = before.and_then(|before| before.precisions.as_ref());
         let table = precisions.map(|precisions| precisions.table(earlier));
+        let before = before.map(|before| &before.retrieved);
+        let mut report = after.retrieved.report(&test.set, before);
+        let compared = precisions.map(Precisions::compared);
+        report.compared.extend(compared.into_iter().flatten());
         RunReport {
-            compared: precisions.map_or_else(Vec::new, Precisions::compared),
             tables: table.into_iter().collect(),
             histograms: precisions.map_or_else(Vec::new, Precisions::histograms),
-            ..after
-                .retrieved
-                .report(&test.set, before.map(|before| &before.retrieved))
+            ..report
         }
     }
 
@@ -136,5 +137,37 @@ impl Program for Radiograph {
         interrupter: Interrupter,
     ) -> Result<Ended<Self>> {
         run::run(config, options, interrupter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::training::evaluation::tests::{of_folds, retrieved};
+
+    #[test]
+    fn precisions_are_compared_beside_five_folds() {
+        let (_, set, retrieved) = retrieved(1.0);
+        let device = burn::tensor::Device::flex();
+        let embedding = || Tensor::<2>::ones([5, 2], &device);
+        let embeddings = [embedding(), embedding(), embedding()];
+        let labels = [(); 3].map(|()| vec![0, 1, 0, 1, 0]);
+        let test = RadiographTest {
+            set,
+            by_class: None,
+        };
+        let scores = RadiographScores {
+            retrieved,
+            precisions: Some(Precisions::new(embeddings, labels)),
+        };
+        let report = Radiograph::report(&test, None, &scores, &History::default());
+        let names: Vec<_> = report.compared.into_iter().map(|fact| fact.name).collect();
+        let own = [
+            "image–image Prec@5",
+            "text–image Prec@5",
+            "average precision",
+        ];
+        assert_eq!(names[..7], of_folds("5 × 1K"));
+        assert_eq!(names[7..], own);
     }
 }

@@ -181,11 +181,10 @@ impl Program for VisualSemantic {
         _history: &History,
     ) -> RunReport {
         let retrieval = before.map(|before| &before.retrieved);
-        let mut report = after.retrieved.report(&test.set, retrieval);
         let base = before.and_then(|before| before.base.as_ref());
         let base = base.map(|base| Fact::of_retrieval("Base network", base));
-        report.facts.splice(..0, base.into_iter().flatten());
-        report
+        let report = after.retrieved.report(&test.set, retrieval);
+        report.with_facts_before(base.into_iter().flatten())
     }
 
     fn run(

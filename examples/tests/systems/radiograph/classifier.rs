@@ -9,6 +9,7 @@ use burn_contrastive_examples::training::system::SystemConfig;
 use super::values;
 use super::{column, finished, from, metrics, model, options, pretrained, resumes, row, small};
 use crate::exclusively;
+use crate::recomputed::{area, close};
 
 #[test]
 fn linear_evaluation_trains_the_head_alone_and_reports_its_areas() {
@@ -44,6 +45,27 @@ fn linear_evaluation_trains_the_head_alone_and_reports_its_areas() {
     let mean = 100.0 * expected.mean().unwrap();
     assert!((row(table, "mean")[auc] - mean).abs() < 1e-9);
     assert!((after.mean() - mean).abs() < 1e-9);
+    // Of all pairs of an image of the class and another one.
+    for (name, scores) in [("AUC before training", &reached.before), ("AUC", after)] {
+        let mut areas = Vec::new();
+        for class in 0..8 {
+            let scored = scores
+                .probabilities
+                .iter()
+                .copied()
+                .zip(scores.labels.clone());
+            let scored: Vec<_> = scored.skip(class).step_by(8).collect();
+            let found = table.rows[class].numbers[column(table, name)];
+            match area(&scored) {
+                Some(area) => close(found, area),
+                None => assert!(found.is_nan()),
+            }
+            areas.extend(area(&scored));
+        }
+        assert!(areas.len() > 2);
+        let mean = areas.iter().sum::<f64>() / areas.len() as f64;
+        close(row(table, "mean")[column(table, name)], mean);
+    }
     assert_eq!(metrics.figures().last().unwrap().0, "AUC");
     let labels = after.labels.iter().flatten();
     let sum = row(table, "mean")[0] + row(table, "mean")[1];

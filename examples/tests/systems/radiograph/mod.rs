@@ -13,6 +13,8 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use burn::train::Interrupter;
 use burn_contrastive::retrieval::precision_at_k;
+use burn_contrastive_examples::data::Split;
+use burn_contrastive_examples::embed;
 use burn_contrastive_examples::report::{Metrics, Table};
 use burn_contrastive_examples::systems::radiograph::classifier::ClassifierConfig;
 use burn_contrastive_examples::systems::radiograph::{Precisions, Radiograph, RadiographConfig};
@@ -21,10 +23,16 @@ use burn_contrastive_examples::training::run::{
     Ended, Folder, Options, Program, Reached, evaluate,
 };
 use burn_contrastive_examples::training::system::SystemConfig;
+use burn_contrastive_examples::training::trainer::Start;
 use burn_contrastive_examples::training::weights::Weights;
+use safetensors::SafeTensors;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::recomputed::{
+    Rows, assert_histogram, assert_report, assert_scores, close, cosines, dot, precision, tie,
+    units,
+};
 use crate::{exclusively, metrics, stopped};
 
 fn options(folder: Folder, scenes: &Path) -> Options {
@@ -247,6 +255,98 @@ fn a_small_run_reports_the_precisions_of_its_embeddings() {
         path.ends_with("running_mean") && data.iter::<f32>().any(|value| value != 0.0)
     });
     assert_eq!(moved.count(), 12);
+}
+
+/// The precisions, the histograms and the scores of retrieval that a report has, before the training
+/// and after it.
+#[test]
+fn a_report_says_what_plain_loops_find_in_the_embeddings() {
+    let _lock = exclusively();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let config = small(&["findings.candidates=7"]);
+    let reached =
+        finished::<Radiograph>(&config, &options(Folder::New(out.clone()), folder.path()));
+    let device = Device::flex();
+    let start = Start::<Radiograph>::fresh(&config, &device).unwrap();
+    let (before, after) = (start.model.valid(), model(&config, &out));
+    let metrics = metrics(&out);
+    let table = &metrics.tables[0];
+    let set = reached.test.by_class.as_ref().unwrap();
+    let labels = set.retrieval().labels();
+    assert_eq!(labels[2].len(), 56);
+    for (of, model) in [(", before training", &before), ("", &after)] {
+        let [images, sentences, candidates] = set.embed(&model.model, 5, &device).unwrap();
+        let mut both = Vec::new();
+        let kinds = [("image–image", &images, 0), ("text–image", &sentences, 1)];
+        for (name, queries, side) in kinds {
+            let similarities = cosines(queries, &candidates);
+            let labels: [&[usize]; 2] = [&labels[side], &labels[2]];
+            let found = row(table, &format!("{name}{of}"));
+            let expected = [5, 10, 50].map(|k| precision(&similarities, labels, k, tie(8)));
+            for (k, expected) in [5, 10, 50].into_iter().zip(expected) {
+                close(found[column(table, &format!("Prec@{k}"))], expected);
+            }
+            close(found[3], expected.iter().sum::<f64>() / 3.0);
+            both.extend(expected);
+            if of.is_empty() {
+                let named = &metrics.histograms[side];
+                assert!(named.name.starts_with(name));
+                let is_same =
+                    |query: usize, candidate: usize| labels[0][query] == labels[1][candidate];
+                assert_histogram(&similarities, is_same, &named.histogram);
+            }
+        }
+        let average = both.iter().sum::<f64>() / 6.0;
+        close(row(table, &format!("both{of}"))[3], average);
+        assert!(average > 0.0);
+    }
+    let [before, after] = [&reached.before, &reached.after].map(|scores| &scores.retrieved);
+    assert_report(Some(before), after, &reached.test.set, &metrics);
+}
+
+#[test]
+fn a_run_embeds_studies_as_its_evaluation_does() {
+    let _lock = exclusively();
+    let (studies, run) = pretrained();
+    let generated = fs::read_dir(studies).unwrap();
+    let generated = generated.map(|entry| entry.unwrap().path());
+    let mut generated = generated.filter(|path| path.join("studies.json").is_file());
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("pairs.safetensors");
+    let request = embed::Options {
+        weights: run.clone(),
+        tokenizer: None,
+        data: generated.next().unwrap(),
+        skip_bad: false,
+        split: Some(Split::Test),
+        output: output.clone(),
+        batch_size: 3,
+        device: Device::flex(),
+        workers: 1,
+    };
+    assert!(embed::embed(&request, &Interrupter::new()).unwrap());
+    let file = fs::read(output).unwrap();
+    let file = SafeTensors::deserialize(&file).unwrap();
+    let side = |name: &str| -> Rows {
+        let tensor = file.tensor(name).unwrap();
+        assert_eq!(tensor.shape()[1], 8);
+        let words = tensor.data().as_chunks().0.iter();
+        let values: Vec<f64> = words.map(|word| f32::from_le_bytes(*word).into()).collect();
+        units(values.chunks(8).map(<[f64]>::to_vec).collect())
+    };
+    let (images, texts) = (side("image"), side("text"));
+    let ids = file.tensor("image_id").unwrap();
+    let ids = ids.data().as_chunks().0.iter();
+    let image_of: Vec<usize> = ids.map(|id| i64::from_le_bytes(*id) as usize).collect();
+    let similarities = |of: &Rows, with: &Rows| -> Rows {
+        let row = |own: &Vec<f64>| with.iter().map(|other| dot(own, other)).collect();
+        of.iter().map(row).collect()
+    };
+    let both = [similarities(&images, &texts), similarities(&texts, &images)];
+    let reported = metrics(&run).retrieval.after.unwrap();
+    assert_eq!(images.len(), 8);
+    assert_scores([&both[0], &both[1]], &image_of, tie(8), &reported);
 }
 
 #[test]

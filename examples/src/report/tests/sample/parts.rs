@@ -152,7 +152,7 @@ pub fn thresholds() -> Sweep {
         value: value.into(),
         numbers: numbers.to_vec(),
         numeric,
-        runs: Vec::new(),
+        ..SweepRow::default()
     };
     Sweep {
         title: "Removing negatives that weigh little".into(),
@@ -176,7 +176,7 @@ pub fn temperatures() -> Sweep {
         value: value.into(),
         numbers: numbers.to_vec(),
         numeric: None,
-        runs: Vec::new(),
+        ..SweepRow::default()
     };
     Sweep {
         title: "How the temperature is found".into(),
