@@ -229,7 +229,7 @@ fn the_ablation_is_resumed_and_trains_four_settings_on_the_same_regions() {
     }
     assert!(out.join("clip/metrics.json").is_file() && !out.join("base").exists());
     let sweep = go(Folder::Resume(out.clone()), Interrupter::new()).unwrap();
-    assert_eq!(metrics(&out).sweeps, std::slice::from_ref(sweep));
+    assert_eq!(metrics(&out).sweeps, std::slice::from_ref(&sweep));
     let names: Vec<_> = sweep.rows.iter().map(|row| row.value.as_str()).collect();
     assert_eq!(names, ["base", "+ Syn.", "+ Info.", "+ Syn. + Info."]);
     let mut first = Vec::new();
