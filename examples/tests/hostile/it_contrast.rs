@@ -318,7 +318,7 @@ fn settings_that_do_not_fit_together_are_refused_and_leave_nothing() {
         ("data.batch_size=100", "fewer than one batch"),
         (
             "similarity=late-interaction",
-            "set synthesis=false and noise=false",
+            "a synthesised negative stands for one embedding",
         ),
         ("similarity=cosine", "similarity: unknown variant"),
         ("ids=caption", "ids: unknown variant"),
