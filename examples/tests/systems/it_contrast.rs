@@ -9,7 +9,9 @@ use burn::train::Interrupter;
 use burn_contrastive_examples::data::RegionWriter;
 use burn_contrastive_examples::data::regions::{RegionBatch, image_names};
 use burn_contrastive_examples::report::SweepRow;
-use burn_contrastive_examples::systems::it_contrast::{ItContrast, ItContrastConfig, comparisons};
+use burn_contrastive_examples::systems::it_contrast::{
+    ItContrast, ItContrastConfig, States, comparisons,
+};
 use burn_contrastive_examples::training::config;
 use burn_contrastive_examples::training::evaluation::chance;
 use burn_contrastive_examples::training::plan::Plan;
@@ -292,17 +294,12 @@ fn regions_and_words_are_compared_one_by_one_where_asked() {
     let images = test.set.indices().iter().map(|&image| {
         let regions = test.regions.file().unwrap().regions(image).unwrap();
         let batch = RegionBatch::new([&regions].into_iter(), model.feature(), &device);
-        units(rows(&model.look(batch).states.squeeze_dim::<2>(0)))
+        tokens_of(&model.look(batch))
     });
     let images: Vec<Rows> = images.collect();
     let captions = test.set.caption_batches(1, &device).map(|batch| {
         let batch = batch.unwrap();
-        units(rows(
-            &model
-                .read(batch.tokens, batch.padding)
-                .states
-                .squeeze_dim::<2>(0),
-        ))
+        tokens_of(&model.read(batch.tokens, batch.padding))
     });
     let captions: Vec<Rows> = captions.collect();
     assert!(images[0].len() > 1 && captions[0].len() > 3);
@@ -318,6 +315,14 @@ fn regions_and_words_are_compared_one_by_one_where_asked() {
     // 2 ε √D of a cosine, and 2 ε √T of a mean over the tokens there is room for.
     let tie = tie(images[0][0].len()) + tie(config.system.tokens);
     assert_scores([&both[0], &both[1]], image_of, tie, &reported);
+}
+
+/// The states of one sample, of unit length, without its padding.
+fn tokens_of(states: &States) -> Rows {
+    let all = units(rows(&states.states.clone().squeeze_dim::<2>(0)));
+    let padding = rows(&states.padding.clone().float()).remove(0);
+    let own = all.into_iter().zip(padding).filter(|(_, is)| *is == 0.0);
+    own.map(|(token, _)| token).collect()
 }
 
 /// The mean over the tokens of one of their largest cosines with those of the other.
