@@ -16,7 +16,10 @@ use crate::report::html::duration;
 /// What the papers propose for false negatives, each with the objective that does it.
 const CLAIMS: [(&str, &str); 6] = [
     ("weighing them less (SRCL, as printed)", "srcl"),
-    ("weighing them less (SRCL, sharper)", "srcl-calibrated"),
+    (
+        "weighing them less (SRCL, its weights' temperature searched)",
+        "srcl-calibrated",
+    ),
     ("removing them", "false-negative-removal"),
     ("relaxing the contrast (ReCo)", "reco"),
     ("softening targets (ALBEF)", "image-text-contrastive"),
@@ -210,7 +213,7 @@ fn verdict(measure: Measure, family: &str, all: &[Option<Compared>]) -> String {
         .find_map(|(_, one)| one.effect.least_shown(LEVEL / tests()));
     let least = least.map_or(String::new(), |least| {
         format!(
-            " A Δ of less than {} could not have been.",
+            " A Δ of {} or more is shown whatever the others are.",
             fixed(least, measure.decimals)
         )
     });

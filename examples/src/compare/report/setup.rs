@@ -245,9 +245,9 @@ pub(super) fn test() -> Vec<Block> {
          semicolon it is adjusted by Holm's method for the seven other objectives that bear on the \
          question. **Bold** where the adjusted p is below 0.05. Objectives with fewer seeds are \
          described and not tested.",
-        "The test was chosen for its power, before its outcome was known: an earlier form of \
-         this report had paired t-tests of each objective alone, which with four seeds have three \
-         degrees of freedom and could hardly show anything.",
+        "The test was chosen for its power, before its own p were known but after most \
+         differences were: an earlier form of this report had paired t-tests of each objective \
+         alone, which with four seeds have three degrees of freedom and could hardly show anything.",
         "Tests are not corrected for the number of rates and of figures: of twenty such families \
          without any difference, one would have something bold.",
     ];
