@@ -86,8 +86,8 @@ pub const DEFAULT_MEMORY_BUDGET: usize = 1 << 30;
 /// How much memory a pass may take, and how exact its products are.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    #[cfg_attr(not(any(feature = "_cpu", feature = "_cube")), allow(dead_code))]
     // Read by kernels.
+    #[cfg_attr(not(any(feature = "_cpu", feature = "_cube")), allow(dead_code))]
     pub precision: Precision,
     /// Bytes of similarities that may exist at a time.
     #[cfg_attr(not(feature = "_cube"), allow(dead_code))]

@@ -4,6 +4,8 @@
 //! best of them is the first or the last of the three, one value beyond that end is tried as well,
 //! once. The best of all that was tried is chosen, of equal ones the first.
 
+use burn_contrastive::objective::ObjectiveConfig;
+
 use super::contenders::Contender;
 use super::results::{Choice, Results, Run};
 use super::setup::Protocol;
@@ -79,6 +81,10 @@ fn score(run: &Run) -> f64 {
 
 /// The value of an objective's parameter that a trial tries.
 fn value(contender: &Contender, trial: &Trial) -> f64 {
-    let settings = serde_json::to_value(&trial.objective).unwrap_or_default();
-    settings[contender.parameter()].as_f64().unwrap_or(f64::NAN)
+    setting(&trial.objective, contender.parameter()).unwrap_or(f64::NAN)
+}
+
+/// The value that an objective has of a parameter that is a number.
+pub fn setting(objective: &ObjectiveConfig, parameter: &str) -> Option<f64> {
+    serde_json::to_value(objective).ok()?[parameter].as_f64()
 }

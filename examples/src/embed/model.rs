@@ -59,7 +59,8 @@ const NOTHING: &[&str] = &[];
 
 impl Model {
     /// Opens a file of published CLIP weights, or the last checkpoint of a run of `clip`, `albef`,
-    /// `visual-semantic` or `radiograph` in a folder. `tokenizer` stands in for the one beside the weights.
+    /// `visual-semantic` or `radiograph` in a folder. `tokenizer` stands in for the one beside the
+    /// weights.
     ///
     /// # Errors
     ///

@@ -4,6 +4,7 @@ mod albef;
 mod clip;
 mod embed;
 mod it_contrast;
+mod late_interaction;
 mod nlvr;
 mod radiograph;
 mod recomputed;

@@ -98,7 +98,7 @@ pub fn assert_scores(
     reported: &ScoresWithSum,
 ) {
     let own = |image: usize, caption: usize| image_of_caption[caption] == image;
-    // A difference next to the tie is on either side of it in f32, which has half a tie of rounding.
+    // f32 rounds by half a tie, so that a difference next to the tie may be on either side of it.
     let both = [0.5 * tie, 1.5 * tie].map(|tie| {
         [
             scores(of_images, own, tie),

@@ -11,8 +11,8 @@ use crate::pairwise::blocks::{Block, Part};
 /// Their coefficients. Where row `i` matches column `i`, that one coefficient outweighs all others
 /// of its row, and rounding it would be most of the gradient's error: it is multiplied in f32.
 pub(super) struct Diagonal {
-    /// The rows of the block, and the columns, that it crosses.
-    crossed: [Part; 2],
+    /// The row, and the column, of the first of them.
+    first: [usize; 2],
     coefficients: Vec<f32>,
 }
 
@@ -31,14 +31,13 @@ impl Diagonal {
         let [rows, columns] = [block.rows, block.columns];
         let start = columns.start.max(rows.start + first_row);
         let end = columns.end().min(rows.end() + first_row).max(start);
-        let crossed = [start - first_row..end - first_row, start..end].map(Part::from);
         let coefficients = (start..end).map(|j| {
             let [row, column] = [j - first_row - rows.start, j - columns.start];
             // SAFETY: the caller's promise.
             std::mem::take(unsafe { &mut *coefficients.at(row * stride + column) })
         });
         Self {
-            crossed,
+            first: [start - first_row, start],
             coefficients: coefficients.collect(),
         }
     }
@@ -47,15 +46,12 @@ impl Diagonal {
     pub fn add<T: Real>(&self, inputs: &Inputs<T>, is_left: bool, own: Part, gradient: &mut [f32]) {
         let d = inputs.d;
         let [own_at, other_at] = if is_left { [0, 1] } else { [1, 0] };
-        let others = Embeddings::own(inputs)[other_at].from(self.crossed[other_at].start);
-        let first = self.crossed[own_at].start;
+        let others = Embeddings::own(inputs)[other_at].from(self.first[other_at]);
+        let first = self.first[own_at];
         let mut other = vec![0f32; d];
-        for (k, coefficient) in self.coefficients.iter().enumerate() {
-            let row = first + k;
-            if !(own.start..own.end()).contains(&row) {
-                continue;
-            }
-            others.read(k, 0, &mut other);
+        for row in own.start.max(first)..own.end().min(first + self.coefficients.len()) {
+            let coefficient = self.coefficients[row - first];
+            others.read(row - first, 0, &mut other);
             let gradient = &mut gradient[(row - own.start) * d..][..d];
             for (gradient, other) in gradient.iter_mut().zip(&other) {
                 *gradient += coefficient * other;

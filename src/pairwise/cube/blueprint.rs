@@ -86,8 +86,8 @@ fn of_units([m, n, k]: [usize; 3], processors: usize, may_be_wide: bool) -> Tili
     scheme(tile, (2, 2, 2), if n <= 64 { (32, 8) } else { (16, 16) })
 }
 
-/// Each of 8 planes has 32 × 64 elements of the result. Where rows are no multiples of a vector, the
-/// addresses of a factor of 256 rows need too many registers.
+/// Each of 8 planes has 32 × 64 elements of the result. Where rows are no multiples of a vector,
+/// the addresses of a factor of 256 rows need too many registers.
 fn of_matrix_units([m, n, k]: [usize; 3]) -> TilingScheme {
     let is_tall = n <= 64 && in_vectors([m, k]);
     scheme(

@@ -44,8 +44,8 @@ impl Embeddings {
         }
     }
 
-    /// With rows that are multiplied by these, `[n, 1]`; in a copy of all rows, or of those of a block at a
-    /// time.
+    /// With rows that are multiplied by these, `[n, 1]`; in a copy of all rows, or of those of a
+    /// block at a time.
     pub fn times(mut self, scale: CubeTensor, at_once: bool) -> Self {
         let types = |terms: &[CubeTensor]| terms.iter().map(|x| x.dtype).collect::<Vec<_>>();
         assert!(

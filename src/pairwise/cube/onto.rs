@@ -174,8 +174,8 @@ fn launch<T: Float>(
     }
 }
 
-/// How many pairs of a unit are evaluated side by side. Beside its accumulators it has registers for
-/// two of them, or for one where there are many steps, and a multiprocessor then for two cubes.
+/// How many pairs of a unit are evaluated side by side. Beside its accumulators it has registers
+/// for two of them, or for one where there are many steps, and a multiprocessor then for two cubes.
 fn pairs_at_a_time(steps: usize) -> usize {
     const MANY: usize = 48;
     if steps > MANY { 1 } else { 2 }

@@ -9,7 +9,7 @@ use crate::compare::contenders::{ALL, BASELINE, ORACLE};
 use crate::compare::plan::{Left, planned};
 use crate::compare::results::{Made, Results, Run};
 use crate::compare::statistics::Effect;
-use crate::compare::trial::Stage;
+use crate::compare::trial::{Stage, Trial};
 use crate::number::counted;
 use crate::report::html::duration;
 
@@ -71,7 +71,7 @@ fn progress(results: &Results) -> String {
 }
 
 /// The runs that the plan does not need any more.
-fn abandoned(results: &Results, plan: &[crate::compare::trial::Trial]) -> String {
+fn abandoned(results: &Results, plan: &[Trial]) -> String {
     let others = results.runs.iter().filter(|run| !plan.contains(&run.trial));
     let others: Vec<&Run> = others.collect();
     if others.is_empty() {
@@ -270,19 +270,22 @@ fn expectations(results: &Results) -> Vec<String> {
 /// Whether others are shown to be above what nothing should be above.
 fn above_oracle(results: &Results, rate: f64) -> Option<String> {
     let all = compared_to(ORACLE, |name| sample(results, name, rate, SUM));
-    let tested: Vec<(&str, Compared)> = ALL
+    // Each with its adjusted p.
+    let tested: Vec<(&str, Compared, f64)> = ALL
         .iter()
         .zip(all)
-        .filter_map(|(one, compared)| Some((one.name, compared?)))
-        .filter(|(_, compared)| compared.p.is_some())
+        .filter_map(|(one, compared)| {
+            let [_, adjusted] = compared?.p?;
+            Some((one.name, compared?, adjusted))
+        })
         .collect();
     let best = tested
         .iter()
         .max_by(|a, b| a.1.effect.mean.total_cmp(&b.1.effect.mean))?;
     let above: Vec<String> = tested
         .iter()
-        .filter(|(_, one)| one.is_shown() && one.effect.mean > 0.0)
-        .map(|(name, one)| format!("`{name}` {}", plain(&one.effect, 1)))
+        .filter(|(_, one, _)| one.is_shown() && one.effect.mean > 0.0)
+        .map(|(name, one, _)| format!("`{name}` {}", plain(&one.effect, 1)))
         .collect();
     let what = format!(
         "Nothing should be above the oracle by R@sum at {}.",
@@ -293,10 +296,7 @@ fn above_oracle(results: &Results, rate: f64) -> Option<String> {
             "{what} Nothing is shown to be; the most is `{}`, {} with an adjusted p of {}.",
             best.0,
             plain(&best.1.effect, 1),
-            probability(Some(&best.1))
-                .rsplit("; ")
-                .next()
-                .unwrap_or_default()
+            probability(best.2)
         )
     } else {
         format!(

@@ -225,14 +225,19 @@ pub(super) fn difference(compared: Option<&Compared>, decimals: usize) -> String
 }
 
 /// A p, and the adjusted one.
-pub(super) fn probability(compared: Option<&Compared>) -> String {
-    let shown = |p: f64| match p {
-        p if p < 0.001 => "< 0.001".to_string(),
-        p => fixed(p, 3),
-    };
+pub(super) fn probabilities(compared: Option<&Compared>) -> String {
     match compared.and_then(|compared| compared.p) {
-        Some(p) => p.map(shown).join("; "),
+        Some(p) => p.map(probability).join("; "),
         None => "–".to_string(),
+    }
+}
+
+/// A p.
+pub(super) fn probability(p: f64) -> String {
+    if p < 0.001 {
+        "< 0.001".to_string()
+    } else {
+        fixed(p, 3)
     }
 }
 

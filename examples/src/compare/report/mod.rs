@@ -85,38 +85,28 @@ fn link(file: &Path, folder: &Path) -> String {
 }
 
 fn document(results: &Results, source: &str, page: Option<&str>) -> Document {
-    let heading = |text: &str| vec![Block::Heading(text.to_string())];
-    let over_rates = tables::over_the_rates(results);
-    let over_rates = if over_rates.is_empty() {
-        Vec::new()
-    } else {
-        [
-            heading("Over the rates"),
-            over_rates,
-            charts::rates(results),
-        ]
-        .concat()
+    let section = |heading: &str, blocks: Vec<Block>| {
+        if blocks.is_empty() {
+            return blocks;
+        }
+        [vec![Block::Heading(heading.to_string())], blocks].concat()
     };
+    let over_rates = [tables::over_the_rates(results), charts::rates(results)].concat();
     let parts = [
         setup::question(results, source, page),
-        heading("What is shown"),
-        findings::found(results),
-        heading("What is not shown"),
-        setup::limits(results),
-        heading("The set-up"),
-        setup::setup(results),
-        heading("The figures"),
-        setup::figures(results),
-        heading("The test"),
-        setup::test(),
-        over_rates,
+        section("What is shown", findings::found(results)),
+        section("What is not shown", setup::limits(results)),
+        section("The set-up", setup::setup(results)),
+        section("The figures", setup::figures(results)),
+        section("The test", setup::test()),
+        section("Over the rates", over_rates),
         tables::rates(results),
-        heading("Do weights find the false negatives?"),
-        weights::section(results),
-        heading("Time and memory"),
-        settings::costs(results),
-        heading("Settings that were chosen"),
-        settings::chosen(results),
+        section(
+            "Do weights find the false negatives?",
+            weights::section(results),
+        ),
+        section("Time and memory", settings::costs(results)),
+        section("Settings that were chosen", settings::chosen(results)),
     ];
     Document {
         title: "Which objective, when negatives are false?".to_string(),

@@ -2,13 +2,13 @@
 
 use burn_contrastive::objective::{Input, ObjectiveConfig};
 use burn_contrastive::schedule::Schedule;
-use serde_json::Value;
 
 use super::document::Block;
 use super::measures::{fixed, listed, percent};
 use super::tables::called;
 use crate::compare::contenders::{ALL, BASELINE, Contender};
 use crate::compare::results::{Choice, Results, Run};
+use crate::compare::search::setting;
 use crate::compare::trial::MOMENTUM;
 
 /// The settings that were chosen, and from what.
@@ -16,20 +16,20 @@ pub(super) fn chosen(results: &Results) -> Vec<Block> {
     let protocol = &results.setup.protocol;
     let rows = ALL.iter().filter_map(|contender| {
         let chosen = results.chosen.get(contender.name)?;
-        let value = value(&chosen.objective, &chosen.parameter);
+        let value = setting(&chosen.objective, &chosen.parameter);
         let (first, last) = (chosen.tried.first()?, chosen.tried.last()?);
         let edge = if value == Some(*first) || value == Some(*last) {
             ", an end"
         } else {
             ""
         };
-        let tried: Vec<String> = chosen.tried.iter().map(number).collect();
+        let tried: Vec<String> = chosen.tried.iter().map(shown).collect();
         Some(vec![
             called(contender),
             format!(
                 "`{}` {}{edge}",
                 chosen.parameter,
-                value.as_ref().map_or("–".into(), number)
+                value.as_ref().map_or("–".into(), shown)
             ),
             tried.join(", "),
             chosen.learning_rate.to_string(),
@@ -62,18 +62,15 @@ pub(super) fn chosen(results: &Results) -> Vec<Block> {
     ]
 }
 
-fn number(value: &f64) -> String {
+/// A number, or a setting, with a minus sign where it has one.
+fn shown(value: &impl ToString) -> String {
     value.to_string().replace('-', "−")
-}
-
-fn value(objective: &ObjectiveConfig, parameter: &str) -> Option<f64> {
-    serde_json::to_value(objective).ok()?[parameter].as_f64()
 }
 
 /// What was chosen beside the paper's figures, to which the crate's calibrated weights are fitted.
 fn calibrated(results: &Results) -> String {
     let chosen = results.chosen.get("srcl-calibrated");
-    let value = chosen.and_then(|chosen| value(&chosen.objective, &chosen.parameter));
+    let value = chosen.and_then(|chosen| setting(&chosen.objective, &chosen.parameter));
     value.map_or(String::new(), |value| {
         let own = burn_contrastive::weighting::SimilarityRegulation::calibrated();
         let same = if value == own.weight_temperature {
@@ -101,7 +98,7 @@ fn besides(chosen: &Choice) -> String {
     for (key, value) in settings.as_object().into_iter().flatten() {
         let is_shown = *key != chosen.parameter && key != "schedule" && default[key] != *value;
         if is_shown {
-            parts.push(format!("`{key}` {}", text(value)));
+            parts.push(format!("`{key}` {}", shown(value)));
         }
     }
     let schedules = serde_json::to_value(objective.schedules()).unwrap_or_default();
@@ -118,10 +115,6 @@ fn besides(chosen: &Choice) -> String {
     } else {
         parts.join("; ")
     }
-}
-
-fn text(value: &Value) -> String {
-    value.to_string().replace('-', "−")
 }
 
 /// A schedule in words.

@@ -109,8 +109,8 @@ fn rates(results: &Results) -> String {
     };
     format!(
         "**Rate.** The share of a batch's pairs that have another pair there whose caption means \
-         the same: {}, which is {} of {size} pairs. No other two pairs of a batch mean the same.{own} \
-         Training pairs, validation and test are the same at all rates.",
+         the same: {}, which is {} of {size} pairs. No other two pairs of a batch mean the \
+         same.{own} Training pairs, validation and test are the same at all rates.",
         listed(&shown),
         listed(&pairs.collect::<Vec<_>>()),
     )
@@ -222,8 +222,8 @@ pub(super) fn figures(results: &Results) -> Vec<Block> {
     );
     points.push(
         "**Alignment** is the mean squared distance of a caption and its image, **uniformity** \
-         the logarithm of the mean of exp(−2 d²) over the distances d of all captions to the images \
-         of all captions, **gap** the distance between the mean image and the mean caption; all \
+         the logarithm of the mean of exp(−2 d²) over the distances d of all captions to the \
+         images of all captions, **gap** the distance between the mean image and the mean caption; all \
          of embeddings of unit length."
             .to_string(),
     );
@@ -247,7 +247,8 @@ pub(super) fn test() -> Vec<Block> {
          described and not tested.",
         "The test was chosen for its power, before its own p were known but after most \
          differences were: an earlier form of this report had paired t-tests of each objective \
-         alone, which with four seeds have three degrees of freedom and could hardly show anything.",
+         alone, which with four seeds have three degrees of freedom and could hardly show \
+         anything.",
         "Tests are not corrected for the number of rates and of figures: of twenty such families \
          without any difference, one would have something bold.",
     ];
@@ -276,8 +277,8 @@ pub(super) fn limits(results: &Results) -> Vec<Block> {
         counted(protocol.fewer_seeds as u64, "seed"),
     ));
     points.push(format!(
-        "Large batches. With {} pairs a batch, a pair has one false negative (rarely two) among its \
-         negatives, at any rate: the rate says how many pairs have one.",
+        "Large batches. With {} pairs a batch, a pair has one false negative (rarely two) among \
+         its negatives, at any rate: the rate says how many pairs have one.",
         shared.data.batch_size
     ));
     points.push(format!(

@@ -4,7 +4,7 @@ use super::document::Block;
 use super::findings::change_name;
 use super::measures::{
     Compared, Measure, NDCG, OTHERS, SUM, change, compared, compared_to, difference, fixed, listed,
-    mean, not_finite, over_rates, percent, probability, runs, sample,
+    mean, not_finite, over_rates, percent, probabilities, runs, sample,
 };
 use crate::compare::chance::Chance;
 use crate::compare::contenders::{ALL, BASELINE, Contender, ORACLE};
@@ -19,14 +19,11 @@ pub(super) fn rates(results: &Results) -> Vec<Block> {
 /// The objectives at a rate, the best by R@sum first.
 fn at(results: &Results, rate: f64) -> Vec<Block> {
     let mut blocks = vec![Block::Heading(format!("At a rate of {}", percent(rate)))];
-    let table = Table::of(results, rate);
-    blocks.push(if table.rows.is_empty() {
+    let (columns, rows) = table(results, rate);
+    blocks.push(if rows.is_empty() {
         Block::Text("No run is done yet.".to_string())
     } else {
-        Block::Table {
-            columns: table.columns,
-            rows: table.rows,
-        }
+        Block::Table { columns, rows }
     });
     let failed = ALL.iter().flat_map(|one| runs(results, one.name, rate));
     let failed = failed.filter_map(|run| {
@@ -48,55 +45,49 @@ fn at(results: &Results, rate: f64) -> Vec<Block> {
     blocks
 }
 
-struct Table {
-    columns: Vec<String>,
-    rows: Vec<Vec<String>>,
-}
-
-impl Table {
-    fn of(results: &Results, rate: f64) -> Self {
-        let has = |measure: &Measure| {
-            let mut samples = ALL
-                .iter()
-                .map(|one| sample(results, one.name, rate, *measure));
-            samples.any(|sample| !sample.values.is_empty())
-        };
-        let (before, after) = OTHERS.split_at(2);
-        let after: Vec<_> = after.iter().filter(|measure| has(measure)).collect();
-        let differences = [SUM, NDCG].map(|measure| compared(results, rate, measure));
-        let mut rows = Vec::new();
-        for (place, contender) in ALL.iter().enumerate() {
-            let of = |measure: Measure| sample(results, contender.name, rate, measure);
-            let sum = of(SUM);
-            let seeds = runs(results, contender.name, rate).filter(|run| run.test.is_some());
-            let seeds = seeds.count();
-            if seeds == 0 {
-                continue;
-            }
-            let shown = |measure: &Measure| mean(&of(*measure), measure.decimals);
-            let mut cells = vec![called(contender), seeds.to_string()];
-            cells.extend(before.iter().map(shown));
-            for (measure, differences) in [SUM, NDCG].iter().zip(&differences) {
-                cells.push(shown(measure));
-                cells.extend(differs(differences[place].as_ref(), *measure));
-            }
-            cells.extend(after.iter().map(|measure| shown(measure)));
-            rows.push((sum.mean(), cells));
+/// The columns of the table of a rate, and its rows.
+fn table(results: &Results, rate: f64) -> (Vec<String>, Vec<Vec<String>>) {
+    let has = |measure: &Measure| {
+        let mut samples = ALL
+            .iter()
+            .map(|one| sample(results, one.name, rate, *measure));
+        samples.any(|sample| !sample.values.is_empty())
+    };
+    let (before, after) = OTHERS.split_at(2);
+    let after: Vec<_> = after.iter().filter(|measure| has(measure)).collect();
+    let differences = [SUM, NDCG].map(|measure| compared(results, rate, measure));
+    let mut rows = Vec::new();
+    for (place, contender) in ALL.iter().enumerate() {
+        let of = |measure: Measure| sample(results, contender.name, rate, measure);
+        let sum = of(SUM);
+        let seeds = runs(results, contender.name, rate).filter(|run| run.test.is_some());
+        let seeds = seeds.count();
+        if seeds == 0 {
+            continue;
         }
-        rows.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let mut columns = vec!["objective".to_string(), "seeds".to_string()];
-        columns.extend(before.iter().map(|measure| measure.name.to_string()));
-        for measure in [SUM, NDCG] {
-            columns.push(measure.name.to_string());
-            columns.extend(difference_columns(measure.name));
+        let shown = |measure: &Measure| mean(&of(*measure), measure.decimals);
+        let mut cells = vec![called(contender), seeds.to_string()];
+        cells.extend(before.iter().map(shown));
+        for (measure, differences) in [SUM, NDCG].iter().zip(&differences) {
+            cells.push(shown(measure));
+            cells.extend(differs(differences[place].as_ref(), *measure));
         }
-        columns.extend(after.iter().map(|measure| measure.name.to_string()));
-        let mut rows: Vec<Vec<String>> = rows.into_iter().map(|(_, cells)| cells).collect();
-        if let Some(chance) = results.chance.as_ref().filter(|_| !rows.is_empty()) {
-            rows.push(by_chance(chance, columns.len()));
-        }
-        Self { columns, rows }
+        cells.extend(after.iter().map(|measure| shown(measure)));
+        rows.push((sum.mean(), cells));
     }
+    rows.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let mut columns = vec!["objective".to_string(), "seeds".to_string()];
+    columns.extend(before.iter().map(|measure| measure.name.to_string()));
+    for measure in [SUM, NDCG] {
+        columns.push(measure.name.to_string());
+        columns.extend(difference_columns(measure.name));
+    }
+    columns.extend(after.iter().map(|measure| measure.name.to_string()));
+    let mut rows: Vec<Vec<String>> = rows.into_iter().map(|(_, cells)| cells).collect();
+    if let Some(chance) = results.chance.as_ref().filter(|_| !rows.is_empty()) {
+        rows.push(by_chance(chance, columns.len()));
+    }
+    (columns, rows)
 }
 
 fn difference_columns(name: &str) -> [String; 2] {
@@ -106,7 +97,7 @@ fn difference_columns(name: &str) -> [String; 2] {
 fn differs(compared: Option<&Compared>, measure: Measure) -> [String; 2] {
     [
         difference(compared, measure.decimals),
-        probability(compared),
+        probabilities(compared),
     ]
 }
 
@@ -155,8 +146,8 @@ pub(super) fn over_the_rates(results: &Results) -> Vec<Block> {
     }
     let mut blocks = vec![Block::Text(format!(
         "For each seed, a figure's mean over the rates, and its {}. Both are compared as figures \
-         at one rate are, with one value a seed: runs of one seed have the same first parameters at \
-         all rates, so that they are no independent runs. The mean has the most power.",
+         at one rate are, with one value a seed: runs of one seed have the same first parameters \
+         at all rates, so that they are no independent runs. The mean has the most power.",
         change_name(rates)
     ))];
     for measure in [SUM, NDCG] {

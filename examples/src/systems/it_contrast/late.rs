@@ -139,9 +139,9 @@ pub(super) fn loss(
     }
 }
 
-/// InfoCMR without hard negatives (Wu et al., equation 7), where each vector of noise is a sample of
-/// one token: as similar to an image as the mean of its cosines with the regions, and to a caption
-/// as that of its cosines with the words.
+/// InfoCMR without hard negatives (Wu et al., equation 7), where each vector of noise is a sample
+/// of one token: as similar to an image as the mean of its cosines with the regions, and to a
+/// caption as that of its cosines with the words.
 fn with_noise(
     config: &InfoCmrConfig,
     scale: &Tensor<1>,

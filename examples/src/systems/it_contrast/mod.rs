@@ -145,7 +145,8 @@ impl ItContrast {
         features
     }
 
-    /// The noise of a step, as wide as these embeddings and beside them: `[negatives.noise, width]`.
+    /// The noise of a step, as wide as these embeddings and on their device:
+    /// `[negatives.noise, width]`.
     fn noise(&self, embeddings: &Tensor<2>, step: u64) -> Option<Tensor<2>> {
         let noise = GaussianNegativesConfig::new()
             .with_count(self.config.negatives.noise)

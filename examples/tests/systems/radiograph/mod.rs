@@ -257,7 +257,7 @@ fn a_small_run_reports_the_precisions_of_its_embeddings() {
     assert_eq!(moved.count(), 12);
 }
 
-/// The precisions, the histograms and the scores of retrieval that a report has, before the training
+/// The precisions, the histograms and the scores of retrieval of a report, before the training
 /// and after it.
 #[test]
 fn a_report_says_what_plain_loops_find_in_the_embeddings() {
