@@ -91,7 +91,7 @@ struct What {
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
 
-    /// Seeds of the eight objectives that matter most
+    /// Seeds of the nine objectives that matter most
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_000))]
     seeds: Option<u16>,
 

@@ -16,7 +16,7 @@ pub struct Contender {
     parameter: &'static str,
     /// The values that are tried first, decided before any was tried.
     values: [f64; 3],
-    /// Whether it is one of the eight with more seeds: those that do something about false
+    /// Whether it is one of the nine with more seeds: those that do something about false
     /// negatives, what they are compared with, and the most used alternative.
     pub is_central: bool,
 }
@@ -55,7 +55,7 @@ const MARGINS: [f64; 3] = [0.1, 0.2, 0.4];
 const LAMBDAS: [f64; 3] = [0.05, 0.2, 0.6];
 
 /// All that take part, the central ones first.
-pub const ALL: [Contender; 18] = [
+pub const ALL: [Contender; 19] = [
     central(contender(
         "info-nce",
         r#"{"objective": "info-nce"}"#,
@@ -70,6 +70,12 @@ pub const ALL: [Contender; 18] = [
     )),
     central(contender(
         "srcl-calibrated",
+        r#"{"objective": "srcl", "weight_temperature": 0.3}"#,
+        "temperature",
+        WIDE,
+    )),
+    central(contender(
+        "srcl-searched",
         r#"{"objective": "srcl"}"#,
         "weight_temperature",
         [0.15, 0.3, 0.6],
@@ -211,6 +217,8 @@ impl Contender {
 
 #[cfg(test)]
 mod tests {
+    use burn_contrastive::objective::{AnyConfig, SrclConfig};
+
     use super::*;
 
     #[test]
@@ -242,8 +250,15 @@ mod tests {
     }
 
     #[test]
-    fn eight_are_central_and_names_are_unique() {
-        assert_eq!(ALL.iter().filter(|one| one.is_central).count(), 8);
+    fn the_calibrated_one_is_that_of_the_library() {
+        let calibrated = Contender::named("srcl-calibrated").unwrap();
+        let library = AnyConfig::Srcl(SrclConfig::calibrated());
+        assert_eq!(calibrated.with(0.07), library.into());
+    }
+
+    #[test]
+    fn nine_are_central_and_names_are_unique() {
+        assert_eq!(ALL.iter().filter(|one| one.is_central).count(), 9);
         for (place, one) in ALL.iter().enumerate() {
             assert!(ALL[..place].iter().all(|other| other.name != one.name));
             assert_eq!(Contender::named(one.name).unwrap().name, one.name);

@@ -319,7 +319,25 @@ impl Store {
     /// If the lock cannot be made.
     pub fn claim(&self, trial: &Trial) -> Result<Option<Claim>> {
         let name = files::sha256(&mut serde_json::to_string(trial)?.as_bytes())?;
-        let path = self.path("claims").join(&name[..16]);
+        Self::taken(self.path("claims").join(&name[..16]))
+    }
+
+    /// Removes the claims of programs that ended before they could. While the results change, for
+    /// then no program takes a trial.
+    ///
+    /// # Errors
+    ///
+    /// If the folder cannot be read, or a lock not be made.
+    pub fn remove_ended_claims(&self) -> Result<()> {
+        let folder = self.path("claims");
+        let name = || folder.display().to_string();
+        for file in fs::read_dir(&folder).with_context(name)? {
+            drop(Self::taken(file.with_context(name)?.path())?);
+        }
+        Ok(())
+    }
+
+    fn taken(path: PathBuf) -> Result<Option<Claim>> {
         let lock = Lock::now(&path)?;
         Ok(lock.map(|lock| Claim {
             lock: Some(lock),

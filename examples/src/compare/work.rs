@@ -61,8 +61,8 @@ impl Comparison {
         self.only.is_empty() || self.only.iter().any(|name| name == contender.name)
     }
 
-    /// Reads the data, so that what is bad is found once and at the beginning, and writes down the
-    /// setup.
+    /// Reads the data, so that what is bad is found once and at the beginning, writes down the
+    /// setup, and removes what programs that were killed have left.
     ///
     /// # Errors
     ///
@@ -70,7 +70,10 @@ impl Comparison {
     pub fn begin(&self) -> Result<()> {
         let material = Material::open(&self.setup, &self.scenes)?;
         let store = Store::open(&self.folder)?;
-        store.with(&self.setup, &material.fingerprint, |_| Ok(((), true)))
+        store.with(&self.setup, &material.fingerprint, |_| {
+            store.remove_ended_claims()?;
+            Ok(((), true))
+        })
     }
 
     /// Runs what is left, as far as no other program does, and tells of each run.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use burn::tensor::Device;
 use burn_contrastive_examples::compare::data::Material;
@@ -11,7 +12,7 @@ use burn_contrastive_examples::compare::setup::Setup;
 use burn_contrastive_examples::data::{ScenesConfig, scenes};
 use serde_json::Value;
 
-use super::{comparison, exclusively, naive, toy};
+use super::{TOY, comparison, exclusively, naive, toy};
 
 /// Scenes whose attributes nobody knows, with `captions` captions each.
 fn strangers(folder: &Path, captions: usize) -> Setup {
@@ -88,6 +89,49 @@ fn captions_of_one_image_are_false_negatives_and_only_ids_are_measured() {
         text.contains("**Data.** `own`.") && !text.contains("nDCG@10, overlap"),
         "{text}"
     );
+}
+
+/// With the program itself, its rates in any order.
+#[test]
+fn the_program_compares_on_files() {
+    let folder = tempfile::tempdir().unwrap();
+    strangers(folder.path(), 5);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_compare"));
+    command.current_dir(folder.path());
+    command.args(["run", "--data=own", "--only=info-nce,dcl", "--jobs=1"]);
+    command.args(["--seeds=2", "--fewer-seeds=1", "--rates=0.6,0"]);
+    // As many steps as there are looks.
+    for setting in TOY.iter().chain(&["schedule.steps=6"]) {
+        command.arg(format!("--set={setting}"));
+    }
+    let output = command.output().unwrap();
+    let [told, error] =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(output.status.success(), "{told}{error}");
+    assert!(!folder.path().join("runs/scenes").exists());
+
+    let file = folder.path().join("runs/compare/results.json");
+    let results = Results::read(&file).unwrap().unwrap();
+    assert_eq!(results.setup.protocol.rates, [0.0, 0.6]);
+    let data = results.setup.training.shared.data.path.as_ref();
+    assert!(data.unwrap().is_absolute() && data.unwrap().ends_with("own"));
+    let tests = results.runs.iter().filter(|run| run.test.is_some());
+    let tests: Vec<_> = tests
+        .map(|run| (run.trial.contender.as_str(), run.trial.rate, run.trial.seed))
+        .collect();
+    let expected = [
+        ("info-nce", 0.0, 1),
+        ("info-nce", 0.0, 2),
+        ("info-nce", 0.6, 1),
+        ("info-nce", 0.6, 2),
+        ("dcl", 0.0, 1),
+        ("dcl", 0.6, 1),
+    ];
+    assert_eq!(tests, expected);
+    for run in &results.runs {
+        assert_eq!(run.failure, None);
+        assert_eq!(run.test.as_ref().and_then(|test| test.by_overlap), None);
+    }
 }
 
 #[test]

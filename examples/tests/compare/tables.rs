@@ -50,7 +50,7 @@ pub fn are_those_of(found: &Found, results: &Results, text: &str) {
             over_rates_is_right(found, figure, row);
         }
         assert_eq!(over_rates[place].len(), ALL.len());
-        assert_eq!(shown[place].len(), 6);
+        assert_eq!(shown[place].len(), 7);
         for row in &shown[place] {
             claim_is_right(found, figure, row);
         }
@@ -208,12 +208,16 @@ fn claim_is_right(found: &Found, figure: usize, row: &[&str]) {
 /// The rows of the table of weights: all looks.
 fn weights_are_right(results: &Results, text: &str) {
     type Source = (&'static str, fn(&Look) -> Option<f64>);
-    let sources: [(&str, Source); 7] = [
+    let sources: [(&str, Source); 8] = [
         ("the teacher alone", ("srcl", |look| look.teacher)),
         ("weights of `srcl`", ("srcl", |look| look.weights)),
         (
             "weights of `srcl-calibrated`",
             ("srcl-calibrated", |look| look.weights),
+        ),
+        (
+            "weights of `srcl-searched`",
+            ("srcl-searched", |look| look.weights),
         ),
         (
             "weights of `false-negative-removal`",

@@ -14,11 +14,15 @@ use crate::number::counted;
 use crate::report::html::duration;
 
 /// What the papers propose for false negatives, each with the objective that does it.
-const CLAIMS: [(&str, &str); 6] = [
+const CLAIMS: [(&str, &str); 7] = [
     ("weighing them less (SRCL, as printed)", "srcl"),
     (
-        "weighing them less (SRCL, its weights' temperature searched)",
+        "weighing them less (SRCL, weights fitted to its figures)",
         "srcl-calibrated",
+    ),
+    (
+        "weighing them less (SRCL, weights' temperature searched)",
+        "srcl-searched",
     ),
     ("removing them", "false-negative-removal"),
     ("relaxing the contrast (ReCo)", "reco"),

@@ -67,20 +67,15 @@ fn shown(value: &impl ToString) -> String {
     value.to_string().replace('-', "−")
 }
 
-/// What was chosen beside the paper's figures, to which the crate's calibrated weights are fitted.
+/// Where the weight temperatures of SRCL come from.
 fn calibrated(results: &Results) -> String {
-    let chosen = results.chosen.get("srcl-calibrated");
-    let value = chosen.and_then(|chosen| setting(&chosen.objective, &chosen.parameter));
-    value.map_or(String::new(), |value| {
-        let own = burn_contrastive::weighting::SimilarityRegulation::calibrated();
-        let same = if value == own.weight_temperature {
-            ", which was chosen"
-        } else {
-            ""
-        };
+    let searched = results.chosen.get("srcl-searched");
+    let searched = searched.and_then(|chosen| setting(&chosen.objective, &chosen.parameter));
+    let own = burn_contrastive::weighting::SimilarityRegulation::calibrated();
+    searched.map_or(String::new(), |searched| {
         format!(
-            " `SrclConfig::calibrated()`, which is fitted to the figures of SRCL's paper, has a \
-             weight temperature of {}{same}; `srcl-calibrated` has {value} here.",
+            " `srcl-calibrated` is `SrclConfig::calibrated()`, whose weight temperature of {} is \
+             fitted to the figures of SRCL's paper; that of `srcl-searched` is searched: {searched}.",
             own.weight_temperature
         )
     })

@@ -42,7 +42,7 @@ pub(super) fn setup(results: &Results) -> Vec<Block> {
     points.push(encoders(results));
     points.push(optimiser(results));
     points.push(format!(
-        "**Runs.** {} of each of the eight objectives that bear on the question, {} of each of the \
+        "**Runs.** {} of each of the nine objectives that bear on the question, {} of each of the \
          others, at every rate. With the same seed all objectives begin with the same parameters \
          and see the same batches.",
         counted(protocol.seeds as u64, "run"),
@@ -242,7 +242,7 @@ pub(super) fn test() -> Vec<Block> {
          two means. An objective with fewer seeds is compared by the seeds that both have, and Δ \
          is not the difference of the means in the table.",
         "**p** is that of the t-test with the degrees of freedom of those residuals; after the \
-         semicolon it is adjusted by Holm's method for the seven other objectives that bear on the \
+         semicolon it is adjusted by Holm's method for the eight other objectives that bear on the \
          question. **Bold** where the adjusted p is below 0.05. Objectives with fewer seeds are \
          described and not tested.",
         "The test was chosen for its power, before its own p were known but after most \

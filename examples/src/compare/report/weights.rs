@@ -46,7 +46,7 @@ const fn drawn(colour: Role, source: Source) -> Source {
 }
 
 /// All of them.
-pub(super) const SOURCES: [Source; 7] = [
+pub(super) const SOURCES: [Source; 8] = [
     Source {
         drawn: "the teacher",
         is_fixed: true,
@@ -63,6 +63,11 @@ pub(super) const SOURCES: [Source; 7] = [
             |look| look.weights,
             "weights of `srcl-calibrated`",
         ),
+    ),
+    source(
+        "srcl-searched",
+        |look| look.weights,
+        "weights of `srcl-searched`",
     ),
     drawn(
         Role::Second,
