@@ -43,12 +43,14 @@ impl Units {
     /// Those that passes use: of this processor. In tests that is AMX, emulated where there is none:
     /// either computes the same, to the bit.
     pub fn used() -> Option<Self> {
-        let units = Self::of_processor();
-        #[cfg(all(test, target_arch = "x86_64"))]
-        let units = units.filter(|&units| units != Self::Avx512);
         #[cfg(test)]
-        let units = units.or(Some(Self::Emulated));
-        units
+        return match Self::of_processor() {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Some(Self::Amx) => Some(Self::Amx),
+            _ => Some(Self::Emulated),
+        };
+        #[cfg(not(test))]
+        Self::of_processor()
     }
 
     /// Those of this processor, if it has any and the system lets this process use them.
