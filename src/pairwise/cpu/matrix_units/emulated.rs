@@ -2,22 +2,23 @@
 
 use super::{BLOCK, Product, STRIP};
 
-/// As the instruction treats results: below the normal range they are zeros.
-fn flushed(x: f32) -> f32 {
-    if x.abs() < f32::MIN_POSITIVE {
-        0f32.copysign(x)
-    } else {
-        x
-    }
+/// As the instruction rounds: to nearest, and what is then below the normal range to zero, where
+/// "then" is as if exponents had no end. Operands below the range are zeros too.
+fn rounded(x: f64) -> f32 {
+    // What is below by no more than half a last place is rounded into the range.
+    const LEAST: f64 = f32::MIN_POSITIVE as f64 * (1.0 - 0.25 * f32::EPSILON as f64);
+    let is_below = x.abs() < LEAST;
+    (if is_below { 0f64.copysign(x) } else { x }) as f32
 }
 
 /// The bf16 in the low and in the high half of a word.
 fn halves(word: u32) -> [f32; 2] {
-    [word << 16, word & 0xffff_0000].map(|bits| flushed(f32::from_bits(bits)))
+    [word << 16, word & 0xffff_0000].map(|bits| rounded(f32::from_bits(bits).into()))
 }
 
 /// `sums += left · right`: the products of even and of odd elements are summed apart, then both are
-/// added. A product of two bf16 is exact in f32, so that nothing is gained by fusing it.
+/// added. Each step is rounded once: f64 holds a product of two bf16 exactly, and adds an f32 so
+/// closely that no second rounding shows.
 fn multiply_blocks(sums: &mut [f32; STRIP * STRIP], left: &[u32], right: &[u32]) {
     for (m, sums) in sums.chunks_exact_mut(STRIP).enumerate() {
         let mut found = [[0f32; 2]; STRIP];
@@ -26,12 +27,14 @@ fn multiply_blocks(sums: &mut [f32; STRIP * STRIP], left: &[u32], right: &[u32])
             for (n, found) in found.iter_mut().enumerate() {
                 let b = halves(right[k * STRIP + n]);
                 for p in 0..2 {
-                    found[p] = flushed(a[p].mul_add(b[p], found[p]));
+                    let [a, b, sum] = [a[p], b[p], found[p]].map(f64::from);
+                    found[p] = rounded(a * b + sum);
                 }
             }
         }
-        for (sum, found) in sums.iter_mut().zip(found) {
-            *sum = flushed(flushed(*sum) + flushed(found[0] + found[1]));
+        let added = |x: f32, y: f32| rounded(f64::from(x) + f64::from(y));
+        for (sum, [even, odd]) in sums.iter_mut().zip(found) {
+            *sum = added(rounded((*sum).into()), added(even, odd));
         }
     }
 }

@@ -40,10 +40,15 @@ pub(super) enum Units {
 }
 
 impl Units {
-    /// Those that passes use: of this processor, or in tests emulated.
+    /// Those that passes use: of this processor. In tests that is AMX, emulated where there is none:
+    /// either computes the same, to the bit.
     pub fn used() -> Option<Self> {
         #[cfg(test)]
-        return Some(Self::Emulated);
+        return match Self::of_processor() {
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Some(Self::Amx) => Some(Self::Amx),
+            _ => Some(Self::Emulated),
+        };
         #[cfg(not(test))]
         Self::of_processor()
     }

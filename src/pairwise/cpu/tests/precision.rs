@@ -352,16 +352,24 @@ fn tolerance(units: Units) -> f32 {
 fn units_multiply_blocks_as_defined() {
     let mut rng = StdRng::seed_from_u64(8);
     let steps = 3;
-    for [left, right] in [[1, 1], [2, 2], [3, 1], [2, 1], [1, 2]] {
+    let terms = [[1, 1], [2, 2], [3, 1], [2, 1], [1, 2]];
+    let cases = terms.map(|terms| [false, true].map(|is_tiny| (terms, is_tiny)));
+    for ([left, right], is_tiny) in cases.into_iter().flatten() {
         let multiplied = Multiplied::new(left, right, false);
+        let bits = |x: f32| bf16::from_f32(x).to_bits() as u32;
+        // Two of the first make the smallest normal number; two of the second, taken from it, leave
+        // what rounds to it on the grid of the numbers below, but not as if that went on.
+        let powers = [2f32.powi(-63), 2f32.powi(-75)];
+        let mut half = || match rng.random_range(0..4000) {
+            at @ 0..2000 if is_tiny => bits(powers[at % 2]) | (at as u32 & 2) << 14,
+            2000.. if is_tiny => bits(rng.random_range(-2.0..2.0) * powers[0]),
+            0 => 0x7f80,                               // ∞
+            1 => 0xffc1,                               // NaN
+            2..200 => rng.random_range(0..0x80),       // below the normal range
+            200..400 => rng.random_range(0x80..0x100), // next to it
+            _ => bits(rng.random_range(-2.0..2.0)),
+        };
         let mut strip = |terms: usize| -> Vec<u32> {
-            let mut half = || match rng.random_range(0..4000) {
-                0 => 0x7f80,                               // ∞
-                1 => 0xffc1,                               // NaN
-                2..200 => rng.random_range(0..0x80),       // below the normal range
-                200..400 => rng.random_range(0x80..0x100), // next to it
-                _ => bf16::from_f32(rng.random_range(-2.0..2.0)).to_bits() as u32,
-            };
             (0..steps * terms * BLOCK)
                 .map(|_| half() << 16 | half())
                 .collect()
@@ -369,7 +377,13 @@ fn units_multiply_blocks_as_defined() {
         let lefts = [strip(left), strip(left)];
         let rights = [strip(right), strip(right)];
         let run = |units: Units, accumulate: bool| {
-            let mut sums: Vec<f32> = (0..SIDE * SIDE).map(|k| k as f32 - 500.0).collect();
+            let scale = if is_tiny {
+                f32::MIN_POSITIVE / 64.0
+            } else {
+                1.0
+            };
+            let sums = (0..SIDE * SIDE).map(|k| (k as f32 - 500.0) * scale);
+            let mut sums: Vec<f32> = sums.collect();
             // SAFETY: there are 32 rows of 32 elements.
             unsafe {
                 units.ready().multiply(&Product {
@@ -386,7 +400,7 @@ fn units_multiply_blocks_as_defined() {
         };
         for accumulate in [false, true] {
             let emulated = run(Units::Emulated, accumulate);
-            assert!(emulated.iter().filter(|x| x.is_finite()).count() > 100);
+            assert!(emulated.iter().filter(|x| x.is_normal()).count() > 100);
             for units in units() {
                 let found = run(units, accumulate);
                 for (&x, &y) in found.iter().zip(&emulated) {
