@@ -84,6 +84,10 @@ impl<'a, T: Real> Embeddings<'a, T> {
         })
     }
 
+    pub fn dtype(self) -> DType {
+        self.rows.dtype()
+    }
+
     /// From a row on.
     pub fn from(self, row: usize) -> Self {
         let start = self.start + row * self.apart;

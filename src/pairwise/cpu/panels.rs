@@ -2,7 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::matrix_units::{BLOCK, STEP, STRIP};
+#[cfg(target_arch = "x86_64")]
+use super::matrix_units::transpose;
+use super::matrix_units::{BLOCK, Elements, STRIP};
 use super::memory::zeros;
 use super::product::Shared;
 
@@ -38,7 +40,8 @@ pub(super) struct Role {
 #[derive(Default)]
 pub(super) struct Panels {
     words: Vec<u32>,
-    terms: usize,
+    /// Words of a step, and steps.
+    of_step: usize,
     steps: usize,
 }
 
@@ -49,15 +52,15 @@ impl Panels {
         matrix: impl Matrix,
         [rows, columns]: [usize; 2],
         role: Role,
-        terms: usize,
+        elements: Elements,
     ) {
         let (len, sum) = if role.sums_rows {
             (columns, rows)
         } else {
             (rows, columns)
         };
-        self.terms = terms;
-        self.steps = sum.div_ceil(STEP);
+        self.of_step = elements.terms() * BLOCK;
+        self.steps = sum.div_ceil(elements.in_step());
         // Two strips are multiplied at a time.
         let strips = len.div_ceil(2 * STRIP) * 2;
         let strip_len = self.strip_len();
@@ -69,12 +72,12 @@ impl Panels {
         strips.enumerate().for_each(|(k, words)| {
             let start = k * STRIP;
             let len = STRIP.min(len.saturating_sub(start));
-            pack(matrix, [start, len], [0, sum], role, terms, words);
+            pack(matrix, [start, len], [0, sum], role, elements, words);
         });
     }
 
     fn strip_len(&self) -> usize {
-        self.steps * self.terms * BLOCK
+        self.steps * self.of_step
     }
 
     pub fn steps(&self) -> usize {
@@ -85,7 +88,7 @@ impl Panels {
     pub fn strips(&self, index: usize, step: usize) -> [&[u32]; 2] {
         [index, index + 1].map(|index| {
             let strip = &self.words[index * self.strip_len()..][..self.strip_len()];
-            &strip[step * self.terms * BLOCK..]
+            &strip[step * self.of_step..]
         })
     }
 }
@@ -97,16 +100,33 @@ pub(super) fn pack(
     [start, len]: [usize; 2],
     [first, sum]: [usize; 2],
     role: Role,
-    terms: usize,
+    elements: Elements,
     words: &mut [u32],
 ) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
         // SAFETY: the processor has the instructions.
-        unsafe { pack_avx512(matrix, [start, len], [first, sum], role, terms, words) };
+        unsafe { pack_avx512(matrix, [start, len], [first, sum], role, elements, words) };
         return;
     }
-    pack_with(matrix, [start, len], [first, sum], role, terms, words);
+    let transpose = |words: &mut Words| {
+        for i in 0..STRIP {
+            for j in 0..i {
+                let word = words[i][j];
+                words[i][j] = std::mem::replace(&mut words[j][i], word);
+            }
+        }
+    };
+    let strip = [start, len];
+    pack_with(
+        matrix,
+        strip,
+        [first, sum],
+        role,
+        elements,
+        words,
+        transpose,
+    );
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -116,76 +136,102 @@ fn pack_avx512(
     strip: [usize; 2],
     sum: [usize; 2],
     role: Role,
-    terms: usize,
+    elements: Elements,
     words: &mut [u32],
 ) {
-    pack_with(matrix, strip, sum, role, terms, words);
+    let transpose = |words: &mut Words| transpose(words);
+    pack_with(matrix, strip, sum, role, elements, words, transpose);
 }
 
 #[inline(always)]
 fn pack_with(
     matrix: impl Matrix,
-    [start, len]: [usize; 2],
+    strip: [usize; 2],
     [first, sum]: [usize; 2],
     role: Role,
-    terms: usize,
+    elements: Elements,
     words: &mut [u32],
+    transpose: impl Fn(&mut Words),
 ) {
-    if len == 0 {
+    if strip[1] == 0 {
         words.fill(0);
         return;
     }
-    for (step, blocks) in words.chunks_exact_mut(terms * BLOCK).enumerate() {
-        let from = first + step * STEP;
-        let summed = STEP.min(sum.saturating_sub(step * STEP));
-        let blocks = blocks.chunks_exact_mut(BLOCK);
-        if role.sums_rows {
-            let mut rows = [[0f32; STRIP]; STEP];
-            for (k, row) in rows.iter_mut().enumerate().take(summed) {
-                *row = matrix.elements(from + k, start, len);
-            }
-            for block in blocks {
-                let mut found = [[0u32; STRIP]; STRIP];
-                for (words, pair) in found.iter_mut().zip(rows.as_chunks_mut::<2>().0) {
-                    let [low, high] = pair;
-                    for ((word, low), high) in words.iter_mut().zip(low).zip(high) {
-                        *word = split(low) >> 16 | split(high);
-                    }
-                }
-                write(block, &found, role.is_left);
-            }
+    // A left block has a line for each row of the strip, a right one for each word of the sum.
+    let is_transposed = role.is_left == role.sums_rows;
+    let write = |block: &mut [u32], mut words: Words| {
+        if is_transposed {
+            transpose(&mut words);
+        }
+        block.copy_from_slice(words.as_flattened());
+    };
+    let of_step = elements.terms() * BLOCK;
+    for (step, blocks) in words.chunks_exact_mut(of_step).enumerate() {
+        let at = step * elements.in_step();
+        let summed = elements.in_step().min(sum.saturating_sub(at));
+        let summed = [first + at, summed];
+        let [rows, columns] = if role.sums_rows {
+            [summed, strip]
         } else {
-            let mut rows = [[0f32; STEP]; STRIP];
-            for (k, row) in rows.iter_mut().enumerate().take(len) {
-                *row = matrix.elements(start + k, from, summed);
+            [strip, summed]
+        };
+        match elements {
+            Elements::F32 => {
+                let lines = read::<STRIP, STRIP>(matrix, rows, columns);
+                write(blocks, bytemuck::cast(lines));
             }
-            for block in blocks {
-                let mut found = [[0u32; STRIP]; STRIP];
-                for (words, row) in found.iter_mut().zip(&mut rows) {
-                    for (word, [low, high]) in words.iter_mut().zip(row.as_chunks_mut::<2>().0) {
-                        *word = split(low) >> 16 | split(high);
+            Elements::Bf16(_) if role.sums_rows => {
+                let mut lines = read::<{ 2 * STRIP }, STRIP>(matrix, rows, columns);
+                for block in blocks.chunks_exact_mut(BLOCK) {
+                    let mut found = [[0u32; STRIP]; STRIP];
+                    for (words, pair) in found.iter_mut().zip(lines.as_chunks_mut::<2>().0) {
+                        let [low, high] = pair;
+                        for ((word, low), high) in words.iter_mut().zip(low).zip(high) {
+                            *word = split(low) >> 16 | split(high);
+                        }
                     }
+                    write(block, found);
                 }
-                write(block, &found, !role.is_left);
+            }
+            Elements::Bf16(_) => {
+                let mut lines = read::<STRIP, { 2 * STRIP }>(matrix, rows, columns);
+                for block in blocks.chunks_exact_mut(BLOCK) {
+                    let mut found = [[0u32; STRIP]; STRIP];
+                    for (words, line) in found.iter_mut().zip(&mut lines) {
+                        let pairs = line.as_chunks_mut::<2>().0;
+                        for (word, [low, high]) in words.iter_mut().zip(pairs) {
+                            *word = split(low) >> 16 | split(high);
+                        }
+                    }
+                    write(block, found);
+                }
             }
         }
     }
 }
 
-/// Writes a block. A left one has a row for each row of the strip, a right one for each pair of the
-/// sum.
+/// So many elements of so many rows of a matrix, from one on each; beyond them zeros.
 #[inline(always)]
-fn write(block: &mut [u32], words: &[[u32; STRIP]; STRIP], is_transposed: bool) {
-    for (row, out) in block.chunks_exact_mut(STRIP).enumerate() {
-        if is_transposed {
-            for (word, words) in out.iter_mut().zip(words) {
-                *word = words[row];
-            }
-        } else {
-            out.copy_from_slice(&words[row]);
+fn read<const ROWS: usize, const COLUMNS: usize>(
+    matrix: impl Matrix,
+    [row, rows]: [usize; 2],
+    [column, columns]: [usize; 2],
+) -> [[f32; COLUMNS]; ROWS] {
+    let mut lines = [[0f32; COLUMNS]; ROWS];
+    if [rows, columns] == [ROWS, COLUMNS] {
+        for (k, line) in lines.iter_mut().enumerate() {
+            matrix.read(row + k, column, line);
         }
+        return lines;
     }
+    for (k, line) in lines.iter_mut().enumerate().take(rows) {
+        *line = matrix.elements(row + k, column, columns);
+    }
+    lines
 }
+
+/// The words of a block.
+type Words = [[u32; STRIP]; STRIP];
 
 /// Takes the nearest bf16 from a number: its bits, in the high half of a word. What is left is
 /// the rest.
