@@ -107,7 +107,7 @@ impl<'a, T: Real> Inputs<'a, T> {
 /// there by a pass without coefficients, and used up by one with.
 fn run<T: Real>(pass: &Pass, inputs: &Inputs<T>, kept: &mut [T]) -> Outputs<T> {
     let [n, m] = inputs.sizes();
-    let tiling = Tiling::new::<T>(pass, n, m, inputs.threads(pass));
+    let tiling = Tiling::new::<T>(pass, [n, m, inputs.d], inputs.threads(pass));
     if tiling.threads == 1 {
         run_tiled(pass, inputs, kept, &tiling)
     } else {
@@ -141,7 +141,7 @@ fn run_tiled<T: Real>(
         let stored = (block.kept_at.is_some() || with_gradient).then_some(similarities);
         let computed = block.kept_at.is_some() && with_gradient;
         if let Some(packed) = &mut packed {
-            packed.prepare(pass, inputs, block, computed);
+            packed.prepare(pass, inputs, (block, tiling), computed);
         }
         let work = tasks::Work {
             pass,

@@ -7,6 +7,7 @@ use super::Inputs;
 use super::embeddings::Embeddings;
 use super::matrix_units::{BLOCK, Elements, Multiplied, Product, Ready, SIDE, STRIP, Units};
 use super::panels::{Coefficients, Panels, Role, pack};
+use super::plan::Tiling;
 use super::product::Shared;
 use crate::host::Real;
 use crate::pairwise::Precision;
@@ -17,6 +18,10 @@ use crate::pairwise::terms::Factors;
 /// Steps of the sum whose coefficients are packed at a time: with a strip of embeddings they
 /// stay in the first cache.
 const DEPTH: usize = 16;
+
+/// Columns whose similarities are computed before those of others: what is packed of them stays in
+/// the second cache.
+const WIDTH: usize = 128;
 
 /// A factor, and which rows of its embeddings it was made of.
 #[derive(Default)]
@@ -107,7 +112,12 @@ impl Sides {
         }
     }
 
-    fn update<T: Real>(&mut self, block: &Block, embeddings: [Embeddings<T>; 2], width: usize) {
+    fn update<T: Real>(
+        &mut self,
+        (block, tiling): (&Block, &Tiling),
+        embeddings: [Embeddings<T>; 2],
+        width: usize,
+    ) {
         let elements = self.method.embedding;
         for (k, part) in [block.rows, block.columns].into_iter().enumerate() {
             let role = Role {
@@ -116,7 +126,7 @@ impl Sides {
             };
             let rows = embeddings[k].from(part.start);
             self.factors[k].update(part, |panels| {
-                panels.pack(rows, [part.len, width], role, elements);
+                panels.pack(rows, [part.len, width], role, elements, tiling);
             });
         }
     }
@@ -141,17 +151,19 @@ impl Similarities<'_> {
         let Sides { factors, method } = self.0;
         let [left, right] = factors.each_ref().map(|factor| &factor.panels);
         let ready = method.units.ready();
-        for i in (0..rows).step_by(SIDE) {
-            // SAFETY: the caller's promise.
-            unsafe {
-                multiply(
-                    (&ready, &method.similarity, left.steps()),
-                    left.strips((row + i) / STRIP, 0),
-                    |j| right.strips((column + j) / STRIP, 0),
-                    [SIDE.min(rows - i), columns],
-                    (dst.wrapping_add(i * stride), stride),
-                    false,
-                );
+        for j in (0..columns).step_by(WIDTH) {
+            for i in (0..rows).step_by(SIDE) {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    multiply(
+                        (&ready, &method.similarity, left.steps()),
+                        left.strips((row + i) / STRIP, 0),
+                        |k| right.strips((column + j + k) / STRIP, 0),
+                        [SIDE.min(rows - i), WIDTH.min(columns - j)],
+                        (dst.wrapping_add(i * stride + j), stride),
+                        false,
+                    );
+                }
             }
         }
     }
@@ -197,16 +209,16 @@ impl Packed {
         &mut self,
         pass: &Pass,
         inputs: &Inputs<T>,
-        block: &Block,
+        (block, tiling): (&Block, &Tiling),
         computed: bool,
     ) {
         let (d, embeddings) = (inputs.d, Embeddings::own(inputs));
         if !computed {
-            self.own.update(block, embeddings, d);
+            self.own.update((block, tiling), embeddings, d);
             for (sides, teacher) in self.teachers.iter_mut().zip(&pass.teachers) {
                 if let Some(sides) = sides {
                     let embeddings = Embeddings::of_teacher(inputs, teacher);
-                    sides.update(block, embeddings, teacher.width);
+                    sides.update((block, tiling), embeddings, teacher.width);
                 }
             }
         }
@@ -224,7 +236,7 @@ impl Packed {
             let elements = self.own.method.embedding;
             let rows = embeddings[k].from(part.start);
             self.gradients[k].update(part, |panels| {
-                panels.pack(rows, [part.len, d], role, elements);
+                panels.pack(rows, [part.len, d], role, elements, tiling);
             });
         }
     }
@@ -303,6 +315,11 @@ impl Packed {
     }
 }
 
+/// Whether products of similarities in that type have packed factors, whatever the level.
+pub(super) fn is_packed<T: Real>() -> bool {
+    T::dtype() == DType::F32 && Units::of_f32().is_some()
+}
+
 /// Whether embeddings of that dtype are multiplied as bf16: half precision as it is.
 pub(in crate::pairwise) fn multiplies_as_bf16(dtype: DType, precision: Precision) -> bool {
     Units::of_bf16().is_some_and(|units| Method::new(units, dtype, precision).is_some())
@@ -332,6 +349,7 @@ unsafe fn multiply<'a>(
             dst,
             stride,
             accumulate,
+            rows,
         };
         if [rows, width] == [SIDE; 2] {
             // SAFETY: the caller's promise.

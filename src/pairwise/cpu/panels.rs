@@ -5,7 +5,8 @@ use rayon::prelude::*;
 #[cfg(target_arch = "x86_64")]
 use super::matrix_units::transpose;
 use super::matrix_units::{BLOCK, Elements, STRIP};
-use super::memory::zeros;
+use super::memory::Words;
+use super::plan::Tiling;
 use super::product::Shared;
 
 /// A matrix to be packed.
@@ -39,7 +40,7 @@ pub(super) struct Role {
 /// A packed factor: strip by strip, step by step, term by term.
 #[derive(Default)]
 pub(super) struct Panels {
-    words: Vec<u32>,
+    words: Words,
     /// Words of a step, and steps.
     of_step: usize,
     steps: usize,
@@ -53,6 +54,7 @@ impl Panels {
         [rows, columns]: [usize; 2],
         role: Role,
         elements: Elements,
+        tiling: &Tiling,
     ) {
         let (len, sum) = if role.sums_rows {
             (columns, rows)
@@ -64,16 +66,16 @@ impl Panels {
         // Two strips are multiplied at a time.
         let strips = len.div_ceil(2 * STRIP) * 2;
         let strip_len = self.strip_len();
-        if self.words.len() < strips * strip_len {
-            // All of it is written: what it holds does not matter.
-            self.words = zeros(strips * strip_len);
-        }
-        let strips = self.words[..strips * strip_len].par_chunks_exact_mut(strip_len);
-        strips.enumerate().for_each(|(k, words)| {
-            let start = k * STRIP;
-            let len = STRIP.min(len.saturating_sub(start));
-            pack(matrix, [start, len], [0, sum], role, elements, words);
-        });
+        // All of it is written: what it holds does not matter.
+        let words = self.words.with_room_for(strips * strip_len);
+        let strips = words.par_chunks_exact_mut(strip_len).enumerate();
+        strips
+            .with_min_len(tiling.tasks_each())
+            .for_each(|(k, words)| {
+                let start = k * STRIP;
+                let len = STRIP.min(len.saturating_sub(start));
+                pack(matrix, [start, len], [0, sum], role, elements, words);
+            });
     }
 
     fn strip_len(&self) -> usize {
@@ -87,7 +89,7 @@ impl Panels {
     /// Two strips, the first of which has that index, from a step on.
     pub fn strips(&self, index: usize, step: usize) -> [&[u32]; 2] {
         [index, index + 1].map(|index| {
-            let strip = &self.words[index * self.strip_len()..][..self.strip_len()];
+            let strip = &self.words.all()[index * self.strip_len()..][..self.strip_len()];
             &strip[step * self.of_step..]
         })
     }
@@ -109,7 +111,7 @@ pub(super) fn pack(
         unsafe { pack_avx512(matrix, [start, len], [first, sum], role, elements, words) };
         return;
     }
-    let transpose = |words: &mut Words| {
+    let transpose = |words: &mut Lines| {
         for i in 0..STRIP {
             for j in 0..i {
                 let word = words[i][j];
@@ -139,7 +141,7 @@ fn pack_avx512(
     elements: Elements,
     words: &mut [u32],
 ) {
-    let transpose = |words: &mut Words| transpose(words);
+    let transpose = |words: &mut Lines| transpose(words);
     pack_with(matrix, strip, sum, role, elements, words, transpose);
 }
 
@@ -151,7 +153,7 @@ fn pack_with(
     role: Role,
     elements: Elements,
     words: &mut [u32],
-    transpose: impl Fn(&mut Words),
+    transpose: impl Fn(&mut Lines),
 ) {
     if strip[1] == 0 {
         words.fill(0);
@@ -159,7 +161,7 @@ fn pack_with(
     }
     // A left block has a line for each row of the strip, a right one for each word of the sum.
     let is_transposed = role.is_left == role.sums_rows;
-    let write = |block: &mut [u32], mut words: Words| {
+    let write = |block: &mut [u32], mut words: Lines| {
         if is_transposed {
             transpose(&mut words);
         }
@@ -231,7 +233,7 @@ fn read<const ROWS: usize, const COLUMNS: usize>(
 }
 
 /// The words of a block.
-type Words = [[u32; STRIP]; STRIP];
+type Lines = [[u32; STRIP]; STRIP];
 
 /// Takes the nearest bf16 from a number: its bits, in the high half of a word. What is left is
 /// the rest.

@@ -240,7 +240,7 @@ fn evaluate<T: Real>(
     let pass = form.forward(true);
     let len = match tiling {
         Some(tiling) => kept_by::<T>(&pass, tiling, n, m),
-        None => kept_len::<T>(&pass, n, m),
+        None => kept_len::<T>(&pass, [n, m, D]),
     };
     let mut kept = vec![T::ZERO; len];
     let results = go(&pass, &vectors, &mut kept).results;

@@ -7,7 +7,7 @@ use std::arch::x86_64::{
 };
 use std::mem::transmute;
 
-use super::{Product, SIDE, STRIP};
+use super::{Product, STRIP};
 
 /// Rows of sums that registers hold at a time.
 const ROWS: usize = 8;
@@ -31,10 +31,11 @@ macro_rules! multiply {
             dst,
             stride,
             accumulate,
+            rows,
         } = $product;
         let table = &multiplied.table;
         let [of_left, of_right] = [table[0], table[1]];
-        for first in (0..SIDE).step_by(ROWS) {
+        for first in (0..rows).step_by(ROWS) {
             let left = left[first / STRIP]
                 .as_ptr()
                 .wrapping_add(first % STRIP * STRIP);

@@ -179,6 +179,8 @@ pub(super) struct Product<'a> {
     /// From one row of `dst` to the next.
     pub stride: usize,
     pub accumulate: bool,
+    /// How many of the rows count: in the others there may be anything.
+    pub rows: usize,
 }
 
 /// A thread that is ready to multiply, until this is dropped.
