@@ -1,5 +1,9 @@
 //! Factors of products as [matrix units](super::matrix_units) read them.
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 #[cfg(target_arch = "x86_64")]
@@ -13,6 +17,10 @@ use super::product::Shared;
 pub(super) trait Matrix: Copy + Send + Sync {
     /// Reads consecutive elements of a row.
     fn read(&self, row: usize, column: usize, out: &mut [f32]);
+
+    /// Fetches what will be read of some rows, from a column on.
+    #[inline(always)]
+    fn fetch(&self, _rows: Range<usize>, _column: usize) {}
 
     /// The first `len` of so many elements of a row, and zeros. (The copy of a count that the
     /// compiler knows is no call.)
@@ -67,15 +75,28 @@ impl Panels {
         let strips = len.div_ceil(2 * STRIP) * 2;
         let strip_len = self.strip_len();
         // All of it is written: what it holds does not matter.
-        let words = self.words.with_room_for(strips * strip_len);
-        let strips = words.par_chunks_exact_mut(strip_len).enumerate();
-        strips
-            .with_min_len(tiling.tasks_each())
-            .for_each(|(k, words)| {
-                let start = k * STRIP;
+        let words = Shared::new(self.words.with_room_for(strips * strip_len));
+        // Along the rows of the matrix, as they lie in memory.
+        let (steps, of_step) = (self.steps, self.of_step);
+        let tasks = if role.sums_rows { steps } else { strips };
+        let tasks = (0..tasks).into_par_iter();
+        tasks.with_min_len(tiling.tasks_each()).for_each(|task| {
+            let (strips, steps) = if role.sums_rows {
+                (0..strips, task..task + 1)
+            } else {
+                (task..task + 1, 0..steps)
+            };
+            let first = steps.start * elements.in_step();
+            for strip in strips {
+                let start = strip * STRIP;
                 let len = STRIP.min(len.saturating_sub(start));
-                pack(matrix, [start, len], [0, sum], role, elements, words);
-            });
+                let at = words.at(strip * strip_len + steps.start * of_step);
+                // SAFETY: these steps of the strip are this task's.
+                let words = unsafe { std::slice::from_raw_parts_mut(at, steps.len() * of_step) };
+                let summed = [first, sum - first];
+                pack(matrix, [start, len], summed, role, elements, words);
+            }
+        });
     }
 
     fn strip_len(&self) -> usize {
@@ -173,6 +194,9 @@ fn pack_with(
         let summed = elements.in_step().min(sum.saturating_sub(at));
         let summed = [first + at, summed];
         let [rows, columns] = if role.sums_rows {
+            let next = at + elements.in_step();
+            let end = sum.min(next + elements.in_step());
+            matrix.fetch(first + next..first + end, strip[0]);
             [summed, strip]
         } else {
             [strip, summed]
@@ -276,5 +300,15 @@ impl Matrix for Coefficients {
         let at = self.start.at(row * self.stride + column);
         // SAFETY: `new` was promised it.
         out.copy_from_slice(unsafe { std::slice::from_raw_parts(at, out.len()) });
+    }
+
+    #[inline(always)]
+    fn fetch(&self, rows: Range<usize>, column: usize) {
+        #[cfg(target_arch = "x86_64")]
+        for row in rows {
+            let at = self.start.at(row * self.stride + column);
+            // SAFETY: any address may be fetched.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+        }
     }
 }

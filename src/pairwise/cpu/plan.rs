@@ -50,8 +50,10 @@ impl Tiling {
         let elements = pass.limits.block / size_of::<T>();
         let multiple = |len: usize| (len / SIDE).max(1) * SIDE;
         // What is packed of a row or a column shares the memory of the block: its embedding, for
-        // the similarities and for gradients.
-        let packed = if is_packed::<T>() { 2 * width } else { 0 };
+        // the similarities and for gradients, and those of teachers.
+        let teachers = pass.teachers.iter().map(|teacher| teacher.width);
+        let width = 2 * width + teachers.sum::<usize>();
+        let packed = if is_packed::<T>() { width } else { 0 };
         if pass.symmetric {
             let half = GAP / 2 + packed;
             return [multiple((elements + half * half).isqrt().saturating_sub(half)); 2];

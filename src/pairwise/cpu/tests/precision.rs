@@ -5,15 +5,21 @@ use burn::tensor::{DType, bf16, f16};
 
 use super::*;
 use crate::pairwise::cpu::embeddings::has_tiny_row_of_bf16;
-use crate::pairwise::cpu::matrix_units::{BLOCK, Multiplied, Product, SIDE, STEP, STRIP, Units};
+use crate::pairwise::cpu::matrix_units::{BLOCK, Multiplied, Product, SIDE, STRIP, Units};
 use crate::pairwise::cpu::packed::{Packed, multiplies_as_bf16};
 use crate::pairwise::pass::Pass;
 
 /// Those of the processor, and one that is emulated.
 fn units() -> Vec<Units> {
+    let mut all = units_of_bf16();
+    all.extend(Units::of_f32());
+    eprintln!("matrices are multiplied by {all:?}");
+    all
+}
+
+fn units_of_bf16() -> Vec<Units> {
     let mut all = vec![Units::Emulated];
     all.extend(Units::of_processor());
-    eprintln!("matrices of bf16 are multiplied by {all:?}");
     all
 }
 
@@ -66,8 +72,8 @@ fn similarities(
     let pass = pass_at(precision);
     let tiling = whole();
     let block = blocks::<f32>(&tiling, &pass, n, m)[0];
-    let mut packed = Packed::on(units, &pass, &inputs)?;
-    packed.prepare(&pass, &inputs, &block, false);
+    let mut packed = Packed::on(&[Some(units)], &pass, &inputs)?;
+    packed.prepare(&pass, &inputs, (&block, &tiling), false);
     let mut found = vec![f32::NAN; n * m];
     // SAFETY: there are n rows of m elements.
     unsafe {
@@ -114,6 +120,7 @@ fn similarities_of_every_size_are_as_exact_as_their_level() {
         (Kind::Single, High, 3.0 * 2f64.powi(-17)),
         (Kind::Single, Medium, 2.0 * 2f64.powi(-8)),
         // Nothing is rounded but sums.
+        (Kind::Single, Highest, 1e-6),
         (Kind::Bf16, Highest, 1e-6),
         (Kind::Bf16, Medium, 1e-6),
         (Kind::F16, High, 1e-6),
@@ -342,7 +349,9 @@ fn tolerance(units: Units) -> f32 {
         Units::Amx => 0.0,
         // It adds in another order.
         #[cfg(target_arch = "x86_64")]
-        Units::Avx512 => 1e-3,
+        Units::Avx512Bf16 => 1e-3,
+        #[cfg(target_arch = "x86_64")]
+        Units::Avx512F32 => unreachable!("it multiplies f32"),
         Units::Emulated => 0.0,
     }
 }
@@ -380,6 +389,7 @@ fn units_multiply_blocks_as_defined() {
                     dst: sums.as_mut_ptr(),
                     stride: SIDE,
                     accumulate,
+                    rows: SIDE,
                 });
             }
             sums
@@ -387,7 +397,7 @@ fn units_multiply_blocks_as_defined() {
         for accumulate in [false, true] {
             let emulated = run(Units::Emulated, accumulate);
             assert!(emulated.iter().filter(|x| x.is_finite()).count() > 100);
-            for units in units() {
+            for units in units_of_bf16() {
                 let found = run(units, accumulate);
                 for (&x, &y) in found.iter().zip(&emulated) {
                     let is_same = x.to_bits() == y.to_bits() || x.is_nan() && y.is_nan();
@@ -397,5 +407,75 @@ fn units_multiply_blocks_as_defined() {
             }
         }
     }
-    assert_eq!([STRIP * 2, STEP], [SIDE, 32]);
+}
+
+#[test]
+fn units_of_f32_multiply_blocks_as_defined() {
+    let Some(units) = Units::of_f32() else {
+        eprintln!("this processor has no such instructions: nothing to check");
+        return;
+    };
+    let steps = 3;
+    let strip = |seed: u64| random(steps * BLOCK, seed);
+    let [lefts, rights] = [[1, 2], [3, 4]].map(|seeds| seeds.map(strip));
+    for (rows, accumulate) in [1, 8, 9, 31, 32]
+        .into_iter()
+        .flat_map(|r| [(r, false), (r, true)])
+    {
+        let before = random(SIDE * SIDE, 5);
+        let mut sums = before.clone();
+        // SAFETY: there are 32 rows of 32 elements.
+        unsafe {
+            units.ready().multiply(&Product {
+                multiplied: &Multiplied::new(1, 1, true),
+                steps,
+                left: lefts.each_ref().map(|x| bytemuck::cast_slice(x)),
+                right: rights.each_ref().map(|x| bytemuck::cast_slice(x)),
+                dst: sums.as_mut_ptr(),
+                stride: SIDE,
+                accumulate,
+                rows,
+            });
+        }
+        for (k, &sum) in sums.iter().enumerate().take(rows * SIDE) {
+            let (i, j) = (k / SIDE, k % SIDE);
+            let (left, right) = (&lefts[i / STRIP], &rights[j / STRIP]);
+            let product = |s: usize| {
+                let (block, s) = (s / STRIP * BLOCK, s % STRIP);
+                let x = left[block + i % STRIP * STRIP + s];
+                f64::from(x) * f64::from(right[block + s * STRIP + j % STRIP])
+            };
+            let start = if accumulate { before[k] } else { 0.0 };
+            let exact = f64::from(start) + (0..steps * STRIP).map(product).sum::<f64>();
+            assert!(
+                (f64::from(sum) - exact).abs() < 1e-5,
+                "{i} {j}: {sum} for {exact}"
+            );
+        }
+    }
+}
+
+/// Sums over more pairs than are packed at a time, in blocks of several tiles.
+#[test]
+fn long_sums_in_f32_agree_with_f64() {
+    let problem = Problem::new(700, 600, 12);
+    let has_kinks = |form: &Form| {
+        let all = format!("{:?}", form.reductions);
+        all.contains("Max") || all.contains("Step")
+    };
+    let forms = forms(false).into_iter().filter(|form| !has_kinks(form));
+    let distances = forms.map(|form| {
+        let limits = Limits {
+            block: 512 * 640 * 4,
+            ..form.limits
+        };
+        let form = Form { limits, ..form };
+        let found = evaluate::<f32>(&form, &problem, None, 0);
+        distance(&found, &evaluate::<f64>(&form, &problem, None, 0))
+    });
+    let distances: Vec<_> = distances.collect();
+    assert!(
+        distances.len() > 1 && distances.iter().all(|&x| x < 1e-4),
+        "{distances:?}"
+    );
 }
