@@ -1,4 +1,4 @@
-//! Passes on the CPU: blocks of similarities by `gemm`, tiles of them worked on while in cache.
+//! Passes on the CPU: blocks of similarities, tiles of them worked on while in cache.
 //!
 //! A pass goes over the matrix in blocks, one after the other, each by all threads:
 //!
@@ -8,8 +8,9 @@
 //! 2. *Gradients* ([`gradients`]), where wanted. `dA += G·B` by bands of rows and `dB += Gᵀ·A` by
 //!    bands of columns: every element is written by one task.
 //!
-//! So the memory beyond inputs and outputs is one block, for any count of threads (each adds
-//! a tile), and the same input gives the same bits on the same count of threads.
+//! So the memory beyond inputs and outputs is one block and what is [packed] of its rows and columns,
+//! for any count of threads (each adds a tile), and the same input gives the same bits on the same
+//! count of threads.
 #![allow(unsafe_code)]
 
 mod backend;

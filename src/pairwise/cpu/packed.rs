@@ -126,7 +126,7 @@ impl Sides {
             };
             let rows = embeddings[k].from(part.start);
             self.factors[k].update(part, |panels| {
-                panels.pack(rows, [part.len, width], role, elements, tiling);
+                rows.pack(panels, [part.len, width], role, elements, tiling);
             });
         }
     }
@@ -236,7 +236,7 @@ impl Packed {
             let elements = self.own.method.embedding;
             let rows = embeddings[k].from(part.start);
             self.gradients[k].update(part, |panels| {
-                panels.pack(rows, [part.len, d], role, elements, tiling);
+                rows.pack(panels, [part.len, d], role, elements, tiling);
             });
         }
     }

@@ -99,8 +99,10 @@ impl Panels {
         });
     }
 
+    /// From one strip to the next. Were strips powers of two apart, the parts of them that are
+    /// multiplied at a time would compete for a few lines of the cache.
     fn strip_len(&self) -> usize {
-        self.steps * self.of_step
+        (self.steps + self.steps / 16) * self.of_step
     }
 
     pub fn steps(&self) -> usize {

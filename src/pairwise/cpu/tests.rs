@@ -16,6 +16,7 @@ use crate::pairwise::form::{Form, Wanted};
 use crate::pairwise::pass::Pass;
 use crate::pairwise::reduction::{Axis, Kind, columns, rows};
 
+mod full;
 #[cfg(feature = "flex")]
 mod objectives;
 #[cfg(feature = "flex")]
