@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use bytemuck::Zeroable;
+use bytemuck::{Pod, Zeroable};
 
 /// That many zeros.
 ///
@@ -15,46 +15,47 @@ pub(super) fn zeros<T: Clone + Zeroable>(len: usize) -> Vec<T> {
     buffer
 }
 
-/// What passes have packed into, for those to come: new pages cost as much as packing. There are
-/// no more of them than [`KEPT`].
-static SPARE: Mutex<Vec<Vec<u32>>> = Mutex::new(Vec::new());
-/// As many as a pass packs into by default.
-const KEPT: usize = (16 << 20) / size_of::<u32>();
+/// What passes have packed into and computed blocks in, for those to come: new pages cost as much as
+/// packing. There are no more of them than [`KEPT`].
+static SPARE: Mutex<Vec<Vec<u64>>> = Mutex::new(Vec::new());
+/// As many as a block and what is packed for it take by default.
+const KEPT: usize = (16 << 20) / size_of::<u64>();
 
-/// Words to pack into.
+/// Room that a pass needs until its end.
 #[derive(Default)]
-pub(super) struct Words(Vec<u32>);
+pub(super) struct Room(Vec<u64>);
 
-impl Words {
-    /// At least so many, which hold anything.
-    pub fn with_room_for(&mut self, len: usize) -> &mut [u32] {
+impl Room {
+    /// Elements that may be anything.
+    pub fn of<E: Pod>(&mut self, count: usize) -> &mut [E] {
+        let len = (count * size_of::<E>()).div_ceil(size_of::<u64>());
         if self.0.len() < len {
             let mut spare = SPARE.lock().expect("nothing panics with it");
             let large = spare
                 .iter()
                 .enumerate()
-                .filter(|(_, words)| words.len() >= len);
-            let least = large.min_by_key(|(_, words)| words.len()).map(|(k, _)| k);
+                .filter(|(_, room)| room.len() >= len);
+            let least = large.min_by_key(|(_, room)| room.len()).map(|(k, _)| k);
             let found = least.map(|k| spare.swap_remove(k));
             drop(spare);
             self.0 = found.unwrap_or_else(|| zeros(len));
         }
-        &mut self.0[..len]
+        &mut bytemuck::cast_slice_mut(&mut self.0)[..count]
     }
 
-    pub fn all(&self) -> &[u32] {
-        &self.0
+    pub fn all<E: Pod>(&self) -> &[E] {
+        bytemuck::cast_slice(&self.0)
     }
 }
 
-impl Drop for Words {
+impl Drop for Room {
     fn drop(&mut self) {
-        let words = std::mem::take(&mut self.0);
-        if words.len() > KEPT {
+        let room = std::mem::take(&mut self.0);
+        if room.is_empty() || room.len() > KEPT {
             return;
         }
         let mut spare = SPARE.lock().expect("nothing panics with it");
-        spare.push(words);
+        spare.push(room);
         while spare.iter().map(Vec::len).sum::<usize>() > KEPT {
             spare.remove(0);
         }

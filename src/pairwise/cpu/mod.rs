@@ -33,7 +33,7 @@ mod tile;
 
 use self::embeddings::Rows;
 use self::evaluate::Context;
-use self::memory::zeros;
+use self::memory::{Room, zeros};
 use self::packed::Packed;
 pub(super) use self::packed::multiplies_as_bf16;
 use self::plan::{Stored, Tiling, blocks, kept_len};
@@ -130,14 +130,15 @@ fn run_tiled<T: Real>(
     let with_gradient = pass.coefficient.is_some();
     let blocks = blocks::<T>(tiling, pass, n, m);
     let forgotten = |block: &&Stored| with_gradient && block.kept_at.is_none();
-    let room = blocks.iter().filter(forgotten).map(Stored::len).max();
-    let mut spare = zeros(room.unwrap_or(0));
+    let len = blocks.iter().filter(forgotten).map(Stored::len).max();
+    let mut room = Room::default();
+    let spare = room.of::<T>(len.unwrap_or(0));
     let mut packed = Packed::new(pass, inputs);
 
     for block in &blocks {
         let similarities = match block.kept_at {
             Some(at) => Shared::new(&mut kept[at..at + block.len() * pass.matrices()]),
-            None => Shared::new(&mut spare),
+            None => Shared::new(spare),
         };
         let stored = (block.kept_at.is_some() || with_gradient).then_some(similarities);
         let computed = block.kept_at.is_some() && with_gradient;

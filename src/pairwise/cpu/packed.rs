@@ -147,7 +147,7 @@ impl Similarities<'_> {
         [rows, columns]: [usize; 2],
         (dst, stride): (*mut f32, usize),
     ) {
-        assert!(row.is_multiple_of(STRIP) && column.is_multiple_of(STRIP));
+        assert!(row.is_multiple_of(SIDE) && column.is_multiple_of(SIDE));
         let Sides { factors, method } = self.0;
         let [left, right] = factors.each_ref().map(|factor| &factor.panels);
         let ready = method.units.ready();
@@ -186,15 +186,20 @@ impl Packed {
 
     /// By the first of some units that multiply what there is.
     pub fn on<T: Real>(units: &[Option<Units>], pass: &Pass, inputs: &Inputs<T>) -> Option<Self> {
-        let method = |sides, width| Method::of::<T>(units, sides, width, pass.limits.precision);
+        let precision = pass.limits.precision;
+        let own = Method::of(units, Embeddings::own(inputs), inputs.d, precision)?;
+        // Where its own embeddings are not rounded, nothing is.
+        let full = [Some(own.units)];
+        let units = if own.rounds() { units } else { &full };
         let teachers = pass.teachers.iter().map(|teacher| {
-            let sides = || Embeddings::of_teacher(inputs, teacher);
-            let method = teacher.named.then(|| method(sides(), teacher.width));
-            method.flatten().map(Sides::new)
+            let sides = Embeddings::of_teacher(inputs, teacher);
+            let named = teacher.named.then_some(sides)?;
+            Method::of(units, named, teacher.width, precision).map(Sides::new)
         });
+        let teachers = teachers.collect();
         Some(Self {
-            own: Sides::new(method(Embeddings::own(inputs), inputs.d)?),
-            teachers: teachers.collect(),
+            own: Sides::new(own),
+            teachers,
             gradients: Default::default(),
         })
     }

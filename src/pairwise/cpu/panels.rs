@@ -9,7 +9,7 @@ use rayon::prelude::*;
 #[cfg(target_arch = "x86_64")]
 use super::matrix_units::transpose;
 use super::matrix_units::{BLOCK, Elements, STRIP};
-use super::memory::Words;
+use super::memory::Room;
 use super::plan::Tiling;
 use super::product::Shared;
 
@@ -48,7 +48,7 @@ pub(super) struct Role {
 /// A packed factor: strip by strip, step by step, term by term.
 #[derive(Default)]
 pub(super) struct Panels {
-    words: Words,
+    words: Room,
     /// Words of a step, and steps.
     of_step: usize,
     steps: usize,
@@ -75,7 +75,7 @@ impl Panels {
         let strips = len.div_ceil(2 * STRIP) * 2;
         let strip_len = self.strip_len();
         // All of it is written: what it holds does not matter.
-        let words = Shared::new(self.words.with_room_for(strips * strip_len));
+        let words = Shared::new(self.words.of::<u32>(strips * strip_len));
         // Along the rows of the matrix, as they lie in memory.
         let (steps, of_step) = (self.steps, self.of_step);
         let tasks = if role.sums_rows { steps } else { strips };
@@ -112,7 +112,7 @@ impl Panels {
     /// Two strips, the first of which has that index, from a step on.
     pub fn strips(&self, index: usize, step: usize) -> [&[u32]; 2] {
         [index, index + 1].map(|index| {
-            let strip = &self.words.all()[index * self.strip_len()..][..self.strip_len()];
+            let strip = &self.words.all::<u32>()[index * self.strip_len()..][..self.strip_len()];
             &strip[step * self.of_step..]
         })
     }

@@ -5,7 +5,7 @@ use burn::tensor::{DType, bf16, f16};
 
 use super::*;
 use crate::pairwise::cpu::embeddings::has_tiny_row_of_bf16;
-use crate::pairwise::cpu::matrix_units::{BLOCK, Multiplied, Product, SIDE, STRIP, Units};
+use crate::pairwise::cpu::matrix_units::{BLOCK, Multiplied, Product, SIDE, Units};
 use crate::pairwise::cpu::packed::{Packed, multiplies_as_bf16};
 use crate::pairwise::pass::Pass;
 
