@@ -15,8 +15,8 @@ pub(super) fn zeros<T: Clone + Zeroable>(len: usize) -> Vec<T> {
     buffer
 }
 
-/// What passes have packed into and computed blocks in, for those to come: new pages cost as much as
-/// packing. There are no more of them than [`KEPT`].
+/// What passes have packed into and computed blocks in, for those to come: new pages cost as much
+/// as packing. There are no more of them than [`KEPT`].
 static SPARE: Mutex<Vec<Vec<u64>>> = Mutex::new(Vec::new());
 /// As many as a block and what is packed for it take by default.
 const KEPT: usize = (16 << 20) / size_of::<u64>();
