@@ -135,10 +135,10 @@ pub(super) fn pack(
         return;
     }
     let transpose = |words: &mut Lines| {
-        for i in 0..STRIP {
-            for j in 0..i {
-                let word = words[i][j];
-                words[i][j] = std::mem::replace(&mut words[j][i], word);
+        let old = *words;
+        for (k, line) in words.iter_mut().enumerate() {
+            for (word, old) in line.iter_mut().zip(&old) {
+                *word = old[k];
             }
         }
     };
