@@ -112,7 +112,7 @@ fn pass_in<B: HostBackend, T: Real>(inputs: Inputs<B>, pass: &Pass) -> Outputs<B
     } else {
         Cow::Borrowed(&[][..])
     };
-    let kept_len = kept_len::<T>(pass, n, m);
+    let kept_len = kept_len::<T>(pass, [n, m, d]);
     let mut kept = match pass.coefficient {
         Some(_) if kept_len > 0 => into_vec::<B, T>(inputs.kept),
         _ => zeros(kept_len),

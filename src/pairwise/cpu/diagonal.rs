@@ -3,7 +3,6 @@
 
 use super::Inputs;
 use super::embeddings::Embeddings;
-use super::panels::Matrix;
 use super::product::Shared;
 use crate::host::Real;
 use crate::pairwise::blocks::{Block, Part};
@@ -51,7 +50,7 @@ impl Diagonal {
         let mut other = vec![0f32; d];
         for row in own.start.max(first)..own.end().min(first + self.coefficients.len()) {
             let coefficient = self.coefficients[row - first];
-            others.read(row - first, 0, &mut other);
+            others.read(row - first, &mut other);
             let gradient = &mut gradient[(row - own.start) * d..][..d];
             for (gradient, other) in gradient.iter_mut().zip(&other) {
                 *gradient += coefficient * other;

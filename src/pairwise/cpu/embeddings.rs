@@ -6,7 +6,9 @@ use burn::tensor::{DType, bf16, f16};
 use rayon::prelude::*;
 
 use super::Inputs;
-use super::panels::Matrix;
+use super::matrix_units::Elements;
+use super::panels::{Matrix, Panels, Role};
+use super::plan::Tiling;
 use crate::host::Real;
 use crate::pairwise::pass::Teacher;
 
@@ -45,24 +47,50 @@ pub(super) struct Embeddings<'a, T> {
     apart: usize,
 }
 
-impl<T: Real> Matrix for Embeddings<'_, T> {
+/// The elements of embeddings.
+trait Element: Copy + Send + Sync {
+    fn widened(self) -> f32;
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    fn widened(self) -> f32 {
+        self
+    }
+}
+
+impl Element for f16 {
+    #[inline(always)]
+    fn widened(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+impl Element for bf16 {
+    #[inline(always)]
+    fn widened(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+/// Embeddings of one type: what is read of them is known when they are packed.
+#[derive(Clone, Copy)]
+struct Typed<'a, E> {
+    rows: &'a [E],
+    apart: usize,
+}
+
+impl<E: Element> Matrix for Typed<'_, E> {
     #[inline(always)]
     fn read(&self, row: usize, column: usize, out: &mut [f32]) {
-        let at = self.start + row * self.apart + column;
-        let part = at..at + out.len();
-        match self.rows {
-            Rows::Own(rows) => out.copy_from_slice(bytemuck::cast_slice(&rows[part])),
-            Rows::F16(rows) => {
-                for (out, x) in out.iter_mut().zip(&rows[part]) {
-                    *out = x.to_f32();
-                }
-            }
-            Rows::Bf16(rows) => {
-                for (out, x) in out.iter_mut().zip(&rows[part]) {
-                    *out = x.to_f32();
-                }
-            }
-        }
+        widen(&self.rows[row * self.apart + column..][..out.len()], out);
+    }
+}
+
+#[inline(always)]
+fn widen<E: Element>(elements: &[E], out: &mut [f32]) {
+    for (out, x) in out.iter_mut().zip(elements) {
+        *out = x.widened();
     }
 }
 
@@ -82,6 +110,47 @@ impl<'a, T: Real> Embeddings<'a, T> {
             start: teacher.at,
             apart: inputs.teachers[0].len() / inputs.context.n,
         })
+    }
+
+    pub fn dtype(self) -> DType {
+        self.rows.dtype()
+    }
+
+    /// Packs so many rows and columns.
+    pub fn pack(
+        self,
+        panels: &mut Panels,
+        size: [usize; 2],
+        role: Role,
+        elements: Elements,
+        tiling: &Tiling,
+    ) {
+        let Self { start, apart, .. } = self;
+        match self.rows {
+            Rows::Own(rows) => {
+                let rows = &bytemuck::cast_slice(rows)[start..];
+                panels.pack(Typed::<f32> { rows, apart }, size, role, elements, tiling);
+            }
+            Rows::F16(rows) => {
+                let rows = &rows[start..];
+                panels.pack(Typed { rows, apart }, size, role, elements, tiling);
+            }
+            Rows::Bf16(rows) => {
+                let rows = &rows[start..];
+                panels.pack(Typed { rows, apart }, size, role, elements, tiling);
+            }
+        }
+    }
+
+    /// The first elements of a row.
+    pub fn read(self, row: usize, out: &mut [f32]) {
+        let at = self.start + row * self.apart;
+        let part = at..at + out.len();
+        match self.rows {
+            Rows::Own(rows) => out.copy_from_slice(bytemuck::cast_slice(&rows[part])),
+            Rows::F16(rows) => widen(&rows[part], out),
+            Rows::Bf16(rows) => widen(&rows[part], out),
+        }
     }
 
     /// From a row on.

@@ -38,11 +38,10 @@ pub(super) fn add<T: Real>(
 ) {
     let (d, stride) = (inputs.d, block.stride());
     let (rows, columns) = (block.rows, block.columns);
-    let packed = packed.map(|packed| {
+    let rounded = packed.filter(|packed| packed.rounds());
+    let diagonal = rounded.map(|_| {
         // SAFETY: no task has begun.
-        let diagonal =
-            unsafe { Diagonal::take(block, pass.first_row, (coefficients.cast(), stride)) };
-        (packed, diagonal)
+        unsafe { Diagonal::take(block, pass.first_row, (coefficients.cast(), stride)) }
     });
     let bands = |wanted: bool, len: usize| {
         let band = len.div_ceil(tiling.threads).next_multiple_of(16);
@@ -73,12 +72,14 @@ pub(super) fn add<T: Real>(
         // the block's rows and its columns are different rows); nobody writes the coefficients any
         // more.
         unsafe {
-            if let Some((packed, diagonal)) = &packed {
+            if let Some(packed) = packed {
                 let coefficients = (coefficients.cast(), stride);
                 packed.add(block, is_left, [start, len], coefficients, (dst.cast(), d));
-                let band = Part::from(own.start + start..own.start + start + len);
-                let gradient = std::slice::from_raw_parts_mut(dst.cast(), len * d);
-                diagonal.add(inputs, is_left, band, gradient);
+                if let Some(diagonal) = &diagonal {
+                    let band = Part::from(own.start + start..own.start + start + len);
+                    let gradient = std::slice::from_raw_parts_mut(dst.cast(), len * d);
+                    diagonal.add(inputs, is_left, band, gradient);
+                }
             } else if is_left {
                 let others = inputs.b.own()[columns.start * d..][..columns.len * d].as_ptr();
                 let g = coefficients.at(start * stride);

@@ -1,4 +1,4 @@
-//! Passes on the CPU: blocks of similarities by `gemm`, tiles of them worked on while in cache.
+//! Passes on the CPU: blocks of similarities, tiles of them worked on while in cache.
 //!
 //! A pass goes over the matrix in blocks, one after the other, each by all threads:
 //!
@@ -8,8 +8,9 @@
 //! 2. *Gradients* ([`gradients`]), where wanted. `dA += G·B` by bands of rows and `dB += Gᵀ·A` by
 //!    bands of columns: every element is written by one task.
 //!
-//! So the memory beyond inputs and outputs is one block, for any count of threads (each adds
-//! a tile), and the same input gives the same bits on the same count of threads.
+//! So the memory beyond inputs and outputs is one block and what is [packed] of its rows and columns,
+//! for any count of threads (each adds a tile), and the same input gives the same bits on the same
+//! count of threads.
 #![allow(unsafe_code)]
 
 mod backend;
@@ -32,7 +33,7 @@ mod tile;
 
 use self::embeddings::Rows;
 use self::evaluate::Context;
-use self::memory::zeros;
+use self::memory::{Room, zeros};
 use self::packed::Packed;
 pub(super) use self::packed::multiplies_as_bf16;
 use self::plan::{Stored, Tiling, blocks, kept_len};
@@ -107,7 +108,7 @@ impl<'a, T: Real> Inputs<'a, T> {
 /// there by a pass without coefficients, and used up by one with.
 fn run<T: Real>(pass: &Pass, inputs: &Inputs<T>, kept: &mut [T]) -> Outputs<T> {
     let [n, m] = inputs.sizes();
-    let tiling = Tiling::new::<T>(pass, n, m, inputs.threads(pass));
+    let tiling = Tiling::new::<T>(pass, [n, m, inputs.d], inputs.threads(pass));
     if tiling.threads == 1 {
         run_tiled(pass, inputs, kept, &tiling)
     } else {
@@ -129,19 +130,20 @@ fn run_tiled<T: Real>(
     let with_gradient = pass.coefficient.is_some();
     let blocks = blocks::<T>(tiling, pass, n, m);
     let forgotten = |block: &&Stored| with_gradient && block.kept_at.is_none();
-    let room = blocks.iter().filter(forgotten).map(Stored::len).max();
-    let mut spare = zeros(room.unwrap_or(0));
+    let len = blocks.iter().filter(forgotten).map(Stored::len).max();
+    let mut room = Room::default();
+    let spare = room.of::<T>(len.unwrap_or(0));
     let mut packed = Packed::new(pass, inputs);
 
     for block in &blocks {
         let similarities = match block.kept_at {
             Some(at) => Shared::new(&mut kept[at..at + block.len() * pass.matrices()]),
-            None => Shared::new(&mut spare),
+            None => Shared::new(spare),
         };
         let stored = (block.kept_at.is_some() || with_gradient).then_some(similarities);
         let computed = block.kept_at.is_some() && with_gradient;
         if let Some(packed) = &mut packed {
-            packed.prepare(pass, inputs, block, computed);
+            packed.prepare(pass, inputs, (block, tiling), computed);
         }
         let work = tasks::Work {
             pass,

@@ -5,8 +5,9 @@ use burn::tensor::DType;
 
 use super::Inputs;
 use super::embeddings::Embeddings;
-use super::matrix_units::{BLOCK, Multiplied, Product, Ready, SIDE, STEP, STRIP, Units};
+use super::matrix_units::{BLOCK, Elements, Multiplied, Product, Ready, SIDE, STRIP, Units};
 use super::panels::{Coefficients, Panels, Role, pack};
+use super::plan::Tiling;
 use super::product::Shared;
 use crate::host::Real;
 use crate::pairwise::Precision;
@@ -14,9 +15,13 @@ use crate::pairwise::blocks::{Block, Part};
 use crate::pairwise::pass::Pass;
 use crate::pairwise::terms::Factors;
 
-/// Elements of the sum whose coefficients are packed at a time: with a strip of embeddings they
+/// Steps of the sum whose coefficients are packed at a time: with a strip of embeddings they
 /// stay in the first cache.
-const DEPTH: usize = 16 * STEP;
+const DEPTH: usize = 16;
+
+/// Columns whose similarities are computed before those of others: what is packed of them stays in
+/// the second cache.
+const WIDTH: usize = 128;
 
 /// A factor, and which rows of its embeddings it was made of.
 #[derive(Default)]
@@ -34,51 +39,86 @@ impl Factor {
     }
 }
 
-/// How a level rounds products: to how many terms, and which of them are multiplied.
-struct Rounded {
-    /// Of an embedding, and of a coefficient.
-    embedding: usize,
-    coefficient: usize,
+/// How products are computed: by what, of what, and which terms are multiplied.
+struct Method {
+    units: Units,
+    embedding: Elements,
+    coefficient: Elements,
     similarity: Multiplied,
     gradient: Multiplied,
 }
 
-impl Rounded {
-    /// For embeddings of that dtype; `None` where f32 takes less time, or the level does not permit
-    /// it.
+impl Method {
+    /// For embeddings of that dtype; `None` where others take less time, or the level does not
+    /// permit it.
     fn new(units: Units, embeddings: DType, precision: Precision) -> Option<Self> {
+        if Some(units) == Units::of_f32() {
+            return (embeddings == DType::F32).then(|| Self {
+                units,
+                embedding: Elements::F32,
+                coefficient: Elements::F32,
+                similarity: Multiplied::new(1, 1, true),
+                gradient: Multiplied::new(1, 1, true),
+            });
+        }
         let factors = Factors::new(embeddings, precision, &[DType::BF16]);
         let coefficient = factors.coefficient?.count;
         let embedding = factors.similarity.count;
         // Of f16 the two terms hold all digits.
         let is_exact = embeddings == DType::F16;
-        let rounded = Self {
-            embedding,
-            coefficient,
+        let method = Self {
+            units,
+            embedding: Elements::Bf16(embedding),
+            coefficient: Elements::Bf16(coefficient),
             similarity: Multiplied::new(embedding, embedding, is_exact),
             gradient: Multiplied::new(coefficient, embedding, false),
         };
-        let [similarity, gradient] = [&rounded.similarity, &rounded.gradient].map(|m| m.count());
-        units.gains(similarity, gradient).then_some(rounded)
+        let products = method.similarity.count() + 2 * method.gradient.count();
+        (products < 3 * units.rate()).then_some(method)
+    }
+
+    fn rounds(&self) -> bool {
+        self.coefficient != Elements::F32
+    }
+
+    /// The first of some units that multiply these embeddings.
+    fn of<T: Real>(
+        units: &[Option<Units>],
+        sides: [Embeddings<T>; 2],
+        width: usize,
+        precision: Precision,
+    ) -> Option<Self> {
+        let dtype = sides[0].dtype();
+        let mut methods = units.iter().flatten();
+        methods.find_map(|&units| {
+            let method = Self::new(units, dtype, precision)?;
+            let has_tiny_row = || sides.iter().any(|side| side.has_tiny_row(width));
+            (!method.rounds() || !has_tiny_row()).then_some(method)
+        })
     }
 }
 
 /// Two factors whose products are similarities.
 struct Sides {
     factors: [Factor; 2],
-    rounded: Rounded,
+    method: Method,
 }
 
 impl Sides {
-    fn new(rounded: Rounded) -> Self {
+    fn new(method: Method) -> Self {
         Self {
             factors: Default::default(),
-            rounded,
+            method,
         }
     }
 
-    fn update<T: Real>(&mut self, block: &Block, embeddings: [Embeddings<T>; 2], width: usize) {
-        let terms = self.rounded.embedding;
+    fn update<T: Real>(
+        &mut self,
+        (block, tiling): (&Block, &Tiling),
+        embeddings: [Embeddings<T>; 2],
+        width: usize,
+    ) {
+        let elements = self.method.embedding;
         for (k, part) in [block.rows, block.columns].into_iter().enumerate() {
             let role = Role {
                 is_left: k == 0,
@@ -86,17 +126,14 @@ impl Sides {
             };
             let rows = embeddings[k].from(part.start);
             self.factors[k].update(part, |panels| {
-                panels.pack(rows, [part.len, width], role, terms);
+                rows.pack(panels, [part.len, width], role, elements, tiling);
             });
         }
     }
 }
 
 /// The similarities of a block, to be computed.
-pub(super) struct Similarities<'a> {
-    units: Units,
-    sides: &'a Sides,
-}
+pub(super) struct Similarities<'a>(&'a Sides);
 
 impl Similarities<'_> {
     /// Writes those of `[rows, columns]` of the block, from a row and a column on.
@@ -110,20 +147,23 @@ impl Similarities<'_> {
         [rows, columns]: [usize; 2],
         (dst, stride): (*mut f32, usize),
     ) {
-        assert!(row.is_multiple_of(STRIP) && column.is_multiple_of(STRIP));
-        let [left, right] = self.sides.factors.each_ref().map(|factor| &factor.panels);
-        let ready = self.units.ready();
-        for i in (0..rows).step_by(SIDE) {
-            // SAFETY: the caller's promise.
-            unsafe {
-                multiply(
-                    (&ready, &self.sides.rounded.similarity, left.steps()),
-                    left.strips((row + i) / STRIP, 0),
-                    |j| right.strips((column + j) / STRIP, 0),
-                    [SIDE.min(rows - i), columns],
-                    (dst.wrapping_add(i * stride), stride),
-                    false,
-                );
+        assert!(row.is_multiple_of(SIDE) && column.is_multiple_of(SIDE));
+        let Sides { factors, method } = self.0;
+        let [left, right] = factors.each_ref().map(|factor| &factor.panels);
+        let ready = method.units.ready();
+        for j in (0..columns).step_by(WIDTH) {
+            for i in (0..rows).step_by(SIDE) {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    multiply(
+                        (&ready, &method.similarity, left.steps()),
+                        left.strips((row + i) / STRIP, 0),
+                        |k| right.strips((column + j + k) / STRIP, 0),
+                        [SIDE.min(rows - i), WIDTH.min(columns - j)],
+                        (dst.wrapping_add(i * stride + j), stride),
+                        false,
+                    );
+                }
             }
         }
     }
@@ -131,7 +171,6 @@ impl Similarities<'_> {
 
 /// The products of a pass on matrix units.
 pub(super) struct Packed {
-    units: Units,
     own: Sides,
     /// Of the teachers that the pass reads.
     teachers: Vec<Option<Sides>>,
@@ -142,29 +181,32 @@ pub(super) struct Packed {
 impl Packed {
     /// `None` where the level of precision, the embeddings or the processor want other products.
     pub fn new<T: Real>(pass: &Pass, inputs: &Inputs<T>) -> Option<Self> {
-        Self::on(Units::used()?, pass, inputs)
+        Self::on(&[Units::of_bf16(), Units::of_f32()], pass, inputs)
     }
 
-    pub fn on<T: Real>(units: Units, pass: &Pass, inputs: &Inputs<T>) -> Option<Self> {
-        let rounded = |dtype| Rounded::new(units, dtype, pass.limits.precision);
-        let has_tiny_row = |sides: [Embeddings<T>; 2], width: usize| {
-            sides.iter().any(|side| side.has_tiny_row(width))
-        };
-        let own = rounded(inputs.a.dtype())?;
-        if has_tiny_row(Embeddings::own(inputs), inputs.d) {
-            return None;
-        }
+    /// By the first of some units that multiply what there is.
+    pub fn on<T: Real>(units: &[Option<Units>], pass: &Pass, inputs: &Inputs<T>) -> Option<Self> {
+        let precision = pass.limits.precision;
+        let own = Method::of(units, Embeddings::own(inputs), inputs.d, precision)?;
+        // Where its own embeddings are not rounded, nothing is.
+        let full = [Some(own.units)];
+        let units = if own.rounds() { units } else { &full };
         let teachers = pass.teachers.iter().map(|teacher| {
-            let rounded = rounded(T::dtype()).filter(|_| teacher.named)?;
-            let is_tiny = has_tiny_row(Embeddings::of_teacher(inputs, teacher), teacher.width);
-            (!is_tiny).then(|| Sides::new(rounded))
+            let sides = Embeddings::of_teacher(inputs, teacher);
+            let named = teacher.named.then_some(sides)?;
+            Method::of(units, named, teacher.width, precision).map(Sides::new)
         });
+        let teachers = teachers.collect();
         Some(Self {
-            units,
             own: Sides::new(own),
-            teachers: teachers.collect(),
+            teachers,
             gradients: Default::default(),
         })
+    }
+
+    /// Whether factors are rounded.
+    pub fn rounds(&self) -> bool {
+        self.own.method.rounds()
     }
 
     /// Packs what the products of a block read, unless the block before read it too.
@@ -172,16 +214,16 @@ impl Packed {
         &mut self,
         pass: &Pass,
         inputs: &Inputs<T>,
-        block: &Block,
+        (block, tiling): (&Block, &Tiling),
         computed: bool,
     ) {
         let (d, embeddings) = (inputs.d, Embeddings::own(inputs));
         if !computed {
-            self.own.update(block, embeddings, d);
+            self.own.update((block, tiling), embeddings, d);
             for (sides, teacher) in self.teachers.iter_mut().zip(&pass.teachers) {
                 if let Some(sides) = sides {
                     let embeddings = Embeddings::of_teacher(inputs, teacher);
-                    sides.update(block, embeddings, teacher.width);
+                    sides.update((block, tiling), embeddings, teacher.width);
                 }
             }
         }
@@ -196,10 +238,10 @@ impl Packed {
                 is_left: false,
                 sums_rows: true,
             };
-            let terms = self.own.rounded.embedding;
+            let elements = self.own.method.embedding;
             let rows = embeddings[k].from(part.start);
             self.gradients[k].update(part, |panels| {
-                panels.pack(rows, [part.len, d], role, terms);
+                rows.pack(panels, [part.len, d], role, elements, tiling);
             });
         }
     }
@@ -210,10 +252,7 @@ impl Packed {
             None => &self.own,
             Some(k) => self.teachers[k].as_ref()?,
         };
-        Some(Similarities {
-            units: self.units,
-            sides,
-        })
+        Some(Similarities(sides))
     }
 
     /// Adds `G·B` to rows of the left gradient, or `Gᵀ·A` to rows of the right one: those of the
@@ -243,13 +282,14 @@ impl Packed {
         } else {
             (&self.gradients[0].panels, block.rows.len)
         };
-        let terms = self.own.rounded.coefficient;
-        let ready = self.units.ready();
-        let mut words = vec![0u32; 2 * DEPTH / STEP * terms * BLOCK];
-        for first in (0..sum).step_by(DEPTH) {
-            let depth = DEPTH.min(sum - first);
-            let steps = depth.div_ceil(STEP);
-            let of_strip = steps * terms * BLOCK;
+        let method = &self.own.method;
+        let (elements, step) = (method.coefficient, method.coefficient.in_step());
+        let ready = method.units.ready();
+        let mut words = vec![0u32; 2 * DEPTH * elements.terms() * BLOCK];
+        for first in (0..sum).step_by(DEPTH * step) {
+            let depth = (DEPTH * step).min(sum - first);
+            let steps = depth.div_ceil(step);
+            let of_strip = steps * elements.terms() * BLOCK;
             for row in (0..len).step_by(SIDE) {
                 let strips = words[..2 * of_strip].chunks_exact_mut(of_strip);
                 for (words, at) in strips.zip([row, row + STRIP]) {
@@ -259,7 +299,7 @@ impl Packed {
                         [start + at, rows],
                         [first, depth],
                         role,
-                        terms,
+                        elements,
                         words,
                     );
                 }
@@ -267,9 +307,9 @@ impl Packed {
                 // SAFETY: the caller's promise.
                 unsafe {
                     multiply(
-                        (&ready, &self.own.rounded.gradient, steps),
+                        (&ready, &method.gradient, steps),
                         [left, &right[..of_strip]],
-                        |column| others.strips(column / STRIP, first / STEP),
+                        |column| others.strips(column / STRIP, first / step),
                         [SIDE.min(len - row), d],
                         (dst.wrapping_add(row * d), d),
                         true,
@@ -280,9 +320,14 @@ impl Packed {
     }
 }
 
+/// Whether products of similarities in that type have packed factors, whatever the level.
+pub(super) fn is_packed<T: Real>() -> bool {
+    T::dtype() == DType::F32 && Units::of_f32().is_some()
+}
+
 /// Whether embeddings of that dtype are multiplied as bf16: half precision as it is.
 pub(in crate::pairwise) fn multiplies_as_bf16(dtype: DType, precision: Precision) -> bool {
-    Units::used().is_some_and(|units| Rounded::new(units, dtype, precision).is_some())
+    Units::of_bf16().is_some_and(|units| Method::new(units, dtype, precision).is_some())
 }
 
 /// `dst = left · right`, or `dst += left · right`, of at most 32 rows and any count of columns;
@@ -309,6 +354,7 @@ unsafe fn multiply<'a>(
             dst,
             stride,
             accumulate,
+            rows,
         };
         if [rows, width] == [SIDE; 2] {
             // SAFETY: the caller's promise.

@@ -2,7 +2,9 @@
 
 use std::ops::Deref;
 
+use super::packed::is_packed;
 use super::tile::STRIP;
+use crate::host::Real;
 use crate::pairwise::blocks::Block;
 use crate::pairwise::pass::Pass;
 
@@ -19,33 +21,50 @@ pub(super) struct Tiling {
 }
 
 impl Tiling {
+    /// Of a matrix of `[n, m]` similarities of embeddings of a width.
+    ///
     /// Large tiles make the products efficient, and enough of them keep all threads busy.
-    pub fn new<T>(pass: &Pass, n: usize, m: usize, threads: usize) -> Self {
+    pub fn new<T: Real>(pass: &Pass, [n, m, width]: [usize; 3], threads: usize) -> Self {
+        let block = Self::block::<T>(pass, [m, width]);
         let mut tile = [STRIP.min(n), STRIP.min(m)].map(|side| side.next_power_of_two().max(64));
         if pass.symmetric {
             tile = [tile[0]; 2];
         }
-        while tile[0] > 64 && n.div_ceil(tile[0]) * m.div_ceil(tile[1]) < threads {
+        let [rows, columns] = [block[0].min(n), block[1].min(m)];
+        while tile[0] > 64 && rows.div_ceil(tile[0]) * columns.div_ceil(tile[1]) < threads {
             // A symmetric matrix's tiles are square, and half of them are enough.
             tile[0] /= 2;
             tile[1] = if pass.symmetric { tile[0] } else { tile[1] };
         }
-        // The same for any count of threads: a backward pass finds kept blocks where the forward
-        // pass, maybe of another thread pool, left them.
-        const SIDE: usize = 64;
-        let elements = pass.limits.block / size_of::<T>();
-        let multiple = |len: usize| (len / SIDE).max(1) * SIDE;
-        let block = if pass.symmetric {
-            [multiple((elements + GAP * GAP / 4).isqrt() - GAP / 2); 2]
-        } else {
-            let width = multiple((elements / SIDE).min(4096).min(m.next_multiple_of(SIDE)));
-            [multiple(elements / (width + GAP)), width]
-        };
         Self {
             tile,
             block,
             threads,
         }
+    }
+
+    /// The same for any count of threads: a backward pass finds kept blocks where the forward pass,
+    /// maybe of another thread pool, left them.
+    fn block<T: Real>(pass: &Pass, [m, width]: [usize; 2]) -> [usize; 2] {
+        const SIDE: usize = 64;
+        let elements = pass.limits.block / size_of::<T>();
+        let multiple = |len: usize| (len / SIDE).max(1) * SIDE;
+        // What is packed of a row or a column shares the memory of the block: its embedding, for
+        // the similarities and for gradients, and those of teachers.
+        let teachers = pass.teachers.iter().map(|teacher| teacher.width);
+        let width = 2 * width + teachers.sum::<usize>();
+        let packed = if is_packed::<T>() { width } else { 0 };
+        if pass.symmetric {
+            let half = GAP / 2 + packed;
+            return [multiple((elements + half * half).isqrt().saturating_sub(half)); 2];
+        }
+        let most = if is_packed::<T>() { 2048 } else { 4096 };
+        let most = (elements / SIDE)
+            .min(most)
+            .min(elements / 2 / packed.max(1));
+        let columns = multiple(most.min(m.next_multiple_of(SIDE)));
+        let rows = elements.saturating_sub(columns * packed) / (columns + GAP + packed);
+        [multiple(rows), columns]
     }
 
     /// The least number of tasks that a thread takes. One thread takes all of them, and rayon then
@@ -110,8 +129,8 @@ pub(super) fn blocks<T>(tiling: &Tiling, pass: &Pass, n: usize, m: usize) -> Vec
 }
 
 /// How many elements of similarities a pass keeps.
-pub(super) fn kept_len<T>(pass: &Pass, n: usize, m: usize) -> usize {
-    let tiling = Tiling::new::<T>(pass, n, m, rayon::current_num_threads());
+pub(super) fn kept_len<T: Real>(pass: &Pass, [n, m, width]: [usize; 3]) -> usize {
+    let tiling = Tiling::new::<T>(pass, [n, m, width], rayon::current_num_threads());
     let blocks = blocks::<T>(&tiling, pass, n, m);
     let kept = blocks.iter().filter(|block| block.kept_at.is_some());
     kept.map(|block| block.len() * pass.matrices()).sum()

@@ -16,6 +16,7 @@ use crate::pairwise::form::{Form, Wanted};
 use crate::pairwise::pass::Pass;
 use crate::pairwise::reduction::{Axis, Kind, columns, rows};
 
+mod full;
 #[cfg(feature = "flex")]
 mod objectives;
 #[cfg(feature = "flex")]
@@ -240,7 +241,7 @@ fn evaluate<T: Real>(
     let pass = form.forward(true);
     let len = match tiling {
         Some(tiling) => kept_by::<T>(&pass, tiling, n, m),
-        None => kept_len::<T>(&pass, n, m),
+        None => kept_len::<T>(&pass, [n, m, D]),
     };
     let mut kept = vec![T::ZERO; len];
     let results = go(&pass, &vectors, &mut kept).results;

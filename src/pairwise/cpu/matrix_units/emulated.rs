@@ -51,6 +51,7 @@ pub(super) unsafe fn multiply(product: &Product) {
         dst,
         stride,
         accumulate,
+        ..
     } = product;
     let table = &multiplied.table;
     let in_words = |bytes: usize| bytes / size_of::<u32>();

@@ -1,9 +1,10 @@
-//! Products of bf16 by a processor's instructions for matrices: 32 × 32 sums at a time, in f32.
+//! Products by a processor's instructions for matrices: 32 × 32 sums at a time, in f32.
 //!
 //! A factor is given as [strips](STRIP) of 16 rows (of a right factor: columns), each a sequence of
-//! *steps* along the sum. A step holds the terms of 16 × 32 elements, one [block](BLOCK) each.
-//! Two consecutive elements of the sum share a word, the first in its low half. The words of a left
-//! block are ordered by rows, those of a right block by pairs of the sum.
+//! *steps* along the sum. A step holds the terms of its elements, one [block](BLOCK) of words each:
+//! 16 × 32 [elements](Elements) in bf16, of which two consecutive ones of the sum share a word, the
+//! first in its low half; or 16 × 16 in f32. The words of a left block are ordered by rows, those of
+//! a right block by words of the sum.
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
@@ -14,35 +15,65 @@ mod emulated;
 
 use std::marker::PhantomData;
 
+#[cfg(target_arch = "x86_64")]
+pub(super) use self::avx512::transpose;
 use crate::pairwise::terms::Terms;
 
 /// Rows, or columns, of a strip.
 pub(super) const STRIP: usize = 16;
-/// Elements of the sum in a step.
-pub(super) const STEP: usize = 32;
-/// Words of a block: 16 × 32 bf16.
-pub(super) const BLOCK: usize = STRIP * STEP / 2;
+/// Words of a block: 16 rows of 16.
+pub(super) const BLOCK: usize = STRIP * STRIP;
 /// Rows and columns of the sums that are computed at a time.
 pub(super) const SIDE: usize = 2 * STRIP;
 
-/// What multiplies matrices of bf16.
+/// What the elements of a factor are in the words of its blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Elements {
+    /// Themselves.
+    F32,
+    /// Sums of so many bf16, the terms.
+    Bf16(usize),
+}
+
+impl Elements {
+    /// How many of the sum are in a step.
+    pub fn in_step(self) -> usize {
+        match self {
+            Self::F32 => STRIP,
+            Self::Bf16(_) => 2 * STRIP,
+        }
+    }
+
+    /// Blocks of a step.
+    pub fn terms(self) -> usize {
+        match self {
+            Self::F32 => 1,
+            Self::Bf16(terms) => terms,
+        }
+    }
+}
+
+/// What multiplies matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Units {
-    /// Intel's AMX.
+    /// Intel's AMX, of bf16.
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     Amx,
     /// AVX-512 with products of bf16.
     #[cfg(target_arch = "x86_64")]
-    Avx512,
+    Avx512Bf16,
+    /// AVX-512, of f32.
+    #[cfg(target_arch = "x86_64")]
+    Avx512F32,
     /// AMX's arithmetic in plain code: for tests where there is none.
     #[cfg(test)]
     Emulated,
 }
 
 impl Units {
-    /// Those that passes use: of this processor. In tests that is AMX, emulated where there is none:
-    /// either computes the same, to the bit.
-    pub fn used() -> Option<Self> {
+    /// Those of bf16 that passes use: of this processor. In tests that is AMX, emulated where there
+    /// is none: either computes the same, to the bit.
+    pub fn of_bf16() -> Option<Self> {
         #[cfg(test)]
         return match Self::of_processor() {
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -53,32 +84,40 @@ impl Units {
         Self::of_processor()
     }
 
-    /// Those of this processor, if it has any and the system lets this process use them.
+    /// Those of bf16 of this processor, if it has any and the system lets this process use them.
     pub fn of_processor() -> Option<Self> {
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
         if amx::is_granted() {
             return Some(Self::Amx);
         }
         #[cfg(target_arch = "x86_64")]
-        if avx512::is_there() {
-            return Some(Self::Avx512);
+        if avx512::has_bf16() {
+            return Some(Self::Avx512Bf16);
         }
         None
     }
 
-    /// Whether these products of bf16 in the place of each product of f32, for similarities and for
-    /// either gradient, take less time in all.
-    pub fn gains(self, similarity: usize, gradient: usize) -> bool {
-        // How many products of bf16 take as long as one of f32.
-        let rate = match self {
+    /// Those of f32 of this processor.
+    pub fn of_f32() -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        if avx512::has_f32() {
+            return Some(Self::Avx512F32);
+        }
+        None
+    }
+
+    /// How many of its products take as long as one of f32.
+    pub fn rate(self) -> usize {
+        match self {
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             Self::Amx => 5,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => 2,
+            Self::Avx512Bf16 => 2,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512F32 => 1,
             #[cfg(test)]
             Self::Emulated => 5,
-        };
-        similarity + 2 * gradient < 3 * rate
+        }
     }
 
     /// Makes this thread ready to multiply.
@@ -145,6 +184,8 @@ pub(super) struct Product<'a> {
     /// From one row of `dst` to the next.
     pub stride: usize,
     pub accumulate: bool,
+    /// How many of the rows count: in the others there may be anything.
+    pub rows: usize,
 }
 
 /// A thread that is ready to multiply, until this is dropped.
@@ -176,7 +217,9 @@ impl Ready {
                 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
                 Units::Amx => amx::multiply(product),
                 #[cfg(target_arch = "x86_64")]
-                Units::Avx512 => avx512::multiply(product),
+                Units::Avx512Bf16 => avx512::multiply_bf16(product),
+                #[cfg(target_arch = "x86_64")]
+                Units::Avx512F32 => avx512::multiply_f32(product),
                 #[cfg(test)]
                 Units::Emulated => emulated::multiply(product),
             }

@@ -24,6 +24,7 @@ fn product(units: Units) -> Vec<f32> {
             dst: sums.as_mut_ptr(),
             stride: SIDE,
             accumulate: false,
+            rows: SIDE,
         });
     }
     sums
