@@ -57,6 +57,7 @@ impl<B: PairwiseOps, C: CheckpointStrategy> PairwiseOps for Autodiff<B, C> {
                 let (a, b) = (prep.checkpoint(&inputs.a), prep.checkpoint(&inputs.b));
                 let inputs = without_autodiff(inputs);
                 let pass = form.forward(wanted.coefficients());
+                flush(&inputs);
                 let outputs = divided::pass(inputs.clone(), pass, form.workers.as_deref());
                 // Embeddings are held by their nodes alone, which may recompute them.
                 let results = outputs.results;
@@ -141,6 +142,7 @@ impl<B: PairwiseOps> Backward<B, PARENTS> for Reduce {
         append_results(&mut inputs, results, upstream, &form);
         let pass = form.backward(wanted);
         let (sizes, finish) = (inputs.sizes(), Finish::sides(&inputs, &form));
+        flush(&inputs);
         // Moved, not shared: what was kept is written over.
         let outputs = divided::pass(inputs, pass, form.workers.as_deref());
         let found = gradients(outputs, 0, sizes, &form, wanted);
@@ -163,6 +165,13 @@ impl<B: PairwiseOps> Backward<B, PARENTS> for Total {
         let parents = ops.parents.map(|node| Some(node?.id));
         register(grads, parents, gradients, finish, Some(upstream));
     }
+}
+
+/// Hands what is queued before a pass to the device: Burn fuses of a queue all or nothing, and most
+/// often all where it ends here (counted).
+fn flush<B: PairwiseOps>(inputs: &Inputs<B>) {
+    // A device that is lost says so to whoever reads from it.
+    let _ = B::flush(&inputs.a.device());
 }
 
 /// Registers the gradients of a pass, times that of its result, with the parents, the first two of

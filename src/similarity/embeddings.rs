@@ -205,9 +205,13 @@ fn scale_of(largest: &Tensor<2>) -> Tensor<2> {
 }
 
 fn normalized(rows: Tensor<2>, least: f64) -> Tensor<2> {
-    if least > 0.0 {
+    let normalized = if least > 0.0 {
         l2_normalize_above(rows, least)
     } else {
         l2_normalize(rows)
-    }
+    };
+    // Where Burn queues two sides, it fuses nothing of either (counted). A device that is lost says
+    // so to whoever reads from it.
+    let _ = normalized.device().flush();
+    normalized
 }

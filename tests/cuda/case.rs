@@ -79,6 +79,8 @@ impl Case {
 #[test]
 #[ignore = "a part of the others"]
 fn one() {
+    log::set_logger(&Said).expect("no other logger");
+    log::set_max_level(log::LevelFilter::Debug);
     let case = Case::read(&std::env::var(VARIABLE).expect("a case"));
     let device = Device::cuda(0);
     let tracked = device.clone().autodiff();
@@ -117,6 +119,23 @@ fn one() {
             mark("end");
         }
     }
+}
+
+/// Writes what the engine says of its passes into the driver's log.
+struct Said;
+
+impl log::Log for Said {
+    fn enabled(&self, of: &log::Metadata) -> bool {
+        of.target() == "burn_contrastive::bytes"
+    }
+
+    fn log(&self, record: &log::Record) {
+        if self.enabled(record.metadata()) {
+            mark(&format!("bytes {}", record.args()));
+        }
+    }
+
+    fn flush(&self) {}
 }
 
 fn mark(text: &str) {

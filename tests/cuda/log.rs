@@ -3,10 +3,14 @@
 use std::path::Path;
 
 /// What one evaluation did.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Evaluation {
     /// The kernels that were launched, in order.
     pub launches: Vec<String>,
+    /// Their lines.
+    pub lines: Vec<String>,
+    /// What the engine said of the bytes of its passes.
+    pub said: Vec<String>,
     /// The most memory that the device held beyond what it held before, in bytes: whole pages of
     /// its pools.
     pub peak: u64,
@@ -28,15 +32,17 @@ pub fn read(log: &Path) -> Vec<Evaluation> {
             "launch" => {
                 if let Some(now) = &mut now {
                     now.launches.push(words[2].to_owned());
+                    now.lines.push(line.to_owned());
                 }
             }
             "mark" if words[1..].starts_with(&["begin", "first"]) => (before, peak) = (live, live),
             "mark" if words[1..].starts_with(&["begin", "second"]) => {
-                now = Some(Evaluation {
-                    launches: Vec::new(),
-                    peak: 0,
-                    refused: Vec::new(),
-                });
+                now = Some(Evaluation::default());
+            }
+            "mark" if words[1] == "bytes" => {
+                if let Some(now) = &mut now {
+                    now.said.push(words[2..].join(" "));
+                }
             }
             "mark" if words[1] == "end" => {
                 found.extend(now.take().map(|now| Evaluation {

@@ -8,6 +8,7 @@
 //! less of what Burn's operations add. `UPDATE_COUNTS=1` writes them anew.
 #![cfg(feature = "cuda")]
 
+mod bytes;
 mod case;
 mod log;
 mod ptxas;
@@ -95,9 +96,11 @@ fn every_objective_takes_what_the_table_states() {
         for evaluation in evaluations {
             assert_eq!(evaluation.refused, [] as [String; 0], "{}", case.text());
         }
+        let checked = |evaluation| bytes::checked(&case.text(), evaluation);
+        let bytes: Vec<_> = evaluations.iter().map(checked).collect();
         check_matrix_units(case, evaluations, &kernels);
         check_registers(case, evaluations, &kernels);
-        counted.add(case, evaluations, &kernels);
+        counted.add(case, evaluations, &bytes, &kernels);
     }
     table::check(&counted);
 }

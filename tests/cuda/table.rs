@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::bytes::{Bytes, KINDS};
 use super::case::{Case, PRECISIONS};
 use super::log::Evaluation;
 use super::ptxas::Kernels;
@@ -64,14 +65,20 @@ impl Counts {
 pub struct Tables {
     usual: BTreeMap<String, [Counts; 3]>,
     /// By width besides.
-    large: BTreeMap<(String, usize), Counts>,
+    large: BTreeMap<(String, usize), (Counts, Bytes)>,
     /// Other kernels than the engine's that spill: their objective, name without the hash, and
     /// bytes.
     spilling: BTreeSet<(String, String, usize)>,
 }
 
 impl Tables {
-    pub fn add(&mut self, case: &Case, evaluations: &[Evaluation], kernels: &Kernels) {
+    pub fn add(
+        &mut self,
+        case: &Case,
+        evaluations: &[Evaluation],
+        bytes: &[Bytes],
+        kernels: &Kernels,
+    ) {
         let counts = Counts::of(evaluations, kernels);
         for name in evaluations.iter().flat_map(|e| &e.launches) {
             let spilled = kernels[name].spilled;
@@ -82,7 +89,8 @@ impl Tables {
             }
         }
         if let Some(width) = case.large {
-            self.large.insert((case.name.clone(), width), counts);
+            let of_large = (counts, bytes[0].clone());
+            self.large.insert((case.name.clone(), width), of_large);
             return;
         }
         let place = PRECISIONS.iter().position(|p| *p == case.precision);
@@ -113,14 +121,19 @@ impl Tables {
             text += &format!("| {name} |{}|\n", cells.join("|"));
         }
         text += "
-65,536 pairs of bf16, medium precision, the default memory budget:
+65,536 pairs of bf16, medium precision, the default memory budget; bytes in GB, read and written:
 
-| objective | width | launches | the engine's | MiB |
-|---|--:|--:|--:|--:|
+| objective | width | launches | the engine's | MiB | similarities | pairs | states | gradients | rows |
+|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|
 ";
-        for ((name, width), counts) in &self.large {
+        for ((name, width), (counts, bytes)) in &self.large {
             let cells = [&counts.launches, &counts.of_engine, &counts.memory];
             let cells = cells.map(|cell| format!(" {} ", cell[0]));
+            let moved = KINDS.map(|kind| {
+                let [read, written] = bytes[kind].map(|bytes| bytes as f64 / 1e9);
+                format!(" {read:.1}, {written:.1} ")
+            });
+            let cells = [cells.join("|"), moved.join("|")];
             text += &format!("| {name} | {width} |{}|\n", cells.join("|"));
         }
         let spilling = self.spilling.iter();
@@ -181,7 +194,7 @@ fn lines_agree(stated: &str, counted: &str) -> bool {
     // Those with Burn's share, in the two tables.
     let shared: &[usize] = match stated.len() {
         10 => &[2, 4, 6],
-        7 => &[3, 5],
+        12 => &[3, 5],
         _ => return false,
     };
     let numbers = |cell: &str| -> Option<Vec<f64>> {
@@ -210,7 +223,8 @@ fn only_burns_share_may_differ_and_not_by_much() {
     assert!(!lines_agree(row, &row.replace("| 176", "| 276")));
     assert!(!lines_agree(row, &row.replace("| 5, 13", "| 6, 13")));
     assert!(!lines_agree(row, &row.replace("48", "49")));
-    let large = "| srcl | 512 | 5329 | 5142 | 1290 |";
+    let large = "| srcl | 512 | 5329 | 5142 | 1290 | 2.0, 8.6 | 0, 0 | 0, 0 | 23, 4 | 1, 0 |";
     assert!(lines_agree(large, &large.replace("1290", "1419")));
     assert!(!lines_agree(large, &large.replace("5142", "5143")));
+    assert!(!lines_agree(large, &large.replace("8.6", "8.7")));
 }

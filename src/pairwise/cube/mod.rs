@@ -5,6 +5,7 @@
 
 mod blueprint;
 mod buffers;
+mod bytes;
 mod factors;
 mod gradient;
 mod kernels;
@@ -25,6 +26,7 @@ use burn::tensor::DType;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeDevice};
 
+use self::bytes::Bytes;
 use self::plan::{Factors, Hardware, Plan};
 use self::sweep::Cubes;
 use super::ops::{Inputs, Outputs, PairwiseOps, Unfinished, cast, without_autodiff};
@@ -40,7 +42,10 @@ impl PairwiseOps for CubeBackend {
             return chunked::pass_by(inputs, &pass, product::in_full);
         }
         match Plan::new(&Hardware::of(&inputs.a), &inputs, &pass) {
-            Ok(plan) => Cubes::new(inputs, &pass, plan).run(),
+            Ok(plan) => {
+                log::debug!(target: bytes::TARGET, "{}", Bytes::of(&plan, &pass, &inputs));
+                Cubes::new(inputs, &pass, plan).run()
+            }
             Err(reason) => {
                 slow_path(&reason);
                 let inputs = scaled(inputs, &pass);

@@ -10,6 +10,7 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::buffers::empty;
+use super::bytes::{self, Bytes, Moved};
 use super::kernels::{self, Tiling};
 use super::plan::Hardware;
 use crate::pairwise::ops::Unfinished;
@@ -24,6 +25,12 @@ fn launched(x: &CubeTensor, rows: usize) -> (Tiling, CubeCount, CubeDim) {
     (tiling, CubeCount::Static(cubes as u32, 1, 1), dim)
 }
 
+/// Says so.
+fn moves(rows: Moved) {
+    let nothing = Bytes::default();
+    log::debug!(target: bytes::TARGET, "{}", Bytes { rows, ..nothing });
+}
+
 /// See [`kernels::norms`].
 pub(super) fn norms(x: CubeTensor) -> CubeTensor {
     let [rows, width] = x.shape().dims();
@@ -31,6 +38,10 @@ pub(super) fn norms(x: CubeTensor) -> CubeTensor {
     let (tiling, cubes, dim) = launched(&x, rows);
     let dtypes = [DType::F32, x.dtype].map(dtype_to_storage_type);
     let may_be_scaled = x.dtype == DType::BF16;
+    moves(Moved {
+        read: rows * width * x.dtype.size(),
+        written: 2 * rows * DType::F32.size(),
+    });
     kernels::norms::launch(
         &norms.client,
         cubes,
@@ -52,6 +63,11 @@ pub(super) fn finished(of: Unfinished<CubeBackend>) -> CubeTensor {
     let finished = empty(&of.gradient, [rows, width], of.dtype);
     let (tiling, cubes, dim) = launched(&of.gradient, rows);
     let dtypes = [of.gradient.dtype, of.dtype].map(dtype_to_storage_type);
+    let embeddings = rows * width * of.dtype.size();
+    moves(Moved {
+        read: rows * width * of.gradient.dtype.size() + usize::from(of.has_norms) * embeddings,
+        written: embeddings,
+    });
     let buffer = |x: CubeTensor| into_contiguous(x).into_buffer_arg();
     kernels::gradients::launch(
         &finished.client,
