@@ -51,6 +51,7 @@ impl<'a> Runner<'a> {
                 number,
                 registers,
                 predicates: vec![0; program.predicates],
+                carries: 0,
                 local: vec![0; program.local * LANES],
                 returns: [const { Vec::new() }; LANES],
                 groups: Vec::new(),

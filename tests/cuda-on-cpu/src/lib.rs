@@ -31,5 +31,7 @@ mod memory;
 mod number;
 mod program;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod text;
 mod warp;

@@ -193,12 +193,6 @@ pub fn sum_to_odd(x: f64, y: f64) -> f64 {
     f64::from_bits(if away { sum.to_bits() + 1 } else { sum.to_bits() - 1 })
 }
 
-/// `a · b + c` of a type narrower than f64, rounded once.
-#[inline(always)]
-pub fn fused<T: Float>(a: T, b: T, c: T, rounding: Rounding) -> T {
-    T::rounded(sum_to_odd(a.wide() * b.wide(), c.wide()), rounding)
-}
-
 /// Subnormal numbers as zeros of their sign.
 #[inline(always)]
 pub fn flushed(x: f32) -> f32 {
@@ -298,6 +292,11 @@ mod tests {
         assert_eq!(f(-tenth, Rounding::Down), -above);
         assert_eq!(f(1e300, Rounding::Down), f32::MAX);
         assert_eq!(f(1e300, Rounding::Up), f32::INFINITY);
+    }
+
+    /// `a · b + c`.
+    fn fused<T: Float>(a: T, b: T, c: T, rounding: Rounding) -> T {
+        T::rounded(sum_to_odd(a.wide() * b.wide(), c.wide()), rounding)
     }
 
     #[test]

@@ -56,11 +56,9 @@ impl Special {
 #[derive(Default)]
 pub struct Program {
     pub name: String,
-    pub parameters: Vec<Variable>,
-    /// Where each begins, and what all take.
+    /// Where each parameter begins, and what all take.
     pub offsets: Vec<usize>,
     pub parameter_bytes: usize,
-    pub threads: Option<([u32; 3], bool)>,
     pub instructions: Vec<Instruction>,
     pub start: u32,
     pub registers: usize,
@@ -110,8 +108,6 @@ impl Program {
         let mut decoder = Decoder {
             program: Program {
                 name: entry.name.clone(),
-                parameters: entry.parameters.clone(),
-                threads: entry.threads,
                 predicates: 2,
                 ..Program::default()
             },
@@ -170,7 +166,7 @@ impl<'a> Decoder<'a> {
 
     fn of_function(&mut self, function: &Function) {
         let is_kernel = function.name == self.program.name;
-        let mut add = |this: &mut Self, space, variable: &Variable, scope| {
+        let add = |this: &mut Self, space, variable: &Variable, scope| {
             let symbol = this.symbol(space, variable);
             let key = (function.name.clone(), scope, variable.name.clone());
             this.symbols.insert(key, symbol);
@@ -263,9 +259,15 @@ impl<'a> Decoder<'a> {
         self.function.predicates.iter().any(|p| p == stem || p == name)
     }
 
+    /// Whether it is a register whose name has no `%`.
+    fn is_named_register(&self, name: &str) -> bool {
+        self.function.registers.iter().any(|register| register == name)
+    }
+
     /// A register to be written; `_` is one that nobody reads.
     pub fn register(&mut self, name: &str) -> Result<Reg, String> {
-        if !(name.starts_with('%') || name == "_") || self.is_predicate(name) {
+        let is_known = name.starts_with('%') || name == "_" || self.is_named_register(name);
+        if !is_known || self.is_predicate(name) {
             return Err(format!("`{name}` is no register to write"));
         }
         if let Some(register) = self.registers.get(name) {
@@ -303,7 +305,7 @@ impl<'a> Decoder<'a> {
             self.program.specials.push((register, special));
             return Ok(register);
         }
-        if text.starts_with('%') {
+        if text.starts_with('%') || self.is_named_register(text) {
             return self.register(text);
         }
         if let Some(value) = number(text) {

@@ -30,7 +30,8 @@ pub fn statements(source: &str) -> Result<Vec<Statement>, String> {
     let mut depth = 0;
     for (number, line) in (1u32..).zip(source.lines()) {
         let line = line.split("//").next().unwrap_or_default();
-        if depth == 0 && LINES.iter().any(|word| line.trim_start().starts_with(word)) {
+        let word = line.split_whitespace().next().unwrap_or_default();
+        if depth == 0 && LINES.contains(&word) {
             continue;
         }
         let mut letters = line.chars().peekable();
@@ -167,6 +168,7 @@ pub struct Function {
     /// The scope around each.
     pub scopes: Vec<usize>,
     pub predicates: Vec<String>,
+    pub registers: Vec<String>,
     pub body: Vec<Raw>,
     pub labels: HashMap<String, usize>,
     pub tables: HashMap<String, Vec<String>>,
@@ -291,7 +293,10 @@ impl Function {
             self.predicates.extend(names);
             return Ok(());
         }
-        if text.starts_with(".reg ") {
+        if let Some(registers) = text.strip_prefix(".reg ") {
+            let names = registers.split_once(' ').map_or("", |(_, names)| names).split(',');
+            // Those with a `%` are known by it.
+            self.registers.extend(names.map(|name| name.trim().to_owned()));
             return Ok(());
         }
         if let Some(targets) = text.strip_prefix(".branchtargets ") {

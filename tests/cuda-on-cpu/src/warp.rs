@@ -61,6 +61,8 @@ pub struct Warp {
     pub number: usize,
     pub registers: Vec<Lanes>,
     pub predicates: Vec<Mask>,
+    /// Whether the last sum of a word of a longer number had a carry.
+    pub carries: Mask,
     /// Each lane's local memory and parameters of calls, one after another.
     pub local: Vec<u8>,
     pub returns: [Vec<u32>; LANES],

@@ -12,6 +12,9 @@ const PARTS: [&str; 12] = [
 ];
 
 pub fn exec(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> {
+    if op.has("cc") || ["addc", "subc", "madc"].contains(&op.name) {
+        return carried(d, op, x);
+    }
     op.only(&PARTS)?;
     match op.last_type()? {
         Type::F16 => floats::<F16>(d, op, x),
@@ -97,6 +100,42 @@ fn high(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> {
             binary(registers(d, x)?, upper)
         })
     })
+}
+
+/// Words of longer numbers: a carry in, out, or both.
+fn carried(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> {
+    op.only(&["cc", "lo", "hi"])?;
+    let bits = op.last_type()?.bits();
+    let (takes, gives) = (op.name.ends_with('c'), op.has("cc"));
+    let word = (1u128 << bits) - 1;
+    let (subtracts, multiplies) = (op.name.starts_with("sub"), op.name.starts_with("mad"));
+    if op.last_type()?.is_signed() && op.has("hi") {
+        return Err("signed words of longer numbers".into());
+    }
+    let high = if op.has("hi") { bits } else { 0 };
+    let to = d.register(x.get(0)?)?;
+    let (a, b) = (d.operand(x.get(1)?)?, d.operand(x.get(2)?)?);
+    let c = if multiplies { d.operand(x.get(3)?)? } else { b };
+    Ok(Box::new(move |warp, _, mask| {
+        let [a, b, c] = [a, b, c].map(|register| warp.registers[register]);
+        let mut carries = 0;
+        let values = std::array::from_fn(|lane| {
+            let [a, b, c] = [a, b, c].map(|values| u128::from(values[lane]) & word);
+            let carry = u128::from(takes && warp.carries >> lane & 1 == 1);
+            let sum = match () {
+                () if multiplies => (a * b >> high & word) + c + carry,
+                () if subtracts => a.wrapping_sub(b).wrapping_sub(carry),
+                () => a + b + carry,
+            };
+            carries |= u32::from(sum > word) << lane;
+            (sum & word) as u64
+        });
+        warp.set(to, mask, values);
+        if gives {
+            warp.carries = warp.carries & !mask | carries & mask;
+        }
+        Ok(())
+    }))
 }
 
 // Floating-point numbers. ------------------------------------------------------------------------

@@ -169,7 +169,9 @@ fn access(d: &mut Decoder, op: &Opcode, x: &Operands, kind: Kind) -> Result<Exec
         if mask.count_ones() < 32 || !(0..LANES).all(same) {
             return Err("lanes of a warp have different matrices".into());
         }
-        if first % 32 != 0 || stride * bytes % 16 != 0 {
+        // Each row or column must be aligned to the bytes of a lane's registers.
+        let aligned = 4 * fragment.registers.len();
+        if first % aligned as u64 != 0 || stride * bytes % aligned != 0 {
             return Err(format!("a matrix at {first:x}, in steps of {stride}, is misaligned").into());
         }
         let each = fragment.each();
