@@ -20,8 +20,12 @@ pub struct Allocations {
     pub peak: u64,
 }
 
-static ALLOCATIONS: Mutex<Allocations> =
-    Mutex::new(Allocations { blocks: Vec::new(), count: 0, live: 0, peak: 0 });
+static ALLOCATIONS: Mutex<Allocations> = Mutex::new(Allocations {
+    blocks: Vec::new(),
+    count: 0,
+    live: 0,
+    peak: 0,
+});
 
 pub fn allocations() -> MutexGuard<'static, Allocations> {
     ALLOCATIONS.lock().unwrap_or_else(PoisonError::into_inner)
@@ -39,7 +43,11 @@ impl Allocations {
             return None;
         }
         let at = map(bytes as usize)?;
-        self.blocks.push(Block { at, bytes, number: self.count });
+        self.blocks.push(Block {
+            at,
+            bytes,
+            number: self.count,
+        });
         self.count += 1;
         self.live += bytes;
         self.peak = self.peak.max(self.live);
@@ -74,7 +82,10 @@ impl Allocations {
 
     /// From the first byte of each to behind its last.
     pub fn ranges(&self) -> Vec<(u64, u64)> {
-        self.blocks.iter().map(|block| (block.at, block.at + block.bytes)).collect()
+        self.blocks
+            .iter()
+            .map(|block| (block.at, block.at + block.bytes))
+            .collect()
     }
 }
 
@@ -89,7 +100,14 @@ fn map(bytes: usize) -> Option<u64> {
     const PRIVATE_ANONYMOUS_UNRESERVED: i32 = 0x2 | 0x20 | 0x4000;
     // SAFETY: a new mapping, wherever there is room.
     let at = unsafe {
-        mmap(std::ptr::null_mut(), bytes, READ_AND_WRITE, PRIVATE_ANONYMOUS_UNRESERVED, -1, 0)
+        mmap(
+            std::ptr::null_mut(),
+            bytes,
+            READ_AND_WRITE,
+            PRIVATE_ANONYMOUS_UNRESERVED,
+            -1,
+            0,
+        )
     };
     let at = at as u64;
     (at != u64::MAX).then_some(at)

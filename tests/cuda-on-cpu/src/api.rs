@@ -43,7 +43,11 @@ fn allocate(to: *mut u64, bytes: usize) -> Status {
     let mut known = allocations();
     match known.add(bytes as u64) {
         Some(at) => put(to, at),
-        None => refuse(OUT_OF_MEMORY, "alloc", &format!("{bytes} bytes over {}", known.live)),
+        None => refuse(
+            OUT_OF_MEMORY,
+            "alloc",
+            &format!("{bytes} bytes over {}", known.live),
+        ),
     }
 }
 
@@ -99,7 +103,11 @@ impl Place2d {
     }
 
     fn start(&self) -> u64 {
-        if self.is_host() { self.host } else { self.device }
+        if self.is_host() {
+            self.host
+        } else {
+            self.device
+        }
     }
 
     fn row(&self, y: usize) -> usize {
@@ -111,7 +119,10 @@ fn copy_2d(c: &Copy2d) -> Status {
     let (from, to) = (&c.from, &c.to);
     let (bytes, pitches) = (c.width * c.height, [from.pitch, to.pitch]);
     let [p, q] = pitches;
-    say(&format!("copy 2D {bytes} rows {} width {} pitches {p} -> {q}", c.height, c.width));
+    say(&format!(
+        "copy 2D {bytes} rows {} width {} pitches {p} -> {q}",
+        c.height, c.width
+    ));
     for place in [from, to] {
         let end = || place.row(c.height - 1) + c.width;
         if c.height > 0 && !place.is_host() && outside("copy 2D", place.device, end()) != OK {
@@ -119,7 +130,10 @@ fn copy_2d(c: &Copy2d) -> Status {
         }
     }
     for y in 0..c.height {
-        let (from, to) = (from.start() + from.row(y) as u64, to.start() + to.row(y) as u64);
+        let (from, to) = (
+            from.start() + from.row(y) as u64,
+            to.start() + to.row(y) as u64,
+        );
         // SAFETY: rows of both, as checked or as the caller says.
         unsafe { std::ptr::copy(from as *const u8, to as *mut u8, c.width) };
     }
@@ -213,7 +227,13 @@ fn launch(module: &Module, shape: Shape, arguments: *const *const u8) -> Status 
         // SAFETY: a pointer for each parameter, to as many bytes as it has, as `cuda.h` asks.
         unsafe { std::slice::from_raw_parts(*arguments.add(k), len) }.to_vec()
     };
-    let arguments: Vec<Vec<u8>> = module.entry.parameters.iter().enumerate().map(bytes).collect();
+    let arguments: Vec<Vec<u8>> = module
+        .entry
+        .parameters
+        .iter()
+        .enumerate()
+        .map(bytes)
+        .collect();
     module.tell(shape, &arguments);
     if let Err(why) = module.run(shape, &arguments) {
         // Whoever launched it reads results much later, if at all.

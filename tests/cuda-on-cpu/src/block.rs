@@ -97,7 +97,11 @@ impl<'a> Runner<'a> {
             let lanes = (threads - warp.number * LANES).min(LANES);
             let lanes = Mask::MAX >> (LANES - lanes);
             let at = launch.program.start;
-            warp.groups = vec![Group { at, lanes, waiting: Waiting::No }];
+            warp.groups = vec![Group {
+                at,
+                lanes,
+                waiting: Waiting::No,
+            }];
             warp.all = lanes;
             warp.returns.iter_mut().for_each(Vec::clear);
             for (register, special) in &launch.program.specials {
@@ -112,7 +116,9 @@ impl<'a> Runner<'a> {
         let program = &self.block.launch.program.instructions;
         let threads = self.block.launch.threads.iter().product::<u32>() as usize;
         let groups = || self.warps.iter().flat_map(|warp| &warp.groups);
-        let there: usize = groups().map(|group| group.lanes.count_ones() as usize).sum();
+        let there: usize = groups()
+            .map(|group| group.lanes.count_ones() as usize)
+            .sum();
         let Some(first) = groups().next() else {
             return Ok(());
         };

@@ -30,7 +30,10 @@ fn handle() -> Handle {
 
 /// Writes a text and its end to so many bytes.
 fn put_text(to: *mut c_char, room: i32, text: &str) -> Status {
-    let bytes = text.bytes().take((room as usize).saturating_sub(1)).chain([0]);
+    let bytes = text
+        .bytes()
+        .take((room as usize).saturating_sub(1))
+        .chain([0]);
     for (k, byte) in bytes.enumerate() {
         // SAFETY: the caller has `room` bytes there.
         unsafe { to.add(k).write(byte as c_char) };
@@ -100,30 +103,30 @@ fn value(attribute: i32) -> i32 {
     let capability = setting("STUB_CUDA_CC", 90) as i32;
     let shared = setting("STUB_CUDA_SHARED", 232_448) as i32;
     match attribute {
-        1..=3 => 1024,            // threads of a block, and along x and y
-        4 => 64,                  // along z
-        5 => i32::MAX,            // blocks along x
-        6 | 7 => 65_535,          // along y and z
-        8 => 49_152,              // shared memory of a block, without opting in
-        9 => 65_536,              // constant memory
-        10 => 32,                 // threads of a warp
-        11 => i32::MAX,           // pitch
-        12 | 82 => 65_536,        // registers of a block, and of a multiprocessor
-        13 => 1_980_000,          // clock, kHz
-        14 => 512,                // alignment of textures
+        1..=3 => 1024,     // threads of a block, and along x and y
+        4 => 64,           // along z
+        5 => i32::MAX,     // blocks along x
+        6 | 7 => 65_535,   // along y and z
+        8 => 49_152,       // shared memory of a block, without opting in
+        9 => 65_536,       // constant memory
+        10 => 32,          // threads of a warp
+        11 => i32::MAX,    // pitch
+        12 | 82 => 65_536, // registers of a block, and of a multiprocessor
+        13 => 1_980_000,   // clock, kHz
+        14 => 512,         // alignment of textures
         16 => setting("STUB_CUDA_SMS", 132) as i32,
-        36 => 2_619_000,          // memory clock, kHz
-        37 => 5_120,              // memory bus, bits
-        38 => 52_428_800,         // L2
-        39 => 2_048,              // threads of a multiprocessor
-        41 => 1,                  // unified addresses
+        36 => 2_619_000,  // memory clock, kHz
+        37 => 5_120,      // memory bus, bits
+        38 => 52_428_800, // L2
+        39 => 2_048,      // threads of a multiprocessor
+        41 => 1,          // unified addresses
         75 => capability / 10,
         76 => capability % 10,
-        81 => shared + 1_024,     // shared memory of a multiprocessor
-        97 => shared,             // of a block, opted in
-        106 => 32,                // blocks of a multiprocessor
-        111 => 1_024,             // reserved shared memory of a block
-        115 => 1,                 // memory pools
+        81 => shared + 1_024,               // shared memory of a multiprocessor
+        97 => shared,                       // of a block, opted in
+        106 => 32,                          // blocks of a multiprocessor
+        111 => 1_024,                       // reserved shared memory of a block
+        115 => 1,                           // memory pools
         120 => i32::from(capability >= 90), // clusters
         other => {
             say(&format!("attribute {other} is answered with 0"));

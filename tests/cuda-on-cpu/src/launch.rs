@@ -46,12 +46,21 @@ impl Module {
             0 => None,
             _ => Some(Program::new(text).map_err(|why| format!("{}: {why}", entry.name))?),
         };
-        Ok(Self { number, entry, program, dynamic_shared: AtomicU64::new(0) })
+        Ok(Self {
+            number,
+            entry,
+            program,
+            dynamic_shared: AtomicU64::new(0),
+        })
     }
 
     /// Why a driver would refuse to launch it so.
     pub fn refusal(&self, shape: Shape) -> Option<String> {
-        let Shape { grid: [gx, gy, gz], threads: [bx, by, bz], shared } = shape;
+        let Shape {
+            grid: [gx, gy, gz],
+            threads: [bx, by, bz],
+            shared,
+        } = shape;
         let name = &self.entry.name;
         if gx == 0 || gy == 0 || gz == 0 || gx > i32::MAX as u32 || gy > 65_535 || gz > 65_535 {
             return Some(format!("a grid of {gx} {gy} {gz} for {name}"));
@@ -92,7 +101,11 @@ impl Module {
                 }
             };
         }
-        let Shape { grid: [gx, gy, gz], threads: [bx, by, bz], shared } = shape;
+        let Shape {
+            grid: [gx, gy, gz],
+            threads: [bx, by, bz],
+            shared,
+        } = shape;
         let (number, name) = (self.number, &self.entry.name);
         say(&format!(
             "launch {number} {name} {gx} {gy} {gz} {bx} {by} {bz} {shared} {} {}{text}",

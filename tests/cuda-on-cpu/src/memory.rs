@@ -43,7 +43,11 @@ const SEVERAL: u32 = 63;
 
 impl Accesses {
     pub fn new(bytes: usize) -> Self {
-        Self { writes: vec![0; bytes], reads: vec![0; bytes], epoch: 1 }
+        Self {
+            writes: vec![0; bytes],
+            reads: vec![0; bytes],
+            epoch: 1,
+        }
     }
 
     /// Nothing is written.
@@ -77,7 +81,11 @@ impl Accesses {
             writes.fill(tag);
         } else {
             for last in reads {
-                *last = if by_another(*last) { now + SEVERAL } else { tag };
+                *last = if by_another(*last) {
+                    now + SEVERAL
+                } else {
+                    tag
+                };
             }
         }
         Ok(())
@@ -129,7 +137,9 @@ pub fn place(
                 return Err(outside(room));
             }
             if kind != Kind::Atomic {
-                block.accesses.check(at, bytes, warp.number, kind == Kind::Write)?;
+                block
+                    .accesses
+                    .check(at, bytes, warp.number, kind == Kind::Write)?;
             } else {
                 block.accesses.writes[at..at + bytes].fill(1);
             }

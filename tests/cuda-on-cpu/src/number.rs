@@ -155,7 +155,11 @@ pub fn narrow(x: f64, exponent: u32, mantissa: u32, rounding: Rounding) -> u64 {
     let shift = (power.max(least) - power + 52 - mantissa as i32) as u32;
     let (kept, rest, half) = match shift {
         0 => (digits, 0, 1),
-        1..=63 => (digits >> shift, digits & ((1 << shift) - 1), 1 << (shift - 1)),
+        1..=63 => (
+            digits >> shift,
+            digits & ((1 << shift) - 1),
+            1 << (shift - 1),
+        ),
         _ => (0, u64::from(digits > 0), 2),
     };
     let up = match rounding {
@@ -190,13 +194,21 @@ pub fn sum_to_odd(x: f64, y: f64) -> f64 {
         return sum;
     }
     let away = (error > 0.0) == (sum > 0.0);
-    f64::from_bits(if away { sum.to_bits() + 1 } else { sum.to_bits() - 1 })
+    f64::from_bits(if away {
+        sum.to_bits() + 1
+    } else {
+        sum.to_bits() - 1
+    })
 }
 
 /// Subnormal numbers as zeros of their sign.
 #[inline(always)]
 pub fn flushed(x: f32) -> f32 {
-    if x.is_subnormal() { 0f32.copysign(x) } else { x }
+    if x.is_subnormal() {
+        0f32.copysign(x)
+    } else {
+        x
+    }
 }
 
 /// The smaller, or the larger: the other of a NaN, unless NaN is to be kept.
@@ -259,8 +271,14 @@ mod tests {
     fn every_half_is_itself_after_a_round_trip() {
         for bits in 0..=u16::MAX {
             for (wide, back) in [
-                (F16(bits).wide(), F16::rounded(F16(bits).wide(), Rounding::Nearest).0),
-                (Bf16(bits).wide(), Bf16::rounded(Bf16(bits).wide(), Rounding::Nearest).0),
+                (
+                    F16(bits).wide(),
+                    F16::rounded(F16(bits).wide(), Rounding::Nearest).0,
+                ),
+                (
+                    Bf16(bits).wide(),
+                    Bf16::rounded(Bf16(bits).wide(), Rounding::Nearest).0,
+                ),
             ] {
                 assert!(wide.is_nan() || back == bits, "{bits:x} {wide} {back:x}");
             }
@@ -271,12 +289,18 @@ mod tests {
     fn narrowing_to_f32_is_as_the_processor_does_it() {
         let mut seed = 1u64;
         for _ in 0..200_000 {
-            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            seed = seed
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
             let x = f64::from_bits(seed);
             let bits = narrow(x, 8, 23, Rounding::Nearest) as u32;
             assert!(x.is_nan() || bits == (x as f32).to_bits(), "{x:e}");
             let x = f64::from((seed >> 32) as i32) * 2f64.powi(-160) + 1e-60;
-            assert_eq!(narrow(x, 8, 23, Rounding::Nearest) as u32, (x as f32).to_bits(), "{x:e}");
+            assert_eq!(
+                narrow(x, 8, 23, Rounding::Nearest) as u32,
+                (x as f32).to_bits(),
+                "{x:e}"
+            );
         }
     }
 
@@ -305,7 +329,11 @@ mod tests {
         let (a, b, c) = (F16(0x3c01), F16(0x3c00), F16(0x0001));
         assert_eq!(fused(a, b, c, Rounding::Nearest), F16(0x3c01));
         assert_eq!(fused(a, b, c, Rounding::Up), F16(0x3c02));
-        for (a, b, c) in [(1.1f32, 3.3, -3.63), (1e-20, 1e-20, 1.0), (1e30, 1e8, -1e38)] {
+        for (a, b, c) in [
+            (1.1f32, 3.3, -3.63),
+            (1e-20, 1e-20, 1.0),
+            (1e30, 1e8, -1e38),
+        ] {
             assert_eq!(fused(a, b, c, Rounding::Nearest), a.mul_add(b, c));
         }
         let tie = 1.0 + 2f64.powi(-24);
@@ -325,7 +353,10 @@ mod tests {
 
     #[test]
     fn tf32_has_ten_digits() {
-        assert_eq!(to_tf32(1.0 + 1.0 / 2048.0, Rounding::NearestAway), 1.0 + 1.0 / 1024.0);
+        assert_eq!(
+            to_tf32(1.0 + 1.0 / 2048.0, Rounding::NearestAway),
+            1.0 + 1.0 / 1024.0
+        );
         assert_eq!(to_tf32(1.0 + 1.0 / 2048.0, Rounding::Nearest), 1.0);
     }
 }

@@ -154,12 +154,14 @@ impl<'a> Decoder<'a> {
                 ".shared" => self.symbol(Space::Shared, variable),
                 _ => self.global(variable)?,
             };
-            self.symbols.insert((String::new(), 0, variable.name.clone()), symbol);
+            self.symbols
+                .insert((String::new(), 0, variable.name.clone()), symbol);
         }
         self.program.shared = self.program.shared.next_multiple_of(16);
         for (_, variable) in source.variables.iter().filter(|(_, v)| v.bytes == 0) {
             let symbol = self.symbol(Space::Shared, variable);
-            self.symbols.insert((String::new(), 0, variable.name.clone()), symbol);
+            self.symbols
+                .insert((String::new(), 0, variable.name.clone()), symbol);
         }
         Ok(())
     }
@@ -173,7 +175,11 @@ impl<'a> Decoder<'a> {
             symbol
         };
         for parameter in function.parameters.iter().chain(&function.returned) {
-            let space = if is_kernel { Space::Parameters } else { Space::Local };
+            let space = if is_kernel {
+                Space::Parameters
+            } else {
+                Space::Local
+            };
             let symbol = add(self, space, parameter, 0);
             if is_kernel {
                 self.program.offsets.push(symbol.address as usize);
@@ -181,7 +187,12 @@ impl<'a> Decoder<'a> {
         }
         for (space, variable, scope) in &function.variables {
             let shared = space == ".shared";
-            add(self, if shared { Space::Shared } else { Space::Local }, variable, *scope);
+            add(
+                self,
+                if shared { Space::Shared } else { Space::Local },
+                variable,
+                *scope,
+            );
         }
     }
 
@@ -192,7 +203,11 @@ impl<'a> Decoder<'a> {
             _ => &mut self.program.local,
         };
         let address = place(variable, end) as u64;
-        Symbol { space, address, bytes: variable.bytes }
+        Symbol {
+            space,
+            address,
+            bytes: variable.bytes,
+        }
     }
 
     /// A variable of the module, with its first values.
@@ -200,16 +215,25 @@ impl<'a> Decoder<'a> {
         let mut bytes = Vec::with_capacity(variable.bytes);
         for value in &variable.values {
             let value = number(value).ok_or_else(|| {
-                format!("`{value}`, of which {} is made, is no number", variable.name)
+                format!(
+                    "`{value}`, of which {} is made, is no number",
+                    variable.name
+                )
             })?;
             bytes.extend_from_slice(&value.to_le_bytes()[..variable.element]);
         }
         bytes.resize(variable.bytes.next_multiple_of(8), 0);
-        let words = bytes.chunks(8).map(|word| u64::from_le_bytes(word.try_into().unwrap()));
+        let words = bytes
+            .chunks(8)
+            .map(|word| u64::from_le_bytes(word.try_into().unwrap()));
         let words: Box<[u64]> = words.collect();
         let address = words.as_ptr() as u64;
         self.program.globals.push(words);
-        Ok(Symbol { space: Space::Global, address, bytes: variable.bytes })
+        Ok(Symbol {
+            space: Space::Global,
+            address,
+            bytes: variable.bytes,
+        })
     }
 
     fn function(&mut self, function: &'a Function) -> Result<(), String> {
@@ -224,7 +248,8 @@ impl<'a> Decoder<'a> {
         for raw in &function.body {
             self.scope = raw.scope;
             let decoded = self.instruction(raw);
-            let decoded = decoded.map_err(|why| format!("line {}: `{}`: {why}", raw.line, raw.text));
+            let decoded =
+                decoded.map_err(|why| format!("line {}: `{}`: {why}", raw.line, raw.text));
             self.program.instructions.push(decoded?);
         }
         Ok(())
@@ -239,7 +264,10 @@ impl<'a> Decoder<'a> {
             Some(rest) => {
                 let (guard, text) = rest.split_once(' ').ok_or("a guard alone")?;
                 let negated = guard.starts_with('!');
-                (Some((self.predicate(guard.trim_start_matches('!'))?, negated)), text)
+                (
+                    Some((self.predicate(guard.trim_start_matches('!'))?, negated)),
+                    text,
+                )
             }
             None => (None, text),
         };
@@ -249,19 +277,29 @@ impl<'a> Decoder<'a> {
         } else {
             decode::action(self, opcode, operands)?
         };
-        Ok(Instruction { guard, action, line: raw.line })
+        Ok(Instruction {
+            guard,
+            action,
+            line: raw.line,
+        })
     }
 
     // What operands name. ------------------------------------------------------------------------
 
     fn is_predicate(&self, name: &str) -> bool {
         let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
-        self.function.predicates.iter().any(|p| p == stem || p == name)
+        self.function
+            .predicates
+            .iter()
+            .any(|p| p == stem || p == name)
     }
 
     /// Whether it is a register whose name has no `%`.
     fn is_named_register(&self, name: &str) -> bool {
-        self.function.registers.iter().any(|register| register == name)
+        self.function
+            .registers
+            .iter()
+            .any(|register| register == name)
     }
 
     /// A register to be written; `_` is one that nobody reads.
@@ -297,7 +335,11 @@ impl<'a> Decoder<'a> {
     /// A register with the value of an operand.
     pub fn operand(&mut self, text: &str) -> Result<Reg, String> {
         if let Some(special) = Special::named(text) {
-            let known = self.program.specials.iter().find(|(_, known)| *known == special);
+            let known = self
+                .program
+                .specials
+                .iter()
+                .find(|(_, known)| *known == special);
             if let Some((register, _)) = known {
                 return Ok(*register);
             }
@@ -339,7 +381,8 @@ impl<'a> Decoder<'a> {
             None => (text, 0),
         };
         let find = |function: &str, scope| {
-            self.symbols.get(&(function.to_owned(), scope, name.to_owned()))
+            self.symbols
+                .get(&(function.to_owned(), scope, name.to_owned()))
         };
         let mut scope = self.scope;
         loop {
@@ -355,7 +398,9 @@ impl<'a> Decoder<'a> {
 
     /// `[base+offset]`: a register, what is added to it, and the space where it is a symbol's.
     pub fn address(&mut self, text: &str) -> Result<(Reg, u64, Option<Space>), String> {
-        let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+        let inner = text
+            .strip_prefix('[')
+            .and_then(|text| text.strip_suffix(']'));
         let inner = inner.ok_or_else(|| format!("`{text}` is no address"))?;
         let (base, offset) = match inner.split_once('+') {
             Some((base, offset)) => (base.trim(), number(offset).ok_or("no offset")?),
@@ -372,7 +417,11 @@ impl<'a> Decoder<'a> {
     }
 
     pub fn label(&self, name: &str) -> Result<u32, String> {
-        let at = self.function.labels.get(name).ok_or_else(|| format!("no label `{name}`"))?;
+        let at = self
+            .function
+            .labels
+            .get(name)
+            .ok_or_else(|| format!("no label `{name}`"))?;
         Ok(self.starts[&self.function.name] + *at as u32)
     }
 
@@ -395,7 +444,11 @@ impl<'a> Decoder<'a> {
         for (argument, parameter) in arguments.iter().zip(&callee.parameters) {
             let (from, _) = self.address_of(argument)?;
             let key = (name.clone(), 0, parameter.name.clone());
-            copies.push((from.address as usize, self.symbols[&key].address as usize, from.bytes));
+            copies.push((
+                from.address as usize,
+                self.symbols[&key].address as usize,
+                from.bytes,
+            ));
         }
         let copies: Exec = copying(copies);
         // The arguments are copied as a part of the call.
@@ -434,7 +487,8 @@ fn copying(copies: Vec<(usize, usize, usize)>) -> Exec {
         for lane in crate::warp::each(mask) {
             for &(from, to, bytes) in &copies {
                 let start = lane * room;
-                warp.local.copy_within(start + from..start + from + bytes, start + to);
+                warp.local
+                    .copy_within(start + from..start + from + bytes, start + to);
             }
         }
         Ok(())
@@ -445,7 +499,12 @@ fn parts_of_call(operands: &str) -> Result<(Option<String>, String, Vec<String>)
     let mut pieces = split(operands).into_iter().peekable();
     let inside = |piece: &str| {
         let inner = piece.strip_prefix('(')?.strip_suffix(')')?;
-        Some(split(inner).into_iter().map(String::from).collect::<Vec<_>>())
+        Some(
+            split(inner)
+                .into_iter()
+                .map(String::from)
+                .collect::<Vec<_>>(),
+        )
     };
     let returned = pieces.peek().and_then(|piece| inside(piece));
     if returned.is_some() {
@@ -453,7 +512,11 @@ fn parts_of_call(operands: &str) -> Result<(Option<String>, String, Vec<String>)
     }
     let name = pieces.next().ok_or("a call of nothing")?.to_owned();
     let arguments = pieces.next().and_then(inside).unwrap_or_default();
-    Ok((returned.and_then(|names| names.into_iter().next()), name, arguments))
+    Ok((
+        returned.and_then(|names| names.into_iter().next()),
+        name,
+        arguments,
+    ))
 }
 
 /// The bits of a number as PTX writes it.

@@ -16,7 +16,13 @@ struct Kernel<'a> {
 impl<'a> Kernel<'a> {
     /// Of one warp, where `%rd1` is the address of all words, and `%r1` the thread's place.
     fn new(body: &'a str) -> Self {
-        Self { body, head: "", threads: 32, blocks: 1, shared: 0 }
+        Self {
+            body,
+            head: "",
+            threads: 32,
+            blocks: 1,
+            shared: 0,
+        }
     }
 
     fn text(&self) -> String {
@@ -52,7 +58,10 @@ impl<'a> Kernel<'a> {
     #[track_caller]
     fn fails(&self, words: usize, message: &str) {
         let error = self.run(&mut vec![0; words]).expect_err("no fault");
-        assert!(error.contains(message), "`{error}` does not say `{message}`");
+        assert!(
+            error.contains(message),
+            "`{error}` does not say `{message}`"
+        );
     }
 }
 
@@ -63,7 +72,11 @@ fn one(body: &str, [a, b, c]: [u32; 3]) -> u32 {
         "ld.global.v2.b32 {{%r2, %r3}}, [%rd1];\nld.global.b32 %r4, [%rd1+8];\n{body}\n\
          st.global.b32 [%rd1+12], %r5;"
     );
-    Kernel { threads: 1, ..Kernel::new(&body) }.of(&[a, b, c, 0])[3]
+    Kernel {
+        threads: 1,
+        ..Kernel::new(&body)
+    }
+    .of(&[a, b, c, 0])[3]
 }
 
 #[track_caller]
@@ -81,9 +94,21 @@ fn integers_are_computed_by_their_type() {
     for (body, operands, expected) in [
         ("add.s32 %r5, %r2, %r3;", [minus(-3), 5, 0], 2),
         ("mul.hi.u32 %r5, %r2, %r3;", [1 << 31, 6, 0], 3),
-        ("mul.hi.s32 %r5, %r2, %r3;", [minus(-(1 << 30)), 8, 0], minus(-2)),
-        ("mad.lo.s32 %r5, %r2, %r3, %r4;", [3, minus(-4), 5], minus(-7)),
-        ("mul.wide.s32 %rd5, %r2, %r3; cvt.u32.u64 %r5, %rd5;", [minus(-3), 4, 0], minus(-12)),
+        (
+            "mul.hi.s32 %r5, %r2, %r3;",
+            [minus(-(1 << 30)), 8, 0],
+            minus(-2),
+        ),
+        (
+            "mad.lo.s32 %r5, %r2, %r3, %r4;",
+            [3, minus(-4), 5],
+            minus(-7),
+        ),
+        (
+            "mul.wide.s32 %rd5, %r2, %r3; cvt.u32.u64 %r5, %rd5;",
+            [minus(-3), 4, 0],
+            minus(-12),
+        ),
         ("div.s32 %r5, %r2, %r3;", [minus(-7), 2, 0], minus(-3)),
         ("rem.u32 %r5, %r2, %r3;", [7, 4, 0], 3),
         ("shr.s32 %r5, %r2, %r3;", [minus(-8), 40, 0], minus(-1)),
@@ -92,17 +117,49 @@ fn integers_are_computed_by_their_type() {
         ("shf.l.wrap.b32 %r5, %r2, %r3, %r4;", [0x8000_0000, 1, 1], 3),
         ("bfe.u32 %r5, %r2, 4, 8;", [0xabcd, 0, 0], 0xbc),
         ("bfe.s32 %r5, %r2, 4, 4;", [0x0080, 0, 0], minus(-8)),
-        ("bfi.b32 %r5, %r2, %r3, 8, 4;", [0xf7, 0xffff_0000, 0], 0xffff_0700),
-        ("prmt.b32 %r5, %r2, %r3, 0x5410;", [0x1111_2222, 0x3333_4444, 0], 0x4444_2222),
-        ("prmt.b32 %r5, %r2, %r3, 0x0009;", [0x0000_8000, 0, 0], 0x0000_00ff),
+        (
+            "bfi.b32 %r5, %r2, %r3, 8, 4;",
+            [0xf7, 0xffff_0000, 0],
+            0xffff_0700,
+        ),
+        (
+            "prmt.b32 %r5, %r2, %r3, 0x5410;",
+            [0x1111_2222, 0x3333_4444, 0],
+            0x4444_2222,
+        ),
+        (
+            "prmt.b32 %r5, %r2, %r3, 0x0009;",
+            [0x0000_8000, 0, 0],
+            0x0000_00ff,
+        ),
         ("clz.b32 %r5, %r2;", [0x10, 0, 0], 27),
         ("popc.b32 %r5, %r2;", [0x1011, 0, 0], 3),
         ("lop3.b32 %r5, %r2, %r3, %r4, 0x96;", [1, 3, 5], 7),
-        ("add.cc.u32 %r6, %r2, %r3; addc.u32 %r5, %r4, 0;", [minus(-1), 1, 7], 8),
-        ("mad.lo.cc.u32 %r6, %r2, %r3, %r4; madc.hi.u32 %r5, %r2, %r3, 0;", [1 << 31, 4, 0], 2),
-        ("setp.lt.u32 %p1, %r2, %r3; selp.b32 %r5, 1, 2, %p1;", [minus(-1), 1, 0], 2),
-        ("setp.lt.s32 %p1, %r2, %r3; selp.b32 %r5, 1, 2, %p1;", [minus(-1), 1, 0], 1),
-        ("mov.b32 {%rs1, %rs2}, %r2; mov.b32 %r5, {%rs2, %rs1};", [0x1234_5678, 0, 0], 0x5678_1234),
+        (
+            "add.cc.u32 %r6, %r2, %r3; addc.u32 %r5, %r4, 0;",
+            [minus(-1), 1, 7],
+            8,
+        ),
+        (
+            "mad.lo.cc.u32 %r6, %r2, %r3, %r4; madc.hi.u32 %r5, %r2, %r3, 0;",
+            [1 << 31, 4, 0],
+            2,
+        ),
+        (
+            "setp.lt.u32 %p1, %r2, %r3; selp.b32 %r5, 1, 2, %p1;",
+            [minus(-1), 1, 0],
+            2,
+        ),
+        (
+            "setp.lt.s32 %p1, %r2, %r3; selp.b32 %r5, 1, 2, %p1;",
+            [minus(-1), 1, 0],
+            1,
+        ),
+        (
+            "mov.b32 {%rs1, %rs2}, %r2; mov.b32 %r5, {%rs2, %rs1};",
+            [0x1234_5678, 0, 0],
+            0x5678_1234,
+        ),
         ("cvt.s32.s8 %r5, %r2;", [0xff, 0, 0], minus(-1)),
         ("cvt.sat.u8.s32 %r5, %r2;", [300, 0, 0], 255),
     ] {
@@ -115,17 +172,45 @@ fn floating_point_numbers_are_rounded_as_asked() {
     let third = 1.0f32 / 3.0;
     for (body, operands, expected) in [
         ("add.rn.f32 %r5, %r2, %r3;", [1.0, 1e-8, 0.0], 1.0),
-        ("add.rp.f32 %r5, %r2, %r3;", [1.0, 1e-8, 0.0], 1.0 + f32::EPSILON),
-        ("add.rm.f32 %r5, %r2, %r3;", [1.0, -1e-8, 0.0], 1.0 - f32::EPSILON / 2.0),
-        ("add.rz.f32 %r5, %r2, %r3;", [-1.0, 1e-8, 0.0], -1.0 + f32::EPSILON / 2.0),
-        ("fma.rn.f32 %r5, %r2, %r3, %r4;", [third, 3.0, -1.0], third.mul_add(3.0, -1.0)),
-        ("fma.rm.f32 %r5, %r2, %r3, %r4;", [-1.0, 1e-8, 1.0], 1.0 - f32::EPSILON / 2.0),
+        (
+            "add.rp.f32 %r5, %r2, %r3;",
+            [1.0, 1e-8, 0.0],
+            1.0 + f32::EPSILON,
+        ),
+        (
+            "add.rm.f32 %r5, %r2, %r3;",
+            [1.0, -1e-8, 0.0],
+            1.0 - f32::EPSILON / 2.0,
+        ),
+        (
+            "add.rz.f32 %r5, %r2, %r3;",
+            [-1.0, 1e-8, 0.0],
+            -1.0 + f32::EPSILON / 2.0,
+        ),
+        (
+            "fma.rn.f32 %r5, %r2, %r3, %r4;",
+            [third, 3.0, -1.0],
+            third.mul_add(3.0, -1.0),
+        ),
+        (
+            "fma.rm.f32 %r5, %r2, %r3, %r4;",
+            [-1.0, 1e-8, 1.0],
+            1.0 - f32::EPSILON / 2.0,
+        ),
         ("mul.ftz.f32 %r5, %r2, %r3;", [1e-30, 1e-10, 0.0], 0.0),
         ("mul.f32 %r5, %r2, %r3;", [1e-30, 1e-10, 0.0], 1e-40),
         ("cvt.sat.f32.f32 %r5, %r2;", [7.0, 0.0, 0.0], 1.0),
         ("cvt.rni.f32.f32 %r5, %r2;", [2.5, 0.0, 0.0], 2.0),
-        ("cvt.rzi.s32.f32 %r6, %r2; cvt.rn.f32.s32 %r5, %r6;", [-2.7, 0.0, 0.0], -2.0),
-        ("cvt.rzi.s32.f32 %r6, %r2; cvt.rn.f32.s32 %r5, %r6;", [f32::NAN, 0.0, 0.0], 0.0),
+        (
+            "cvt.rzi.s32.f32 %r6, %r2; cvt.rn.f32.s32 %r5, %r6;",
+            [-2.7, 0.0, 0.0],
+            -2.0,
+        ),
+        (
+            "cvt.rzi.s32.f32 %r6, %r2; cvt.rn.f32.s32 %r5, %r6;",
+            [f32::NAN, 0.0, 0.0],
+            0.0,
+        ),
         ("min.f32 %r5, %r2, %r3;", [f32::NAN, 2.0, 0.0], 2.0),
         ("div.rn.f32 %r5, %r2, %r3;", [1.0, 3.0, 0.0], third),
         ("ex2.approx.ftz.f32 %r5, %r2;", [-3.0, 0.0, 0.0], 0.125),
@@ -133,7 +218,11 @@ fn floating_point_numbers_are_rounded_as_asked() {
         ("neg.f32 %r5, %r2;", [0.0; 3], -0.0),
     ] {
         let found = floats(body, operands);
-        assert_eq!(found.to_bits(), expected.to_bits(), "{body} of {operands:?}: {found:e}");
+        assert_eq!(
+            found.to_bits(),
+            expected.to_bits(),
+            "{body} of {operands:?}: {found:e}"
+        );
     }
     assert!(floats("max.NaN.f32 %r5, %r2, %r3;", [1.0, f32::NAN, 0.0]).is_nan());
 }
@@ -153,18 +242,31 @@ fn comparisons_with_nan_hold_as_their_names_say() {
     ] {
         let body = format!("setp.{name}.f32 %p1, %r2, %r3; selp.b32 %r5, 1, 0, %p1;");
         let found = |b: f32| one(&body, [1.0, b, 0.0].map(f32::to_bits)) == 1;
-        assert_eq!([found(2.0), found(f32::NAN)], [of_numbers, of_nan], "{name}");
+        assert_eq!(
+            [found(2.0), found(f32::NAN)],
+            [of_numbers, of_nan],
+            "{name}"
+        );
     }
 }
 
 #[test]
 fn halves_are_packed_and_rounded_once() {
-    let pair = one("cvt.rn.bf16x2.f32 %r5, %r2, %r3;", [1.5f32, -2.0, 0.0].map(f32::to_bits));
+    let pair = one(
+        "cvt.rn.bf16x2.f32 %r5, %r2, %r3;",
+        [1.5f32, -2.0, 0.0].map(f32::to_bits),
+    );
     assert_eq!(pair, 0x3fc0_c000);
     // 1 + 2⁻⁸ is between two bf16, and ties to the even one; the other half is exact.
     let fused = "fma.rn.bf16x2 %r5, %r2, %r3, %r4;";
-    assert_eq!(one(fused, [0x3f80_3f80, 0x3f80_3f80, 0x3b80_3c00]), 0x3f80_3f81);
-    assert_eq!(one("add.rn.f16x2 %r5, %r2, %r3;", [0x3c00_4000, 0x3c00_3c00, 0]), 0x4000_4200);
+    assert_eq!(
+        one(fused, [0x3f80_3f80, 0x3f80_3f80, 0x3b80_3c00]),
+        0x3f80_3f81
+    );
+    assert_eq!(
+        one("add.rn.f16x2 %r5, %r2, %r3;", [0x3c00_4000, 0x3c00_3c00, 0]),
+        0x4000_4200
+    );
     let convert = "mov.b32 {%rs1, _}, %r2; cvt.f32.bf16 %r5, %rs1;";
     assert_eq!(one(convert, [0x4049, 0, 0]), 0x4049_0000);
     let tf32 = floats("cvt.rna.tf32.f32 %r5, %r2;", [1.0 + 1.0 / 2048.0, 0.0, 0.0]);
@@ -200,13 +302,22 @@ const RELAY: &str = "shl.b32 %r6, %r1, 2;\nmov.b32 %r7, words;\nadd.s32 %r8, %r7
 const WORDS: &str = ".extern .shared .align 16 .b8 words[];";
 
 fn relay(body: &str) -> Kernel<'_> {
-    Kernel { head: WORDS, threads: 64, shared: 256, ..Kernel::new(body) }
+    Kernel {
+        head: WORDS,
+        threads: 64,
+        shared: 256,
+        ..Kernel::new(body)
+    }
 }
 
 #[test]
 fn a_barrier_makes_shared_memory_common() {
     let body = RELAY.replace("BARRIER", "bar.sync 0;") + STORE;
-    let words = Kernel { blocks: 3, ..relay(&body) }.of(&[0; 64]);
+    let words = Kernel {
+        blocks: 3,
+        ..relay(&body)
+    }
+    .of(&[0; 64]);
     let expected: Vec<u32> = (0..64).map(|thread| thread ^ 32).collect();
     assert_eq!(words, expected);
 }
@@ -233,9 +344,15 @@ fn a_barrier_that_a_part_reaches_is_a_fault() {
 fn an_access_outside_or_misaligned_is_a_fault() {
     Kernel::new("ld.global.b32 %r5, [%rd1+8];").fails(2, "lie in no allocation");
     Kernel::new("st.global.v2.b32 [%rd1+4], {%r1, %r1};").fails(8, "misaligned");
-    let kernel = Kernel { head: WORDS, shared: 64, ..Kernel::new("st.shared.b32 [words+64], %r1;") };
+    let kernel = Kernel {
+        head: WORDS,
+        shared: 64,
+        ..Kernel::new("st.shared.b32 [words+64], %r1;")
+    };
     kernel.fails(1, "of Shared memory of 64 bytes");
-    let error = Kernel::new("ld.global.b32 %r5, [%rd1+8];").run(&mut [0, 0]).unwrap_err();
+    let error = Kernel::new("ld.global.b32 %r5, [%rd1+8];")
+        .run(&mut [0, 0])
+        .unwrap_err();
     assert!(error.contains("kernel: block [0, 0, 0], line "), "{error}");
 }
 
@@ -243,7 +360,10 @@ fn an_access_outside_or_misaligned_is_a_fault() {
 fn what_is_not_known_is_refused_by_name() {
     let error = |body: &str| Kernel::new(body).run(&mut [0]).unwrap_err();
     let said = error("frobnicate.b32 %r5, %r2;");
-    assert!(said.contains("`frobnicate.b32 %r5, %r2`: an unknown opcode"), "{said}");
+    assert!(
+        said.contains("`frobnicate.b32 %r5, %r2`: an unknown opcode"),
+        "{said}"
+    );
     assert!(error("add.odd.f32 %r5, %r2, %r3;").contains("`.odd` is not known of `add`"));
     assert!(error("bar.sync 1, 64;").contains("a barrier of a part of a block"));
 }
@@ -258,7 +378,11 @@ fn functions_are_called_with_arguments_and_return() {
          .param .b32 param0;\n.param .b32 retval0;\nst.param.b32 [param0], %r1;\n\
          call.uni (retval0), twice, (param0);\nld.param.b32 %r5, [retval0];\n}}\n$L_end:\n{STORE}"
     );
-    let words = Kernel { head, ..Kernel::new(&body) }.of(&[0; 32]);
+    let words = Kernel {
+        head,
+        ..Kernel::new(&body)
+    }
+    .of(&[0; 32]);
     let expected: Vec<u32> = (0..32).map(|k| if k < 7 { 1000 } else { 2 * k }).collect();
     assert_eq!(words, expected);
 }
@@ -267,7 +391,11 @@ fn functions_are_called_with_arguments_and_return() {
 fn atomics_of_all_blocks_add_up() {
     let body = "atom.global.add.u32 %r5, [%rd1], 1;\nred.global.add.f32 [%rd1+4], 0f3F800000;\n\
                 atom.global.max.s32 %r5, [%rd1+8], %r1;";
-    let words = Kernel { blocks: 50, ..Kernel::new(body) }.of(&[0, 0, u32::MAX]);
+    let words = Kernel {
+        blocks: 50,
+        ..Kernel::new(body)
+    }
+    .of(&[0, 0, u32::MAX]);
     assert_eq!(words, [1600, 1600f32.to_bits(), 31]);
 }
 
@@ -280,7 +408,11 @@ fn memory_of_a_thread_and_of_the_module_is_there() {
          mul.wide.u32 %rd6, %r7, 4;\nmov.b64 %rd7, table;\nadd.s64 %rd8, %rd7, %rd6;\n\
          ld.global.b32 %r8, [%rd8];\nmad.lo.s32 %r5, %r6, 10, %r8;\n{STORE}"
     );
-    let words = Kernel { head, ..Kernel::new(&body) }.of(&[0; 32]);
+    let words = Kernel {
+        head,
+        ..Kernel::new(&body)
+    }
+    .of(&[0; 32]);
     let expected: Vec<u32> = (0..32).map(|k| 10 * k + 5 + k % 4).collect();
     assert_eq!(words, expected);
 }
@@ -292,7 +424,11 @@ fn product(kind: &str, registers: usize) -> String {
         format!("{{{}}}", names.join(", "))
     };
     let (a, b, c) = (vector(10, registers), vector(20, registers), vector(30, 8));
-    let types = if kind == "f16" { "f32.f32".into() } else { format!("f32.{kind}.{kind}.f32") };
+    let types = if kind == "f16" {
+        "f32.f32".into()
+    } else {
+        format!("f32.{kind}.{kind}.f32")
+    };
     format!(
         "wmma.load.a.sync.aligned.row.m16n16k16.global.{kind} {a}, [%rd1], 32;\n\
          add.s64 %rd2, %rd1, 1024;\n\
@@ -321,7 +457,9 @@ fn matrix_units_multiply_as_a_plain_loop() {
         }
         let found = Kernel::new(&product(kind, registers)).of(&words);
         for (i, j) in (0..256).map(|k| (k / 16, k % 16)) {
-            let sum = (0..16).map(|k| half(32 * i + k) * half(512 + 16 * j + k)).sum::<f64>();
+            let sum = (0..16)
+                .map(|k| half(32 * i + k) * half(512 + 16 * j + k))
+                .sum::<f64>();
             let expected = sum + (16 * i + j) as f64;
             let found = f32::from_bits(found[384 + 16 * i + j]);
             assert_eq!(f64::from(found), expected, "{kind}: {i}, {j}");
@@ -335,9 +473,15 @@ fn matrix_units_see_a_layout_that_is_not_the_factors() {
     words[..384].fill(0x3f80_4000);
     let right = product("bf16", 4);
     let wrong = right.replace("mma.sync.aligned.row.col", "mma.sync.aligned.col.col");
-    assert_ne!(Kernel::new(&right).of(&words), Kernel::new(&wrong).of(&words));
+    assert_ne!(
+        Kernel::new(&right).of(&words),
+        Kernel::new(&wrong).of(&words)
+    );
     let short = right.replace("[%rd1], 32", "[%rd1], 17");
     Kernel::new(&short).fails(640, "misaligned");
-    let apart = right.replace("add.s64 %rd3", "cvt.u64.u32 %rd9, %r1;\nadd.s64 %rd1, %rd1, %rd9;\nadd.s64 %rd3");
+    let apart = right.replace(
+        "add.s64 %rd3",
+        "cvt.u64.u32 %rd9, %r1;\nadd.s64 %rd1, %rd1, %rd9;\nadd.s64 %rd3",
+    );
     Kernel::new(&apart).fails(640, "different matrices");
 }

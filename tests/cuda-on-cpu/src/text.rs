@@ -20,7 +20,14 @@ pub struct Statement {
 }
 
 /// Directives at the head of a module that end with their line.
-const LINES: [&str; 6] = [".version", ".target", ".address_size", ".loc", ".file", ".section"];
+const LINES: [&str; 6] = [
+    ".version",
+    ".target",
+    ".address_size",
+    ".loc",
+    ".file",
+    ".section",
+];
 
 /// The statements of a text without its comments.
 pub fn statements(source: &str) -> Result<Vec<Statement>, String> {
@@ -60,8 +67,15 @@ pub fn statements(source: &str) -> Result<Vec<Statement>, String> {
                     continue;
                 }
             };
-            let text = std::mem::take(&mut text).split_whitespace().collect::<Vec<_>>().join(" ");
-            found.push(Statement { line: start, text, end });
+            let text = std::mem::take(&mut text)
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ");
+            found.push(Statement {
+                line: start,
+                text,
+                end,
+            });
         }
         text.push(' ');
     }
@@ -72,7 +86,10 @@ pub fn statements(source: &str) -> Result<Vec<Statement>, String> {
 }
 
 fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_$%".contains(c))
+    !text.is_empty()
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_$%".contains(c))
 }
 
 /// Pieces between commas that lie in no brackets.
@@ -122,7 +139,9 @@ impl Variable {
             Some((declared, values)) => (declared.trim(), values.trim()),
             None => (text, ""),
         };
-        let (head, name) = declared.rsplit_once(' ').ok_or("a variable without a type")?;
+        let (head, name) = declared
+            .rsplit_once(' ')
+            .ok_or("a variable without a type")?;
         let (name, count) = match name.split_once('[') {
             Some((name, count)) => (name, count.trim_end_matches(']').parse().unwrap_or(0)),
             None => (name, 1),
@@ -133,7 +152,9 @@ impl Variable {
         let align = words.iter().rposition(|word| *word == ".align");
         // A pointer's `.align` is that of what it points to.
         let align = align.filter(|_| !words.contains(&".ptr"));
-        let align = align.and_then(|k| words.get(k + 1)?.parse().ok()).unwrap_or(element);
+        let align = align
+            .and_then(|k| words.get(k + 1)?.parse().ok())
+            .unwrap_or(element);
         let values = values.trim_start_matches('{').trim_end_matches('}');
         Ok(Self {
             name: name.into(),
@@ -190,7 +211,9 @@ impl Source {
             let at = |why: String| format!("line {}: {why}", statement.line);
             let text = &statement.text;
             match statement.end {
-                End::Open => source.functions.push(Function::read(text, &mut left).map_err(at)?),
+                End::Open => source
+                    .functions
+                    .push(Function::read(text, &mut left).map_err(at)?),
                 // Declared before it is defined.
                 End::Semicolon if text.contains(".func") || text.contains(".pragma") => {}
                 End::Semicolon => source.variables.push(variable_of_module(text).map_err(at)?),
@@ -203,7 +226,9 @@ impl Source {
 
 fn variable_of_module(text: &str) -> Result<(String, Variable), String> {
     let spaces = [".shared", ".global", ".const"];
-    let space = spaces.into_iter().find(|space| text.split(' ').any(|word| word == *space));
+    let space = spaces
+        .into_iter()
+        .find(|space| text.split(' ').any(|word| word == *space));
     let space = space.ok_or_else(|| format!("`{text}` is no known directive"))?;
     Ok((space.into(), Variable::read(text)?))
 }
@@ -213,7 +238,9 @@ impl Function {
     pub fn first_entry(text: &str) -> Result<Self, String> {
         let at = text.find(".entry").ok_or("no PTX with an entry")?;
         let head = text[at..].split('{').next().unwrap_or_default();
-        let lines = head.lines().map(|line| line.split("//").next().unwrap_or_default());
+        let lines = head
+            .lines()
+            .map(|line| line.split("//").next().unwrap_or_default());
         let words: Vec<&str> = lines.flat_map(str::split_whitespace).collect();
         Self::of_head(&words.join(" "))
     }
@@ -246,7 +273,9 @@ impl Function {
     fn of_head(head: &str) -> Result<Self, String> {
         let is_entry = head.contains(".entry");
         let word = if is_entry { ".entry" } else { ".func" };
-        let (_, rest) = head.split_once(word).ok_or_else(|| format!("a block after `{head}`"))?;
+        let (_, rest) = head
+            .split_once(word)
+            .ok_or_else(|| format!("a block after `{head}`"))?;
         let mut rest = rest.trim();
         let mut returned = None;
         if let Some(inner) = rest.strip_prefix('(') {
@@ -267,7 +296,10 @@ impl Function {
                 let mut each = [1; 3];
                 let numbers = after.split('.').next().unwrap_or_default();
                 for (to, number) in each.iter_mut().zip(numbers.split(',')) {
-                    *to = number.trim().parse().map_err(|_| format!("`{word}{after}`"))?;
+                    *to = number
+                        .trim()
+                        .parse()
+                        .map_err(|_| format!("`{word}{after}`"))?;
                 }
                 threads = Some((each, exact));
             }
@@ -287,16 +319,20 @@ impl Function {
             return Ok(());
         }
         if let Some(registers) = text.strip_prefix(".reg .pred ") {
-            let names = registers.split(',').map(|name| {
-                name.trim().split('<').next().unwrap_or_default().to_owned()
-            });
+            let names = registers
+                .split(',')
+                .map(|name| name.trim().split('<').next().unwrap_or_default().to_owned());
             self.predicates.extend(names);
             return Ok(());
         }
         if let Some(registers) = text.strip_prefix(".reg ") {
-            let names = registers.split_once(' ').map_or("", |(_, names)| names).split(',');
+            let names = registers
+                .split_once(' ')
+                .map_or("", |(_, names)| names)
+                .split(',');
             // Those with a `%` are known by it.
-            self.registers.extend(names.map(|name| name.trim().to_owned()));
+            self.registers
+                .extend(names.map(|name| name.trim().to_owned()));
             return Ok(());
         }
         if let Some(targets) = text.strip_prefix(".branchtargets ") {
@@ -366,8 +402,15 @@ $L__BB0_1:
         let [function] = &source.functions[..] else {
             panic!("{source:?}");
         };
-        assert_eq!((function.name.as_str(), function.is_entry), ("kernel", true));
-        let sizes: Vec<_> = function.parameters.iter().map(|p| (p.bytes, p.is_array)).collect();
+        assert_eq!(
+            (function.name.as_str(), function.is_entry),
+            ("kernel", true)
+        );
+        let sizes: Vec<_> = function
+            .parameters
+            .iter()
+            .map(|p| (p.bytes, p.is_array))
+            .collect();
         assert_eq!(sizes, [(8, false), (40, true)]);
         assert_eq!(function.threads, Some(([64, 2, 1], true)));
         assert_eq!(function.labels["$L__BB0_1"], 1);
@@ -376,7 +419,10 @@ $L__BB0_1:
         assert_eq!(function.body[1].scope, 1);
         assert_eq!(function.predicates, ["%p"]);
         let (space, table) = &source.variables[0];
-        assert_eq!((space.as_str(), table.bytes, table.values.len()), (".global", 8, 8));
+        assert_eq!(
+            (space.as_str(), table.bytes, table.values.len()),
+            (".global", 8, 8)
+        );
     }
 
     #[test]
@@ -385,7 +431,10 @@ $L__BB0_1:
         assert!(error(".texref t;").contains("`.texref t` is no known directive"));
         let inside = TEXT.replace("ret;", ".odd thing;\nret;");
         let said = error(&inside);
-        assert!(said.contains(".odd thing") && said.contains("line "), "{said}");
+        assert!(
+            said.contains(".odd thing") && said.contains("line "),
+            "{said}"
+        );
         assert!(error("ret").contains("does not end"));
     }
 }

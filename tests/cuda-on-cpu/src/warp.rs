@@ -110,11 +110,12 @@ impl Warp {
                 return self.stuck(program);
             };
             let group = self.groups.swap_remove(k);
-            self.go(group, program, block).map_err(|(at, lanes, why)| -> Fault {
-                let thread = self.number * LANES + lanes.trailing_zeros() as usize;
-                let line = program.get(at as usize).map_or(0, |i| i.line);
-                format!("line {line}, thread {thread} of its block: {why}").into()
-            })?;
+            self.go(group, program, block)
+                .map_err(|(at, lanes, why)| -> Fault {
+                    let thread = self.number * LANES + lanes.trailing_zeros() as usize;
+                    let line = program.get(at as usize).map_or(0, |i| i.line);
+                    format!("line {line}, thread {thread} of its block: {why}").into()
+                })?;
             if self.groups.is_empty() {
                 return Ok(());
             }
@@ -124,7 +125,10 @@ impl Warp {
 
     /// An error, if threads wait for others of their warp that do not come.
     fn stuck(&self, program: &[Instruction]) -> Done {
-        let waits = self.groups.iter().find(|group| group.waiting == Waiting::Lanes);
+        let waits = self
+            .groups
+            .iter()
+            .find(|group| group.waiting == Waiting::Lanes);
         match waits {
             Some(group) => Err(format!(
                 "line {}: lanes {:x} of warp {} wait for others that do not come",
@@ -197,7 +201,11 @@ impl Warp {
         action: &Action,
         block: &mut Block,
     ) -> Result<Option<Group>, Fault> {
-        let at = |at, lanes| Group { at, lanes, waiting: Waiting::No };
+        let at = |at, lanes| Group {
+            at,
+            lanes,
+            waiting: Waiting::No,
+        };
         let rest = group.lanes & !lanes;
         let next = group.at + 1;
         // What the others of the group do.
@@ -245,19 +253,26 @@ impl Warp {
             Action::Exit => Ok(others),
             Action::Barrier => {
                 self.groups.extend(others);
-                self.wait(Group { waiting: Waiting::Barrier, ..at(group.at, lanes) });
+                self.wait(Group {
+                    waiting: Waiting::Barrier,
+                    ..at(group.at, lanes)
+                });
                 Ok(None)
             }
             Action::Together(members, exec) => {
                 let members = match members {
                     Some(register) => {
-                        self.registers[*register][lanes.trailing_zeros() as usize] as Mask & self.all
+                        self.registers[*register][lanes.trailing_zeros() as usize] as Mask
+                            & self.all
                     }
                     None => Mask::MAX,
                 };
                 if members & !lanes != 0 {
                     self.groups.extend(others);
-                    self.groups.push(Group { waiting: Waiting::Lanes, ..at(group.at, lanes) });
+                    self.groups.push(Group {
+                        waiting: Waiting::Lanes,
+                        ..at(group.at, lanes)
+                    });
                     return Ok(None);
                 }
                 exec(self, block, lanes)?;

@@ -34,9 +34,19 @@ pub fn moved(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String>
     if (to.len() > 1 || from.len() > 1) && kind.bits() > 64 {
         return Err("a register of more than 64 bits".into());
     }
-    let to = to.into_iter().map(|name| d.register(name)).collect::<Result<Vec<_>, _>>()?;
-    let from = from.into_iter().map(|name| d.operand(name)).collect::<Result<Vec<_>, _>>()?;
-    let all = if kind.bits() == 64 { u64::MAX } else { (1 << kind.bits()) - 1 };
+    let to = to
+        .into_iter()
+        .map(|name| d.register(name))
+        .collect::<Result<Vec<_>, _>>()?;
+    let from = from
+        .into_iter()
+        .map(|name| d.operand(name))
+        .collect::<Result<Vec<_>, _>>()?;
+    let all = if kind.bits() == 64 {
+        u64::MAX
+    } else {
+        (1 << kind.bits()) - 1
+    };
     Ok(match (&to[..], &from[..]) {
         (&[to], &[from]) => Box::new(move |warp, _, mask| {
             let values = warp.registers[from].map(|value| value & all);
@@ -71,7 +81,11 @@ pub fn moved(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String>
 }
 
 fn space_of(op: &Opcode, symbol: Option<Space>) -> Space {
-    let spaces = [("global", Space::Global), ("const", Space::Global), ("local", Space::Local)];
+    let spaces = [
+        ("global", Space::Global),
+        ("const", Space::Global),
+        ("local", Space::Local),
+    ];
     let found = spaces.into_iter().find(|(name, _)| op.has(name));
     match found {
         Some((_, space)) => space,
@@ -86,10 +100,40 @@ fn space_of(op: &Opcode, symbol: Option<Space>) -> Space {
 }
 
 const ACCESS: [&str; 34] = [
-    "global", "const", "local", "shared", "shared::cta", "shared::cluster", "param", "volatile",
-    "relaxed", "acquire", "release", "acq_rel", "weak", "gpu", "sys", "cta", "cluster", "nc", "v2",
-    "v4", "v8", "ca", "cg", "cs", "lu", "cv", "wb", "wt", "L1::no_allocate", "L1::evict_last",
-    "L1::evict_first", "L1::evict_unchanged", "entry", "func",
+    "global",
+    "const",
+    "local",
+    "shared",
+    "shared::cta",
+    "shared::cluster",
+    "param",
+    "volatile",
+    "relaxed",
+    "acquire",
+    "release",
+    "acq_rel",
+    "weak",
+    "gpu",
+    "sys",
+    "cta",
+    "cluster",
+    "nc",
+    "v2",
+    "v4",
+    "v8",
+    "ca",
+    "cg",
+    "cs",
+    "lu",
+    "cv",
+    "wb",
+    "wt",
+    "L1::no_allocate",
+    "L1::evict_last",
+    "L1::evict_first",
+    "L1::evict_unchanged",
+    "entry",
+    "func",
 ];
 
 /// Of a load or a store.
@@ -109,21 +153,44 @@ impl Access {
         registers: Vec<Reg>,
     ) -> Result<Self, String> {
         let hint = |part: &&str| part.starts_with("L2::") || part.starts_with("L1::");
-        let parts = op.parts.iter().copied().filter(|part| !hint(part)).collect();
-        Opcode { name: op.name, parts }.only(&ACCESS)?;
+        let parts = op
+            .parts
+            .iter()
+            .copied()
+            .filter(|part| !hint(part))
+            .collect();
+        Opcode {
+            name: op.name,
+            parts,
+        }
+        .only(&ACCESS)?;
         let (base, offset, symbol) = d.address(address)?;
         let bytes = op.last_type()?.bytes();
         if !matches!(bytes, 1 | 2 | 4 | 8) {
             return Err(format!("accesses of {bytes} bytes"));
         }
-        Ok(Self { space: space_of(op, symbol), base, offset, registers, bytes })
+        Ok(Self {
+            space: space_of(op, symbol),
+            base,
+            offset,
+            registers,
+            bytes,
+        })
     }
 }
 
 fn load(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> {
-    let to = x.vector(0)?.into_iter().map(|name| d.register(name)).collect::<Result<_, _>>()?;
+    let to = x
+        .vector(0)?
+        .into_iter()
+        .map(|name| d.register(name))
+        .collect::<Result<_, _>>()?;
     let a = Access::new(d, op, x.get(1)?, to)?;
-    let unused = if op.last_type()?.is_signed() { 64 - 8 * a.bytes as u32 } else { 0 };
+    let unused = if op.last_type()?.is_signed() {
+        64 - 8 * a.bytes as u32
+    } else {
+        0
+    };
     Ok(Box::new(move |warp, block, mask| {
         for lane in each(mask) {
             let address = warp.registers[a.base][lane].wrapping_add(a.offset);
@@ -139,7 +206,11 @@ fn load(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> {
 }
 
 fn store(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> {
-    let from = x.vector(1)?.into_iter().map(|name| d.operand(name)).collect::<Result<_, _>>()?;
+    let from = x
+        .vector(1)?
+        .into_iter()
+        .map(|name| d.operand(name))
+        .collect::<Result<_, _>>()?;
     let a = Access::new(d, op, x.get(0)?, from)?;
     Ok(Box::new(move |warp, block, mask| {
         for lane in each(mask) {
@@ -147,7 +218,11 @@ fn store(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> {
             let all = a.bytes * a.registers.len();
             let to = place((warp, block), (a.space, address, lane), all, Kind::Write)?;
             for (k, from) in a.registers.iter().enumerate() {
-                write(to.wrapping_add(k * a.bytes), a.bytes, warp.registers[*from][lane]);
+                write(
+                    to.wrapping_add(k * a.bytes),
+                    a.bytes,
+                    warp.registers[*from][lane],
+                );
             }
         }
         Ok(())
@@ -159,8 +234,14 @@ fn window(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> {
     let space = space_of(op, None);
     let (to, from) = (d.register(x.get(0)?)?, d.operand(x.get(1)?)?);
     let start = Decoder::window(space);
-    let start = if op.has("to") { start.wrapping_neg() } else { start };
-    Ok(super::unary([to, from], move |a: u64| a.wrapping_add(start)))
+    let start = if op.has("to") {
+        start.wrapping_neg()
+    } else {
+        start
+    };
+    Ok(super::unary([to, from], move |a: u64| {
+        a.wrapping_add(start)
+    }))
 }
 
 /// `cp.async`, at once.
@@ -168,7 +249,11 @@ fn copy(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> {
     if !op.has("async") || op.has("bulk") || op.has("mbarrier") {
         return Err("an unknown opcode".into());
     }
-    if op.parts.iter().any(|part| part.starts_with("commit") || part.starts_with("wait")) {
+    if op
+        .parts
+        .iter()
+        .any(|part| part.starts_with("commit") || part.starts_with("wait"))
+    {
         return Ok(Box::new(|_, _, _| Ok(())));
     }
     let (to, to_offset, _) = d.address(x.get(0)?)?;
@@ -211,10 +296,18 @@ fn atomic(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> {
     let bytes = bytes_of(op.parts.last().ok_or("no type")?).unwrap_or(kind.bytes());
     let update = update(op, kind)?;
     let first = usize::from(op.name == "atom");
-    let to = if first == 1 { d.register(x.get(0)?)? } else { d.fresh() };
+    let to = if first == 1 {
+        d.register(x.get(0)?)?
+    } else {
+        d.fresh()
+    };
     let (base, offset, symbol) = d.address(x.get(first)?)?;
     let a = d.operand(x.get(first + 1)?)?;
-    let b = if x.len() > first + 2 { d.operand(x.get(first + 2)?)? } else { a };
+    let b = if x.len() > first + 2 {
+        d.operand(x.get(first + 2)?)?
+    } else {
+        a
+    };
     let space = space_of(op, symbol);
     Ok(Box::new(move |warp, block, mask| {
         let _alone = ATOMIC.lock();
@@ -239,7 +332,11 @@ fn update(op: &Opcode, kind: Type) -> Result<Update, String> {
         Type::Bf16 => of_floats::<Bf16>(op)?,
         Type::F16x2 | Type::Bf16x2 => return Err("atomics of pairs".into()),
         _ if of("cas") => {
-            let all = if kind.bits() == 64 { u64::MAX } else { (1 << kind.bits()) - 1 };
+            let all = if kind.bits() == 64 {
+                u64::MAX
+            } else {
+                (1 << kind.bits()) - 1
+            };
             Box::new(move |there, a, b| if there == a & all { b } else { there })
         }
         _ if of("exch") => Box::new(|_, a, _| a),
@@ -253,7 +350,13 @@ fn update(op: &Opcode, kind: Type) -> Result<Update, String> {
                 let x = x << (64 - bits);
                 if signed { x ^ 1 << 63 } else { x }
             };
-            Box::new(move |there, a, _| if (key(a) > key(there)) == largest { a } else { there })
+            Box::new(move |there, a, _| {
+                if (key(a) > key(there)) == largest {
+                    a
+                } else {
+                    there
+                }
+            })
         }
         _ => return Err("an unknown atomic operation".into()),
     })
@@ -267,5 +370,7 @@ fn of_floats<T: Float>(op: &Opcode) -> Result<Update, String> {
         () if op.has("exch") => |_, b| b,
         () => return Err("an unknown atomic operation".into()),
     };
-    Ok(Box::new(move |there, a, _| f(T::get(there), T::get(a)).put()))
+    Ok(Box::new(move |there, a, _| {
+        f(T::get(there), T::get(a)).put()
+    }))
 }

@@ -1,9 +1,7 @@
 //! Arithmetic of integers and of floating-point numbers.
 
 use super::{Opcode, Operands, Type, binary, by_integer, registers, ternary, unary};
-use crate::number::{
-    Bf16, F16, Float, Rounding, extreme, flushed, sum_to_odd,
-};
+use crate::number::{Bf16, F16, Float, Rounding, extreme, flushed, sum_to_odd};
 use crate::program::Decoder;
 use crate::warp::Exec;
 
@@ -59,7 +57,13 @@ fn integers(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> 
             "min" => binary(registers(d, x)?, |a: T, b: T| a.min(b)),
             "max" => binary(registers(d, x)?, |a: T, b: T| a.max(b)),
             "neg" => unary(registers(d, x)?, |a: T| (0 as T).wrapping_sub(a)),
-            "abs" => unary(registers(d, x)?, |a: T| if (a as i64) < 0 { (0 as T).wrapping_sub(a) } else { a }),
+            "abs" => unary(registers(d, x)?, |a: T| {
+                if (a as i64) < 0 {
+                    (0 as T).wrapping_sub(a)
+                } else {
+                    a
+                }
+            }),
             _ => return Err("an unknown opcode".into()),
         })
     })
@@ -82,7 +86,9 @@ fn wide(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> {
             product(a, b).wrapping_add(c)
         }));
     }
-    Ok(binary(registers(d, x)?, move |a: u64, b: u64| product(a, b)))
+    Ok(binary(registers(d, x)?, move |a: u64, b: u64| {
+        product(a, b)
+    }))
 }
 
 /// The upper half of a product, and what is added to it.
@@ -95,7 +101,9 @@ fn high(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> {
         let signed = kind.is_signed();
         let upper = move |a: T, b: T| if signed { upper(a, b) } else { unsigned(a, b) };
         Ok(if op.name == "mad" {
-            ternary(registers(d, x)?, move |a: T, b: T, c: T| upper(a, b).wrapping_add(c))
+            ternary(registers(d, x)?, move |a: T, b: T, c: T| {
+                upper(a, b).wrapping_add(c)
+            })
         } else {
             binary(registers(d, x)?, upper)
         })
@@ -142,14 +150,19 @@ fn carried(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> {
 
 /// f32 as the processor computes it: rounded to the nearest, subnormal numbers kept.
 fn plain(d: &mut Decoder, op: &Opcode, x: &Operands) -> Option<Result<Exec, String>> {
-    if op.has("ftz") || op.has("sat") || op.rounding().unwrap_or(Rounding::Nearest) != Rounding::Nearest {
+    if op.has("ftz")
+        || op.has("sat")
+        || op.rounding().unwrap_or(Rounding::Nearest) != Rounding::Nearest
+    {
         return None;
     }
     Some(match op.name {
         "add" => registers(d, x).map(|r| binary(r, |a: f32, b: f32| a + b)),
         "sub" => registers(d, x).map(|r| binary(r, |a: f32, b: f32| a - b)),
         "mul" => registers(d, x).map(|r| binary(r, |a: f32, b: f32| a * b)),
-        "fma" | "mad" => registers(d, x).map(|r| ternary(r, |a: f32, b: f32, c: f32| a.mul_add(b, c))),
+        "fma" | "mad" => {
+            registers(d, x).map(|r| ternary(r, |a: f32, b: f32, c: f32| a.mul_add(b, c)))
+        }
         _ => return None,
     })
 }
@@ -197,7 +210,11 @@ impl Finish {
     fn read<T: Float>(self, x: T) -> f64 {
         let wide = x.wide();
         // Only f32 has the flag.
-        if self.ftz { flushed(wide as f32).into() } else { wide }
+        if self.ftz {
+            flushed(wide as f32).into()
+        } else {
+            wide
+        }
     }
 
     fn write<T: Float>(self, x: f64) -> T {
@@ -223,9 +240,9 @@ fn floats<T: Float>(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, 
     }
     let finish = Finish::of(op);
     Ok(match exact {
-        Operation::One(f) => {
-            unary(registers(d, x)?, move |a: T| finish.write::<T>(f(finish.read(a))))
-        }
+        Operation::One(f) => unary(registers(d, x)?, move |a: T| {
+            finish.write::<T>(f(finish.read(a)))
+        }),
         Operation::Two(f) => binary(registers(d, x)?, move |a: T, b: T| {
             finish.write::<T>(f(finish.read(a), finish.read(b)))
         }),
@@ -251,7 +268,9 @@ fn pairs<T: Float>(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, S
             halves(a, &|_, a| finish.write(f(finish.read(a))))
         }),
         Operation::Two(f) => binary(registers(d, x)?, move |a: u32, b: u32| {
-            halves(a, &|k, a| finish.write(f(finish.read(a), finish.read(half(b, k)))))
+            halves(a, &|k, a| {
+                finish.write(f(finish.read(a), finish.read(half(b, k))))
+            })
         }),
         Operation::Fused => ternary(registers(d, x)?, move |a: u32, b: u32, c: u32| {
             halves(a, &|k, a: T| {
@@ -288,7 +307,11 @@ fn operation(op: &Opcode) -> Result<Operation, String> {
         ("abs", _) => Bits(|a, sign| a & !sign),
         ("div", _) if op.has("approx") => Two(|a, b| {
             // Its reciprocal would be subnormal.
-            if b.abs() > 2f64.powi(126) && b.is_finite() && a.is_finite() { 0.0 } else { a / b }
+            if b.abs() > 2f64.powi(126) && b.is_finite() && a.is_finite() {
+                0.0
+            } else {
+                a / b
+            }
         }),
         ("div", _) => Two(|a, b| a / b),
         ("rcp", _) => One(|a| 1.0 / a),

@@ -13,7 +13,11 @@ pub fn of_predicates(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec,
         "xor" => |a, b| a ^ b,
         _ => |a, _| !a,
     };
-    let b = if op.name == "not" { a } else { d.predicate(x.get(2)?)? };
+    let b = if op.name == "not" {
+        a
+    } else {
+        d.predicate(x.get(2)?)?
+    };
     Ok(Box::new(move |warp, _, mask| {
         let value = f(warp.predicates[a], warp.predicates[b]);
         warp.set_predicate(to, mask, value);
@@ -43,11 +47,15 @@ pub fn exec(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> 
             "xor" => binary(registers(d, x)?, |a: T, b: T| a ^ b),
             "not" => unary(registers(d, x)?, |a: T| !a),
             "cnot" => unary(registers(d, x)?, |a: T| T::from(a == 0)),
-            "shl" => binary(registers(d, x)?, move |a: T, b: u32| a.checked_shl(b).unwrap_or(0)),
+            "shl" => binary(registers(d, x)?, move |a: T, b: u32| {
+                a.checked_shl(b).unwrap_or(0)
+            }),
             "shr" if kind.is_signed() => {
                 binary(registers(d, x)?, move |a: T, b: u32| a >> b.min(most))
             }
-            "shr" => binary(registers(d, x)?, move |a: T, b: u32| a.checked_shr(b).unwrap_or(0)),
+            "shr" => binary(registers(d, x)?, move |a: T, b: u32| {
+                a.checked_shr(b).unwrap_or(0)
+            }),
             "popc" => unary(registers(d, x)?, |a: T| a.count_ones()),
             "clz" => unary(registers(d, x)?, |a: T| a.leading_zeros()),
             "brev" => unary(registers(d, x)?, |a: T| a.reverse_bits()),
@@ -63,7 +71,11 @@ fn permuted(a: u32, b: u32, selector: u32) -> u32 {
         let which = selector >> (4 * k) & 0xf;
         let byte = (bytes >> (8 * (which & 7))) as u8;
         // Its sign alone, if asked for.
-        let byte = if which & 8 == 0 { byte } else { ((byte as i8) >> 7) as u8 };
+        let byte = if which & 8 == 0 {
+            byte
+        } else {
+            ((byte as i8) >> 7) as u8
+        };
         result | u32::from(byte) << (8 * k)
     })
 }
@@ -75,28 +87,35 @@ fn funnel(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> {
     Ok(ternary(registers(d, x)?, move |a: u32, b: u32, c: u32| {
         let by = if wraps { c & 31 } else { c.min(32) };
         let both = u64::from(b) << 32 | u64::from(a);
-        if left { (both << by >> 32) as u32 } else { (both >> by) as u32 }
+        if left {
+            (both << by >> 32) as u32
+        } else {
+            (both >> by) as u32
+        }
     }))
 }
 
 fn extracted(d: &mut Decoder, kind: Type, x: &Operands) -> Result<Exec, String> {
     let bits = kind.bits();
     let signed = kind.is_signed();
-    Ok(ternary(registers(d, x)?, move |a: u64, start: u64, len: u64| {
-        let (start, len) = (start as u32 & 0xff, len as u32 & 0xff);
-        let unused = 64 - bits;
-        let a = match signed {
-            true => i128::from((a << unused) as i64 >> unused),
-            false => i128::from((a << unused) >> unused),
-        };
-        let moved = a >> start.min(127);
-        match len {
-            0 => 0,
-            64.. => moved as u64,
-            _ if signed => ((moved as i64) << (64 - len) >> (64 - len)) as u64,
-            _ => moved as u64 & ((1 << len) - 1),
-        }
-    }))
+    Ok(ternary(
+        registers(d, x)?,
+        move |a: u64, start: u64, len: u64| {
+            let (start, len) = (start as u32 & 0xff, len as u32 & 0xff);
+            let unused = 64 - bits;
+            let a = match signed {
+                true => i128::from((a << unused) as i64 >> unused),
+                false => i128::from((a << unused) >> unused),
+            };
+            let moved = a >> start.min(127);
+            match len {
+                0 => 0,
+                64.. => moved as u64,
+                _ if signed => ((moved as i64) << (64 - len) >> (64 - len)) as u64,
+                _ => moved as u64 & ((1 << len) - 1),
+            }
+        },
+    ))
 }
 
 /// `bfi d, a, b, start, len`: bits of `a` into `b`.

@@ -33,8 +33,14 @@ fn shuffle(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> {
         None => (x.get(0)?, None),
     };
     let to = d.register(name)?;
-    let [a, b, c] = [d.operand(x.get(1)?)?, d.operand(x.get(2)?)?, d.operand(x.get(3)?)?];
-    let mode = ["up", "down", "bfly", "idx"].into_iter().find(|mode| op.has(mode));
+    let [a, b, c] = [
+        d.operand(x.get(1)?)?,
+        d.operand(x.get(2)?)?,
+        d.operand(x.get(3)?)?,
+    ];
+    let mode = ["up", "down", "bfly", "idx"]
+        .into_iter()
+        .find(|mode| op.has(mode));
     let mode = mode.ok_or("no mode")?;
     Ok(Box::new(move |warp, _, mask| {
         let [from, by, bounds] = [a, b, c].map(|register| warp.registers[register]);
@@ -74,7 +80,10 @@ fn shuffle(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> {
 fn vote(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> {
     op.only(&["sync", "all", "any", "uni", "ballot"])?;
     let name = x.get(1)?;
-    let (a, negated) = (d.predicate(name.trim_start_matches('!'))?, name.starts_with('!'));
+    let (a, negated) = (
+        d.predicate(name.trim_start_matches('!'))?,
+        name.starts_with('!'),
+    );
     let holds = move |predicates: &[Mask], mask: Mask| {
         let a = predicates[a];
         if negated { !a & mask } else { a & mask }
@@ -138,9 +147,18 @@ fn matching(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> 
     let bits = op.last_type()?.bits();
     let (to, a) = (d.register(x.get(0)?)?, d.operand(x.get(1)?)?);
     Ok(Box::new(move |warp, _, mask| {
-        let all = if bits == 64 { u64::MAX } else { u32::MAX.into() };
+        let all = if bits == 64 {
+            u64::MAX
+        } else {
+            u32::MAX.into()
+        };
         let a = warp.registers[a].map(|value| value & all);
-        let same = |lane: usize| each(mask).filter(|k| a[*k] == a[lane]).map(|k| 1u64 << k).sum();
+        let same = |lane: usize| {
+            each(mask)
+                .filter(|k| a[*k] == a[lane])
+                .map(|k| 1u64 << k)
+                .sum()
+        };
         let values = std::array::from_fn(same);
         warp.set(to, mask, values);
         Ok(())

@@ -23,7 +23,13 @@ fn select(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> {
     let by = d.predicate(x.get(3)?)?;
     Ok(Box::new(move |warp, _, mask| {
         let (a, b, by) = (&warp.registers[a], &warp.registers[b], warp.predicates[by]);
-        let values = std::array::from_fn(|lane| if by >> lane & 1 == 1 { a[lane] } else { b[lane] });
+        let values = std::array::from_fn(|lane| {
+            if by >> lane & 1 == 1 {
+                a[lane]
+            } else {
+                b[lane]
+            }
+        });
         warp.set(to, mask, values);
         Ok(())
     }))
@@ -44,12 +50,19 @@ fn set(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> {
         None => (0, false),
         Some(_) => {
             let name = x.get(3)?;
-            (d.predicate(name.trim_start_matches('!'))?, name.starts_with('!'))
+            (
+                d.predicate(name.trim_start_matches('!'))?,
+                name.starts_with('!'),
+            )
         }
     };
     Ok(Box::new(move |warp, _, mask| {
         let holds = compare(&warp.registers[a], &warp.registers[b]);
-        let c = if negated { !warp.predicates[c] } else { warp.predicates[c] };
+        let c = if negated {
+            !warp.predicates[c]
+        } else {
+            warp.predicates[c]
+        };
         let joined = |holds: Mask| match with {
             None => holds,
             Some("and") => holds & c,
@@ -66,13 +79,12 @@ fn set(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> {
 }
 
 /// The halves of registers, each with a predicate of its own.
-fn set_pair(
-    d: &mut Decoder,
-    op: &Opcode,
-    x: &Operands,
-    names: &[&str],
-) -> Result<Exec, String> {
-    let kind = if op.last_type()? == Type::F16x2 { Type::F16 } else { Type::Bf16 };
+fn set_pair(d: &mut Decoder, op: &Opcode, x: &Operands, names: &[&str]) -> Result<Exec, String> {
+    let kind = if op.last_type()? == Type::F16x2 {
+        Type::F16
+    } else {
+        Type::Bf16
+    };
     let compare = comparison(op, kind)?;
     if op.has("and") || op.has("or") || op.has("xor") {
         return Err("pairs compared and joined".into());
@@ -124,7 +136,9 @@ fn lanes<T: Copy>(
     holds: impl Fn(T, T) -> bool + Send + Sync + 'static,
 ) -> Compare {
     Box::new(move |a, b| {
-        (0..LANES).fold(0, |mask, k| mask | Mask::from(holds(read(a[k]), read(b[k]))) << k)
+        (0..LANES).fold(0, |mask, k| {
+            mask | Mask::from(holds(read(a[k]), read(b[k]))) << k
+        })
     })
 }
 

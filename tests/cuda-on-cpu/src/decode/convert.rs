@@ -6,7 +6,9 @@ use crate::program::Decoder;
 use crate::warp::{Exec, Reg};
 
 pub fn exec(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> {
-    op.only(&["rn", "rz", "rm", "rp", "rni", "rzi", "rmi", "rpi", "rna", "ftz", "sat", "relu"])?;
+    op.only(&[
+        "rn", "rz", "rm", "rp", "rni", "rzi", "rmi", "rpi", "rna", "ftz", "sat", "relu",
+    ])?;
     let [to, from] = op.types()[..] else {
         return Err("a conversion between other than two types".into());
     };
@@ -36,16 +38,26 @@ fn paired<T: Float>(
     if op.last_type()? != Type::F32 {
         return Err("a pair of other than f32".into());
     }
-    let least = if op.has("relu") { 0.0 } else { f64::NEG_INFINITY };
+    let least = if op.has("relu") {
+        0.0
+    } else {
+        f64::NEG_INFINITY
+    };
     let sat = op.has("sat");
     if sat {
         return Err("a pair that saturates".into());
     }
     let half = move |x: f32| {
-        let x = if f64::from(x) < least { least } else { x.into() };
+        let x = if f64::from(x) < least {
+            least
+        } else {
+            x.into()
+        };
         T::rounded(x, rounding).put() as u32
     };
-    Ok(binary(registers(d, x)?, move |a: f32, b: f32| half(a) << 16 | half(b)))
+    Ok(binary(registers(d, x)?, move |a: f32, b: f32| {
+        half(a) << 16 | half(b)
+    }))
 }
 
 fn between_integers(r: [Reg; 2], to: Type, from: Type, sat: bool) -> Result<Exec, String> {
@@ -129,7 +141,10 @@ fn to_integers(
 
 fn between_floats(r: [Reg; 2], to: Type, from: Type, op: &Opcode) -> Result<Exec, String> {
     let (ftz, sat) = (op.has("ftz"), op.has("sat"));
-    let integral = op.parts.iter().any(|part| ["rni", "rzi", "rmi", "rpi"].contains(part));
+    let integral = op
+        .parts
+        .iter()
+        .any(|part| ["rni", "rzi", "rmi", "rpi"].contains(part));
     let rounding = op.rounding().unwrap_or(Rounding::Nearest);
     // What kernels do most, as the processor does it.
     match (to, from) {

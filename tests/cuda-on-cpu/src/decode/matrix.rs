@@ -25,11 +25,22 @@ impl Fragment {
         by_row: bool,
         kind: Type,
     ) -> Result<Self, String> {
-        let fragment = Self { registers, rows, columns, by_row, kind };
-        let [held, needed] = [fragment.registers.len() * fragment.packed(), fragment.each()];
+        let fragment = Self {
+            registers,
+            rows,
+            columns,
+            by_row,
+            kind,
+        };
+        let [held, needed] = [
+            fragment.registers.len() * fragment.packed(),
+            fragment.each(),
+        ];
         // Of f16, A and B have each element twice.
         if held != needed && !(kind == Type::F16 && held == 2 * needed) {
-            return Err(format!("{held} elements in the registers of a lane, not {needed}"));
+            return Err(format!(
+                "{held} elements in the registers of a lane, not {needed}"
+            ));
         }
         Ok(fragment)
     }
@@ -132,7 +143,10 @@ fn layouts(op: &Opcode) -> Vec<bool> {
 }
 
 fn of_vector(d: &mut Decoder, x: &Operands, k: usize) -> Result<Vec<Reg>, String> {
-    x.vector(k)?.into_iter().map(|name| d.register(name)).collect()
+    x.vector(k)?
+        .into_iter()
+        .map(|name| d.register(name))
+        .collect()
 }
 
 /// `wmma.load.a.sync.aligned.row.shape.space.type {registers}, [address], stride`, and the store.
@@ -172,13 +186,19 @@ fn access(d: &mut Decoder, op: &Opcode, x: &Operands, kind: Kind) -> Result<Exec
         // Each row or column must be aligned to the bytes of a lane's registers.
         let aligned = 4 * fragment.registers.len();
         if first % aligned as u64 != 0 || stride * bytes % aligned != 0 {
-            return Err(format!("a matrix at {first:x}, in steps of {stride}, is misaligned").into());
+            return Err(
+                format!("a matrix at {first:x}, in steps of {stride}, is misaligned").into(),
+            );
         }
         let each = fragment.each();
         for lane in 0..LANES {
             for k in 0..each {
                 let [row, column] = fragment.place_of(lane * each + k);
-                let at = if by_row { row * stride + column } else { column * stride + row };
+                let at = if by_row {
+                    row * stride + column
+                } else {
+                    column * stride + row
+                };
                 let address = (space, first + (at * bytes) as u64, lane);
                 let there = place((warp, block), address, bytes, kind)?;
                 if reads {
@@ -213,7 +233,11 @@ fn product(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> {
     let result = Fragment::new(of_vector(d, x, 0)?, [m, n], true, to)?;
     let a = Fragment::new(of_vector(d, x, 1)?, [m, k], a_by_row, factor)?;
     let b = Fragment::new(of_vector(d, x, 2)?, [k, n], b_by_row, factor)?;
-    let c: Vec<Reg> = x.vector(3)?.into_iter().map(|name| d.operand(name)).collect::<Result<_, _>>()?;
+    let c: Vec<Reg> = x
+        .vector(3)?
+        .into_iter()
+        .map(|name| d.operand(name))
+        .collect::<Result<_, _>>()?;
     let c = Fragment::new(c, [m, n], true, from)?;
     Ok(Box::new(move |warp, _, _| {
         let (a, b) = (a.elements(warp), b.elements(warp));

@@ -89,7 +89,10 @@ impl<'a> Opcode<'a> {
     fn new(text: &'a str) -> Self {
         let mut parts = text.split('.');
         let name = parts.next().unwrap_or_default();
-        Self { name, parts: parts.collect() }
+        Self {
+            name,
+            parts: parts.collect(),
+        }
     }
 
     pub fn has(&self, part: &str) -> bool {
@@ -98,7 +101,10 @@ impl<'a> Opcode<'a> {
 
     /// Its types, in order.
     pub fn types(&self) -> Vec<Type> {
-        self.parts.iter().filter_map(|part| Type::named(part)).collect()
+        self.parts
+            .iter()
+            .filter_map(|part| Type::named(part))
+            .collect()
     }
 
     pub fn last_type(&self) -> Result<Type, String> {
@@ -133,7 +139,10 @@ pub struct Operands<'a>(Vec<&'a str>);
 
 impl<'a> Operands<'a> {
     pub fn get(&self, k: usize) -> Result<&'a str, String> {
-        self.0.get(k).copied().ok_or_else(|| format!("operand {k} is missing"))
+        self.0
+            .get(k)
+            .copied()
+            .ok_or_else(|| format!("operand {k} is missing"))
     }
 
     pub fn len(&self) -> usize {
@@ -143,7 +152,10 @@ impl<'a> Operands<'a> {
     /// The registers between braces, or one.
     pub fn vector(&self, k: usize) -> Result<Vec<&'a str>, String> {
         let text = self.get(k)?;
-        match text.strip_prefix('{').and_then(|text| text.strip_suffix('}')) {
+        match text
+            .strip_prefix('{')
+            .and_then(|text| text.strip_suffix('}'))
+        {
             Some(inner) => Ok(split(inner)),
             None => Ok(vec![text]),
         }
@@ -260,14 +272,38 @@ pub fn registers<const N: usize>(d: &mut Decoder, x: &Operands) -> Result<[Reg; 
 macro_rules! by_integer {
     ($type:expr, |$T:ident| $value:expr) => {
         match $type {
-            $crate::decode::Type::S(8) => { type $T = i8; $value }
-            $crate::decode::Type::S(16) => { type $T = i16; $value }
-            $crate::decode::Type::S(32) => { type $T = i32; $value }
-            $crate::decode::Type::S(64) => { type $T = i64; $value }
-            $crate::decode::Type::U(8) | $crate::decode::Type::B(8) => { type $T = u8; $value }
-            $crate::decode::Type::U(16) | $crate::decode::Type::B(16) => { type $T = u16; $value }
-            $crate::decode::Type::U(32) | $crate::decode::Type::B(32) => { type $T = u32; $value }
-            $crate::decode::Type::U(64) | $crate::decode::Type::B(64) => { type $T = u64; $value }
+            $crate::decode::Type::S(8) => {
+                type $T = i8;
+                $value
+            }
+            $crate::decode::Type::S(16) => {
+                type $T = i16;
+                $value
+            }
+            $crate::decode::Type::S(32) => {
+                type $T = i32;
+                $value
+            }
+            $crate::decode::Type::S(64) => {
+                type $T = i64;
+                $value
+            }
+            $crate::decode::Type::U(8) | $crate::decode::Type::B(8) => {
+                type $T = u8;
+                $value
+            }
+            $crate::decode::Type::U(16) | $crate::decode::Type::B(16) => {
+                type $T = u16;
+                $value
+            }
+            $crate::decode::Type::U(32) | $crate::decode::Type::B(32) => {
+                type $T = u32;
+                $value
+            }
+            $crate::decode::Type::U(64) | $crate::decode::Type::B(64) => {
+                type $T = u64;
+                $value
+            }
             other => Err(format!("{other:?} is no integer")),
         }
     };
