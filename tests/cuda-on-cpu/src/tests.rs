@@ -42,9 +42,16 @@ impl<'a> Kernel<'a> {
             threads: [self.threads, 1, 1],
             shared: self.shared,
         };
-        let start = words.as_mut_ptr() as u64;
+        // Where allocations begin, so that alignment is no accident.
+        let mut room = vec![0; words.len() + 64];
+        let offset = room.as_ptr().align_offset(256);
+        let aligned = &mut room[offset..][..words.len()];
+        aligned.copy_from_slice(words);
+        let start = aligned.as_mut_ptr() as u64;
         let ranges = vec![(start, start + size_of_val(words) as u64)];
-        run(&program, shape, &[start.to_le_bytes().to_vec()], ranges).map_err(String::from)
+        let result = run(&program, shape, &[start.to_le_bytes().to_vec()], ranges);
+        words.copy_from_slice(aligned);
+        result.map_err(String::from)
     }
 
     /// What it makes of these words.
