@@ -18,29 +18,33 @@ on_cuda! {
     embeddings_of_half_precision_are_multiplied_exactly,
 }
 
-const PAIRS: usize = 9;
+/// Pairs and their width.
+const FEW: [usize; 2] = [9, 6];
+/// Several tiles of a matrix unit, none of them full.
+#[cfg(feature = "cuda")]
+const TILES: [usize; 2] = [40, 50];
 
 /// Everything that an objective needs; three pairs share a label.
-fn features(device: &Device, dtype: DType) -> Features {
-    let of = |rows, seed| on(device, &random(rows, 6, seed), dtype);
+fn features(device: &Device, dtype: DType, [pairs, width]: [usize; 2]) -> Features {
+    let of = |rows, seed| on(device, &random(rows, width, seed), dtype);
     let labels = |count: usize| -> Option<Tensor<1, Int>> {
         let labels: Vec<_> = (0..count as i64).map(|pair| pair / 3).collect();
         Some(ids_on(device, &labels))
     };
     Features {
-        teacher_image: Some(of(PAIRS, 1)),
-        teacher_text: Some(of(PAIRS, 2)),
+        teacher_image: Some(of(pairs, 1)),
+        teacher_text: Some(of(pairs, 2)),
         queue_image: Some(of(4, 3)),
         queue_text: Some(of(4, 4)),
         queue_teacher_image: Some(of(4, 5)),
         queue_teacher_text: Some(of(4, 6)),
         queue_image_label: labels(4),
         queue_text_label: labels(4),
-        momentum_image: Some(of(PAIRS, 7)),
-        momentum_text: Some(of(PAIRS, 8)),
+        momentum_image: Some(of(pairs, 7)),
+        momentum_text: Some(of(pairs, 8)),
         noise: Some(of(5, 9)),
-        label: labels(PAIRS),
-        ..Features::new(of(PAIRS, 10).require_grad(), of(PAIRS, 11).require_grad())
+        label: labels(pairs),
+        ..Features::new(of(pairs, 10).require_grad(), of(pairs, 11).require_grad())
     }
 }
 
@@ -51,7 +55,7 @@ fn rounded(features: Features, dtype: DType) -> Features {
         let own = x.dtype();
         x.cast(dtype).cast(own)
     };
-    let leaf = |x: Tensor<2>| round(x.detach()).require_grad();
+    let leaf = |x: Tensor<2>| round(x.detach()).detach().require_grad();
     Features {
         teacher_image: features.teacher_image.map(round),
         teacher_text: features.teacher_text.map(round),
@@ -69,8 +73,9 @@ fn rounded(features: Features, dtype: DType) -> Features {
 }
 
 /// The loss, and its gradients by image and text.
+#[cfg_attr(not(feature = "cpu"), allow(dead_code))]
 fn evaluate(name: &str, device: &Device, dtype: DType) -> (f64, [Vec<f64>; 2]) {
-    evaluate_at(name, "highest", device, &features(device, dtype))
+    evaluate_at(name, "highest", device, &features(device, dtype, FEW))
 }
 
 fn evaluate_at(
@@ -87,6 +92,7 @@ fn evaluate_at(
     (elements(loss)[0], by)
 }
 
+#[cfg_attr(not(feature = "cpu"), allow(dead_code))]
 fn every_objective_is_as_on_flex(backend: &Backend) {
     for name in AnyConfig::names().into_iter().filter(|&name| name != "sum") {
         println!("{name}");
@@ -142,7 +148,7 @@ fn off(
 fn exact(dtype: DType) -> BTreeMap<&'static str, (f64, [Vec<f64>; 2])> {
     let flex = Device::flex().autodiff();
     // The numbers that the dtype holds.
-    let inputs = rounded(features(&flex, DType::F64), dtype);
+    let inputs = rounded(features(&flex, DType::F64, TILES), dtype);
     let names = AnyConfig::names().into_iter().filter(|&name| name != "sum");
     let each = |name| (name, evaluate_at(name, "highest", &flex, &inputs));
     names.map(each).collect()
@@ -154,7 +160,7 @@ fn exact(dtype: DType) -> BTreeMap<&'static str, (f64, [Vec<f64>; 2])> {
 fn every_objective_is_as_exact_as_its_level(backend: &Backend) {
     let exact = exact(DType::F32);
     let device = backend.autodiff();
-    let inputs = features(&device, DType::F32);
+    let inputs = features(&device, DType::F32, TILES);
     for (precision, bounds) in [
         ("high", [1e-5, 4.0 / 131_072.0]),
         ("medium", [2e-3, 4.0 / 512.0]),
@@ -180,7 +186,7 @@ fn embeddings_of_half_precision_are_multiplied_exactly(backend: &Backend) {
         (DType::F16, 1.0 / 2048.0, &[("medium", 4e-3)]),
     ] {
         let exact = exact(dtype);
-        let inputs = features(&device, dtype);
+        let inputs = features(&device, dtype, TILES);
         for &(precision, coefficient) in levels {
             println!("{dtype:?}");
             let found = |name: &str| evaluate_at(name, precision, &device, &inputs);

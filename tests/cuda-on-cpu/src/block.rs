@@ -1,7 +1,7 @@
 //! A block: warps with a memory that they share, and barriers.
 
 use crate::memory::{Accesses, Ranges};
-use crate::program::{Program, Special};
+use crate::program::{Program, Special, TRUE};
 use crate::warp::{Done, Fault, Group, LANES, Mask, Waiting, Warp};
 
 /// Where shared memory, a thread's own and parameters begin among all addresses; a host's pointers
@@ -42,6 +42,8 @@ impl<'a> Runner<'a> {
     pub fn new(launch: &'a Launch<'a>) -> Self {
         let program = launch.program;
         let threads = launch.threads.iter().product::<u32>() as usize;
+        let mut predicates = vec![0; program.predicates];
+        predicates[TRUE] = Mask::MAX;
         let warp = |number| {
             let mut registers = vec![[0; LANES]; program.registers];
             for &(register, value) in &program.constants {
@@ -50,7 +52,7 @@ impl<'a> Runner<'a> {
             Warp {
                 number,
                 registers,
-                predicates: vec![0; program.predicates],
+                predicates: predicates.clone(),
                 carries: 0,
                 local: vec![0; program.local * LANES],
                 returns: [const { Vec::new() }; LANES],

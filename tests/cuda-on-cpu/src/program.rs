@@ -97,7 +97,7 @@ pub struct Decoder<'a> {
 
 /// Predicates that never and always hold.
 const FALSE: Pred = 0;
-const TRUE: Pred = 1;
+pub const TRUE: Pred = 1;
 
 impl Program {
     /// Reads PTX; the kernel is its first entry.

@@ -167,6 +167,12 @@ fn integers_are_computed_by_their_type() {
             [0x1234_5678, 0, 0],
             0x5678_1234,
         ),
+        (
+            "mov.pred %p1, -1; mov.pred %p2, 0; selp.b32 %r6, 4, 8, %p1; selp.b32 %r7, 1, 2, %p2; \
+          or.b32 %r5, %r6, %r7;",
+            [0; 3],
+            6,
+        ),
         ("cvt.s32.s8 %r5, %r2;", [0xff, 0, 0], minus(-1)),
         ("cvt.sat.u8.s32 %r5, %r2;", [300, 0, 0], 255),
     ] {
