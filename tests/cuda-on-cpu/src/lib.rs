@@ -1,8 +1,8 @@
-//! A stand-in for NVIDIA's libcuda.so.1: a device without a GPU, that counts and, if asked, computes.
+//! A stand-in for NVIDIA's libcuda.so.1: a device without a GPU, that counts and computes if asked.
 //!
 //! Host code, compilation, allocation and launches are real. Kernels run only with
-//! `STUB_CUDA_COMPUTE=1`: then their PTX is interpreted on the CPU, and a fault of one (an address in
-//! no allocation, a barrier that a part of the threads reaches, a race in shared memory) ends the
+//! `STUB_CUDA_COMPUTE=1`: then their PTX is interpreted on the CPU, and a fault of one (an address
+//! in no allocation, a barrier that a part of the threads reaches, a race in shared memory) ends the
 //! process with a message. Otherwise they do nothing. Memory is reserved address space (pages that
 //! nobody writes cost nothing and read as zero), copies and fills are done, streams and events are
 //! complete at once. Each call of interest is one line of text in `$STUB_CUDA_LOG`:
@@ -24,10 +24,12 @@
 mod allocations;
 mod api;
 mod block;
+mod calls;
 mod decode;
 mod device;
 mod launch;
 mod memory;
+mod names;
 mod number;
 mod program;
 mod settings;

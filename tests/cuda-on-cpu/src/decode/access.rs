@@ -258,7 +258,7 @@ fn copy(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> {
     }
     let (to, to_offset, _) = d.address(x.get(0)?)?;
     let (from, from_offset, _) = d.address(x.get(1)?)?;
-    let bytes = crate::program::number(x.get(2)?).ok_or("no size")? as usize;
+    let bytes = crate::names::number(x.get(2)?).ok_or("no size")? as usize;
     // What is beyond this many bytes of the source is zero.
     let there = match x.len() {
         3 => d.constant(bytes as u64),

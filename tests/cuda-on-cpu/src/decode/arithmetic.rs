@@ -58,7 +58,7 @@ fn integers(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> 
             "max" => binary(registers(d, x)?, |a: T, b: T| a.max(b)),
             "neg" => unary(registers(d, x)?, |a: T| (0 as T).wrapping_sub(a)),
             "abs" => unary(registers(d, x)?, |a: T| {
-                if (a as i64) < 0 {
+                if i128::from(a) < 0 {
                     (0 as T).wrapping_sub(a)
                 } else {
                     a
@@ -95,9 +95,11 @@ fn wide(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> {
 fn high(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> {
     let kind = op.last_type()?;
     by_integer!(kind, |T| {
-        let upper = |a: T, b: T| (i128::from(a) * i128::from(b) >> T::BITS) as T;
+        let upper = |a: T, b: T| ((i128::from(a) * i128::from(b)) >> T::BITS) as T;
+        let word = (1u128 << T::BITS) - 1;
         // Two numbers of 64 bits without a sign have no product in 127.
-        let unsigned = |a: T, b: T| (u128::from(a as u64) * u128::from(b as u64) >> T::BITS) as T;
+        let unsigned =
+            move |a: T, b: T| (((a as u128 & word) * (b as u128 & word)) >> T::BITS) as T;
         let signed = kind.is_signed();
         let upper = move |a: T, b: T| if signed { upper(a, b) } else { unsigned(a, b) };
         Ok(if op.name == "mad" {
@@ -131,7 +133,7 @@ fn carried(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> {
             let [a, b, c] = [a, b, c].map(|values| u128::from(values[lane]) & word);
             let carry = u128::from(takes && warp.carries >> lane & 1 == 1);
             let sum = match () {
-                () if multiplies => (a * b >> high & word) + c + carry,
+                () if multiplies => ((a * b) >> high & word) + c + carry,
                 () if subtracts => a.wrapping_sub(b).wrapping_sub(carry),
                 () => a + b + carry,
             };

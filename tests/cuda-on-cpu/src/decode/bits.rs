@@ -142,7 +142,7 @@ fn inserted(d: &mut Decoder, kind: Type, x: &Operands) -> Result<Exec, String> {
 
 /// Any function of three bits, by its table.
 fn logic(d: &mut Decoder, x: &Operands) -> Result<Exec, String> {
-    let table = crate::program::number(x.get(4)?).ok_or("no table")? as u32;
+    let table = crate::names::number(x.get(4)?).ok_or("no table")? as u32;
     Ok(ternary(registers(d, x)?, move |a: u32, b: u32, c: u32| {
         (0..8).filter(|k| table >> k & 1 == 1).fold(0, |result, k| {
             let of = |x: u32, bit: u32| if k & bit == 0 { !x } else { x };

@@ -158,7 +158,8 @@ fn of_integers<T: Copy + Ord + 'static>(
 }
 
 /// The names with `u` hold of NaN, the others do not.
-#[allow(clippy::neg_cmp_op_on_partial_ord)] // That is what NaN is about.
+// That is what NaN is about.
+#[allow(clippy::neg_cmp_op_on_partial_ord, clippy::double_comparisons)]
 fn of_floats<T: Copy + PartialOrd + 'static>(
     name: &str,
     read: impl Fn(u64) -> T + Send + Sync + 'static,

@@ -65,7 +65,8 @@ fn between_integers(r: [Reg; 2], to: Type, from: Type, sat: bool) -> Result<Exec
         by_integer!(to, |T| {
             Ok(match sat {
                 // Signs are those of what is read, whatever is written.
-                false => unary(r, |a: A| (a as i64 as T) as i64 as u64),
+                #[allow(clippy::unnecessary_cast)] // Of one of the types.
+                false => unary(r, |a: A| (a as T) as i64 as u64),
                 true => unary(r, |a: A| {
                     let a = i128::from(a).clamp(T::MIN.into(), T::MAX.into());
                     a as T

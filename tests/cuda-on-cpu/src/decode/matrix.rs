@@ -185,7 +185,10 @@ fn access(d: &mut Decoder, op: &Opcode, x: &Operands, kind: Kind) -> Result<Exec
         }
         // Each row or column must be aligned to the bytes of a lane's registers.
         let aligned = 4 * fragment.registers.len();
-        if first % aligned as u64 != 0 || stride * bytes % aligned != 0 {
+        if ![first as usize, stride * bytes]
+            .iter()
+            .all(|x| x.is_multiple_of(aligned))
+        {
             return Err(
                 format!("a matrix at {first:x}, in steps of {stride}, is misaligned").into(),
             );
