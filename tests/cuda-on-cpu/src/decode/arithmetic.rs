@@ -21,6 +21,7 @@ pub fn exec(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> 
         Type::F64 => of_f64(d, op, x),
         Type::F16x2 => pairs::<F16>(d, op, x),
         Type::Bf16x2 => pairs::<Bf16>(d, op, x),
+        Type::U16x2 | Type::S16x2 => integer_pairs(d, op, x),
         _ => integers(d, op, x),
     }
 }
@@ -67,6 +68,28 @@ fn integers(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> 
             _ => return Err("an unknown opcode".into()),
         })
     })
+}
+
+/// Of the two halves of a register.
+fn integer_pairs(d: &mut Decoder, op: &Opcode, x: &Operands) -> Result<Exec, String> {
+    let signed = op.last_type()? == Type::S16x2;
+    let wide = move |x: u32| {
+        if signed {
+            i32::from(x as i16)
+        } else {
+            x as u16 as i32
+        }
+    };
+    let f: fn(i32, i32) -> i32 = match op.name {
+        "add" => |a, b| a + b,
+        "min" => |a, b| a.min(b),
+        "max" => |a, b| a.max(b),
+        _ => return Err("an unknown opcode".into()),
+    };
+    Ok(binary(registers(d, x)?, move |a: u32, b: u32| {
+        let half = |k: u32| f(wide(a >> k), wide(b >> k)) as u32 & 0xffff;
+        half(0) | half(16) << 16
+    }))
 }
 
 /// All digits of a product of numbers of half as many bits, and what is added to it.
