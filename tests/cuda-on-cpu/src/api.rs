@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use crate::allocations::{allocations, total};
 use crate::device::driver;
 use crate::launch::{Module, Shape, bytes_of};
-use crate::settings::{say, setting};
+use crate::settings::{computes, say, setting};
 
 /// `CUresult`.
 pub type Status = i32;
@@ -42,7 +42,14 @@ fn allocate(to: *mut u64, bytes: usize) -> Status {
     }
     let mut known = allocations();
     match known.add(bytes as u64) {
-        Some(at) => put(to, at),
+        Some(at) => {
+            if computes() {
+                // As garbage as a device's, and NaN in every type of numbers.
+                // SAFETY: the new allocation.
+                unsafe { std::ptr::write_bytes(at as *mut u8, 0xff, bytes) };
+            }
+            put(to, at)
+        }
         None => refuse(
             OUT_OF_MEMORY,
             "alloc",

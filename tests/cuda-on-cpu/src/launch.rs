@@ -7,7 +7,7 @@ use crate::allocations::allocations;
 use crate::block::{Launch, Runner};
 use crate::memory::Ranges;
 use crate::program::Program;
-use crate::settings::{say, setting, word};
+use crate::settings::{computes, say, word};
 use crate::text::{Function, Variable};
 use crate::warp::Done;
 
@@ -42,9 +42,9 @@ impl Module {
             // A folder that does not exist is seen by whoever reads it.
             let _ = std::fs::write(format!("{folder}/{name}.ptx"), text);
         }
-        let program = match setting("STUB_CUDA_COMPUTE", 0) {
-            0 => None,
-            _ => Some(Program::new(text).map_err(|why| format!("{}: {why}", entry.name))?),
+        let program = match computes() {
+            false => None,
+            true => Some(Program::new(text).map_err(|why| format!("{}: {why}", entry.name))?),
         };
         Ok(Self {
             number,

@@ -3,8 +3,8 @@
 //! Host code, compilation, allocation and launches are real. Kernels run only with
 //! `STUB_CUDA_COMPUTE=1`: then their PTX is interpreted on the CPU, and a fault of one (an address
 //! in no allocation, a barrier that a part of the threads reaches, a race in shared memory) ends the
-//! process with a message. Otherwise they do nothing. Memory is reserved address space (pages that
-//! nobody writes cost nothing and read as zero), copies and fills are done, streams and events are
+//! process with a message; memory is NaN until it is written. Otherwise they do nothing, and memory is
+//! reserved address space (pages that nobody writes cost nothing and read as zero). Copies and fills are done, streams and events are
 //! complete at once. Each call of interest is one line of text in `$STUB_CUDA_LOG`:
 //!
 //! ```text

@@ -21,6 +21,11 @@ pub fn word(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|text| !text.is_empty())
 }
 
+/// Whether kernels run.
+pub fn computes() -> bool {
+    setting("STUB_CUDA_COMPUTE", 0) != 0
+}
+
 /// A line of the log. The program under test may write its own in between.
 pub fn say(line: &str) {
     static LOG: OnceLock<Option<File>> = OnceLock::new();
