@@ -95,7 +95,7 @@ unsafe extern "C" {
     fn munmap(at: *mut u8, bytes: usize) -> i32;
 }
 
-fn map(bytes: usize) -> Option<u64> {
+pub fn map(bytes: usize) -> Option<u64> {
     const READ_AND_WRITE: i32 = 3;
     const PRIVATE_ANONYMOUS_UNRESERVED: i32 = 0x2 | 0x20 | 0x4000;
     // SAFETY: a new mapping, wherever there is room.
@@ -113,7 +113,7 @@ fn map(bytes: usize) -> Option<u64> {
     (at != u64::MAX).then_some(at)
 }
 
-fn unmap(at: u64, bytes: usize) {
+pub fn unmap(at: u64, bytes: usize) {
     // SAFETY: what `map` returned, once.
     unsafe { munmap(at as *mut u8, bytes) };
 }

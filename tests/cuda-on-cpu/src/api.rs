@@ -3,13 +3,16 @@
 #![allow(unsafe_code)]
 #![allow(clippy::missing_safety_doc)] // As in `device`.
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_void};
+use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
-use crate::allocations::{allocations, total};
+use crate::allocations::{allocations, map, total, unmap};
 use crate::device::driver;
-use crate::launch::{Module, Shape, bytes_of};
+use crate::launch::{Module, Shape};
 use crate::settings::{computes, say, setting};
+use crate::text::Variable;
 
 /// `CUresult`.
 pub type Status = i32;
@@ -157,11 +160,23 @@ fn fill(at: u64, value: u8, bytes: usize) -> Status {
     status
 }
 
+/// Memory of the host that the driver gave, and how much each.
+static HOST: Mutex<BTreeMap<u64, usize>> = Mutex::new(BTreeMap::new());
+
 fn host_memory(to: *mut u64, bytes: usize) -> Status {
-    // Aligned as pages are, and with its size before it.
-    let words = vec![0u8; bytes + 2 * 4096];
-    let start = Box::leak(words.into_boxed_slice()).as_mut_ptr() as u64;
-    put(to, start.next_multiple_of(4096))
+    let Some(at) = map(bytes) else {
+        return OUT_OF_MEMORY;
+    };
+    HOST.lock().unwrap().insert(at, bytes);
+    put(to, at)
+}
+
+fn free_host_memory(at: u64) -> Status {
+    match HOST.lock().unwrap().remove(&at) {
+        Some(bytes) => unmap(at, bytes),
+        None => return INVALID_VALUE,
+    }
+    OK
 }
 
 type Stream = *mut c_void;
@@ -173,7 +188,7 @@ driver! {
     cuMemFreeAsync(at: u64, _stream: Stream) { release(at) }
     cuMemAllocHost_v2(to: *mut u64, bytes: usize) { host_memory(to, bytes) }
     cuMemHostAlloc(to: *mut u64, bytes: usize, _flags: u32) { host_memory(to, bytes) }
-    cuMemFreeHost(_at: *mut c_void) { OK }
+    cuMemFreeHost(at: u64) { free_host_memory(at) }
     cuMemGetInfo_v2(available: *mut usize, all: *mut usize) {
         put(available, (total() - allocations().live) as usize);
         put(all, total() as usize)
@@ -229,10 +244,9 @@ fn launch(module: &Module, shape: Shape, arguments: *const *const u8) -> Status 
     if let Some(why) = module.refusal(shape) {
         return refuse(INVALID_VALUE, "cuLaunchKernel", &why);
     }
-    let bytes = |(k, parameter)| {
-        let len = bytes_of(parameter);
+    let bytes = |(k, parameter): (usize, &Variable)| {
         // SAFETY: a pointer for each parameter, to as many bytes as it has, as `cuda.h` asks.
-        unsafe { std::slice::from_raw_parts(*arguments.add(k), len) }.to_vec()
+        unsafe { std::slice::from_raw_parts(*arguments.add(k), parameter.bytes) }.to_vec()
     };
     let arguments: Vec<Vec<u8>> = module
         .entry

@@ -8,7 +8,7 @@ use crate::block::{Launch, Runner};
 use crate::memory::Ranges;
 use crate::program::Program;
 use crate::settings::{computes, say, word};
-use crate::text::{Function, Variable};
+use crate::text::Function;
 use crate::warp::Done;
 
 pub struct Module {
@@ -173,9 +173,4 @@ pub fn run(
         work();
     });
     fault.into_inner().unwrap()
-}
-
-/// The bytes of a parameter's argument.
-pub fn bytes_of(parameter: &Variable) -> usize {
-    parameter.bytes
 }
