@@ -44,9 +44,30 @@ struct TotalState<B: Backend> {
 #[derive(Debug)]
 struct Total;
 
+#[derive(Debug)]
+struct Product;
+
 impl<B: PairwiseOps, C: CheckpointStrategy> PairwiseOps for Autodiff<B, C> {
     fn pairwise_pass(_: Inputs<Self>, _: Arc<Pass>) -> Outputs<Self> {
         panic!("pairwise reductions have no second derivative")
+    }
+
+    fn exact_product(left: FloatTensor<Self>, right: FloatTensor<Self>) -> FloatTensor<Self> {
+        let nodes = [left.node(), right.node()];
+        match Product.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let state = [
+                    left.is_tracked().then(|| prep.checkpoint(&right)),
+                    right.is_tracked().then(|| prep.checkpoint(&left)),
+                ];
+                let product = B::exact_product(left.into_primitive(), right.into_primitive());
+                prep.finish(state, product)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::exact_product(
+                left.into_primitive(),
+                right.into_primitive(),
+            )),
+        }
     }
 
     fn pairwise_reduce(inputs: Inputs<Self>, form: Arc<Form>) -> FloatTensor<Self> {
@@ -172,6 +193,31 @@ impl<B: PairwiseOps> Backward<B, PARENTS> for Total {
 fn flush<B: PairwiseOps>(inputs: &Inputs<B>) {
     // A device that is lost says so to whoever reads from it.
     let _ = B::flush(&inputs.a.device());
+}
+
+impl<B: PairwiseOps> Backward<B, 2> for Product {
+    /// For the gradient by each factor the other one.
+    type State = [Option<NodeId>; 2];
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 2>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
+        let upstream = grads.consume::<B>(&ops.node);
+        let [left, right] = ops.parents;
+        let mut other = |k: usize| {
+            let factor = ops.state[k].map(|id| checkpointer.retrieve_node_output(id));
+            factor.map(B::float_transpose)
+        };
+        if let (Some(node), Some(right)) = (left, other(0)) {
+            grads.register::<B>(node.id, B::exact_product(upstream.clone(), right));
+        }
+        if let (Some(node), Some(left)) = (right, other(1)) {
+            grads.register::<B>(node.id, B::exact_product(left, upstream));
+        }
+    }
 }
 
 /// Registers the gradients of a pass, times that of its result, with the parents, the first two of

@@ -6,6 +6,7 @@ use burn::tensor::{Bool, Int, Tensor};
 
 use super::chunked::pool;
 use super::expr::Expr;
+use super::ops::exact_product;
 use super::pairs::Pairs;
 use super::reduction::{columns, rows};
 
@@ -126,9 +127,7 @@ fn rowwise(a: Tensor<2>, b: Tensor<2>, tokens @ [p, t]: [usize; 2]) -> Tensor<1>
     }
     let [n, width] = a.dims();
     let d = width / p;
-    let products = a
-        .reshape([n, p, d])
-        .matmul(b.reshape([n, t, d]).transpose());
+    let products = exact_product(a.reshape([n, p, d]), b.reshape([n, t, d]).transpose());
     let products = products.reshape([n * p, t]).into_dispatch();
     Tensor::<2>::from_dispatch(pool::<Dispatch>(products, tokens).0).squeeze_dim(1)
 }

@@ -55,6 +55,7 @@ pub use evaluation::{DEFAULT_MEMORY_BUDGET, Evaluation, Precision};
 pub use expr::Expr;
 pub(crate) use families::log_mean;
 pub use families::{Hardest, Positives, hardest, log_add_exp};
+pub(crate) use ops::exact_product;
 pub use pairs::Pairs;
 pub(crate) use pairs::{row_norms, share_memory_budget};
 pub use reduction::{Along, Reduction, columns, rows};

@@ -9,8 +9,8 @@ use std::sync::Arc;
 #[cfg(feature = "_cube")]
 use burn::backend::fusion::custom::TensorSpec;
 use burn::backend::tensor::{BoolTensor, FloatTensor};
-use burn::backend::{Backend, ExtensionType, TensorMetadata, backend_extension};
-use burn::tensor::DType;
+use burn::backend::{Backend, Dispatch, ExtensionType, TensorMetadata, backend_extension};
+use burn::tensor::{DType, Tensor};
 
 use super::form::Form;
 use super::pass::Pass;
@@ -57,6 +57,14 @@ impl<B: Backend> Inputs<B> {
             ..self
         }
     }
+}
+
+/// See [`PairwiseOps::exact_product`]. Both in the same autodiff context.
+pub(crate) fn exact_product<const D: usize>(left: Tensor<D>, right: Tensor<D>) -> Tensor<D> {
+    Tensor::from_dispatch(Dispatch::exact_product(
+        left.into_dispatch(),
+        right.into_dispatch(),
+    ))
 }
 
 pub(super) fn cast<B: Backend>(x: FloatTensor<B>, dtype: DType) -> FloatTensor<B> {
@@ -136,6 +144,14 @@ fn finished_metadata(of: &UnfinishedMetadata) -> TensorSpec {
 }
 
 #[cfg(feature = "_cube")]
+fn product_metadata(left: &TensorSpec, right: &TensorSpec) -> TensorSpec {
+    let mut shape = left.shape.clone();
+    let last = shape.num_dims() - 1;
+    shape[last] = right.shape[last];
+    TensorSpec::new(shape, left.dtype)
+}
+
+#[cfg(feature = "_cube")]
 fn reduce_metadata(inputs: &InputsMetadata, form: &Arc<Form>) -> TensorSpec {
     let sizes = [inputs.a.shape[0], inputs.b.shape[0]];
     TensorSpec::new(
@@ -171,6 +187,13 @@ pub trait PairwiseOps: Backend {
     #[fusion(meta = finished_metadata)]
     fn finished(#[extension_type] of: Unfinished<Self>) -> FloatTensor<Self> {
         of.in_plain_operations()
+    }
+
+    /// The product of two matrices, or of each two of as many, in which nothing is rounded but
+    /// sums: Burn's own may round f32 to tf32. Differentiable.
+    #[fusion(meta = product_metadata)]
+    fn exact_product(left: FloatTensor<Self>, right: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::float_matmul(left, right)
     }
 
     /// One pass; not differentiable.

@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 
 use super::l2_normalize;
 use crate::check;
+use crate::pairwise::exact_product;
 
 /// Cosine similarity of every row of `a` with every row of `b`.
 ///
@@ -21,7 +22,7 @@ use crate::check;
 #[track_caller]
 pub fn pairwise_cosine_similarity(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
     check::comparable("pairwise_cosine_similarity", ("a", &a), ("b", &b));
-    l2_normalize(a).matmul(l2_normalize(b).transpose())
+    exact_product(l2_normalize(a), l2_normalize(b).transpose())
 }
 
 /// Dot product of corresponding rows, `Σ_k a_ik·b_ik`: the cosine where both are normalised.

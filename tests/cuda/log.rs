@@ -1,4 +1,4 @@
-//! The log of the driver, whose lines the first comment of `stub.c` describes.
+//! The log of the driver, whose lines `tests/cuda-on-cpu/src/lib.rs` describes.
 
 use std::path::Path;
 

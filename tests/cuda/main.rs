@@ -1,4 +1,4 @@
-//! The CUDA path on a driver that computes nothing (`stub.c`): every objective of the catalogue at
+//! The CUDA path on a driver that counts (`tests/cuda-on-cpu`): every objective of the catalogue at
 //! every precision is compiled, launched and counted, and NVIDIA's `ptxas` compiles what would have
 //! run. No number is right or wrong here; layouts, refusals, launches, memory, registers and spills
 //! are.
@@ -86,7 +86,7 @@ fn catalogue() -> Vec<Case> {
 }
 
 #[test]
-#[ignore = "needs the driver that computes nothing: .ci/run cuda"]
+#[ignore = "needs the driver that counts: .ci/run cuda"]
 fn every_objective_takes_what_the_table_states() {
     let folder = folder("cuda-sm-90");
     let evaluated = evaluated(&catalogue(), "90", &folder);
@@ -136,7 +136,7 @@ fn check_registers(case: &Case, evaluations: &[Evaluation], kernels: &ptxas::Ker
 /// Where the device has no matrix units for bf16, as before sm_80, a precision is a permission that
 /// nothing makes use of.
 #[test]
-#[ignore = "needs the driver that computes nothing: .ci/run cuda"]
+#[ignore = "needs the driver that counts: .ci/run cuda"]
 fn an_old_device_computes_in_full() {
     let folder = folder("cuda-sm-75");
     let cases = ["info-nce", "siglip"].map(|name| Case::new(name, "medium"));
@@ -150,7 +150,7 @@ fn an_old_device_computes_in_full() {
 }
 
 #[test]
-#[ignore = "needs the driver that computes nothing: .ci/run cuda"]
+#[ignore = "needs the driver that counts: .ci/run cuda"]
 fn kernels_compile_for_a100_too() {
     let folder = folder("cuda-sm-80");
     let cases: Vec<_> = names()

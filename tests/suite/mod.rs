@@ -4,7 +4,7 @@
 mod stamp;
 
 mod blocks;
-#[cfg(all(feature = "cpu", feature = "flex"))]
+#[cfg(all(any(feature = "cpu", feature = "cuda"), feature = "flex"))]
 mod catalogue;
 mod contrastive;
 mod image_text_contrastive;

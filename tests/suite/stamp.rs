@@ -46,14 +46,22 @@ macro_rules! on_cpu_device {
     };
 }
 
+/// Tests on CUDA alone: of matrix units, and of what else an emulation of it can show.
+#[cfg_attr(not(feature = "cuda"), allow(unused_macros))]
+macro_rules! on_cuda {
+    ($($tests:tt)+) => {
+        stamp!(
+            cuda, "cuda", Device::cuda(0), [DType::F64, DType::F16, DType::BF16]; $($tests)+
+        );
+    };
+}
+
 macro_rules! on_gpus {
     ($($tests:tt)+) => {
         stamp!(wgpu, "wgpu", Device::wgpu(Default::default()), []; $($tests)+);
         stamp!(vulkan, "vulkan", Device::vulkan(Default::default()), []; $($tests)+);
         stamp!(metal, "metal", Device::metal(Default::default()), []; $($tests)+);
-        stamp!(
-            cuda, "cuda", Device::cuda(0), [DType::F64, DType::F16, DType::BF16]; $($tests)+
-        );
+        on_cuda! { $($tests)+ }
         stamp!(
             rocm, "rocm", Device::rocm(0), [DType::F64, DType::F16, DType::BF16]; $($tests)+
         );

@@ -5,6 +5,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, IndexingUpdateOp, Int, Tensor, TensorData};
 
 use super::{HardNegativeSynthesisConfig, Ids, Points};
+use crate::pairwise::exact_product;
 use crate::tensor::{constant_like, indices_like, select_rows, values_like};
 
 /// The memory of `n` prototypes.
@@ -79,7 +80,7 @@ impl Memory {
 
     /// What the whole memory recalls at each anchor, `[rows, D]`.
     pub fn recall(&self, anchors: &Tensor<2>) -> Tensor<2> {
-        softmax(self.exponents(anchors), 1).matmul(self.weights.clone())
+        exact_product(softmax(self.exponents(anchors), 1), self.weights.clone())
     }
 
     /// What the memory recalls at each anchor without the prototypes that have the anchor's id, in
@@ -99,7 +100,7 @@ impl Memory {
             let anchors = anchors.clone().narrow(0, start, height);
             let matches = self.matches(&ids.0[start..start + height], &anchors);
             let shares = self.shares_without(&anchors, matches);
-            shares.matmul(self.weights.clone())
+            exact_product(shares, self.weights.clone())
         });
         let recalled = Tensor::cat(blocks.collect(), 0);
 
@@ -113,8 +114,8 @@ impl Memory {
             let matches = self.matches(&own, &anchors);
             let shares = self.shares_without(&anchors, matches.clone());
             let matches = matches.float().cast(shares.dtype());
-            let shares = shares.matmul(self.leverage.clone().transpose()) * matches;
-            let excess = shares.matmul(self.weights.clone());
+            let shares = exact_product(shares, self.leverage.clone().transpose()) * matches;
+            let excess = exact_product(shares, self.weights.clone());
             recalled.select_assign(0, rows, excess.neg(), IndexingUpdateOp::Add)
         })
     }
@@ -134,7 +135,7 @@ impl Memory {
 
     /// `−‖q − x_n‖²/(2σ²)` without the term of `‖q‖²`, which all prototypes share, `[rows, n]`.
     fn exponents(&self, anchors: &Tensor<2>) -> Tensor<2> {
-        let product = anchors.clone().matmul(self.prototypes.clone().transpose());
+        let product = exact_product(anchors.clone(), self.prototypes.clone().transpose());
         (product - self.half_norms.clone()) * (1.0 / (self.sigma * self.sigma))
     }
 
@@ -155,18 +156,18 @@ fn derivatives(
     sigma: f64,
 ) -> [Tensor<2>; 2] {
     let norms = prototypes.clone().square().sum_dim(1);
-    let product = prototypes.clone().matmul(prototypes.clone().transpose());
+    let product = exact_product(prototypes.clone(), prototypes.clone().transpose());
     let distance = norms.clone() + norms.transpose() - product * 2.0;
     let gram = (distance * (-0.5 / (sigma * sigma))).exp();
     let zero = |x: Tensor<2>| x.clone() - x.detach();
     let newton = |inverse: Tensor<2>, matrix: Tensor<2>| {
-        let change = inverse.clone().matmul(matrix).matmul(inverse.clone());
+        let change = exact_product(exact_product(inverse.clone(), matrix), inverse.clone());
         inverse + zero(change.neg())
     };
     let inverse = newton(inverse, gram);
     let blocks = newton(blocks, inverse.clone() * same.clone());
-    let leverage = blocks.matmul(inverse.clone()) * (same * -1.0 + 1.0);
-    [inverse.matmul(prototypes.clone()), leverage].map(zero)
+    let leverage = exact_product(blocks, inverse.clone()) * (same * -1.0 + 1.0);
+    [exact_product(inverse, prototypes.clone()), leverage].map(zero)
 }
 
 /// The product of a matrix of `n` columns with the matrix of these `n` rows.

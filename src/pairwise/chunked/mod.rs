@@ -17,7 +17,7 @@ use self::states::States;
 pub(super) use self::tokens::pool;
 use super::blocks::{self, Block, Part, Side, Sweep};
 use super::form::Form;
-use super::ops::{Inputs, Outputs};
+use super::ops::{Inputs, Outputs, PairwiseOps};
 use super::pass::{Pass, Steps};
 use super::reduction::Axis;
 
@@ -59,17 +59,21 @@ fn block_size(pass: &Pass, [n, m]: [usize; 2], elements: usize) -> [usize; 2] {
 
 /// All results, one after the other, with the whole matrix at once and Burn's autodiff: the
 /// reference. O(N·M) memory.
-pub(super) fn dense<B: Backend>(inputs: Inputs<B>, form: &Form) -> FloatTensor<B> {
+pub(super) fn dense<B: PairwiseOps>(inputs: Inputs<B>, form: &Form) -> FloatTensor<B> {
     let sizes = inputs.sizes();
-    run(inputs, &form.forward(false), sizes, B::float_matmul).results
+    run(inputs, &form.forward(false), sizes, B::exact_product).results
 }
 
 /// What the only reduction of `form`, a sum, would add up in a block.
-pub(super) fn values<B: Backend>(inputs: &Inputs<B>, form: &Form, block: &Block) -> FloatTensor<B> {
+pub(super) fn values<B: PairwiseOps>(
+    inputs: &Inputs<B>,
+    form: &Form,
+    block: &Block,
+) -> FloatTensor<B> {
     let pass = form.forward(false);
     let steps = pass.anywhere();
     let inputs = &inputs.clone().widened();
-    let values = Values::new(inputs, &pass, &steps.tape, block, B::float_matmul);
+    let values = Values::new(inputs, &pass, &steps.tape, block, B::exact_product);
     match steps.reductions[0] {
         Some([step, _]) => values.full(step),
         None => values.zeros(),

@@ -58,6 +58,14 @@ impl PairwiseOps for CubeBackend {
         }
     }
 
+    fn exact_product(left: CubeTensor, right: CubeTensor) -> CubeTensor {
+        // Other types are not rounded.
+        match left.dtype {
+            DType::F32 => product::in_full(left, right),
+            _ => CubeBackend::float_matmul(left, right),
+        }
+    }
+
     fn row_norms(rows: CubeTensor) -> CubeTensor {
         rows::norms(rows)
     }

@@ -2,7 +2,7 @@
 
 use burn::backend::TensorMetadata;
 use burn::backend::cubecl::dtype_to_storage_type;
-use burn::tensor::DType;
+use burn::tensor::{DType, Shape};
 use burn_cubecl::tensor::CubeTensor;
 use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems, MatmulProblem, MatmulSetupError};
 use cubek::matmul::launch::launch_ref;
@@ -20,11 +20,18 @@ fn is_processor(x: &CubeTensor) -> bool {
     x.client.properties().hardware.num_cpu_cores.is_some()
 }
 
-/// The product of two matrices, nothing rounded.
+/// The product of two matrices, or of each two of as many, nothing rounded.
 pub(super) fn in_full(left: CubeTensor, right: CubeTensor) -> CubeTensor {
-    let out = empty(&left, [left.shape()[0], right.shape()[1]], left.dtype);
+    let out = empty(&left, shape_of([&left, &right]), left.dtype);
     product(left, right, &out);
     out
+}
+
+fn shape_of([left, right]: [&CubeTensor; 2]) -> Shape {
+    let mut shape = left.shape();
+    let last = shape.num_dims() - 1;
+    shape[last] = right.shape()[last];
+    shape
 }
 
 /// `out = left · right`, exact but for the sums, which are in the type of `out`.
@@ -85,15 +92,19 @@ pub(super) fn problem(
     [left, right]: [&CubeTensor; 2],
     out: DType,
 ) -> Result<MatmulProblem, MatmulSetupError> {
-    let shape = [left.shape()[0], right.shape()[1]];
+    let shape = shape_of([left, right]);
+    let mut strides = vec![1; shape.num_dims()];
+    for axis in (1..strides.len()).rev() {
+        strides[axis - 1] = strides[axis] * shape[axis];
+    }
     let bits = |x: &CubeTensor| x.clone().binding().required_address_type(x.dtype.size());
     MatmulProblem::from_shapes_and_strides(
         left.shape(),
         right.shape(),
-        shape.into(),
+        shape,
         left.meta.strides.clone(),
         right.meta.strides.clone(),
-        [shape[1], 1].into(),
+        strides.into(),
         types([left.dtype, right.dtype, out]),
         bits(left).max(bits(right)),
         None,
