@@ -2,7 +2,7 @@
 //! normal range are zeros, as AMX has it, but sums are rounded in another order.
 
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
+    __m512, __m512bh, __m512i, _mm512_add_ps, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
     _mm512_permutex2var_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 use std::mem::transmute;
@@ -11,6 +11,10 @@ use super::{Product, STRIP};
 
 /// Rows of sums that registers hold at a time.
 const ROWS: usize = 8;
+
+/// Steps whose products are added one after the other, before their sum is added to `dst`. Rounding
+/// errors grow with how many follow each other.
+const DEPTH: usize = 16;
 
 pub(super) fn has_bf16() -> bool {
     has_f32() && is_x86_feature_detected!("avx512bf16")
@@ -40,41 +44,43 @@ macro_rules! multiply {
                 .as_ptr()
                 .wrapping_add(first % STRIP * STRIP);
             let out = |row: usize, k: usize| dst.wrapping_add((first + row) * stride + k * STRIP);
-            let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
-            if accumulate {
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    for (k, sum) in sums.iter_mut().enumerate() {
-                        // SAFETY: the caller's promise.
-                        *sum = unsafe { _mm512_loadu_ps(out(row, k)) };
-                    }
-                }
-            }
-            for step in 0..steps {
-                for terms in table[2..].chunks_exact(2) {
-                    let left = left.wrapping_byte_add(step * of_left + terms[0]);
-                    let right = right.map(|strip| {
-                        let strip = strip.as_ptr();
-                        strip.wrapping_byte_add(step * of_right + terms[1])
-                    });
-                    for k in 0..STRIP {
-                        // SAFETY: the caller's promise: the blocks can be read.
-                        let words = right.map(|right| unsafe {
-                            _mm512_loadu_ps(right.wrapping_add(k * STRIP).cast())
+            // (At least once: of no steps the sums are zero.)
+            for start in (0..steps.max(1)).step_by(DEPTH) {
+                let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
+                for step in start..steps.min(start + DEPTH) {
+                    for terms in table[2..].chunks_exact(2) {
+                        let left = left.wrapping_byte_add(step * of_left + terms[0]);
+                        let right = right.map(|strip| {
+                            let strip = strip.as_ptr();
+                            strip.wrapping_byte_add(step * of_right + terms[1])
                         });
-                        for (row, sums) in sums.iter_mut().enumerate() {
-                            // SAFETY: likewise.
-                            let word = unsafe { *left.wrapping_add(row * STRIP + k) };
-                            let word = _mm512_set1_ps(f32::from_bits(word));
-                            sums[0] = $add(sums[0], word, words[0]);
-                            sums[1] = $add(sums[1], word, words[1]);
+                        for k in 0..STRIP {
+                            // SAFETY: the caller's promise: the blocks can be read.
+                            let words = right.map(|right| unsafe {
+                                _mm512_loadu_ps(right.wrapping_add(k * STRIP).cast())
+                            });
+                            for (row, sums) in sums.iter_mut().enumerate() {
+                                // SAFETY: likewise.
+                                let word = unsafe { *left.wrapping_add(row * STRIP + k) };
+                                let word = _mm512_set1_ps(f32::from_bits(word));
+                                sums[0] = $add(sums[0], word, words[0]);
+                                sums[1] = $add(sums[1], word, words[1]);
+                            }
                         }
                     }
                 }
-            }
-            for (row, sums) in sums.iter().enumerate() {
-                for (k, &sum) in sums.iter().enumerate() {
-                    // SAFETY: the caller's promise.
-                    unsafe { _mm512_storeu_ps(out(row, k), sum) };
+                for (row, sums) in sums.iter().enumerate() {
+                    for (k, &sum) in sums.iter().enumerate() {
+                        // SAFETY: the caller's promise.
+                        unsafe {
+                            let sum = if accumulate || start > 0 {
+                                _mm512_add_ps(_mm512_loadu_ps(out(row, k)), sum)
+                            } else {
+                                sum
+                            };
+                            _mm512_storeu_ps(out(row, k), sum);
+                        }
+                    }
                 }
             }
         }
