@@ -107,10 +107,11 @@ fn clip_starts_from_one_with_a_residual_network_goes_on_and_is_not_exported() {
     let pairs = [&CLIP_RUN[..], &["checkpoints.every=1"]].concat();
     count.taken("--init", &run(&place, CLIP, &init, &pairs));
     let [start, end] = ["run/start", "run"].map(|run| parameters(&place.join(run)));
-    for (path, parameter) in &start {
-        // Running statistics move too, and do not train.
-        assert_ne!(parameter, &end[path], "{path}");
-    }
+    // Running statistics move too, and do not train. (A key's bias changes no attention: its
+    // gradient is rounding alone, or 0.)
+    let is_still = |path: &&String| start[*path] == end[*path] && !path.ends_with("key.bias");
+    let still: Vec<&String> = start.keys().filter(is_still).collect();
+    assert_eq!(still, [""; 0]);
     let mut command = place.run(CLIP, ["--resume", "run", "--set", "schedule.steps=3"]);
     count.taken("--resume", &Answer::of(&mut command));
     let embed = |weights: &str, output: &str| {
