@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use burn::tensor::Device;
 use burn_contrastive_examples::compare::data::Material;
@@ -12,6 +11,7 @@ use burn_contrastive_examples::compare::setup::Setup;
 use burn_contrastive_examples::data::{ScenesConfig, scenes};
 use serde_json::Value;
 
+use super::side_by_side::{compare, succeeded};
 use super::{TOY, comparison, exclusively, naive, toy};
 
 /// Scenes whose attributes nobody knows, with `captions` captions each.
@@ -96,18 +96,14 @@ fn captions_of_one_image_are_false_negatives_and_only_ids_are_measured() {
 fn the_program_compares_on_files() {
     let folder = tempfile::tempdir().unwrap();
     strangers(folder.path(), 5);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_compare"));
-    command.current_dir(folder.path());
-    command.args(["run", "--data=own", "--only=info-nce,dcl", "--jobs=1"]);
+    let which = ["run", "--data=own", "--only=info-nce,dcl", "--jobs=1"];
+    let mut command = compare(folder.path(), &which);
     command.args(["--seeds=2", "--fewer-seeds=1", "--rates=0.6,0"]);
     // As many steps as there are looks.
     for setting in TOY.iter().chain(&["schedule.steps=6"]) {
         command.arg(format!("--set={setting}"));
     }
-    let output = command.output().unwrap();
-    let [told, error] =
-        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
-    assert!(output.status.success(), "{told}{error}");
+    succeeded(&command.output().unwrap());
     assert!(!folder.path().join("runs/scenes").exists());
 
     let file = folder.path().join("runs/compare/results.json");

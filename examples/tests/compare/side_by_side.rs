@@ -12,7 +12,7 @@ use burn_contrastive_examples::compare::trial::Stage;
 use super::toy;
 
 /// Runs the program in a folder, whose results have the setup of a toy.
-fn compare(folder: &Path, arguments: &[&str]) -> Command {
+pub fn compare(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_compare"));
     command.current_dir(folder).args(arguments);
     command
@@ -38,7 +38,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[track_caller]
-fn succeeded(output: &Output) -> String {
+pub fn succeeded(output: &Output) -> String {
     let (out, error) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{out}{error}");
     out

@@ -140,9 +140,10 @@ impl Reckoning<'_> {
         }
         let states = components(self.pass, axis) * part.len * self.dtype.size();
         // Results take the place of states that are complete.
-        let [old, new] = match self.in_one {
-            true => [0, 0],
-            false => [if is_first { 0 } else { states }, states],
+        let [old, new] = if self.in_one {
+            [0, 0]
+        } else {
+            [if is_first { 0 } else { states }, states]
         };
         self.bytes.states += Moved {
             read: states * parts + old,
@@ -198,9 +199,10 @@ impl Sweep for Reckoning<'_> {
         }
         self.merge(Axis::Rows, block.rows, splits, changed[0]);
         if !block.is_own_transpose {
-            let axis = match block.is_mirrored {
-                true => Axis::Rows,
-                false => Axis::Columns,
+            let axis = if block.is_mirrored {
+                Axis::Rows
+            } else {
+                Axis::Columns
             };
             self.merge(axis, block.columns, strips, changed[1]);
         }
@@ -213,9 +215,10 @@ impl Sweep for Reckoning<'_> {
         let terms = self.coefficients();
         let factors = &self.plan.factors;
         let is_scaled = self.pass.has_scale && (from == Side::Left || self.pass.symmetric);
-        let embeddings = match is_scaled {
-            true => factors.similarity,
-            false => factors.gradient,
+        let embeddings = if is_scaled {
+            factors.similarity
+        } else {
+            factors.gradient
         };
         let sum = part.len * self.width * self.dtype.size();
         let multiplied = Terms::multiplied(terms.count, embeddings.count);

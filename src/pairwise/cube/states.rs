@@ -89,9 +89,10 @@ impl States {
     /// Room for what so many cubes along rows, and along columns, find of a block.
     pub fn partials(&self, block: &Block, [splits, strips]: [usize; 2]) -> CubeTensor {
         let of_rows = self.rows.components * splits * block.rows.len;
-        let of_columns = match block.is_own_transpose {
-            true => 0,
-            false => self.columns.components * strips * block.columns.len,
+        let of_columns = if block.is_own_transpose {
+            0
+        } else {
+            self.columns.components * strips * block.columns.len
         };
         let len = (of_rows + of_columns).max(1);
         empty(&self.states, [len], self.states.dtype())

@@ -42,9 +42,10 @@ impl Module {
             // A folder that does not exist is seen by whoever reads it.
             let _ = std::fs::write(format!("{folder}/{name}.ptx"), text);
         }
-        let program = match computes() {
-            false => None,
-            true => Some(Program::new(text).map_err(|why| format!("{}: {why}", entry.name))?),
+        let program = if computes() {
+            Some(Program::new(text).map_err(|why| format!("{}: {why}", entry.name))?)
+        } else {
+            None
         };
         Ok(Self {
             number,

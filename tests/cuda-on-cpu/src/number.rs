@@ -211,6 +211,11 @@ pub fn flushed(x: f32) -> f32 {
     }
 }
 
+/// What `.sat` makes of a number: between 0 and 1, and 0 for a NaN.
+pub fn saturated(x: f64) -> f64 {
+    if x.is_nan() { 0.0 } else { x.clamp(0.0, 1.0) }
+}
+
 /// The smaller, or the larger: the other of a NaN, unless NaN is to be kept.
 #[inline(always)]
 pub fn extreme<T: Float>(a: T, b: T, largest: bool, keeps_nan: bool) -> T {

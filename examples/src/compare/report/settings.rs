@@ -75,7 +75,8 @@ fn calibrated(results: &Results) -> String {
     searched.map_or(String::new(), |searched| {
         format!(
             " `srcl-calibrated` is `SrclConfig::calibrated()`, whose weight temperature of {} is \
-             fitted to the figures of SRCL's paper; that of `srcl-searched` is searched: {searched}.",
+             fitted to the figures of SRCL's paper; that of `srcl-searched` is searched: \
+             {searched}.",
             own.weight_temperature
         )
     })

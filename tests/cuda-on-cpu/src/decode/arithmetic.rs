@@ -1,7 +1,7 @@
 //! Arithmetic of integers and of floating-point numbers.
 
 use super::{Opcode, Operands, Type, binary, by_integer, registers, ternary, unary};
-use crate::number::{Bf16, F16, Float, Rounding, extreme, flushed, sum_to_odd};
+use crate::number::{Bf16, F16, Float, Rounding, extreme, flushed, saturated, sum_to_odd};
 use crate::program::Decoder;
 use crate::warp::Exec;
 
@@ -243,11 +243,7 @@ impl Finish {
     }
 
     fn write<T: Float>(self, x: f64) -> T {
-        let x = match self.sat {
-            true if x.is_nan() => 0.0,
-            true => x.clamp(0.0, 1.0),
-            false => x,
-        };
+        let x = if self.sat { saturated(x) } else { x };
         let narrow = T::rounded(x, self.rounding);
         if self.ftz && (narrow.wide() as f32).is_subnormal() {
             return T::rounded(0f64.copysign(x), self.rounding);

@@ -103,9 +103,10 @@ fn extracted(d: &mut Decoder, kind: Type, x: &Operands) -> Result<Exec, String> 
         move |a: u64, start: u64, len: u64| {
             let (start, len) = (start as u32 & 0xff, len as u32 & 0xff);
             let unused = 64 - bits;
-            let a = match signed {
-                true => i128::from((a << unused) as i64 >> unused),
-                false => i128::from((a << unused) >> unused),
+            let a = if signed {
+                i128::from((a << unused) as i64 >> unused)
+            } else {
+                i128::from((a << unused) >> unused)
             };
             let moved = a >> start.min(127);
             match len {

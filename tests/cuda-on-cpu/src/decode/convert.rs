@@ -1,7 +1,7 @@
 //! Conversions between types.
 
 use super::{Opcode, Operands, Type, binary, by_integer, registers, unary};
-use crate::number::{Bf16, F16, Float, Lane, Rounding, flushed, to_integer, to_tf32};
+use crate::number::{Bf16, F16, Float, Lane, Rounding, flushed, saturated, to_integer, to_tf32};
 use crate::program::Decoder;
 use crate::warp::{Exec, Reg};
 
@@ -63,15 +63,16 @@ fn paired<T: Float>(
 fn between_integers(r: [Reg; 2], to: Type, from: Type, sat: bool) -> Result<Exec, String> {
     by_integer!(from, |A| {
         by_integer!(to, |T| {
-            Ok(match sat {
-                // Signs are those of what is read, whatever is written.
-                #[allow(clippy::unnecessary_cast)] // Of one of the types.
-                false => unary(r, |a: A| (a as T) as i64 as u64),
-                true => unary(r, |a: A| {
+            if sat {
+                return Ok(unary(r, |a: A| {
                     let a = i128::from(a).clamp(T::MIN.into(), T::MAX.into());
                     a as T
-                }),
-            })
+                }));
+            }
+            // Signs are those of what is read, whatever is written.
+            #[allow(clippy::unnecessary_cast)] // Of one of the types.
+            let cast = |a: A| (a as T) as i64 as u64;
+            Ok(unary(r, cast))
         })
     })
 }
@@ -163,11 +164,7 @@ fn between_floats(r: [Reg; 2], to: Type, from: Type, op: &Opcode) -> Result<Exec
     let read = move |a: u64| {
         let x = wide(a);
         let x = if integral { to_integer(x, rounding) } else { x };
-        match sat {
-            true if x.is_nan() => 0.0,
-            true => x.clamp(0.0, 1.0),
-            false => x,
-        }
+        if sat { saturated(x) } else { x }
     };
     Ok(match to {
         Type::F16 => unary(r, move |a: u64| F16::rounded(read(a), rounding)),
